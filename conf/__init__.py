@@ -1,0 +1,1 @@
+"""The configurations; installed as packnet_pl.conf."""

@@ -1,0 +1,39 @@
+"""Pack several tasks into one network by iterative pruning, with PyTorch Lightning."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packnet_pl.core import CapacityError, PackNet
+    from packnet_pl.packed import load_packed, save_packed
+    from packnet_pl.training import PackNetCallback, TaskClassifier, fit_task
+
+__all__ = [
+    "CapacityError",
+    "PackNet",
+    "PackNetCallback",
+    "TaskClassifier",
+    "fit_task",
+    "load_packed",
+    "save_packed",
+]
+
+__version__ = version("packnet-pl")
+
+_HOMES = {
+    "CapacityError": "packnet_pl.core",
+    "PackNet": "packnet_pl.core",
+    "PackNetCallback": "packnet_pl.training",
+    "TaskClassifier": "packnet_pl.training",
+    "fit_task": "packnet_pl.training",
+    "load_packed": "packnet_pl.packed",
+    "save_packed": "packnet_pl.packed",
+}
+
+
+# Names are imported when they are first asked for: `import packnet_pl.core` must not load Lightning.
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'packnet_pl' has no attribute {name!r}; it has {__all__}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,117 @@
+"""What PackNet knows beside the weights, its form on disk, and the check of a form read back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from packnet_pl.core.ownership import MAX_TASKS
+
+__all__ = ["Phase", "State", "check_name"]
+
+FORMAT = 1
+Phase = Literal["train", "retrain"]
+
+
+@dataclass
+class State:
+    """The one state of the method.
+
+    Attributes:
+        tasks: Finished tasks, in order; the k-th (from 1) has owner k.
+        open_task: The task that is being trained, or None; its owner is ``len(tasks) + 1``.
+        phase: Of the open task: "train" before it was pruned, "retrain" after; None without one.
+        owners: Parameter name -> uint8 owner map.
+        private: Task -> names of the modules that only it uses, as seen from the user's module.
+        fingerprints: Finished task -> tensor name -> fingerprint of what it uses and no earlier task does.
+    """
+
+    tasks: list[str] = field(default_factory=list)
+    open_task: str | None = None
+    phase: Phase | None = None
+    owners: dict[str, Tensor] = field(default_factory=dict)
+    private: dict[str, list[str]] = field(default_factory=dict)
+    fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Finished tasks and the open one: the names that the owner numbers 1, 2, ... stand for."""
+        return [*self.tasks, self.open_task] if self.open_task is not None else list(self.tasks)
+
+    def dump(self) -> dict[str, Any]:
+        """Returns the state as a dict of tensors and primitives."""
+        return {
+            "format": FORMAT,
+            "tasks": list(self.tasks),
+            "open_task": self.open_task,
+            "phase": self.phase,
+            "owners": dict(self.owners),
+            "private": {task: list(names) for task, names in self.private.items()},
+            "fingerprints": {task: dict(marks) for task, marks in self.fingerprints.items()},
+        }
+
+    @classmethod
+    def parse(cls, dumped: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> "State":
+        """Reads what :meth:`dump` wrote.
+
+        Args:
+            dumped: The dict.
+            shapes: Parameter name -> shape that the owner maps must have.
+
+        Raises:
+            ValueError: If it is of another format, belongs to another network, or contradicts itself.
+        """
+        expected = {"format", "tasks", "open_task", "phase", "owners", "private", "fingerprints"}
+        if not isinstance(dumped, Mapping) or set(dumped) != expected:
+            found = sorted(dumped) if isinstance(dumped, Mapping) else type(dumped).__name__
+            raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {found}")
+        if dumped["format"] != FORMAT:
+            raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads format {FORMAT}")
+        state = cls(
+            list(dumped["tasks"]),
+            dumped["open_task"],
+            dumped["phase"],
+            dict(dumped["owners"]),
+            {task: list(names) for task, names in dumped["private"].items()},
+            {task: dict(marks) for task, marks in dumped["fingerprints"].items()},
+        )
+        _check_owners(state, shapes)
+        for task in state.names:
+            check_name(task)
+        if len(set(state.names)) != len(state.names) or len(state.names) > MAX_TASKS:
+            raise ValueError(f"PackNet state names {state.names}: at most {MAX_TASKS} tasks, each once")
+        if (state.phase is None) != (state.open_task is None) or state.phase not in (None, *get_args(Phase)):
+            raise ValueError(f"PackNet state has open task {state.open_task!r} in phase {state.phase!r}")
+        if set(state.fingerprints) != set(state.tasks) or not set(state.private) <= set(state.names):
+            raise ValueError("PackNet state: fingerprints or private modules do not belong to its tasks")
+        return state
+
+
+def _check_owners(state: State, shapes: Mapping[str, torch.Size]) -> None:
+    missing, unknown = sorted(set(shapes) - set(state.owners)), sorted(set(state.owners) - set(shapes))
+    if missing or unknown:
+        raise ValueError(
+            f"PackNet state belongs to another network: {len(missing)} parameters have no owners {missing[:3]}, "
+            f"{len(unknown)} owner maps have no parameter {unknown[:3]}"
+        )
+    for name, owner in state.owners.items():
+        if not isinstance(owner, Tensor) or owner.dtype != torch.uint8 or owner.shape != shapes[name]:
+            given = f"{owner.dtype} {tuple(owner.shape)}" if isinstance(owner, Tensor) else type(owner).__name__
+            raise ValueError(f"PackNet state: owners of {name} are {given}; expected uint8 {tuple(shapes[name])}")
+        if owner.numel() and int(owner.max()) > len(state.names):
+            raise ValueError(
+                f"PackNet state: {name} has owner {int(owner.max())}, but there are {len(state.names)} tasks"
+            )
+
+
+def check_name(task: str) -> str:
+    """Returns ``task``: task names also name folders and files.
+
+    Raises:
+        ValueError: If it is not a printable, non-empty string without "/", other than "." and "..".
+    """
+    if not isinstance(task, str) or not task.strip() or not task.isprintable() or "/" in task or task in (".", ".."):
+        raise ValueError(f"task name is {task!r}; allowed is any printable name without '/', other than '.' and '..'")
+    return task

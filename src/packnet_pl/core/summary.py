@@ -1,0 +1,85 @@
+"""Counts and fractions: what each task owns, in all and layer by layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from packnet_pl.core.ownership import count_owners
+from packnet_pl.core.prunable import Inventory
+
+__all__ = ["Share", "Summary", "summarize"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the weights of one layer, or of all layers, are divided.
+
+    Attributes:
+        weights: Number of weights.
+        owned: Task name -> number of weights it owns, in the order of the tasks.
+        free: Number of weights that nobody owns.
+    """
+
+    weights: int
+    owned: dict[str, int]
+    free: int
+
+    def fraction(self, task: str) -> float:
+        """Returns the fraction, in [0, 1], of these weights that ``task`` owns."""
+        return self.owned[task] / self.weights if self.weights else 0.0
+
+    @property
+    def free_fraction(self) -> float:
+        """The fraction, in [0, 1], of these weights that is free."""
+        return self.free / self.weights if self.weights else 0.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What :meth:`PackNet.summary` returns.
+
+    Attributes:
+        total: All prunable weights together.
+        layers: Parameter name -> its share.
+        owned: Names of the parameters that are divided among tasks.
+        frozen: Names of the parameters and buffers that stand still after the first task.
+        refused: Name -> reason of the parameters that PackNet cannot handle.
+    """
+
+    total: Share
+    layers: dict[str, Share]
+    owned: tuple[str, ...]
+    frozen: tuple[str, ...]
+    refused: dict[str, str]
+
+    def __str__(self) -> str:
+        tasks = list(self.total.owned)
+        width = max([len(name) for name in self.layers] + [5])
+        lines = [f"{'layer':<{width}}  {'weights':>11}" + "".join(f"  {task:>10}" for task in [*tasks, "free"])]
+        for name, share in [*self.layers.items(), ("total", self.total)]:
+            parts = [share.fraction(task) for task in tasks] + [share.free_fraction]
+            lines.append(f"{name:<{width}}  {share.weights:>11,}" + "".join(f"  {part:>10.2%}" for part in parts))
+        lines.append(f"frozen after the first task: {len(self.frozen)} tensors")
+        lines += [f"refused: {name}: {reason}" for name, reason in self.refused.items()]
+        return "\n".join(lines)
+
+
+def summarize(inventory: Inventory, owners: Mapping[str, Tensor], tasks: Sequence[str]) -> Summary:
+    """Counts the owners.
+
+    Args:
+        inventory: The tensors of the shared module.
+        owners: Parameter name -> owner map, one for each of ``inventory.owned``.
+        tasks: Task names; the first has owner 1.
+    """
+    layers = {}
+    for name in inventory.owned:
+        free, *owned = count_owners(owners[name], len(tasks))
+        layers[name] = Share(owners[name].numel(), dict(zip(tasks, owned, strict=True)), free)
+    total = Share(
+        sum(share.weights for share in layers.values()),
+        {task: sum(share.owned[task] for share in layers.values()) for task in tasks},
+        sum(share.free for share in layers.values()),
+    )
+    return Summary(total, layers, tuple(inventory.owned), tuple(inventory.frozen), dict(inventory.refused))
