@@ -52,12 +52,23 @@ class Hold:
             self._masks[name] = mask
             self._kept[name] = bits & ~mask
         self._values = {name: tensor.detach().clone() for name, tensor in fixed.items()}
+        self._dtypes = {name: tensor.dtype for name, tensor in {**weights, **fixed}.items()}
         self.bind(weights, fixed)
 
     def bind(self, weights: Mapping[str, Tensor], fixed: Mapping[str, Tensor]) -> None:
-        """Takes the tensors to hold, by name: those a module has now, where they were replaced or moved."""
+        """Takes the tensors to hold, by name: those a module has now, where they were replaced or moved.
+
+        Raises:
+            RuntimeError: If one was converted to another type: the bits held are not those of its values.
+        """
         self._weights = {name: weights[name] for name in self._masks}
         self._fixed = {name: fixed[name] for name in self._values}
+        for name, tensor in {**self._weights, **self._fixed}.items():
+            if tensor.dtype != self._dtypes[name]:
+                raise RuntimeError(
+                    f"{name} was converted from {self._dtypes[name]} to {tensor.dtype} while a task is open: "
+                    "convert it back, or take the values as they are now with PackNet.hold()"
+                )
         self._masks = {name: mask.to(self._weights[name].device) for name, mask in self._masks.items()}
         self._kept = {name: kept.to(self._weights[name].device) for name, kept in self._kept.items()}
 

@@ -51,10 +51,11 @@ class PackNet:
                 f"PackNet was given a {type(module).__name__}; it takes the nn.Module that all tasks share"
             )
         self.module = module
-        self._prunable = prunable
+        self.prunable = prunable
         owned = take_inventory(module, prunable).owned
         self._state = State(owners={name: all_free(weight) for name, weight in owned.items()})
         self._hold: Hold | None = None
+        self._held: Inventory | None = None
         self._norm_handles: list[RemovableHandle] = []
         self._viewed: str | None = None
 
@@ -112,6 +113,8 @@ class PackNet:
         self._refuse_while_viewing("begin_task")
         state = self._state
         check_name(task)
+        if isinstance(private, str):
+            raise ValueError(f"private is {private!r}; it takes a list of module names: private=[{private!r}]")
         if state.open_task is not None:
             raise RuntimeError(
                 f"cannot begin {task!r}: {state.open_task!r} is open; finish_task() or abort_task() first"
@@ -247,6 +250,7 @@ class PackNet:
             why = "is still open: it is what the module computes now" if task == state.open_task else "is unknown"
             raise ValueError(f"task {task!r} {why}; subnetwork() shows finished tasks: {state.tasks}")
         number = state.tasks.index(task) + 1
+        self._inventory()
         if state.open_task is not None:
             self._settle()
         hidden = {name: ~visible(owner, number) for name, owner in state.owners.items()}
@@ -312,7 +316,10 @@ class PackNet:
 
     def _inventory(self) -> Inventory:
         """Finds the tensors by name and brings the owner maps to their devices."""
-        inventory = take_inventory(self.module, self._prunable)
+        inventory = take_inventory(self.module, self.prunable)
+        if not self._state.names:
+            # Nobody owns anything yet, so layers may still have been added or taken shape.
+            self._state.owners = {name: all_free(weight) for name, weight in inventory.owned.items()}
         owners = self._state.owners
         if inventory.owned.keys() != owners.keys():
             changed = sorted(inventory.owned.keys() ^ owners.keys())
@@ -327,23 +334,24 @@ class PackNet:
         return inventory
 
     def _hold_for(self, owners: Mapping[str, torch.Tensor], number: int) -> Hold:
-        inventory = self._inventory()
+        self._held = self._inventory()
         mine = {name: trainable(owner, number) for name, owner in owners.items()}
-        return Hold(inventory.owned, mine, inventory.frozen if self._state.tasks else {})
+        return Hold(self._held.owned, mine, self._held.frozen if self._state.tasks else {})
 
     def _holding(self, action: str) -> Hold:
         number = self._open_number(action)
         if self._hold is None:
             self._hold = self._hold_for(self._state.owners, number)
+        assert self._held is not None
+        self._hold.bind(*self._held.tensors_now())
         return self._hold
 
     def _settle(self) -> Inventory:
         """Restores the tensors that the module has now, and returns them."""
-        inventory = self._inventory()
-        hold = self._holding("restore_")
-        hold.bind(inventory.owned, inventory.frozen)
-        hold.restore_()
-        return inventory
+        if self._hold is not None:
+            self._held = self._inventory()
+        self.restore_()
+        return self._inventory()
 
     def _open_number(self, action: str) -> int:
         self._refuse_while_viewing(action)
@@ -364,5 +372,5 @@ class PackNet:
         self._norm_handles = keep_in_eval_mode(norms_with_statistics(self.module)) if keep else []
 
     def _close(self) -> None:
-        self._state.open_task = self._state.phase = self._hold = None
+        self._state.open_task = self._state.phase = self._hold = self._held = None
         self._keep_norms()

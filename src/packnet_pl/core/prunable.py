@@ -22,6 +22,9 @@ PRUNABLE_MODULES = (
 """Layers whose ``weight`` is divided among tasks: convolutions and fully connected layers, as in the paper."""
 
 
+LAZY = "it has no values yet (a lazy layer): run one batch through the network first"
+
+
 @dataclass(frozen=True)
 class Inventory:
     """Every tensor of the shared module, by name, in the order of the module tree.
@@ -30,11 +33,18 @@ class Inventory:
         owned: Weights that are divided among tasks, each listed once however many modules share it.
         frozen: All other parameters and the persistent buffers: they train with the first task and then stand still.
         refused: Name -> reason of parameters that can neither be owned nor held still.
+        places: Name of each owned or frozen tensor -> the module and attribute where it stands.
     """
 
     owned: dict[str, nn.Parameter]
     frozen: dict[str, Tensor]
     refused: dict[str, str]
+    places: dict[str, tuple[nn.Module, str]]
+
+    def tensors_now(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Returns the owned and the frozen tensors that stand in those places now: a layer may replace its buffers."""
+        now = {name: getattr(module, attribute) for name, (module, attribute) in self.places.items()}
+        return {name: now[name] for name in self.owned}, {name: now[name] for name in self.frozen}
 
 
 def take_inventory(module: nn.Module, prunable: PrunableFilter | None = None) -> Inventory:
@@ -51,6 +61,7 @@ def take_inventory(module: nn.Module, prunable: PrunableFilter | None = None) ->
     """
     owned: dict[str, nn.Parameter] = {}
     refused: dict[str, str] = {}
+    places: dict[str, tuple[nn.Module, str]] = {}
     seen: set[int] = set()
     for module_name, layer in module.named_modules():
         weight = layer._parameters.get("weight") if isinstance(layer, PRUNABLE_MODULES) else None
@@ -65,27 +76,31 @@ def take_inventory(module: nn.Module, prunable: PrunableFilter | None = None) ->
             refused[name] = reason
         else:
             owned[name] = weight
+            places[name] = (layer, "weight")
     frozen: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters():
-        if id(parameter) in seen:
-            continue
-        if nn.parameter.is_lazy(parameter):
-            refused[plain_name(name)] = "it has no values yet (a lazy layer): run one batch through the network first"
-        else:
-            frozen[plain_name(name)] = parameter
     persistent = module.state_dict(keep_vars=True).keys()
-    frozen |= {plain_name(name): buffer for name, buffer in module.named_buffers() if name in persistent}
-    return Inventory(owned, frozen, refused)
+    buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in persistent]
+    for full_name, tensor in [*module.named_parameters(), *buffers]:
+        name = plain_name(full_name)
+        if id(tensor) in seen:
+            continue
+        if nn.parameter.is_lazy(tensor):
+            refused[name] = LAZY
+            continue
+        path, _, attribute = full_name.rpartition(".")
+        frozen[name] = tensor
+        places[name] = (module.get_submodule(path), attribute)
+    return Inventory(owned, frozen, refused, places)
 
 
 def plain_name(name: str) -> str:
     """Returns ``name`` without the prefix that ``torch.compile`` adds."""
-    return name.replace("_orig_mod.", "")
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _why_refused(weight: nn.Parameter) -> str | None:
     if nn.parameter.is_lazy(weight):
-        return "it has no values yet (a lazy layer): run one batch through the network first"
+        return LAZY
     if not weight.is_floating_point():
         return f"its type is {weight.dtype}: only real floating point weights have a magnitude to prune by"
     if weight.layout != torch.strided:

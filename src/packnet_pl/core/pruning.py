@@ -1,6 +1,5 @@
 """Which of a task's weights to release: exactly ``round(ratio * owned)`` of them, the smallest magnitudes first."""
 
-import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Literal, get_args
@@ -19,7 +18,7 @@ def check_ratio(ratio: float) -> float:
     Raises:
         ValueError: If it is not a number in [0, 1).
     """
-    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= ratio < 1:
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
         hint = ""
         if isinstance(ratio, Real) and not isinstance(ratio, bool) and 1 < ratio < 100:
             hint = f": for {ratio:g} percent write {ratio / 100:g}"
@@ -106,7 +105,7 @@ def choose_releases(
     scores = torch.cat([w.detach().abs().reshape(-1).to(first.device, exact) for w in weights.values()])
     mine = torch.cat([eligible[name].reshape(-1).to(first.device) for name in weights])
     chosen = lowest(scores, mine, round(ratio * int(mine.sum())))
-    parts = chosen.split([math.prod(w.shape) for w in weights.values()])
+    parts = torch.split(chosen, [w.numel() for w in weights.values()])
     return {
         name: part.reshape(weight.shape).to(weight.device)
         for (name, weight), part in zip(weights.items(), parts, strict=True)

@@ -65,18 +65,21 @@ class State:
         """
         expected = {"format", "tasks", "open_task", "phase", "owners", "private", "fingerprints"}
         if not isinstance(dumped, Mapping) or set(dumped) != expected:
-            found = sorted(dumped) if isinstance(dumped, Mapping) else type(dumped).__name__
+            found = [str(key) for key in dumped] if isinstance(dumped, Mapping) else type(dumped).__name__
             raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {found}")
         if dumped["format"] != FORMAT:
             raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads format {FORMAT}")
-        state = cls(
-            list(dumped["tasks"]),
-            dumped["open_task"],
-            dumped["phase"],
-            dict(dumped["owners"]),
-            {task: list(names) for task, names in dumped["private"].items()},
-            {task: dict(marks) for task, marks in dumped["fingerprints"].items()},
-        )
+        try:
+            state = cls(
+                list(dumped["tasks"]),
+                dumped["open_task"],
+                dumped["phase"],
+                dict(dumped["owners"]),
+                {task: list(names) for task, names in dumped["private"].items()},
+                {task: dict(marks) for task, marks in dumped["fingerprints"].items()},
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"PackNet state is malformed: {error}") from error
         _check_owners(state, shapes)
         for task in state.names:
             check_name(task)

@@ -1,1 +1,32 @@
-"""models."""
+"""Backbones and heads. Torch only."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from packnet_pl.models.heads import Heads, TaskInfo
+from packnet_pl.models.vgg_small import VGGSmall, vgg_small
+
+__all__ = ["BUILDERS", "Heads", "TaskInfo", "VGGSmall", "build_backbone", "vgg_small"]
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {"vgg_small": vgg_small}
+"""The backbones that a packed file may name: a closed list, because opening a file must not run what it names."""
+
+
+def build_backbone(builder: Mapping[str, Any]) -> nn.Module:
+    """Builds a backbone with random weights from the name and arguments that a packed file holds.
+
+    Args:
+        builder: ``{"name": ..., "arguments": {...}}``.
+
+    Raises:
+        ValueError: If the name is not in :data:`BUILDERS`, or the arguments do not fit.
+    """
+    name, arguments = builder.get("name"), builder.get("arguments")
+    if name not in BUILDERS or not isinstance(arguments, Mapping):
+        raise ValueError(f"backbone is {name!r}; this version builds {sorted(BUILDERS)}: give your own as backbone=")
+    try:
+        return BUILDERS[str(name)](**arguments)
+    except TypeError as error:
+        raise ValueError(f"backbone {name!r} does not take these arguments: {error}") from error

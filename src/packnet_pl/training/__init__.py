@@ -1,1 +1,18 @@
-"""training."""
+"""PackNet in PyTorch Lightning."""
+
+from packnet_pl.training.callback import PackNetCallback
+from packnet_pl.training.checkpoints import AtomicCheckpointIO
+from packnet_pl.training.classifier import Recipe, TaskClassifier
+from packnet_pl.training.fit import fit_task
+from packnet_pl.training.reseed import Reseed
+from packnet_pl.training.schedules import warmup_cosine
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "PackNetCallback",
+    "Recipe",
+    "Reseed",
+    "TaskClassifier",
+    "fit_task",
+    "warmup_cosine",
+]

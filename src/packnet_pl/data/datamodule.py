@@ -1,0 +1,112 @@
+"""Serves one task's splits to a Trainer, in an order that depends only on (seed, task, phase, epoch)."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from packnet_pl.data.seeding import derive_seed
+from packnet_pl.data.task_data import ImageDataset, TaskData
+
+__all__ = ["SeededSampler", "TaskDataModule", "epochs_done"]
+
+
+class SeededSampler(Sampler[int]):
+    """A permutation per epoch, divided among processes.
+
+    Lightning's own replacement for samplers replays epoch 0 after a resume, so the order comes from the epoch itself.
+
+    Args:
+        size: Number of samples.
+        key: What the order depends on beside the epoch.
+        epoch: Returns the number of epochs done.
+        rank: This process, in [0, ``world_size``).
+        world_size: Number of processes; each gets ``ceil(size / world_size)`` samples, the first ones filling up.
+    """
+
+    def __init__(
+        self, size: int, key: tuple[str | int, ...], epoch: Callable[[], int], rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._size, self._key, self._epoch = size, key, epoch
+        self._rank, self._world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return -(-self._size // self._world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(derive_seed(*self._key, self._epoch()))
+        order = torch.randperm(self._size, generator=generator)
+        padded = order[torch.arange(len(self) * self._world_size) % self._size]
+        yield from padded[self._rank :: self._world_size].tolist()
+
+
+class TaskDataModule(pl.LightningDataModule):
+    """The data of one task for one phase.
+
+    Args:
+        data: The task's splits.
+        key: (seed, task, phase): what the order of the samples depends on beside the epoch.
+        batch_size: Samples per optimizer step, over all processes together.
+        num_workers: Loader processes.
+
+    Raises:
+        ValueError: If ``batch_size`` is below 1 or ``num_workers`` below 0.
+    """
+
+    def __init__(
+        self, data: TaskData, *, key: tuple[str | int, ...], batch_size: int = 64, num_workers: int = 0
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch size is {batch_size}; allowed is 1 or more")
+        if num_workers < 0:
+            raise ValueError(f"number of loader workers is {num_workers}; allowed is 0 or more")
+        self.data = data
+        self._key, self._batch_size, self._num_workers = key, batch_size, num_workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Returns the shuffled training split; a last batch that is not full is left out.
+
+        Raises:
+            ValueError: If the batch size is not a multiple of the number of processes.
+        """
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        if self._batch_size % world_size:
+            raise ValueError(
+                f"batch size {self._batch_size} is for all processes together; "
+                f"with {world_size} processes it must be a multiple of {world_size}"
+            )
+        sampler = SeededSampler(_size(self.data.train), self._key, self._epochs_done, rank, world_size)
+        batch_size = self._batch_size // world_size
+        return self._loader(self.data.train, batch_size, sampler, drop_last=len(sampler) >= batch_size)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Returns the validation split, in order; every process sees all of it."""
+        return self._loader(self.data.val, self._batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Returns the test split, in order; every process sees all of it."""
+        return self._loader(self.data.test, self._batch_size)
+
+    def _loader(
+        self, split: ImageDataset, batch_size: int, sampler: SeededSampler | None = None, drop_last: bool = False
+    ) -> DataLoader[Any]:
+        return DataLoader(
+            split, batch_size=batch_size, sampler=sampler, num_workers=self._num_workers, drop_last=drop_last
+        )
+
+    def _epochs_done(self) -> int:
+        return epochs_done(self.trainer) if self.trainer else 0
+
+
+def epochs_done(trainer: pl.Trainer) -> int:
+    """Returns the number of epochs trained in this fit, also right after a resume (``current_epoch`` is not, there)."""
+    done: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+    return done
+
+
+def _size(split: Any) -> int:
+    return len(split)

@@ -1,0 +1,124 @@
+"""Letters of several alphabets, drawn from the fonts inside the matplotlib package and kept in a cache."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import features
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from packnet_pl.data.drawing import draw, has_glyph
+from packnet_pl.data.seeding import derive_seed
+from packnet_pl.data.task_data import TaskData, image_tensors
+from packnet_pl.files import replacing
+
+__all__ = ["ALPHABETS", "FONTS", "default_cache_dir", "glyphs"]
+
+# Raise it when the pictures change: old caches are then left alone.
+_VERSION = 1
+_SEED = 20180618
+MEAN, STD = 0.35, 0.25
+
+ALPHABETS = {
+    # Lower case only where it does not look like upper case, so that every class is one shape.
+    "latin": "ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt",
+    "greek": "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθικλμξπρστφχψω",
+    "cyrillic": "АБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ",
+}
+
+# Whole fonts are held out, so that test and validation ask for letter shapes never seen. The fonts cmsy10, cmex10 and
+# LastResortHE are left out: their character maps claim Latin letters but hold symbols.
+FONTS = {
+    "train": (
+        "DejaVuSans",
+        "DejaVuSans-Bold",
+        "DejaVuSans-BoldOblique",
+        "DejaVuSansMono",
+        "DejaVuSansMono-Oblique",
+        "DejaVuSansMono-BoldOblique",
+        "DejaVuSerif",
+        "DejaVuSerif-BoldItalic",
+        "STIXGeneralBolIta",
+        "cmb10",
+        "cmti10",
+        "cmmi10",
+    ),
+    "val": ("DejaVuSans-Oblique", "DejaVuSerif-Bold", "STIXGeneralItalic", "cmr10"),
+    "test": ("DejaVuSansMono-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "cmss10", "cmtt10"),
+}
+
+logger = logging.getLogger(__name__)
+
+
+def glyphs(
+    alphabet: str,
+    *,
+    train_per_class: int,
+    val_per_class: int = 20,
+    test_per_class: int = 50,
+    cache_dir: str | None = None,
+) -> TaskData:
+    """Returns an alphabet as 24 x 24 grey pictures; validation and test use fonts that training never sees.
+
+    Args:
+        alphabet: "latin" (37 classes), "greek" (31) or "cyrillic" (32).
+        train_per_class: Training pictures per letter.
+        val_per_class: Validation pictures per letter.
+        test_per_class: Test pictures per letter.
+        cache_dir: Where drawn pictures are kept; None is ``packnet_pl`` in the user's cache folder.
+
+    Raises:
+        ValueError: If the alphabet is unknown or a number is below 1.
+    """
+    if alphabet not in ALPHABETS:
+        raise ValueError(f"alphabet is {alphabet!r}; there are {sorted(ALPHABETS)}")
+    counts = {"train": train_per_class, "val": val_per_class, "test": test_per_class}
+    for split, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{split}_per_class is {count}; allowed is 1 or more")
+    tensors = _cached(alphabet, counts, Path(cache_dir) if cache_dir else default_cache_dir())
+    train, val, test = (
+        image_tensors(tensors[f"{split}.images"], tensors[f"{split}.labels"], MEAN, STD) for split in counts
+    )
+    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (MEAN,), (STD,))
+
+
+def default_cache_dir() -> Path:
+    """Returns ``packnet_pl`` in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "packnet_pl"
+
+
+def _cached(alphabet: str, counts: dict[str, int], folder: Path) -> dict[str, Tensor]:
+    # FreeType draws slightly differently from version to version: each has its own cache file.
+    recipe = [_VERSION, _SEED, ALPHABETS[alphabet], FONTS, counts, features.version("freetype2")]
+    path = folder / f"{alphabet}-{hashlib.blake2b(json.dumps(recipe).encode(), digest_size=6).hexdigest()}.safetensors"
+    if path.exists():
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            logger.warning("drawing %s again: %s cannot be read (%s)", alphabet, path, error)
+    logger.info("drawing %d %s letters (kept in %s)", len(ALPHABETS[alphabet]) * sum(counts.values()), alphabet, folder)
+    tensors = {}
+    for split, count in counts.items():
+        tensors[f"{split}.images"], tensors[f"{split}.labels"] = _draw_split(alphabet, split, count)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+    return tensors
+
+
+def _draw_split(alphabet: str, split: str, count: int) -> tuple[Tensor, Tensor]:
+    """Draws ``count`` pictures of each letter, the split's fonts in turn; sorted by class."""
+    images, labels = [], []
+    for label, character in enumerate(ALPHABETS[alphabet]):
+        fonts = [font for font in FONTS[split] if has_glyph(font, character)]
+        for index in range(count):
+            rng = np.random.default_rng(derive_seed(_SEED, alphabet, split, character, index))
+            images.append(draw(fonts[index % len(fonts)], character, rng))
+            labels.append(label)
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels, dtype=torch.int64)

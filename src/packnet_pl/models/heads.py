@@ -1,0 +1,95 @@
+"""One output layer per task, and what there is to know about the task."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+__all__ = ["Heads", "TaskInfo"]
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What a head answers and what it wants to be asked with.
+
+    Attributes:
+        num_classes: Length of the answer, at least 2.
+        class_names: One per class, or empty if unknown.
+        input_shape: Channels, height, width of a picture in pixels, or empty if unknown.
+        mean: Per channel, subtracted from pixel values in [0, 1], or empty if unknown.
+        std: Per channel, divides what is left, or empty if unknown.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes, or not one name per class.
+    """
+
+    num_classes: int
+    class_names: tuple[str, ...] = ()
+    input_shape: tuple[int, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"a task has {self.num_classes} classes; allowed is 2 or more")
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} class names were given for {self.num_classes} classes")
+
+    def dump(self) -> dict[str, Any]:
+        """Returns it as a dict of primitives and tuples."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, dumped: Mapping[str, Any]) -> "TaskInfo":
+        """Reads what :meth:`dump` wrote."""
+        return cls(
+            dumped["num_classes"],
+            tuple(dumped["class_names"]),
+            tuple(dumped["input_shape"]),
+            tuple(dumped["mean"]),
+            tuple(dumped["std"]),
+        )
+
+
+class Heads(nn.Module):
+    """The output layers by task name. Its modules are called ``head_0``, ``head_1``, ...: a name may hold a dot.
+
+    ``heads["cubs"]`` and, for names that are identifiers, ``heads.cubs`` are the same layer.
+
+    Args:
+        num_features: Length of the feature vectors that they take.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.infos: dict[str, TaskInfo] = {}
+
+    def add(self, task: str, info: TaskInfo) -> nn.Linear:
+        """Adds a head with random weights (torch's defaults, from the global generator) and returns it."""
+        head = nn.Linear(self.num_features, info.num_classes)
+        self.add_module(f"head_{len(self.infos)}", head)
+        self.infos[task] = info
+        return head
+
+    def key(self, task: str) -> str:
+        """Returns the name of the module that is the head of ``task``.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        if task not in self.infos:
+            raise ValueError(f"task {task!r} has no head; there are {list(self.infos)}: add_task() makes one")
+        return f"head_{list(self.infos).index(task)}"
+
+    def __getitem__(self, task: str) -> nn.Module:
+        return self.get_submodule(self.key(task))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in self.__dict__.get("infos", {}):
+                return self[name]
+            raise

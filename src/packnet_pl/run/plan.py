@@ -1,0 +1,64 @@
+"""What a run is to do, as plain objects."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packnet_pl.core import Phase
+from packnet_pl.data import TaskData
+from packnet_pl.training import Recipe
+
+__all__ = ["RunPlan", "TaskPlan"]
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task.
+
+    Attributes:
+        name: Of the task.
+        data: Its splits.
+        prune_ratio: Share of the task's weights to release, in [0, 1), or None to release none and not retrain.
+        epochs: Phase -> number of epochs.
+        recipes: Phase -> optimizer and schedule.
+    """
+
+    name: str
+    data: TaskData
+    prune_ratio: float | None
+    epochs: Mapping[Phase, int]
+    recipes: Mapping[Phase, Recipe]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The whole sequence.
+
+    Attributes:
+        folder: The run directory.
+        tasks: In order.
+        method: Name of the method, for the results.
+        fit: Fits one task: called as ``fit(model, datamodule, task=, prune_ratio=, make_trainer=, settled=)``.
+        arch: Name of the backbone, for the results.
+        seed: Everything random follows from it.
+        batch_size: Samples per optimizer step, over all processes.
+        num_workers: Loader processes.
+        trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
+        make_logger: Called with a folder and a name; returns a Lightning logger, or None for no logging.
+    """
+
+    folder: Path
+    tasks: tuple[TaskPlan, ...]
+    method: str
+    fit: Callable[..., None]
+    arch: str
+    seed: int
+    batch_size: int
+    num_workers: int
+    trainer: Mapping[str, Any]
+    make_logger: Callable[[Path, str], Any] | None
+
+    def task_folder(self, task: str) -> Path:
+        """Returns the folder with the checkpoints, logs and probe of ``task``."""
+        return self.folder / "tasks" / task

@@ -1,0 +1,118 @@
+"""What a run found out, and its form on disk: ``results.json``."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from packnet_pl.files import replacing
+
+__all__ = ["Results", "TaskResult", "read_results"]
+
+FORMAT = 1
+
+
+@dataclass
+class TaskResult:
+    """One finished task.
+
+    Attributes:
+        name: Of the task.
+        num_classes: Of the task.
+        prune_ratio: In [0, 1), or None if nothing was released.
+        owned: Share of all prunable weights that the task owns, or None if the method owns none.
+        seconds: Wall time from its begin to its end.
+        test_size: Pictures in the test split.
+        val_accuracy: "dense", "pruned" (right after pruning) and "retrained", in [0, 1]; None where it has no meaning.
+    """
+
+    name: str
+    num_classes: int
+    prune_ratio: float | None
+    owned: float | None
+    seconds: float
+    test_size: int
+    val_accuracy: dict[str, float | None]
+
+
+@dataclass
+class Results:
+    """The content of ``results.json``.
+
+    Attributes:
+        method: Name of the method.
+        arch: Name of the backbone.
+        seed: Of the run.
+        tasks: Finished tasks, in order.
+        accuracy: Row i: test accuracy of tasks 0 to i after task i was finished.
+        outputs_unchanged: Per task: whether its probe's logits now are, bit for bit, those before it was finished.
+        free: Share of all prunable weights that nobody owns, or None if the method owns none.
+        storage: "dense_bytes" (a separate network per task), "packed_bytes" (the packed file), and
+            "owner_bits_per_weight".
+        complete: Whether every task is finished.
+    """
+
+    method: str
+    arch: str
+    seed: int
+    tasks: list[TaskResult] = field(default_factory=list)
+    accuracy: list[list[float]] = field(default_factory=list)
+    outputs_unchanged: list[bool] = field(default_factory=list)
+    free: float | None = None
+    storage: dict[str, float] = field(default_factory=dict)
+    complete: bool = False
+
+    def dump(self) -> dict[str, Any]:
+        """Returns the content of ``results.json``."""
+        last = self.accuracy[-1] if self.accuracy else []
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "arch": self.arch,
+            "seed": self.seed,
+            "complete": self.complete,
+            "versions": _versions(),
+            "tasks": [asdict(task) for task in self.tasks],
+            "accuracy": self.accuracy,
+            "outputs_unchanged": self.outputs_unchanged,
+            "forgetting": [row[-1] - now for row, now in zip(self.accuracy, last, strict=True)],
+            "free": self.free,
+            "storage": self.storage,
+        }
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Replaces ``path`` as a whole.
+
+        Raises:
+            ValueError: If a figure is NaN or infinite.
+        """
+        text = json.dumps(self.dump(), indent=1, allow_nan=False, ensure_ascii=False)
+        with replacing(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the content of a ``results.json``.
+
+    Raises:
+        ValueError: If it is not one, or of another format.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a results file, or is damaged: {error}") from error
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a results file of format {FORMAT}")
+    return results
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("packnet-pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy"):
+        try:
+            found[name.replace("-", "_")] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

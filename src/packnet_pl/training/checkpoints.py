@@ -1,0 +1,25 @@
+"""Checkpoints that are replaced as a whole."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from packnet_pl.files import replacing
+
+__all__ = ["AtomicCheckpointIO"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the old checkpoint and then takes its name.
+
+    Lightning's own goes through the temporary folder; where that is another file system the last step is a copy, and a
+    process killed in it leaves half a checkpoint. Give it as ``pl.Trainer(plugins=[AtomicCheckpointIO()])``.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes ``checkpoint`` to ``path``."""
+        if storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)

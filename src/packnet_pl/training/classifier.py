@@ -1,0 +1,261 @@
+"""A shared backbone with one head per task, trained on one task at a time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.classification import MulticlassAccuracy
+
+from packnet_pl.core import PackNet, Phase
+from packnet_pl.core.freezing import in_eval_mode
+from packnet_pl.models import Heads, TaskInfo
+from packnet_pl.training.callback import PackNetCallback
+
+__all__ = ["Recipe", "TaskClassifier"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one phase is optimized.
+
+    Attributes:
+        optimizer: Takes the parameters, returns the optimizer. The default is the paper's: SGD, momentum 0.9, 1e-3.
+        scheduler: Takes the optimizer and the keyword ``total_steps``, returns a schedule that is stepped after each
+            optimizer step; None keeps the rate.
+    """
+
+    optimizer: Callable[[list[nn.Parameter]], Optimizer] = field(default=partial(SGD, lr=1e-3, momentum=0.9))
+    scheduler: Callable[..., LRScheduler] | None = None
+
+
+class TaskClassifier(pl.LightningModule):
+    """Image classification, task after task, in one network.
+
+    Args:
+        backbone: The part that all tasks share: pictures in, feature vectors (N x ``num_features``) out.
+        num_features: Length of the feature vectors; None asks ``backbone.num_features``.
+        recipes: Phase -> recipe; it may be replaced before each task.
+        pack: Whether tasks own weights. False is plain multi-head training, in which every task trains every weight and
+            earlier tasks are forgotten: the baseline that shows what PackNet is for.
+
+    Attributes:
+        packnet: The owners of the backbone's weights; None if ``pack`` is False.
+        selected_task: The task that is trained, validated and tested; None before the first :meth:`add_task`.
+
+    Raises:
+        ValueError: If the number of features is unknown.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        num_features: int | None = None,
+        recipes: Mapping[Phase, Recipe] | None = None,
+        pack: bool = True,
+    ) -> None:
+        super().__init__()
+        num_features = num_features if num_features is not None else getattr(backbone, "num_features", None)
+        if not isinstance(num_features, int):
+            raise ValueError(
+                f"{type(backbone).__name__} has no num_features (found {num_features!r}); "
+                "give the length of its output as num_features="
+            )
+        self.backbone = backbone
+        self.heads = Heads(num_features)
+        self.packnet = PackNet(backbone) if pack else None
+        self.recipes: Mapping[Phase, Recipe] = recipes or {"train": Recipe(), "retrain": Recipe()}
+        self.selected_task: str | None = None
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of all tasks that have a head, in the order in which they were added."""
+        return list(self.heads.infos)
+
+    def add_task(
+        self,
+        name: str,
+        *,
+        num_classes: int,
+        class_names: Sequence[str] = (),
+        input_shape: Sequence[int] = (),
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+    ) -> None:
+        """Adds a head for a new task and selects it.
+
+        Args:
+            name: A new name; any printable one without "/".
+            num_classes: 2 or more.
+            class_names: One per class, if known.
+            input_shape: Channels, height, width of a picture in pixels, if known.
+            mean: Per channel, what the pictures were normalised with, if known.
+            std: Per channel, likewise.
+
+        Raises:
+            ValueError: If the task exists already, or an argument is not allowed.
+        """
+        info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std))
+        self.heads.add(name, info).to(self.device)
+        self.select_task(name)
+
+    def select_task(self, name: str) -> None:
+        """Makes ``name`` the task to train, validate and test.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        key = self.heads.key(name)
+        for other, head in self.heads.named_children():
+            # An unused head that needs gradients would make DDP wait for them.
+            head.requires_grad_(other == key)
+        self.selected_task = name
+        num_classes = self.heads.infos[name].num_classes
+        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro").to(self.device)
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro").to(self.device)
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro").to(self.device)
+
+    def private_modules(self, task: str) -> list[str]:
+        """Returns the names of the modules that only ``task`` uses."""
+        return [f"heads.{self.heads.key(task)}"]
+
+    @contextmanager
+    def answering(self, task: str) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Gives a function from pictures to logits of ``task``, in eval mode; every module's mode is given back.
+
+        A finished task is answered through its subnetwork: bit for bit as when it was finished.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        head = self.heads[task]
+
+        def logits(pictures: Tensor) -> Tensor:
+            answer: Tensor = head(self.backbone(pictures))
+            return answer
+
+        with in_eval_mode([*self.backbone.modules(), *head.modules()]):
+            if self.packnet is not None and task in self.packnet.tasks:
+                with self.packnet.subnetwork(task):
+                    yield logits
+            else:
+                yield logits
+
+    def forward(self, pictures: Tensor, task: str | None = None) -> Tensor:
+        """Returns logits (N x classes of the task) of ``pictures`` (N x C x H x W).
+
+        Args:
+            pictures: Normalised as for training.
+            task: Whose logits; None is the selected task. A finished task is always answered through its subnetwork and
+                in eval mode, an unfinished one by the network as it is.
+
+        Raises:
+            ValueError: If there is no such task, or none at all.
+        """
+        task = task if task is not None else self.selected_task
+        if task is None:
+            raise ValueError("there is no task yet: add_task(name, num_classes=...) first")
+        if self.packnet is not None and task in self.packnet.tasks:
+            with self.answering(task) as logits:
+                return logits(pictures)
+        answer: Tensor = self.heads[task](self.backbone(pictures))
+        return answer
+
+    def setup(self, stage: str) -> None:
+        """Refuses a fit that nobody watches.
+
+        Raises:
+            ValueError: If a fit has no PackNetCallback, or no task is selected.
+        """
+        if stage != "fit":
+            return
+        if self.selected_task is None:
+            raise ValueError("there is no task to fit: add_task(name, num_classes=...) first")
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        if self.packnet is not None and not any(isinstance(callback, PackNetCallback) for callback in callbacks):
+            raise ValueError(
+                "this fit has no PackNetCallback, so it would train over finished tasks: give the Trainer "
+                f"callbacks=[PackNetCallback(task={self.selected_task!r}, phase='train', prune_ratio=...)]"
+            )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Returns the cross-entropy of the selected task.
+
+        Raises:
+            FloatingPointError: If it is NaN or infinite.
+        """
+        pictures, labels = batch
+        logits = self(pictures)
+        loss = cross_entropy(logits, labels)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of task {self.selected_task!r} became {loss.item()} in epoch {self.current_epoch}, step "
+                f"{self.global_step}: the task stops here, finished tasks are untouched; lower its learning rate or "
+                "check its data"
+            )
+        self.train_accuracy(logits, labels)
+        self.log_dict({"train_loss": loss, "train_accuracy": self.train_accuracy}, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Logs ``val_loss`` and ``val_accuracy`` of the selected task."""
+        self._evaluate(batch, "val", self.val_accuracy)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Logs ``test_loss`` and ``test_accuracy`` of the selected task."""
+        self._evaluate(batch, "test", self.test_accuracy)
+
+    def configure_optimizers(self) -> Any:
+        """Returns the phase's optimizer over the shared part and the selected head, and its schedule."""
+        assert self.selected_task is not None
+        phase: Phase = (self.packnet.phase if self.packnet else None) or "train"
+        recipe = self.recipes[phase]
+        used = [*self.backbone.parameters(), *self.heads[self.selected_task].parameters()]
+        optimizer = recipe.optimizer([parameter for parameter in used if parameter.requires_grad])
+        if recipe.scheduler is None:
+            return optimizer
+        scheduler = recipe.scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the tasks and the owners of the weights."""
+        checkpoint["tasks"] = {name: info.dump() for name, info in self.heads.infos.items()}
+        checkpoint["selected_task"] = self.selected_task
+        if self.packnet is not None:
+            checkpoint["packnet"] = self.packnet.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuilds the heads, so that any number of tasks loads into a freshly built module.
+
+        Raises:
+            ValueError: If it was not written by a TaskClassifier, or one of its tasks has other classes here.
+        """
+        if "tasks" not in checkpoint:
+            raise ValueError("the checkpoint holds no tasks: it was not written by a TaskClassifier")
+        for name, dumped in checkpoint["tasks"].items():
+            info = TaskInfo.parse(dumped)
+            if name not in self.heads.infos:
+                self.heads.add(name, info).to(self.device)
+            elif self.heads.infos[name].num_classes != info.num_classes:
+                raise ValueError(
+                    f"task {name!r} has {info.num_classes} classes in the checkpoint and "
+                    f"{self.heads.infos[name].num_classes} here"
+                )
+        if checkpoint["selected_task"] is not None:
+            self.select_task(checkpoint["selected_task"])
+        if self.packnet is not None:
+            self.packnet.load_state_dict(checkpoint["packnet"])
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str, accuracy: MulticlassAccuracy) -> None:
+        pictures, labels = batch
+        logits = self(pictures)
+        accuracy(logits, labels)
+        self.log_dict({f"{split}_loss": cross_entropy(logits, labels), f"{split}_accuracy": accuracy}, on_epoch=True)

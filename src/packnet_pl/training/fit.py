@@ -1,0 +1,65 @@
+"""Both phases of one task, each with a Trainer of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+
+from packnet_pl.core import PackNet, Phase
+from packnet_pl.core.pruning import Scope
+from packnet_pl.training.callback import PackNetCallback
+
+__all__ = ["fit_task"]
+
+
+def fit_task(
+    model: pl.LightningModule,
+    datamodule: Any,
+    *,
+    task: str,
+    prune_ratio: float | None,
+    make_trainer: Callable[[Phase, PackNetCallback], pl.Trainer],
+    scope: Scope = "layer",
+    private: str | Sequence[str] | None = None,
+    select: Literal["last", "best"] = "last",
+    settled: Callable[[pl.LightningModule], None] | None = None,
+) -> None:
+    """Trains a task, prunes it, retrains what is left and finishes it.
+
+    A task that was interrupted goes on in the phase in which it is open. Two fits, each with a new Trainer, give each
+    phase its own epochs, optimizer state and schedule.
+
+    Args:
+        model: Has a ``packnet`` attribute.
+        datamodule: Whatever ``Trainer.fit`` takes: a datamodule or a loader.
+        task: Name of the task.
+        prune_ratio: Share of the task's weights to release, in [0, 1); None keeps all, and there is no retraining.
+        make_trainer: Called with the phase and the callback for it; returns a new Trainer that has the callback.
+        scope: "layer" or "global": see :class:`PackNetCallback`.
+        private: Modules of this task alone: see :class:`PackNetCallback`.
+        select: "last" or "best": see :class:`PackNetCallback`.
+        settled: Called with the module when its weights are final, right before the task is finished.
+
+    Raises:
+        ValueError: If the returned Trainer lacks the callback, or the task cannot be fitted.
+    """
+    packnet = getattr(model, "packnet", None)
+    begun = isinstance(packnet, PackNet) and packnet.open_task == task and packnet.phase == "retrain"
+    phases: list[Phase] = ["retrain"] if begun else ["train"] if prune_ratio is None else ["train", "retrain"]
+    for phase in phases:
+        callback = PackNetCallback(
+            task=task,
+            phase=phase,
+            prune_ratio=prune_ratio if phase == "train" else None,
+            scope=scope,
+            private=private,
+            select=select,
+            settled=settled if phase == phases[-1] else None,
+        )
+        trainer = make_trainer(phase, callback)
+        if callback not in trainer.callbacks:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"make_trainer({phase!r}, callback) returned a Trainer without the callback: "
+                "give it as pl.Trainer(callbacks=[callback, ...])"
+            )
+        trainer.fit(model, datamodule)

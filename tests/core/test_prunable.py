@@ -1,0 +1,240 @@
+import pytest
+import torch
+from core_toys import TinyNet, equal, pack, picture
+from torch import nn
+
+from packnet_pl.core import PackNet
+from packnet_pl.core.prunable import plain_name, take_inventory
+
+KINDS = {
+    "Conv1d": lambda bias: nn.Conv1d(2, 3, 2, bias=bias),
+    "Conv2d": lambda bias: nn.Conv2d(2, 3, 2, bias=bias),
+    "Conv3d": lambda bias: nn.Conv3d(2, 3, 2, bias=bias),
+    "ConvTranspose1d": lambda bias: nn.ConvTranspose1d(2, 3, 2, bias=bias),
+    "ConvTranspose2d": lambda bias: nn.ConvTranspose2d(2, 3, 2, bias=bias),
+    "ConvTranspose3d": lambda bias: nn.ConvTranspose3d(2, 3, 2, bias=bias),
+    "Linear": lambda bias: nn.Linear(2, 3, bias=bias),
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_weight_of_each_prunable_layer_is_owned_and_its_bias_frozen(kind, bias):
+    layer = KINDS[kind](bias)
+    inventory = take_inventory(nn.Sequential(nn.Identity(), layer))
+    assert list(inventory.owned) == ["1.weight"]
+    assert inventory.owned["1.weight"] is layer.weight
+    assert list(inventory.frozen) == (["1.bias"] if bias else [])
+    assert inventory.refused == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_prunable_layer_goes_through_a_task(kind):
+    layer = KINDS[kind](True)
+    packnet = PackNet(layer)
+    packnet.begin_task("a")
+    packnet.prune(0.5)
+    packnet.finish_task()
+    assert packnet.summary().total.free == round(layer.weight.numel() / 2)
+
+
+def test_a_single_layer_is_named_without_a_dot():
+    assert list(take_inventory(nn.Linear(2, 2)).owned) == ["weight"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Embedding(4, 3),
+        nn.EmbeddingBag(4, 3),
+        nn.LayerNorm(3),
+        nn.GroupNorm(1, 3),
+        nn.BatchNorm1d(3),
+        nn.BatchNorm2d(3),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+        nn.PReLU(),
+        nn.Bilinear(2, 2, 2),
+        nn.LSTM(2, 3),
+        nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_everything_in_other_layers_is_frozen(layer):
+    inventory = take_inventory(layer)
+    assert inventory.owned == {}
+    assert inventory.refused == {}
+    assert set(inventory.frozen) == set(layer.state_dict())
+
+
+def test_attention_owns_its_output_projection_and_freezes_the_packed_input_projection():
+    inventory = take_inventory(nn.MultiheadAttention(4, 2))
+    assert list(inventory.owned) == ["out_proj.weight"]
+    assert set(inventory.frozen) == {"in_proj_weight", "in_proj_bias", "out_proj.bias"}
+
+
+def test_bare_parameters_are_frozen():
+    net = TinyNet()
+    net.scale = nn.Parameter(torch.ones(1))
+    assert "scale" in take_inventory(net).frozen
+
+
+def test_owned_and_frozen_follow_the_module_tree_and_divide_the_state_dict():
+    net = TinyNet()
+    inventory = take_inventory(net)
+    assert list(inventory.owned) == ["conv.weight", "fc.weight"]
+    assert list(inventory.frozen) == [
+        "conv.bias",
+        "bn.weight",
+        "bn.bias",
+        "fc.bias",
+        "bn.running_mean",
+        "bn.running_var",
+        "bn.num_batches_tracked",
+    ]
+    assert {*inventory.owned, *inventory.frozen} == set(net.state_dict())
+
+
+def test_the_summary_lists_what_is_owned_frozen_and_refused():
+    net = TinyNet()
+    net.later = nn.LazyLinear(2, bias=False)
+    summary = PackNet(net).summary()
+    assert summary.owned == ("conv.weight", "fc.weight")
+    assert "bn.running_var" in summary.frozen
+    assert list(summary.refused) == ["later.weight"]
+    assert "refused: later.weight" in str(summary)
+
+
+def test_weights_tied_between_layers_are_owned_once():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    packnet = PackNet(net)
+    assert list(packnet.owners) == ["0.weight"]
+    assert packnet.summary().total.weights == 9
+    packnet.begin_task("a")
+    packnet.prune(0.5)
+    assert packnet.summary().total.free == round(4.5)
+    assert int((net[1].weight == 0).sum()) == round(4.5)
+
+
+def test_a_linear_layer_tied_to_an_embedding_is_owned_and_not_frozen():
+    net = nn.ModuleDict({"embed": nn.Embedding(4, 3), "decode": nn.Linear(3, 4)})
+    net["decode"].weight = net["embed"].weight
+    inventory = take_inventory(net)
+    assert list(inventory.owned) == ["decode.weight"]
+    assert list(inventory.frozen) == ["decode.bias"]
+
+
+def test_a_module_used_twice_is_owned_once():
+    layer = nn.Linear(2, 2)
+    inventory = take_inventory(nn.Sequential(layer, nn.ReLU(), layer))
+    assert list(inventory.owned) == ["0.weight"]
+    assert list(inventory.frozen) == ["0.bias"]
+
+
+def test_prunable_is_asked_about_convolutions_and_linear_layers_only():
+    net = TinyNet()
+    asked = []
+    take_inventory(net, lambda name, module: asked.append((name, module)) or True)
+    assert asked == [("conv", net.conv), ("fc", net.fc)]
+
+
+def test_prunable_narrows_what_is_owned_and_the_rest_stands_still_after_the_first_task():
+    net = TinyNet()
+    packnet = PackNet(net, prunable=lambda name, _: name != "conv")
+    assert list(packnet.owners) == ["fc.weight"]
+    assert "conv.weight" in packnet.summary().frozen
+    start = net.conv.weight.detach().clone()
+    pack(packnet, "a")
+    frozen = net.conv.weight.detach().clone()
+    assert not torch.equal(frozen, start)
+    pack(packnet, "b")
+    assert torch.equal(net.conv.weight, frozen)
+
+
+def test_prunable_cannot_widen_the_choice():
+    assert take_inventory(nn.LayerNorm(3), lambda *_: True).owned == {}
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(2), nn.LazyConv2d(2, 1), nn.LazyBatchNorm1d()])
+def test_lazy_layers_are_refused_by_name_with_what_to_do(layer):
+    packnet = PackNet(nn.Sequential(nn.Linear(2, 2), layer))
+    assert set(packnet.summary().refused) == {"1.weight", "1.bias"}
+    with pytest.raises(ValueError, match=r"'cubs'.*1\.weight.*lazy.*run one batch"):
+        packnet.begin_task("cubs")
+    assert packnet.tasks == []
+    assert packnet.open_task is None
+    assert not packnet.owners["0.weight"].any()
+
+
+def test_a_lazy_network_can_begin_after_the_batch_that_the_refusal_asks_for():
+    net = nn.Sequential(nn.LazyLinear(3))
+    packnet = PackNet(net)
+    with pytest.raises(ValueError, match="run one batch"):
+        packnet.begin_task("cubs")
+    net(torch.ones(1, 2))
+    packnet.begin_task("cubs")
+    assert packnet.summary().total.owned == {"cubs": 6}
+
+
+def test_complex_weights_are_refused():
+    packnet = PackNet(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.complex64)))
+    before = picture(packnet)
+    assert "complex64" in packnet.summary().refused["1.weight"]
+    with pytest.raises(ValueError, match=r"'cubs'.*1\.weight.*complex64"):
+        packnet.begin_task("cubs")
+    assert equal(picture(packnet), before)
+
+
+def test_sparse_weights_are_refused():
+    layer = nn.Linear(2, 2)
+    layer.weight = nn.Parameter(torch.eye(2).to_sparse())
+    assert "sparse" in take_inventory(layer).refused["weight"]
+
+
+def test_names_are_those_of_the_plain_module_also_when_it_is_compiled():
+    net = TinyNet()
+    plain = take_inventory(net)
+    whole = take_inventory(torch.compile(net))
+    assert list(whole.owned) == list(plain.owned)
+    assert list(whole.frozen) == list(plain.frozen)
+
+    net.fc = torch.compile(net.fc)
+    asked = []
+    part = take_inventory(net, lambda name, _: asked.append(name) or True)
+    assert list(part.owned) == list(plain.owned)
+    assert list(part.frozen) == list(plain.frozen)
+    assert asked == ["conv", "fc"]
+
+
+def test_a_state_moves_between_a_plain_and_a_compiled_module():
+    net = TinyNet()
+    packnet = PackNet(net)
+    pack(packnet, "a")
+    compiled = PackNet(torch.compile(net))
+    compiled.load_state_dict(packnet.state_dict())
+    compiled.verify()
+    assert compiled.tasks == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("_orig_mod.fc.weight", "fc.weight"), ("a._orig_mod.b._orig_mod.weight", "a.b.weight"), ("fc.bias", "fc.bias")],
+)
+def test_plain_name_drops_the_prefix_of_compile_wherever_it_stands(given, expected):
+    assert plain_name(given) == expected
+
+
+def test_persistent_buffers_are_frozen_and_others_left_alone():
+    net = TinyNet()
+    net.register_buffer("kept", torch.zeros(2))
+    net.register_buffer("scratch", torch.zeros(2), persistent=False)
+    packnet = PackNet(net)
+    assert "kept" in packnet.summary().frozen
+    assert "scratch" not in packnet.summary().frozen
+    pack(packnet, "a")
+    packnet.begin_task("b")
+    net.kept.add_(1)
+    net.scratch.add_(1)
+    packnet.restore_()
+    assert net.kept.tolist() == [0, 0]
+    assert net.scratch.tolist() == [1, 1]

@@ -1,0 +1,46 @@
+import torch
+from core_toys import TinyNet, pack
+from torch import nn
+
+from packnet_pl.core import PackNet, Share
+
+
+def test_counts_follow_the_life_of_the_tasks():
+    packnet = PackNet(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)))
+    assert packnet.summary().total == Share(24, {}, 24)
+    packnet.begin_task("a")
+    assert packnet.summary().total == Share(24, {"a": 24}, 0)
+    packnet.prune(0.75)
+    packnet.finish_task()
+    packnet.begin_task("b")
+    packnet.prune(0.5)
+    summary = packnet.summary()
+    assert summary.total == Share(24, {"a": 6, "b": 9}, 9)
+    assert summary.layers == {"0.weight": Share(16, {"a": 4, "b": 6}, 6), "1.weight": Share(8, {"a": 2, "b": 3}, 3)}
+    assert summary.total.fraction("a") == 0.25
+    assert summary.total.free_fraction == 0.375
+
+
+def test_a_network_without_prunable_weights_has_no_fractions_to_divide():
+    share = PackNet(nn.LayerNorm(2)).summary().total
+    assert share == Share(0, {}, 0)
+    assert share.free_fraction == 0.0
+    assert Share(0, {"a": 0}, 0).fraction("a") == 0.0
+
+
+def test_the_printed_summary_has_a_row_for_each_layer_and_the_total():
+    packnet = PackNet(TinyNet())
+    pack(packnet, "cubs", ratio=0.75)
+    lines = str(packnet.summary()).splitlines()
+    assert lines[0].split() == ["layer", "weights", "cubs", "free"]
+    assert lines[1].split() == ["conv.weight", "36", "25.00%", "75.00%"]
+    assert lines[2].split() == ["fc.weight", "96", "25.00%", "75.00%"]
+    assert lines[3].split() == ["total", "132", "25.00%", "75.00%"]
+    assert lines[4] == "frozen after the first task: 7 tensors"
+
+
+def test_a_summary_does_not_change_the_network():
+    net = TinyNet()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    PackNet(net).summary()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
