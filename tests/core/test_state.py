@@ -189,8 +189,8 @@ BAD_STATES = {
     "task missing": (lambda state: {**edit(tasks=["a"])(state)}, r"owner|fingerprints"),
     "fingerprints missing": (without("fingerprints", "a"), r"fingerprints"),
     "private of a stranger": (edit(private={"x": ["heads.x"]}), r"private modules do not belong"),
-    "tasks no list": (edit(tasks=None), r"tasks"),
-    "owners no dict": (edit(owners=None), r"owners"),
+    "tasks no list": (edit(tasks=None), r"malformed"),
+    "owners no dict": (edit(owners=None), r"malformed"),
 }
 
 

@@ -47,7 +47,7 @@ class TaskDataModule(pl.LightningDataModule):
 
     Args:
         data: The task's splits.
-        key: (seed, task, phase): what the order of the samples depends on beside the epoch.
+        key: (seed, task, phase): what the order of the samples depends on beside the epoch; read when a fit begins.
         batch_size: Samples per optimizer step, over all processes together.
         num_workers: Loader processes.
 
@@ -64,7 +64,8 @@ class TaskDataModule(pl.LightningDataModule):
         if num_workers < 0:
             raise ValueError(f"number of loader workers is {num_workers}; allowed is 0 or more")
         self.data = data
-        self._key, self._batch_size, self._num_workers = key, batch_size, num_workers
+        self.key = key
+        self._batch_size, self._num_workers = batch_size, num_workers
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the shuffled training split; a last batch that is not full is left out.
@@ -79,7 +80,7 @@ class TaskDataModule(pl.LightningDataModule):
                 f"batch size {self._batch_size} is for all processes together; "
                 f"with {world_size} processes it must be a multiple of {world_size}"
             )
-        sampler = SeededSampler(_size(self.data.train), self._key, self._epochs_done, rank, world_size)
+        sampler = SeededSampler(_size(self.data.train), self.key, self._epochs_done, rank, world_size)
         batch_size = self._batch_size // world_size
         return self._loader(self.data.train, batch_size, sampler, drop_last=len(sampler) >= batch_size)
 

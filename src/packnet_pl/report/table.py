@@ -10,23 +10,32 @@ __all__ = ["results_table"]
 
 def results_table(results: Mapping[str, Any]) -> Table:
     """Returns one row per task of ``results`` (the content of ``results.json``)."""
-    table = Table(title=f"{results['method']} on {results['arch']}, seed {results['seed']}")
+    table = Table(title=f"{results['method']} on {results['arch']}, seed {results['seed']} (in %)")
     table.add_column("task")
-    for heading in ("classes", "error when\nfinished, %", "error now, %", "forgetting", "weights\nowned, %", "outputs"):
-        table.add_column(heading, justify="right")
+    for heading in (
+        "classes",
+        "error when\nfinished",
+        "error\nnow",
+        "forgetting",
+        "weights\nowned",
+        "free\nthen",
+        "outputs\nunchanged",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    free: float | None = 1.0
     for index, task in enumerate(results["tasks"]):
+        owned = task["owned"]
+        free = None if owned is None or free is None else free - owned
         table.add_row(
             task["name"],
             str(task["num_classes"]),
             _percent(1 - results["accuracy"][index][index]),
             _percent(1 - results["accuracy"][-1][index]),
-            f"{results['forgetting'][index]:.4g}",
-            _percent(task["owned"]),
-            "unchanged" if results["outputs_unchanged"][index] else "CHANGED",
+            _percent(results["forgetting"][index]),
+            _percent(owned),
+            _percent(free),
+            "yes" if results["outputs_unchanged"][index] else "NO",
         )
-    if results["free"] is not None:
-        table.add_section()
-        table.add_row("free", "", "", "", "", _percent(results["free"]), "")
     return table
 
 

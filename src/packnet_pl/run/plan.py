@@ -9,7 +9,7 @@ from packnet_pl.core import Phase
 from packnet_pl.data import TaskData
 from packnet_pl.training import Recipe
 
-__all__ = ["RunPlan", "TaskPlan"]
+__all__ = ["RunPlan", "TaskPlan", "task_folder"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class RunPlan:
         seed: Everything random follows from it.
         batch_size: Samples per optimizer step, over all processes.
         num_workers: Loader processes.
+        device: Where finished tasks are tested.
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
         make_logger: Called with a folder and a name; returns a Lightning logger, or None for no logging.
     """
@@ -56,9 +57,11 @@ class RunPlan:
     seed: int
     batch_size: int
     num_workers: int
+    device: str
     trainer: Mapping[str, Any]
     make_logger: Callable[[Path, str], Any] | None
 
-    def task_folder(self, task: str) -> Path:
-        """Returns the folder with the checkpoints, logs and probe of ``task``."""
-        return self.folder / "tasks" / task
+
+def task_folder(folder: Path, task: str) -> Path:
+    """Returns the place, in the run directory ``folder``, of the checkpoints, logs and probe of ``task``."""
+    return folder / "tasks" / task

@@ -1,0 +1,146 @@
+"""From a checked configuration to plain objects: the last place that knows configurations."""
+
+import inspect
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import seed_everything
+
+from packnet_pl.cli.schema import UsageError, nearest, prune_ratios
+from packnet_pl.core import Phase
+from packnet_pl.core.state import check_name
+from packnet_pl.data import TaskData, derive_seed
+from packnet_pl.run import RunPlan, TaskPlan
+from packnet_pl.training import Recipe, TaskClassifier
+
+__all__ = ["bind_targets", "build_data", "build_model", "build_plan"]
+
+
+def bind_targets(node: Any, key: str = "") -> None:
+    """Checks, without building anything, that each ``_target_`` exists and takes the arguments beside it.
+
+    Args:
+        node: A resolved configuration, as dicts and lists.
+        key: Where it stands, for the message.
+
+    Raises:
+        UsageError: If a target does not exist, or an argument is unknown or missing.
+    """
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else []
+    for name, child in children:
+        bind_targets(child, f"{key}.{name}" if key else str(name))
+    if not isinstance(node, dict) or "_target_" not in node:
+        return
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:
+        raise UsageError(f"{key}._target_ is {node['_target_']!r}, which cannot be imported: {error}") from error
+    signature = inspect.signature(target)
+    arguments = [name for name in node if not name.startswith("_")]
+    known = [name for name, parameter in signature.parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
+    open_ended = len(known) < len(signature.parameters)
+    for name in arguments:
+        if name not in known and not open_ended:
+            raise UsageError(f"{key}.{name}: {node['_target_']} has no such argument; {nearest(name, known)}")
+    if not node.get("_partial_"):
+        try:
+            signature.bind(**{name: node[name] for name in arguments})
+        except TypeError as error:
+            raise UsageError(f"{key}: {node['_target_']}: {error}") from error
+
+
+def build_data(config: DictConfig) -> dict[str, TaskData]:
+    """Returns the data of each task of the sequence, in order.
+
+    Raises:
+        UsageError: If a data set cannot be made.
+    """
+    return {
+        name: _build(config.sequence.tasks[name].data, f"sequence.tasks.{name}.data").take(config.debug.fraction)
+        for name in config.sequence.order
+    }
+
+
+def build_model(config: DictConfig) -> TaskClassifier:
+    """Returns the network, without tasks; its random weights follow from ``seed``.
+
+    Raises:
+        UsageError: If the backbone cannot be made.
+    """
+    seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
+    return TaskClassifier(_build(config.arch, "arch"), pack=config.method.pack)
+
+
+def build_plan(config: DictConfig, folder: Path, arch: str, data: Mapping[str, TaskData]) -> RunPlan:
+    """Returns what the run is to do.
+
+    Args:
+        config: Checked.
+        folder: The run directory.
+        arch: Name of the chosen backbone configuration.
+        data: From :func:`build_data`.
+
+    Raises:
+        UsageError: If a part cannot be made.
+    """
+    order = list(config.sequence.order)
+    ratios = prune_ratios(config.prune.ratio, len(order), last=config.prune.last)
+    tasks = []
+    for name, ratio in zip(order, ratios, strict=True):
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise UsageError(f"sequence.order: {error}") from error
+        phases: list[Phase] = ["train", "retrain"] if config.method.pack and ratio is not None else ["train"]
+        settings = {phase: config.sequence.tasks[name][phase] for phase in phases}
+        most = config.debug.max_epochs
+        tasks.append(
+            TaskPlan(
+                name=name,
+                data=data[name],
+                prune_ratio=ratio if config.method.pack else None,
+                epochs={phase: min(part.epochs, most or part.epochs) for phase, part in settings.items()},
+                recipes={phase: _recipe(config, part.lr) for phase, part in settings.items()},
+            )
+        )
+    on_gpu = config.trainer.accelerator in ("gpu", "cuda")
+    return RunPlan(
+        folder=folder,
+        tasks=tuple(tasks),
+        method=config.method.name,
+        fit=_build(config.method.fit, "method.fit"),
+        arch=arch,
+        seed=config.seed,
+        batch_size=config.optim.batch_size,
+        num_workers=config.optim.num_workers,
+        device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if on_gpu else "cpu",
+        trainer={**config.trainer, "gradient_clip_val": config.optim.gradient_clip},
+        make_logger=partial(_make_logger, config.logger) if config.logger else None,
+    )
+
+
+def _recipe(config: DictConfig, lr: float) -> Recipe:
+    optimizer = _build(config.optim.optimizer, "optim.optimizer")
+    scheduler = _build(config.optim.scheduler, "optim.scheduler") if config.optim.scheduler else None
+    return Recipe(partial(optimizer, lr=lr), scheduler)
+
+
+def _make_logger(logger: DictConfig, folder: Path, phase: str) -> Any:
+    return _build(logger, "logger")(save_dir=folder, name="logs", version=phase)
+
+
+def _build(node: DictConfig, key: str) -> Any:
+    """Instantiates ``node``; what the target says against its arguments is the user's to mend."""
+    plain = OmegaConf.to_container(node, resolve=True)
+    try:
+        return instantiate(plain, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, (ValueError, TypeError, OSError)):
+            raise UsageError(f"{key}: {error.__cause__}") from error.__cause__
+        raise

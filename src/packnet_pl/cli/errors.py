@@ -1,0 +1,49 @@
+"""One line and exit code 2 for what the user can mend; a real bug keeps its traceback."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from packnet_pl.cli.schema import UsageError
+
+__all__ = ["answering_errors"]
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def answering_errors(program: str) -> Iterator[None]:
+    """Ends the process with one line on stderr and code 2 where the user is at fault.
+
+    Args:
+        program: Name of the command, which begins the line.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_mendable(error):
+            raise
+        print(f"{program}: {one_line(error)}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+def one_line(error: BaseException) -> str:
+    """Returns the error's message, and that of its cause, as one line."""
+    parts = [" ".join(str(error).split())]
+    cause = error.__cause__
+    if isinstance(error, (HydraException, OmegaConfBaseException)) and cause is not None:
+        parts += [said for said in [" ".join(str(cause).split())] if said not in parts[0]]
+    return ": ".join(parts)
+
+
+def _is_mendable(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _DISK
+    if isinstance(error, (HydraException, OmegaConfBaseException, UsageError, FloatingPointError)):
+        return True
+    # Named, not imported: reporting a misspelt option must not load torch.
+    return any(kind.__name__ == "CapacityError" for kind in type(error).__mro__)

@@ -1,0 +1,187 @@
+"""What a configuration may hold, and the check of one. No torch here: a bad option fails at once."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+__all__ = ["TrainConfig", "UsageError", "check_config", "nearest", "prune_ratios"]
+
+
+class UsageError(ValueError):
+    """The user can mend it: answered by one line and exit code 2."""
+
+
+@dataclass
+class PhaseConfig:
+    """One phase of one task."""
+
+    epochs: int = MISSING
+    lr: float = MISSING
+
+
+@dataclass
+class TaskConfig:
+    """One task."""
+
+    data: dict[str, Any] = MISSING
+    train: PhaseConfig = MISSING
+    retrain: PhaseConfig = MISSING
+
+
+@dataclass
+class SequenceConfig:
+    """The tasks, and their order."""
+
+    order: list[str] = MISSING
+    tasks: dict[str, TaskConfig] = MISSING
+
+
+@dataclass
+class PruneConfig:
+    """How much each task gives up; ``ratio`` is a number or a list."""
+
+    ratio: Any = MISSING
+    last: bool = MISSING
+    scope: str = MISSING
+
+
+@dataclass
+class MethodConfig:
+    """Which method trains a task."""
+
+    name: str = MISSING
+    pack: bool = MISSING
+    fit: dict[str, Any] = MISSING
+
+
+@dataclass
+class OptimConfig:
+    """How every phase is optimized; rates and epochs are the phases' own."""
+
+    optimizer: dict[str, Any] = MISSING
+    scheduler: dict[str, Any] | None = None
+    batch_size: int = MISSING
+    gradient_clip: float | None = None
+    num_workers: int = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """Where it runs."""
+
+    accelerator: str = MISSING
+    devices: Any = MISSING
+    num_nodes: int = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
+
+
+@dataclass
+class DebugConfig:
+    """Trials."""
+
+    fraction: float = MISSING
+    max_epochs: int | None = None
+
+
+@dataclass
+class TrainConfig:
+    """The whole configuration of ``packnet-train``."""
+
+    sequence: SequenceConfig = MISSING
+    arch: dict[str, Any] = MISSING
+    prune: PruneConfig = MISSING
+    method: MethodConfig = MISSING
+    optim: OptimConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: dict[str, Any] | None = None
+    debug: DebugConfig = MISSING
+    seed: int = MISSING
+
+
+def check_config(config: DictConfig) -> None:
+    """Does nothing for a configuration that can be run.
+
+    Raises:
+        OmegaConfBaseException: If a key is unknown (also one that was added with ``+``) or a value has the wrong type.
+        UsageError: If a value is missing or out of range.
+    """
+    merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), config)
+    missing = sorted(OmegaConf.missing_keys(merged))
+    if missing:
+        raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
+    order, tasks = list(merged.sequence.order), merged.sequence.tasks
+    if not order:
+        raise UsageError("sequence.order is empty; name at least one task")
+    if len(set(order)) != len(order):
+        raise UsageError(f"sequence.order is {order}; each task can stand in it once")
+    for name in order:
+        if name not in tasks:
+            raise UsageError(f"sequence.order names {name!r}; {nearest(name, tasks)}")
+        for phase in ("train", "retrain"):
+            _at_least(f"sequence.tasks.{name}.{phase}.epochs", tasks[name][phase].epochs, 1)
+            _above_zero(f"sequence.tasks.{name}.{phase}.lr", tasks[name][phase].lr)
+    prune_ratios(merged.prune.ratio, len(order), last=merged.prune.last)
+    if merged.prune.scope not in ("layer", "global"):
+        raise UsageError(f"prune.scope is {merged.prune.scope!r}; allowed are 'layer' and 'global'")
+    _at_least("optim.batch_size", merged.optim.batch_size, 1)
+    _at_least("optim.num_workers", merged.optim.num_workers, 0)
+    _at_least("trainer.num_nodes", merged.trainer.num_nodes, 1)
+    _at_least("seed", merged.seed, 0)
+    if merged.optim.gradient_clip is not None:
+        _above_zero("optim.gradient_clip", merged.optim.gradient_clip)
+    if not 0 < merged.debug.fraction <= 1:
+        raise UsageError(f"debug.fraction is {merged.debug.fraction}; allowed is a number in (0, 1]")
+    if merged.debug.max_epochs is not None:
+        _at_least("debug.max_epochs", merged.debug.max_epochs, 1)
+
+
+def prune_ratios(given: Any, num_tasks: int, *, last: bool) -> list[float | None]:
+    """Returns one prune ratio per task; None for the last task if it is not to be pruned.
+
+    Args:
+        given: ``prune.ratio``: a number for all tasks, or a list with one per task.
+        num_tasks: Number of tasks.
+        last: ``prune.last``: whether the last task is pruned too.
+
+    Raises:
+        UsageError: If a ratio is not a number in [0, 1), or the list has another length.
+    """
+    given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
+    ratios = given if isinstance(given, list) else [given] * num_tasks
+    if len(ratios) != num_tasks:
+        raise UsageError(
+            f"prune.ratio is {given}: {len(ratios)} numbers for {num_tasks} tasks; "
+            "give one number for all tasks, or one per task"
+        )
+    for ratio in ratios:
+        if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
+            hint = f" (for {ratio:g} percent write {ratio / 100:g})" if _is_percent(ratio) else ""
+            raise UsageError(f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them{hint}")
+    chosen: list[float | None] = [float(ratio) for ratio in ratios]
+    return chosen if last else [*chosen[:-1], None]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns words that name the known names closest to ``name``, or all of them if none is close."""
+    names = sorted(map(str, known))
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+
+
+def _is_percent(ratio: Any) -> bool:
+    return isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and 1 < ratio < 100
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise UsageError(f"{key} is {value}; allowed is {least} or more")
+
+
+def _above_zero(key: str, value: float) -> None:
+    if not value > 0:
+        raise UsageError(f"{key} is {value}; allowed is a number above 0")

@@ -1,0 +1,59 @@
+"""Progress of a whole run: one bar over all epochs on a terminal, one line per phase everywhere."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["RunProgress"]
+
+
+class RunProgress(Progress):
+    """The bar; use it as a context manager around the run.
+
+    Args:
+        console: Where to; the main process writes, others should be given a quiet one.
+        num_epochs: Of all tasks and phases together.
+    """
+
+    def __init__(self, console: Console, num_epochs: int) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            # Without a terminal the lines are enough.
+            disable=not console.is_terminal,
+        )
+        self._bar = self.add_task("starting", total=num_epochs)
+
+    def callback(self, task: str, phase: str) -> pl.Callback:
+        """Returns the callback that reports one fit."""
+        return _PhaseProgress(self, self._bar, task, phase)
+
+
+class _PhaseProgress(pl.Callback):
+    def __init__(self, progress: RunProgress, bar: Any, task: str, phase: str) -> None:
+        self._progress, self._bar, self._name = progress, bar, f"{task}, {phase}"
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        parts = [f"{name} {float(metrics[name]):.3f}" for name in ("train_loss", "val_accuracy") if name in metrics]
+        self._progress.update(self._bar, advance=1, description=f"{self._name}: {', '.join(parts)}")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._progress.update(self._bar, description=self._name)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        accuracy = trainer.callback_metrics.get("val_accuracy")
+        said = "" if accuracy is None else f", validation accuracy {float(accuracy):.3f}"
+        self._progress.console.print(f"{self._name}: {_count(trainer.max_epochs)}{said}", highlight=False)
+
+
+def _count(epochs: int | None) -> str:
+    return f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs"

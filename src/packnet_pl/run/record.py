@@ -1,0 +1,48 @@
+"""Validation accuracy at the three moments of a task: dense, pruned, retrained."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from packnet_pl.core import Phase
+from packnet_pl.run.evaluate import accuracy
+from packnet_pl.training import TaskClassifier
+
+__all__ = ["ValidationRecord"]
+
+
+class ValidationRecord:
+    """Collects the figures over both fits of a task.
+
+    Args:
+        task: Name of the task.
+
+    Attributes:
+        values: "dense", "pruned", "retrained" -> accuracy in [0, 1], or None as long as there is none.
+    """
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.values: dict[str, float | None] = {"dense": None, "pruned": None, "retrained": None}
+
+    def callback(self, phase: Phase) -> pl.Callback:
+        """Returns the callback for the fit of ``phase``."""
+        return _Recorder(self, phase)
+
+
+class _Recorder(pl.Callback):
+    def __init__(self, record: ValidationRecord, phase: Phase) -> None:
+        self._record, self._phase = record, phase
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._phase == "retrain":
+            self._record.values["pruned"] = self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._record.values["dense" if self._phase == "train" else "retrained"] = self._measure(trainer, pl_module)
+
+    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
+        assert isinstance(pl_module, TaskClassifier)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        with pl_module.answering(self._record.task) as logits:
+            return accuracy(logits, datamodule.val_dataloader(), pl_module.device)
