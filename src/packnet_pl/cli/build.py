@@ -2,13 +2,15 @@
 
 import inspect
 import os
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
@@ -19,7 +21,7 @@ from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.training import Recipe, TaskClassifier
 
-__all__ = ["bind_targets", "build_data", "build_model", "build_plan"]
+__all__ = ["Parts", "bind_targets", "build_data", "build_parts", "build_plan"]
 
 
 def bind_targets(node: Any, key: str = "") -> None:
@@ -55,6 +57,39 @@ def bind_targets(node: Any, key: str = "") -> None:
             raise UsageError(f"{key}: {node['_target_']}: {error}") from error
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What can be built, and go wrong, before a run has a directory.
+
+    Attributes:
+        data: Task -> its data, in order.
+        model: The network, without tasks.
+    """
+
+    data: dict[str, TaskData]
+    model: TaskClassifier
+
+
+def build_parts(config: DictConfig) -> Parts:
+    """Builds the network, whose random weights follow from ``seed``, and the data.
+
+    Raises:
+        UsageError: If one of them, or a Trainer, cannot be made.
+    """
+    for name in config.sequence.order:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise UsageError(f"sequence.order: {error}") from error
+    try:
+        pl.Trainer(**_trainer_settings(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UsageError(f"trainer={OmegaConf.to_container(config.trainer)}: {error}") from error
+    seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
+    model = TaskClassifier(_build(config.arch, "arch"), pack=config.method.pack)
+    return Parts(build_data(config), model)
+
+
 def build_data(config: DictConfig) -> dict[str, TaskData]:
     """Returns the data of each task of the sequence, in order.
 
@@ -67,24 +102,14 @@ def build_data(config: DictConfig) -> dict[str, TaskData]:
     }
 
 
-def build_model(config: DictConfig) -> TaskClassifier:
-    """Returns the network, without tasks; its random weights follow from ``seed``.
-
-    Raises:
-        UsageError: If the backbone cannot be made.
-    """
-    seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
-    return TaskClassifier(_build(config.arch, "arch"), pack=config.method.pack)
-
-
-def build_plan(config: DictConfig, folder: Path, arch: str, data: Mapping[str, TaskData]) -> RunPlan:
+def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> RunPlan:
     """Returns what the run is to do.
 
     Args:
         config: Checked.
         folder: The run directory.
         arch: Name of the chosen backbone configuration.
-        data: From :func:`build_data`.
+        parts: From :func:`build_parts`.
 
     Raises:
         UsageError: If a part cannot be made.
@@ -93,17 +118,13 @@ def build_plan(config: DictConfig, folder: Path, arch: str, data: Mapping[str, T
     ratios = prune_ratios(config.prune.ratio, len(order), last=config.prune.last)
     tasks = []
     for name, ratio in zip(order, ratios, strict=True):
-        try:
-            check_name(name)
-        except ValueError as error:
-            raise UsageError(f"sequence.order: {error}") from error
         phases: list[Phase] = ["train", "retrain"] if config.method.pack and ratio is not None else ["train"]
         settings = {phase: config.sequence.tasks[name][phase] for phase in phases}
         most = config.debug.max_epochs
         tasks.append(
             TaskPlan(
                 name=name,
-                data=data[name],
+                data=parts.data[name],
                 prune_ratio=ratio if config.method.pack else None,
                 epochs={phase: min(part.epochs, most or part.epochs) for phase, part in settings.items()},
                 recipes={phase: _recipe(config, part.lr) for phase, part in settings.items()},
@@ -120,9 +141,13 @@ def build_plan(config: DictConfig, folder: Path, arch: str, data: Mapping[str, T
         batch_size=config.optim.batch_size,
         num_workers=config.optim.num_workers,
         device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if on_gpu else "cpu",
-        trainer={**config.trainer, "gradient_clip_val": config.optim.gradient_clip},
+        trainer=_trainer_settings(config),
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
     )
+
+
+def _trainer_settings(config: DictConfig) -> dict[str, Any]:
+    return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
 
 
 def _recipe(config: DictConfig, lr: float) -> Recipe:

@@ -170,7 +170,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Returns words that name the known names closest to ``name``, or all of them if none is close."""
     names = sorted(map(str, known))
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are {', '.join(names)}" if len(names) <= 12 else "packnet-train --cfg job shows all there are"
 
 
 def _is_percent(ratio: Any) -> bool:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from argparse import Namespace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -18,6 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.errors import answering_errors, one_line
 from packnet_pl.cli.schema import UsageError, check_config, nearest
+
+if TYPE_CHECKING:
+    from packnet_pl.cli.build import Parts
 
 __all__ = ["main", "train"]
 
@@ -37,32 +40,41 @@ def main() -> None:
     """Runs the command line."""
     # Hydra then raises its errors, which are answered here, instead of printing them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Until Hydra sets up the run's own logging.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("packnet_pl").setLevel(logging.INFO)
     with answering_errors(PROGRAM):
         arguments = _sort_arguments()
-        if _starts_a_run(arguments):
-            _check_before_start(arguments)
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(train)()
+        parts = _prepare(arguments) if _starts_a_run(arguments) else None
+
+        def job(config: DictConfig) -> None:
+            # Inside the job as well: Hydra would put a line of its own before the error's.
+            with answering_errors(PROGRAM):
+                train(config, parts)
+
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
 
 
-def train(config: DictConfig) -> None:
+def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     """Runs one job.
 
     Args:
         config: Composed by Hydra.
+        parts: What was built from it already, if anything was.
     """
     from rich.console import Console
 
-    from packnet_pl.cli.build import build_data, build_model, build_plan
+    from packnet_pl.cli.build import build_parts, build_plan
     from packnet_pl.report import results_table
     from packnet_pl.run import run_sequence
 
     config = _checked(config)
+    parts = parts or build_parts(config)
     job = HydraConfig.get().runtime
     folder = Path(job.output_dir)
-    _quiet_lightning()
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-    plan = build_plan(config, folder, job.choices["arch"], build_data(config))
-    results = run_sequence(plan, build_model(config), Console(stderr=True, quiet=quiet))
+    plan = build_plan(config, folder, job.choices["arch"], parts)
+    results = run_sequence(plan, parts.model, Console(stderr=True, quiet=quiet))
     console = Console(quiet=quiet)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
@@ -73,6 +85,7 @@ def _checked(config: DictConfig) -> DictConfig:
     check_config(config)
     from packnet_pl.cli.build import bind_targets
 
+    _quiet_lightning()
     resolved = OmegaConf.to_container(config, resolve=True)
     bind_targets(resolved)
     return OmegaConf.create(resolved)  # type: ignore[return-value]
@@ -108,8 +121,8 @@ def _starts_a_run(arguments: Namespace) -> bool:
     return not any(getattr(arguments, name, None) for name in others) and "LOCAL_RANK" not in os.environ
 
 
-def _check_before_start(arguments: Namespace) -> None:
-    """Composes and checks the configuration before Hydra makes the run directory.
+def _prepare(arguments: Namespace) -> "Parts":
+    """Composes, checks and builds everything before Hydra makes the run directory.
 
     Raises:
         UsageError: If something in it cannot be run, or the run directory holds a run already.
@@ -122,11 +135,14 @@ def _check_before_start(arguments: Namespace) -> None:
         try:
             config = hydra.compose(name, overrides, return_hydra_config=True)
             folder = Path(config.hydra.run.dir)
-            _checked(_without_hydra(config))
+            if (folder / "results.json").exists():
+                raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir")
+            checked = _checked(_without_hydra(config))
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(_with_hint(one_line(error), name)) from error
-    if (folder / "results.json").exists():
-        raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir")
+    from packnet_pl.cli.build import build_parts
+
+    return build_parts(checked)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -137,13 +153,17 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 
 def _with_hint(message: str, config_name: str) -> str:
-    """Shortens the message about an unknown key, and adds the known keys that look like it."""
+    """Shortens Hydra's message, puts the option first, and adds the options that look like an unknown one."""
     found = re.search(r"Could not override '([^']+)'", message) or re.search(r"full_key: (\S+)", message)
-    if "not in" not in message or found is None:
-        return message
+    short = re.split(r" full_key: | Config search path: | See https?://", message)[0]
+    if found is None:
+        return short
     key = found.group(1)
-    keys = _keys(_without_hydra(hydra.compose(config_name, return_hydra_config=True)))
-    return f"there is no option {key}; {nearest(key, keys)}" if key not in keys else message
+    if "not in" in message:
+        keys = _keys(_without_hydra(hydra.compose(config_name, return_hydra_config=True)))
+        if key not in keys:
+            return f"there is no option {key}; {nearest(key, keys)}"
+    return short if key in short else f"{key}: {short}"
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
@@ -158,6 +178,7 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 
 def _quiet_lightning() -> None:
+    """Call it after Lightning was imported, which sets its loggers' levels."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _KNOWN_WARNINGS:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 __all__ = ["results_table"]
@@ -10,8 +11,8 @@ __all__ = ["results_table"]
 
 def results_table(results: Mapping[str, Any]) -> Table:
     """Returns one row per task of ``results`` (the content of ``results.json``)."""
-    table = Table(title=f"{results['method']} on {results['arch']}, seed {results['seed']} (in %)")
-    table.add_column("task")
+    table = Table(box=SIMPLE_HEAD, title=f"{results['method']} on {results['arch']}, seed {results['seed']} (in %)")
+    table.add_column("task", overflow="fold")
     for heading in (
         "classes",
         "error when\nfinished",
