@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pkgutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
@@ -40,7 +41,7 @@ def bind_targets(node: Any, key: str = "") -> None:
     if not isinstance(node, dict) or "_target_" not in node:
         return
     try:
-        target = get_object(node["_target_"])
+        target = pkgutil.resolve_name(node["_target_"])
     except Exception as error:
         raise UsageError(f"{key}._target_ is {node['_target_']!r}, which cannot be imported: {error}") from error
     signature = inspect.signature(target)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.schema import UsageError
@@ -41,6 +41,8 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_mendable(error: Exception) -> bool:
+    if isinstance(error, InstantiationException):
+        return False  # what is the user's fault among them is a UsageError already
     if isinstance(error, OSError):
         return error.errno in _DISK
     if isinstance(error, (HydraException, OmegaConfBaseException, UsageError, FloatingPointError)):

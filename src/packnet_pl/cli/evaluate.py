@@ -52,6 +52,7 @@ def evaluate(folder: Path) -> bool:
     from packnet_pl.cli.build import build_data
     from packnet_pl.data import TaskDataModule
     from packnet_pl.packed import load_packed
+    from packnet_pl.report import TABLE_WIDTH
     from packnet_pl.run.evaluate import accuracy, load_probe, same_bits
     from packnet_pl.run.plan import task_folder
     from packnet_pl.run.results import read_results
@@ -88,7 +89,7 @@ def evaluate(folder: Path) -> bool:
             _said(unchanged),
             "yes" if same else "NO",
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
     return agrees
 
 

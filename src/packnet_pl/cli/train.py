@@ -65,7 +65,7 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     from rich.console import Console
 
     from packnet_pl.cli.build import build_parts, build_plan
-    from packnet_pl.report import results_table
+    from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import run_sequence
 
     config = _checked(config)
@@ -75,7 +75,7 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
     plan = build_plan(config, folder, job.choices["arch"], parts)
     results = run_sequence(plan, parts.model, Console(stderr=True, quiet=quiet))
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
 

@@ -6,13 +6,21 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-__all__ = ["results_table"]
+__all__ = ["TABLE_WIDTH", "results_table"]
+
+TABLE_WIDTH = 100
+"""Columns to print a table in where there is no terminal to ask."""
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
     """Returns one row per task of ``results`` (the content of ``results.json``)."""
-    table = Table(box=SIMPLE_HEAD, title=f"{results['method']} on {results['arch']}, seed {results['seed']} (in %)")
-    table.add_column("task", overflow="fold")
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        title=f"{results['method']} on {results['arch']}, seed {results['seed']} (in %)",
+    )
+    table.add_column("task", no_wrap=True)
     for heading in (
         "classes",
         "error when\nfinished",

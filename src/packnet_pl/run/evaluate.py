@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -47,9 +48,17 @@ def save_probe(path: str | os.PathLike[str], pictures: Tensor, logits: Tensor) -
 
 
 def load_probe(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
-    """Returns the pictures and logits that :func:`save_probe` wrote."""
-    tensors = load_file(path)
-    return tensors["pictures"], tensors["logits"]
+    """Returns the pictures and logits that :func:`save_probe` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a probe, or is damaged.
+    """
+    try:
+        tensors = load_file(path)
+        return tensors["pictures"], tensors["logits"]
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is not a probe, or is damaged: {error}") from error
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:

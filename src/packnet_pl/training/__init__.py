@@ -3,6 +3,7 @@
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.checkpoints import AtomicCheckpointIO
 from packnet_pl.training.classifier import Recipe, TaskClassifier
+from packnet_pl.training.finetune import fine_tune_task
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import warmup_cosine
@@ -13,6 +14,7 @@ __all__ = [
     "Recipe",
     "Reseed",
     "TaskClassifier",
+    "fine_tune_task",
     "fit_task",
     "warmup_cosine",
 ]

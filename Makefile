@@ -1,0 +1,36 @@
+# make train: sets up .venv, then trains the embedded sequence.   make test: the same environment, the whole test suite.
+# Paths are relative, so that a checkout may lie in a folder whose name has a space.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: train test soak lint types check clean
+
+train: $(INSTALLED)
+	$(BIN)/packnet-train
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+
+soak: $(INSTALLED)
+	$(BIN)/python -m pytest -m soak
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf .venv build *.egg-info src/*.egg-info
+
+# Made anew when what is to be installed changes.
+$(INSTALLED): pyproject.toml setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "packnet_pl needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[dev]'
+	touch $(INSTALLED)

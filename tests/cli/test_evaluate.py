@@ -1,0 +1,87 @@
+import json
+import shutil
+
+import pytest
+from command_line import last_line, run
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+pytestmark = pytest.mark.slow
+
+
+def evaluate(*arguments, cwd):
+    return run("packnet-eval", *arguments, cwd=cwd)
+
+
+def rewritten(source, target, name, value=1.0):
+    """Copies a safetensors file with one number of one tensor changed."""
+    tensors = load_file(source)
+    with safe_open(source, framework="pt") as file:
+        metadata = file.metadata()
+    tensors[name].view(-1)[0] += value
+    save_file(tensors, target, metadata=metadata)
+
+
+@pytest.fixture
+def moved(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run[0], tmp_path / "moved elsewhere")
+
+
+def test_the_packed_file_agrees_with_the_results_wherever_the_run_was_moved(moved, tmp_path):
+    done = evaluate("moved elsewhere", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("unchanged") == 8
+    assert done.stdout.count(" yes ") == 4
+
+
+def test_a_wrong_accuracy_in_the_results_is_noticed(moved, tmp_path):
+    path = moved / "results.json"
+    found = json.loads(path.read_text())
+    found["accuracy"][-1][2] += 0.25
+    path.write_text(json.dumps(found))
+    done = evaluate(moved, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.count(" yes ") == 3
+    assert done.stdout.count(" NO ") == 1
+
+
+def test_a_head_that_was_changed_is_noticed_by_its_logits(moved, tmp_path):
+    path = moved / "packed.safetensors"
+    rewritten(path, path, "heads/1/bias", 1e-3)
+    done = evaluate(moved, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.count(" NO ") == 1
+
+
+def test_a_shared_weight_that_was_changed_is_named(moved, tmp_path):
+    path = moved / "packed.safetensors"
+    rewritten(path, path, "shared/classifier.0.weight")
+    done = evaluate(moved, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "classifier.0.weight is not what it was" in last_line(done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["results.json", "packed.safetensors", ".hydra/config.yaml"])
+def test_a_missing_file_is_named(moved, tmp_path, name):
+    (moved / name).unlink()
+    done = evaluate(moved, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert name in done.stderr
+
+
+@pytest.mark.parametrize("name", ["results.json", "packed.safetensors", "tasks/latin/probe.safetensors"])
+def test_a_truncated_file_is_named(moved, tmp_path, name):
+    path = moved / name
+    path.write_bytes(path.read_bytes()[:100])
+    done = evaluate(moved, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert name in done.stderr
+
+
+def test_a_folder_that_is_no_run_is_said(tmp_path):
+    done = evaluate("nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("packnet-eval: nowhere is not a run directory")

@@ -1,0 +1,91 @@
+import pytest
+from command_line import run, train
+
+WRONG = {
+    "unknown option": (["--foo"], "unrecognized arguments: --foo"),
+    "misspelt key": (["prune.ratoi=0.5"], "there is no option prune.ratoi; did you mean prune.ratio"),
+    "misspelt key with plus": (["+prune.ratoi=0.5"], "there is no option prune.ratoi; did you mean prune.ratio"),
+    "unknown top-level key with plus": (["+foo=1"], "there is no option foo"),
+    "misspelt argument of a target": (
+        ["+arch.hiden=3"],
+        "arch.hiden: packnet_pl.models.vgg_small has no such argument",
+    ),
+    "misspelt phase key": (
+        ["sequence.tasks.latin.train.epoch=3"],
+        "there is no option sequence.tasks.latin.train.epoch; did you mean sequence.tasks.latin.train.epochs",
+    ),
+    "ratio no number": (["prune.ratio=abc"], "prune.ratio is abc; allowed is a fraction in [0, 1)"),
+    "ratio 1": (["prune.ratio=1"], "prune.ratio is 1; allowed"),
+    "ratio in percent": (["prune.ratio=75"], "prune.ratio is 75; allowed is a fraction in [0, 1) or a list of them "),
+    "ratio negative": (["prune.ratio=-0.1"], "prune.ratio is -0.1"),
+    "ratio nan": (["prune.ratio=nan"], "prune.ratio is nan"),
+    "ratio true": (["prune.ratio=true"], "prune.ratio is True"),
+    "one ratio of a list out of range": (["prune.ratio=[0.5,0.5,2,0.5]"], "prune.ratio is [0.5, 0.5, 2, 0.5]"),
+    "too few ratios": (["prune.ratio=[0.5,0.75]"], "2 numbers for 4 tasks"),
+    "too many ratios": (["prune.ratio=[0.5,0.5,0.5,0.5,0.5]"], "5 numbers for 4 tasks"),
+    "seed no number": (["seed=x"], "seed: Value 'x' of type 'str' could not be converted to Integer"),
+    "epochs no number": (["sequence.tasks.latin.train.epochs=x"], "sequence.tasks.latin.train.epochs: Value 'x'"),
+    "no epochs": (["sequence.tasks.latin.train.epochs=0"], "sequence.tasks.latin.train.epochs is 0"),
+    "rate zero": (["sequence.tasks.latin.train.lr=0"], "sequence.tasks.latin.train.lr is 0"),
+    "batch size zero": (["optim.batch_size=0"], "optim.batch_size is 0; allowed is 1 or more"),
+    "unknown choice": (["arch=zzz"], "Could not find 'arch/zzz' Available options in 'arch': vgg_small"),
+    "unknown task": (["sequence.order=[latn]"], "sequence.order names 'latn'; did you mean latin?"),
+    "task twice": (["sequence.order=[latin,latin]"], "each task can stand in it once"),
+    "no task": (["sequence.order=[]"], "sequence.order is empty"),
+    "unknown scope": (["prune.scope=row"], "prune.scope is 'row'; allowed are 'layer' and 'global'"),
+    "value that its target refuses": (["arch.hidden=0"], "arch: vgg_small with"),
+    "unknown alphabet": (["sequence.tasks.latin.data.alphabet=klingon"], "alphabet is 'klingon'; there are"),
+    "devices no number": (["trainer.devices=x"], "trainer="),
+    "unknown precision": (["trainer.precision=7"], "Precision 7 is invalid"),
+    "target that does not exist": (["arch._target_=torch.nn.Nothing"], "arch._target_ is 'torch.nn.Nothing', which"),
+    "no equals sign": (["seed"], "Error parsing override 'seed'"),
+    "mandatory value left out": (["sequence.order=???"], "sequence.order has no value"),
+    "section deleted": (["~prune"], "prune"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_gets_one_line_code_2_and_leaves_nothing(case, tmp_path):
+    arguments, message = WRONG[case]
+    done = train(*arguments, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("packnet-train: ")
+    assert message in lines[0]
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_holds_a_run_is_not_written_over(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "results.json").write_text("{}")
+    done = train("debug=tiny", "hydra.run.dir=r", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "packnet-train: r holds a run already; choose another hydra.run.dir\n"
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["results.json"]
+
+
+@pytest.mark.slow
+def test_a_real_bug_keeps_its_traceback(tmp_path):
+    (tmp_path / "broken.py").write_text("def backbone():\n    raise KeyError('a bug')\n")
+    config = tmp_path / "conf" / "arch"
+    config.mkdir(parents=True)
+    (config / "broken.yaml").write_text("_target_: broken.backbone\n")
+    done = run(
+        "python",
+        "-c",
+        "import sys; sys.path.insert(0, '.'); from packnet_pl.cli.train import main; "
+        "sys.argv = ['packnet-train', '--config-dir', 'conf', 'arch=broken', 'debug=tiny']; main()",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "KeyError: 'a bug'" in done.stderr
+
+
+def test_options_may_stand_behind_overrides(tmp_path):
+    done = train("seed=3", "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "seed: 3" in done.stdout

@@ -1,0 +1,70 @@
+"""A layer imports only from the layers above it, and the top of the package imports nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "packnet_pl"
+LAYERS = ["core", "models", "data", "training", "packed", "report", "run", "cli"]
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module
+
+
+def test_every_folder_is_a_layer():
+    assert {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()} == set(LAYERS)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_only_from_layers_above(layer):
+    below = LAYERS[LAYERS.index(layer) + 1 :]
+    for path in (SOURCE / layer).rglob("*.py"):
+        for name in imported_modules(path):
+            assert not any(name.startswith(f"packnet_pl.{lower}") for lower in below), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("library", ["hydra", "omegaconf"])
+def test_only_the_command_line_knows_hydra(library):
+    for path in SOURCE.rglob("*.py"):
+        if path.relative_to(SOURCE).parts[0] != "cli":
+            assert not any(name.split(".")[0] == library for name in imported_modules(path)), path
+
+
+def test_only_training_and_below_know_lightning():
+    for layer in ("core", "models", "packed", "report"):
+        for path in (SOURCE / layer).rglob("*.py"):
+            assert not any("lightning" in name for name in imported_modules(path)), path
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import packnet_pl", ["torch", "pytorch_lightning", "hydra"]),
+        ("import packnet_pl.core", ["pytorch_lightning", "lightning_fabric", "hydra", "omegaconf", "torchvision"]),
+        ("from packnet_pl import PackNet", ["pytorch_lightning", "hydra", "torchvision"]),
+        ("from packnet_pl import load_packed", ["pytorch_lightning", "hydra"]),
+        ("import packnet_pl.cli.train", ["torch", "pytorch_lightning"]),
+    ],
+)
+def test_a_fresh_interpreter_loads_no_more_than_it_needs(statement, absent):
+    code = f"import sys; {statement}; print([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_everything_pinned_can_be_imported_from_the_top():
+    import packnet_pl
+
+    for name in packnet_pl.__all__:
+        assert getattr(packnet_pl, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'PackNett'"):
+        _ = packnet_pl.PackNett

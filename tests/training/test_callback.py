@@ -1,0 +1,793 @@
+"""PackNet in the fit of a LightningModule that knows nothing of it."""
+
+import itertools
+import signal
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
+from torch import nn
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.swa_utils import get_ema_avg_fn
+from training_toys import (
+    MOMENTUM,
+    OwnModule,
+    Spoiler,
+    bits,
+    fit_own,
+    fit_phase,
+    loader,
+    picture,
+    pictures,
+    quiet,
+    same,
+    step_hooks,
+    tensors,
+    used_by,
+    wanted,
+)
+
+import packnet_pl.core.packnet as packnet_module
+from packnet_pl import PackNet, PackNetCallback
+from packnet_pl.core.freezing import Hold
+from packnet_pl.core.prunable import Inventory, take_inventory
+
+TASKS = ("a", "b", "c")
+
+OPTIMIZERS = {
+    "SGD": partial(SGD, lr=0.1),
+    "SGD momentum decay": MOMENTUM,
+    "Adam": partial(Adam, lr=0.01),
+    "AdamW decay": partial(AdamW, lr=0.01, weight_decay=0.1),
+}
+SETTINGS = list(itertools.product(OPTIMIZERS, (None, 0.5), (1, 2)))
+
+
+def answer(module, task, x):
+    """Logits in eval mode. Modes are given back: Lightning trains a module in the modes that it finds."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    with torch.no_grad():
+        logits = module.heads[task](module.backbone(x))
+    for layer, mode in modes:
+        layer.training = mode
+    return logits
+
+
+def check_nothing_is_forgotten(optimizer, clip=None, accumulate=1, callbacks=lambda: (), module=None, **kwargs):
+    """Fits three tasks one after the other; fails if a finished task is not, bit for bit, what it was."""
+    setting = f"{optimizer}, clip {clip}, {accumulate} batches a step"
+    module = module or OwnModule(OPTIMIZERS[optimizer])
+    packnet, probe = module.packnet, pictures(1)
+    finished = {}
+
+    def settled(fitted):
+        # From the live network, as its user sees it: not through what is being tested.
+        assert packnet.open_task == task
+        finished[task] = (
+            answer(fitted, task, probe),
+            used_by(packnet, len(packnet.tasks) + 1),
+            tensors(fitted.heads[task]),
+        )
+
+    for task in TASKS:
+        fit_own(
+            module,
+            task,
+            ratio=None if task == TASKS[-1] else 0.5,
+            settled=settled,
+            callbacks=callbacks(),
+            gradient_clip_val=clip,
+            accumulate_grad_batches=accumulate,
+            **kwargs,
+        )
+        number = len(packnet.tasks)
+        weights = {name: bits(module.backbone.get_parameter(name)) for name in packnet.owners}
+        moved = any(weights[name][owner == number].any() for name, owner in packnet.owners.items())
+        assert moved, f"task {task!r} learned nothing under {setting}: the check would be empty"
+        for number, (earlier, (expected, used, head)) in enumerate(finished.items(), start=1):
+            where = f"task {earlier!r} changed after task {task!r} under {setting}"
+            for name, now in used_by(packnet, number).items():
+                assert torch.equal(now, used[name]), f"{where}: {name}"
+            for name, now in tensors(module.heads[earlier]).items():
+                assert torch.equal(now, head[name]), f"{where}: {name} of its head"
+            with packnet.subnetwork(earlier):
+                found = answer(module, earlier, probe)
+            assert torch.equal(bits(found), bits(expected)), f"{where}: its logits"
+    assert packnet.tasks == list(TASKS)
+    packnet.verify()
+
+
+@pytest.mark.parametrize(("optimizer", "clip", "accumulate"), SETTINGS)
+def test_nothing_is_forgotten_to_the_bit(optimizer, clip, accumulate):
+    check_nothing_is_forgotten(optimizer, clip, accumulate)
+
+
+def test_nothing_is_forgotten_over_several_epochs_with_validation_between_them():
+    check_nothing_is_forgotten(
+        "SGD momentum decay", max_epochs=3, callbacks=lambda: [ValidateToo()], reload_dataloaders_every_n_epochs=1
+    )
+
+
+class ValidateToo(pl.Callback):
+    """Validates all tasks so far in the middle of each fit, as a curious user would."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        for earlier in pl_module.packnet.tasks:
+            with pl_module.packnet.subnetwork(earlier), torch.no_grad():
+                pl_module.heads[earlier](pl_module.backbone(pictures()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WeightAveraging(avg_fn=get_ema_avg_fn(0.5)),
+        lambda: WeightAveraging(),
+        lambda: StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=1),
+    ],
+    ids=["exponential", "mean", "StochasticWeightAveraging"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_nothing_is_forgotten_when_weights_are_averaged(make):
+    check_nothing_is_forgotten("SGD momentum decay", callbacks=lambda: [make()], max_epochs=3)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["averaging first", "averaging last"])
+def test_what_is_pruned_and_finished_are_the_averaged_weights(first):
+    class Zero(WeightAveraging):
+        """An average of all zeros: what is left of the task is easy to see."""
+
+        def __init__(self):
+            super().__init__(avg_fn=lambda average, *_: torch.zeros_like(average))
+
+    module = OwnModule()
+    callback = PackNetCallback(task="a", phase="train", private="heads.a")
+    quiet(*([Zero(), callback] if first else [callback, Zero()])).fit(module, loader())
+    assert module.packnet.tasks == ["a"]
+    assert not module.backbone.conv.weight.any()
+    module.packnet.verify()
+
+
+# The checks below break the package on purpose: each must be noticed, or the check above proves nothing.
+@pytest.mark.parametrize("optimizer", ["SGD momentum decay", "AdamW decay"])
+def test_the_check_notices_when_nothing_is_ever_restored(monkeypatch, optimizer):
+    monkeypatch.setattr(Hold, "restore_", lambda _: None)
+    with pytest.raises(AssertionError, match=rf"changed after task .* under {optimizer}"):
+        check_nothing_is_forgotten(optimizer)
+
+
+def test_the_check_notices_when_gradients_are_not_masked_and_nothing_is_restored(monkeypatch):
+    monkeypatch.setattr(Hold, "mask_gradients_", lambda _: None)
+    monkeypatch.setattr(Hold, "restore_", lambda _: None)
+    with pytest.raises(AssertionError, match=r"changed after task .* under SGD,"):
+        check_nothing_is_forgotten("SGD")
+
+
+def test_the_check_notices_when_the_step_hook_is_not_there(monkeypatch):
+    monkeypatch.setattr(PackNetCallback, "_restore", lambda *_: None)
+    with pytest.raises(AssertionError, match=r"changed after task"):
+        check_nothing_is_forgotten("SGD momentum decay")
+
+
+def test_the_check_notices_when_running_statistics_are_left_alone(monkeypatch):
+    def without_buffers(*args):
+        found = take_inventory(*args)
+        frozen = {name: tensor for name, tensor in found.frozen.items() if isinstance(tensor, nn.Parameter)}
+        return Inventory(found.owned, frozen, found.refused, found.places)
+
+    monkeypatch.setattr(packnet_module, "keep_in_eval_mode", lambda _: [])
+    monkeypatch.setattr(packnet_module, "take_inventory", without_buffers)
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD,.*: bn\.running_mean"):
+        check_nothing_is_forgotten("SGD")
+
+
+class AllHeads(OwnModule):
+    """Trains every head in every step: earlier heads get gradients from later tasks."""
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        features = self.backbone(x)
+        return sum(nn.functional.cross_entropy(head(features), y) for head in self.heads.values())
+
+
+def test_private_heads_stand_still_even_if_later_tasks_run_them():
+    module = AllHeads(SGD_ALL)
+    fit_own(module, "a")
+    head = tensors(module.heads["a"])
+    fit_own(module, "b")
+    assert same(tensors(module.heads["a"]), head)
+
+
+SGD_ALL = partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-3)
+
+
+def test_the_check_of_heads_notices_when_they_are_not_held(monkeypatch):
+    monkeypatch.setattr(PackNetCallback, "_others_tensors", lambda *_: {})
+    module = AllHeads(SGD_ALL)
+    fit_own(module, "a")
+    head = tensors(module.heads["a"])
+    fit_own(module, "b")
+    assert not same(tensors(module.heads["a"]), head)
+
+
+# What a step sees.
+
+
+class Norms(OwnModule):
+    """Records, where Lightning clips, the norm of all gradients and of those that may move something."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen = []
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+        owners, number = self.packnet.owners, len(self.packnet.tasks) + 1
+        frozen = [
+            parameter.grad[owners[name] != number] if name in owners else parameter.grad
+            for name, parameter in self.backbone.named_parameters()
+            if parameter.grad is not None
+        ]
+        grads = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        before = nn.utils.get_total_norm(grads)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self.seen.append((frozen, before, nn.utils.get_total_norm(grads)))
+
+
+def test_frozen_gradients_are_exactly_zero_before_clipping():
+    module = Norms(partial(SGD, lr=0.1))
+    fit_own(module, "a", gradient_clip_val=1e-3)
+    module.seen.clear()
+    fit_own(module, "b", gradient_clip_val=1e-3)
+    assert len(module.seen) == 2 * 4
+    for frozen, before, after in module.seen:
+        assert len(frozen) == 2
+        assert not any(grad.any() for grad in frozen)
+        assert before > 1e-3
+        # All of the norm that clipping leaves belongs to what may move.
+        assert after.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_frozen_gradients_are_seen_before_clipping_if_nobody_masks_them(monkeypatch):
+    monkeypatch.setattr(Hold, "mask_gradients_", lambda _: None)
+    module = Norms(partial(SGD, lr=0.1))
+    fit_own(module, "a", gradient_clip_val=1e-3)
+    module.seen.clear()
+    fit_own(module, "b", gradient_clip_val=1e-3)
+    assert any(grad.any() for frozen, *_ in module.seen for grad in frozen)
+
+
+class AfterSteps(pl.Callback):
+    """Calls a function after every batch."""
+
+    def __init__(self, look):
+        self.look, self.calls = look, 0
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        self.calls += 1
+        self.look(pl_module)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_pruned_weights_are_exactly_zero_after_every_step_of_retraining(optimizer):
+    def look(module):
+        for name, owner in module.packnet.owners.items():
+            released = bits(module.backbone.get_parameter(name))[owner == 0]
+            assert len(released) > 0
+            assert not released.any()
+
+    module = OwnModule(OPTIMIZERS[optimizer])
+    for task in ("a", "b"):
+        fit_phase(module, task, "train", 0.5)
+        watch = AfterSteps(look)
+        fit_phase(module, task, "retrain", callbacks=[watch], max_epochs=2)
+        assert watch.calls == 8
+
+
+def test_the_frozen_set_needs_no_gradient_during_later_fits_and_does_so_again_afterwards():
+    module = OwnModule()
+    module.backbone.fc.bias.requires_grad_(False)
+    before, during = wanted(module), []
+    watch = AfterSteps(lambda fitted: during.append(wanted(fitted)))
+    fit_own(module, "a", callbacks=[watch])
+    assert all(seen == before for seen in during)
+    during.clear()
+    fit_own(module, "b", callbacks=[watch])
+    frozen = {"backbone.conv.bias", "backbone.bn.weight", "backbone.bn.bias", "backbone.fc.bias"}
+    frozen |= {name for name in before if name.startswith("heads.a.")}
+    assert len(during) == 8
+    for seen in during:
+        assert {name for name, needed in seen.items() if not needed} == frozen
+    assert wanted(module) == before
+
+
+def test_gradients_stop_before_the_optimizer_is_made():
+    class Asked(OwnModule):
+        def configure_optimizers(self):
+            self.asked = wanted(self)
+            return super().configure_optimizers()
+
+    module = Asked()
+    fit_own(module, "a")
+    fit_phase(module, "b", "train", 0.5)
+    assert not module.asked["backbone.bn.weight"]
+    assert not module.asked["heads.a.0.weight"]
+    assert module.asked["heads.b.0.weight"]
+
+
+def test_a_step_leaves_no_hooks_on_the_optimizer():
+    module = OwnModule()
+    trainer = fit_phase(module, "a", "train", 0.5)
+    assert [step_hooks(optimizer) for optimizer in trainer.optimizers] == [0]
+
+
+def test_the_module_keeps_its_names_hooks_and_modules():
+    module = OwnModule()
+    keys, names = list(module.state_dict()), [name for name, _ in module.named_modules()]
+    fit_own(module, "a")
+    fit_own(module, "b")
+    assert list(module.state_dict()) == keys
+    assert [name for name, _ in module.named_modules()] == names
+    for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+        assert not any(getattr(layer, kind) for layer in module.modules())
+
+
+# When a task is pruned and finished.
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.75])
+def test_train_prunes_exactly_the_rounded_share_of_each_layer_and_retrain_finishes(ratio):
+    module = OwnModule()
+    fit_phase(module, "a", "train", ratio)
+    assert (module.packnet.open_task, module.packnet.phase, module.packnet.tasks) == ("a", "retrain", [])
+    layers = module.packnet.summary().layers
+    assert {name: share.free for name, share in layers.items()} == {
+        "conv.weight": round(ratio * 36),
+        "fc.weight": round(ratio * 96),
+    }
+    fit_phase(module, "a", "retrain")
+    assert (module.packnet.open_task, module.packnet.phase, module.packnet.tasks) == (None, None, ["a"])
+    assert {name: share.free for name, share in module.packnet.summary().layers.items()} == {
+        "conv.weight": round(ratio * 36),
+        "fc.weight": round(ratio * 96),
+    }
+
+
+def test_scope_global_ranks_all_layers_together():
+    module = OwnModule()
+    with torch.no_grad():
+        module.backbone.conv.weight.mul_(1000)
+    fit_phase(module, "a", "train", 0.5, own={"scope": "global"}, max_epochs=0)
+    layers = module.packnet.summary().layers
+    assert {name: share.free for name, share in layers.items()} == {"conv.weight": 0, "fc.weight": 66}
+
+
+def test_without_a_ratio_train_finishes_the_task_and_frees_nothing():
+    module = OwnModule()
+    fit_phase(module, "a", "train", None)
+    assert module.packnet.tasks == ["a"]
+    assert module.packnet.summary().total.free == 0
+
+
+def test_weights_are_settled_before_they_are_pruned():
+    module, free = OwnModule(), []
+    fit_phase(module, "a", "train", 0.5, own={"settled": lambda m: free.append(m.packnet.summary().total.free)})
+    assert free == [0]
+
+
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_epochs": 0},
+        {"max_steps": 1},
+        {"max_epochs": 5, "max_time": {"seconds": 0}},
+        {"max_epochs": 5, "limit_train_batches": 1, "callbacks": [Spoiler(lambda t, _: setattr(t, "should_stop", True))]},
+        {"max_epochs": 5, "callbacks": [Spoiler(lambda t, _: setattr(t, "should_stop", True), batch=0)]},
+    ],
+    ids=["no epoch", "max_steps", "max_time", "limit_train_batches", "should_stop"],
+)
+def test_a_fit_that_ends_early_ends_its_phase_too(phase, limits):
+    module = OwnModule()
+    if phase == "retrain":
+        fit_phase(module, "a", "train", 0.5)
+    fit_phase(module, "a", phase, 0.5 if phase == "train" else None, **limits)
+    if phase == "train":
+        assert (module.packnet.phase, module.packnet.summary().total.free) == ("retrain", 18 + 48)
+    else:
+        assert module.packnet.tasks == ["a"]
+
+
+def test_early_stopping_ends_the_phase():
+    module = OwnModule()
+    module.val_scores = [0.5, 0.4, 0.3, 0.2, 0.1]
+    stop = EarlyStopping("val_accuracy", mode="max", patience=1)
+    callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, private="heads.a")
+    trainer = quiet(callback, stop, max_epochs=5)
+    trainer.fit(module, loader(), loader())
+    assert trainer.current_epoch < 5
+    assert module.packnet.phase == "retrain"
+
+
+class Trouble(Exception):
+    pass
+
+
+def raise_trouble(*_):
+    raise Trouble("out of cheese")
+
+
+def press_ctrl_c(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def _sigint():
+    """Lightning ignores the signal from Ctrl-C on."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("_sigint")
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+@pytest.mark.parametrize(
+    ("action", "expected"), [(raise_trouble, Trouble), (press_ctrl_c, SystemExit)], ids=["exception", "Ctrl-C"]
+)
+def test_an_interrupted_fit_neither_prunes_nor_finishes_and_can_be_done_again(phase, action, expected):
+    class Interrupted(OwnModule):
+        interrupt = False
+
+        def training_step(self, batch, batch_idx):
+            if self.interrupt and batch_idx == 2:
+                self.interrupt = False
+                action()
+            return super().training_step(batch, batch_idx)
+
+    module = Interrupted()
+    fit_own(module, "a")
+    finished, head, needed = used_by(module.packnet, 1), tensors(module.heads["a"]), wanted(module)
+    if phase == "retrain":
+        fit_phase(module, "b", "train", 0.5)
+    free = module.packnet.summary().total.free
+    module.interrupt, module.task = True, "b"
+    ratio = 0.5 if phase == "train" else None
+    trainer = quiet(PackNetCallback(task="b", phase=phase, prune_ratio=ratio, private="heads.b"))
+    with pytest.raises(expected):
+        trainer.fit(module, loader())
+    assert (module.packnet.open_task, module.packnet.phase, module.packnet.tasks) == ("b", phase, ["a"])
+    assert module.packnet.summary().total.free == (0 if phase == "train" else free)
+    assert [step_hooks(optimizer) for optimizer in trainer.optimizers] == [0]
+    assert wanted(module) == needed
+    fit_own(module, "b")
+    assert module.packnet.tasks == ["a", "b"]
+    assert same(used_by(module.packnet, 1), finished)
+    assert same(tensors(module.heads["a"]), head)
+
+
+def test_an_exception_in_settled_leaves_the_task_open_and_no_trace():
+    module = OwnModule()
+    fit_own(module, "a")
+    needed = wanted(module)
+    with pytest.raises(Trouble, match="out of cheese"):
+        fit_phase(module, "b", "train", 0.5, own={"settled": raise_trouble})
+    assert (module.packnet.open_task, module.packnet.phase) == ("b", "train")
+    assert wanted(module) == needed
+    fit_own(module, "b")
+    assert module.packnet.tasks == ["a", "b"]
+
+
+# Validation and test.
+
+
+def test_validation_during_the_fit_changes_nothing_that_is_held():
+    module = OwnModule()
+    fit_own(module, "a")
+    finished = used_by(module.packnet, 1)
+    module.task = "b"
+    callback = PackNetCallback(task="b", phase="train", prune_ratio=0.5, private="heads.b")
+    quiet(callback, max_epochs=2, num_sanity_val_steps=2).fit(module, loader(), loader(3))
+    assert module.packnet.phase == "retrain"
+    assert same(used_by(module.packnet, 1), finished)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_other_verbs_with_the_callback_change_nothing(verb):
+    module = OwnModule()
+    fit_own(module, "a")
+    fit_phase(module, "b", "train", 0.5)
+    module.predict_step = lambda batch, batch_idx: module(batch[0])
+    before = picture(module)
+    for phase in ("train", "retrain"):
+        getattr(quiet(PackNetCallback(task="b", phase=phase)), verb)(module, loader())
+    assert picture(module) == before
+
+
+def test_what_is_owned_and_free_is_logged():
+    module = OwnModule()
+    trainer = fit_phase(module, "a", "train", 0.5)
+    assert trainer.callback_metrics["packnet/owned"] == 1
+    trainer = fit_phase(module, "a", "retrain")
+    assert trainer.callback_metrics["packnet/owned"] == 0.5
+    assert trainer.callback_metrics["packnet/free"] == 0.5
+
+
+# What is refused.
+
+
+def refused(module, match, *callbacks, **kwargs):
+    before = picture(module)
+    with pytest.raises(ValueError, match=match):
+        quiet(*callbacks, **kwargs).fit(module, loader())
+    assert picture(module) == before
+
+
+def test_a_module_without_packnet_is_told_the_line_to_add():
+    class Bare(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Linear(2, 2)
+
+        def training_step(self, batch, batch_idx):
+            pytest.fail("it was fitted")
+
+        def configure_optimizers(self):
+            return SGD(self.parameters())
+
+    with pytest.raises(ValueError, match=r"Bare has no PackNet .*self\.packnet = PackNet\(self\.backbone\)"):
+        quiet(PackNetCallback(task="a", phase="train")).fit(Bare(), loader())
+
+
+def test_two_callbacks_in_one_trainer_are_refused():
+    first, second = (PackNetCallback(task=task, phase="train") for task in "ab")
+    with pytest.raises((RuntimeError, ValueError), match="PackNetCallback"):
+        quiet(first, second)
+    module, trainer = OwnModule(), quiet(first)
+    before = picture(module)
+    trainer.callbacks.append(second)
+    with pytest.raises(ValueError, match="2 PackNetCallbacks in one Trainer"):
+        trainer.fit(module, loader())
+    assert picture(module) == before
+
+
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+def test_a_finished_task_is_refused(phase):
+    module = OwnModule()
+    fit_own(module, "a")
+    refused(module, r"task='a', phase='\w+'\): that task is finished", PackNetCallback(task="a", phase=phase))
+
+
+def test_another_task_than_the_open_one_is_refused():
+    module = OwnModule()
+    fit_phase(module, "a", "train", 0.5)
+    refused(module, "task='b', phase='train'.*'a' is open", PackNetCallback(task="b", phase="train"))
+
+
+def test_retraining_a_task_that_was_not_trained_is_refused():
+    refused(OwnModule(), "phase='retrain'.*not open: fit it in phase 'train' first", PackNetCallback(task="a", phase="retrain"))
+
+
+def test_training_a_task_again_that_was_pruned_is_refused():
+    module = OwnModule()
+    fit_phase(module, "a", "train", 0.5)
+    refused(module, "phase='train'.*the task is in phase 'retrain'", PackNetCallback(task="a", phase="train"))
+
+
+@pytest.mark.parametrize("private", ["heads.z", ["heads.a", "heads.z"], "nothing"])
+def test_a_wrong_private_name_is_refused(private):
+    name = private if isinstance(private, str) else private[-1]
+    refused(OwnModule(), f"private='{name}': OwnModule has no such module", PackNetCallback(task="a", phase="train", private=private))
+
+
+def test_a_network_without_free_weights_is_refused():
+    module = OwnModule()
+    fit_phase(module, "a", "train", None)
+    before = picture(module)
+    with pytest.raises(RuntimeError, match="no weight is free"):
+        fit_phase(module, "b", "train", 0.5)
+    assert picture(module) == before
+
+
+def test_weights_changed_from_outside_are_noticed_before_the_next_task():
+    module = OwnModule()
+    fit_own(module, "a")
+    with torch.no_grad():
+        module.backbone.bn.weight.add_(1)
+    with pytest.raises(RuntimeError, match=r"bn\.weight is not what it was when task 'a' was finished"):
+        fit_own(module, "b")
+    assert module.packnet.open_task is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"phase": "retrain", "prune_ratio": 0.5}, "prune_ratio=0.5 was given for phase 'retrain'"),
+        ({"phase": "retrain", "prune_ratio": 0.0}, "prune_ratio=0.0 was given for phase 'retrain'"),
+        ({"prune_ratio": 75}, r"prune ratio is 75;.*for 75 percent write 0\.75"),
+        ({"prune_ratio": 1.0}, r"prune ratio is 1\.0"),
+        ({"prune_ratio": -0.1}, r"prune ratio is -0\.1"),
+        ({"prune_ratio": float("nan")}, "prune ratio is nan"),
+        ({"prune_ratio": True}, "prune ratio is True"),
+        ({"prune_ratio": [0.5]}, r"prune ratio is \[0\.5\]"),
+        ({"phase": "prune"}, "phase is 'prune'; allowed are 'train' and 'retrain'"),
+        ({"select": "first"}, "select is 'first'; allowed are 'last' and 'best'"),
+        ({"select": "best", "mode": "up"}, "mode is 'up'; allowed are 'max' and 'min'"),
+        ({"scope": "network"}, "prune scope is 'network'"),
+        ({"task": "a/b"}, "task name is 'a/b'"),
+        ({"task": ""}, "task name is ''"),
+    ],
+)
+def test_bad_arguments_are_refused(wrong, match):
+    with pytest.raises(ValueError, match=match):
+        PackNetCallback(**{"task": "a", "phase": "train", **wrong})
+
+
+# The best epoch.
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 1), ("min", 2)])
+def test_select_best_prunes_the_best_epochs_weights(mode, best):
+    module = OwnModule()
+    module.val_scores = [0.3, 0.9, 0.1, 0.9]
+    epochs, final = [], []
+    look = lambda m: final.append(tensors(m))  # noqa: E731
+    callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, select="best", mode=mode, settled=look)
+    quiet(callback, Epochs(epochs), max_epochs=4, num_sanity_val_steps=1).fit(module, loader(), loader())
+    assert len(epochs) == 4
+    assert same(final[0], epochs[best])
+    assert not same(final[0], epochs[3])
+    # The pruned weights are those of that epoch too.
+    kept = module.packnet.owners["conv.weight"] != 0
+    assert torch.equal(bits(module.backbone.conv.weight)[kept], epochs[best]["backbone.conv.weight"][kept])
+
+
+class Epochs(pl.Callback):
+    """Keeps the weights of every epoch, as validation saw them."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_validation_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            self.seen.append(tensors(pl_module))
+
+
+def test_select_best_keeps_frozen_weights_and_pruned_zeros_in_retraining():
+    module = OwnModule()
+    fit_own(module, "a")
+    finished = used_by(module.packnet, 1)
+    fit_phase(module, "b", "train", 0.5)
+    module.val_scores = [0.5, 0.1]
+    callback = PackNetCallback(task="b", phase="retrain", select="best")
+    quiet(callback, max_epochs=2).fit(module, loader(), loader())
+    assert module.packnet.tasks == ["a", "b"]
+    assert same(used_by(module.packnet, 1), finished)
+    for name, owner in module.packnet.owners.items():
+        assert not bits(module.backbone.get_parameter(name))[owner == 0].any()
+
+
+def test_select_best_without_the_metric_is_refused_by_its_name():
+    module = OwnModule()
+    callback = PackNetCallback(task="a", phase="train", select="best", monitor="val_f1")
+    with pytest.raises(ValueError, match="select='best' needs the metric 'val_f1'; validation logged.*val_accuracy"):
+        quiet(callback).fit(module, loader(), loader())
+
+
+# Checkpoints.
+
+
+def every_epoch(folder):
+    return ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_last=True)
+
+
+def test_a_checkpoint_holds_the_state_and_loads_with_weights_only(tmp_path):
+    module = OwnModule()
+    fit_own(module, "a")
+    fit_phase(module, "b", "train", 0.5, callbacks=[every_epoch(tmp_path)], enable_checkpointing=True)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["packnet"]["tasks"] == ["a"]
+    assert checkpoint["packnet"]["open_task"] == "b"
+    assert checkpoint["packnet"]["phase"] == "train"
+    assert checkpoint["packnet"]["private"] == {"a": ["heads.a"], "b": ["heads.b"]}
+
+
+def test_a_checkpoint_of_the_best_epoch_loads_with_weights_only(tmp_path):
+    module = OwnModule()
+    callback = PackNetCallback(task="a", phase="train", select="best")
+    quiet(callback, every_epoch(tmp_path), enable_checkpointing=True).fit(module, loader(), loader())
+    callbacks = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]
+    assert any("best" in state for state in callbacks.values())
+
+
+def test_a_module_loaded_in_another_process_goes_on_with_from_checkpoint(tmp_path):
+    module = OwnModule()
+    fit_own(module, "a")
+    probe, expected, head = pictures(), [], tensors(module.heads["a"])
+    with module.packnet.subnetwork("a"):
+        expected = answer(module, "a", probe)
+    fit_phase(module, "b", "train", 0.5, callbacks=[every_epoch(tmp_path)], enable_checkpointing=True)
+
+    fresh = OwnModule.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    fresh.packnet = PackNet.from_checkpoint(fresh.backbone, tmp_path / "last.ckpt")
+    assert (fresh.packnet.tasks, fresh.packnet.open_task, fresh.packnet.phase) == (["a"], "b", "train")
+    fit_own(fresh, "b")
+    fit_own(fresh, "c")
+    with fresh.packnet.subnetwork("a"):
+        assert torch.equal(bits(answer(fresh, "a", probe)), bits(expected))
+    assert same(tensors(fresh.heads["a"]), head)
+
+
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+@pytest.mark.parametrize("task", ["a", "b"])
+def test_a_resumed_fit_ends_bit_identical(tmp_path, task, phase):
+    module = OwnModule(dropout=0)
+    if task == "b":
+        fit_own(module, "a")
+    if phase == "retrain":
+        fit_phase(module, task, "train", 0.5)
+    ratio = 0.5 if phase == "train" else None
+    settings = {"enable_checkpointing": True, "max_epochs": 4}
+    fit_phase(module, task, phase, ratio, callbacks=[every_epoch(tmp_path)], **settings)
+
+    torch.manual_seed(12345)
+    fresh = OwnModule(dropout=0)
+    assert not same(tensors(fresh), tensors(module))
+    trainer = fit_phase(fresh, task, phase, ratio, ckpt_path=tmp_path / "epoch=1.ckpt", max_epochs=4)
+    assert trainer.global_step == 16
+    left, right = module.packnet.state_dict(), fresh.packnet.state_dict()
+    assert {**left, "owners": None} == {**right, "owners": None}
+    assert left["phase"] == ("retrain" if phase == "train" else None)
+    assert same(left["owners"], right["owners"])
+    assert same(tensors(fresh), tensors(module))
+    assert wanted(fresh) == wanted(module)
+
+
+def test_a_resume_with_no_step_left_prunes(tmp_path):
+    module = OwnModule(dropout=0)
+    fit_phase(module, "a", "train", 0.5, callbacks=[every_epoch(tmp_path)], enable_checkpointing=True, max_epochs=2)
+    fresh = OwnModule(dropout=0)
+    fit_phase(fresh, "a", "train", 0.5, ckpt_path=tmp_path / "last.ckpt", max_epochs=2)
+    assert fresh.packnet.phase == "retrain"
+    assert same(tensors(fresh), tensors(module))
+
+
+def test_a_resume_remembers_the_best_epoch_before_it(tmp_path):
+    def fit(module, ckpt_path=None):
+        module.val_scores = [0.9, 0.2, 0.3]
+        final = []
+        callback = PackNetCallback(
+            task="a", phase="train", prune_ratio=0.5, select="best", settled=lambda m: final.append(tensors(m))
+        )
+        checkpoints = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+        trainer = quiet(callback, checkpoints, max_epochs=3, enable_checkpointing=True)
+        trainer.fit(module, loader(), loader(), ckpt_path=ckpt_path)
+        return final[0]
+
+    expected = fit(OwnModule(dropout=0))
+    assert same(fit(OwnModule(dropout=0), ckpt_path=tmp_path / "epoch=1.ckpt"), expected)
+
+
+@pytest.mark.parametrize(
+    ("task", "phase", "match"),
+    [
+        ("a", "train", "that task is finished"),
+        ("c", "train", "'b' is open"),
+        ("b", "retrain", "the task is in phase 'train'"),
+    ],
+)
+def test_a_resume_with_a_checkpoint_of_something_else_is_refused(tmp_path, task, phase, match):
+    module = OwnModule()
+    fit_own(module, "a")
+    fit_phase(module, "b", "train", 0.5, callbacks=[every_epoch(tmp_path)], enable_checkpointing=True)
+    with pytest.raises(ValueError, match=match):
+        fit_phase(OwnModule(), task, phase, ckpt_path=tmp_path / "last.ckpt", max_epochs=3)
+
+
+def test_a_checkpoint_without_packnet_is_refused(tmp_path):
+    module = OwnModule()
+    quiet(every_epoch(tmp_path), enable_checkpointing=True).fit(module, loader())
+    with pytest.raises(ValueError, match="the checkpoint holds no PackNet state"):
+        fit_phase(OwnModule(), "a", "train", ckpt_path=tmp_path / "last.ckpt", max_epochs=3)
+    with pytest.raises(ValueError, match="holds no PackNet state"):
+        PackNet.from_checkpoint(OwnModule().backbone, tmp_path / "last.ckpt")
