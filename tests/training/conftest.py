@@ -14,6 +14,7 @@ EXPECTED = (
     "module.s. in eval mode at the start of training",
     "callbacks used to create the checkpoint need to be provided",
     "exists and is not empty",
+    "LeafSpec.. is deprecated",
 )
 
 

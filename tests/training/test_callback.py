@@ -667,6 +667,23 @@ def test_select_best_keeps_frozen_weights_and_pruned_zeros_in_retraining():
         assert not bits(module.backbone.get_parameter(name))[owner == 0].any()
 
 
+def test_select_best_with_averaging_takes_the_weights_that_were_scored():
+    scored, final = [], []
+
+    class Scoring(OwnModule):
+        def validation_step(self, batch, batch_idx):
+            if batch_idx == 0:
+                scored.append(tensors(self))
+            super().validation_step(batch, batch_idx)
+
+    module = Scoring()
+    module.val_scores = [0.9, 0.1]
+    settled = lambda m: final.append(tensors(m))  # noqa: E731
+    callback = PackNetCallback(task="a", phase="train", select="best", settled=settled)
+    quiet(WeightAveraging(), callback, max_epochs=2).fit(module, loader(), loader())
+    assert same(final[0], scored[0])
+
+
 def test_select_best_without_the_metric_is_refused_by_its_name():
     module = OwnModule()
     callback = PackNetCallback(task="a", phase="train", select="best", monitor="val_f1")

@@ -2,13 +2,13 @@
 
 import inspect
 import os
-import pkgutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra._internal.utils import _locate
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -41,7 +41,7 @@ def bind_targets(node: Any, key: str = "") -> None:
     if not isinstance(node, dict) or "_target_" not in node:
         return
     try:
-        target = pkgutil.resolve_name(node["_target_"])
+        target = _locate(node["_target_"])
     except Exception as error:
         raise UsageError(f"{key}._target_ is {node['_target_']!r}, which cannot be imported: {error}") from error
     signature = inspect.signature(target)

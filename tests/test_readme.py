@@ -1,0 +1,54 @@
+"""The README's code runs, and what it shows is there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_script_with_the_callback_runs_as_printed(tmp_path):
+    (tmp_path / "script.py").write_text(BLOCKS[0])
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^tensor\(\d+\)\n$", done.stdout, flags=re.MULTILINE)
+
+
+def test_the_script_marks_five_lines():
+    assert re.findall(r"# (\d)$", BLOCKS[0], flags=re.MULTILINE) == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.slow
+def test_the_other_code_runs_too(tmp_path):
+    (tmp_path / "script.py").write_text("import torch\n" + "\n".join(BLOCKS[1:]))
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pictures_and_linked_files_exist():
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)]+)\)", prose):
+        assert target.startswith("http") or (ROOT / target).is_file(), target
+
+
+def test_both_commands_are_targets_of_the_makefile():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for command in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert command in targets
+    assert {"train", "test"} <= set(targets)
+
+
+@pytest.mark.slow
+def test_every_packnet_train_line_is_accepted(tmp_path):
+    lines = re.findall(r"^(packnet-train .*?)\s*(?:#.*)?$", README, flags=re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        command = f"'{Path(sys.executable).parent}'/{line} --cfg job"
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"

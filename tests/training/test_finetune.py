@@ -1,0 +1,58 @@
+"""The baseline that forgets."""
+
+import pytest
+import torch
+from training_toys import RECIPES, SmallNet, bits, classifier, loader, pictures, quiet, tensors
+
+from packnet_pl.training import TaskClassifier
+from packnet_pl.training.finetune import fine_tune_task
+
+
+def answer(model, task):
+    with model.answering(task) as logits, torch.no_grad():
+        return logits(pictures())
+
+
+def fit(model, task, seed=0, **kwargs):
+    phases, settled = [], []
+
+    def make_trainer(phase, callback):
+        phases.append(phase)
+        return quiet(callback)
+
+    model.add_task(task, num_classes=3)
+    given = {"prune_ratio": None, "settled": lambda m: settled.append(answer(m, task)), **kwargs}
+    fine_tune_task(model, loader(seed), task=task, make_trainer=make_trainer, **given)
+    return phases, settled
+
+
+def test_every_weight_is_trained_in_one_phase():
+    model = TaskClassifier(SmallNet(), recipes=RECIPES, pack=False)
+    before = tensors(model)
+    phases, _ = fit(model, "a")
+    assert phases == ["train"]
+    assert all(not torch.equal(tensors(model)[name], value) for name, value in before.items())
+
+
+def test_settled_is_called_with_the_final_weights():
+    model = TaskClassifier(SmallNet(), recipes=RECIPES, pack=False)
+    _, (settled,) = fit(model, "a")
+    assert torch.equal(bits(answer(model, "a")), bits(settled))
+
+
+def test_the_second_task_changes_what_the_first_one_answers():
+    model = TaskClassifier(SmallNet(), recipes=RECIPES, pack=False)
+    _, (settled,) = fit(model, "a")
+    fit(model, "b", seed=1)
+    assert not torch.equal(answer(model, "a"), settled)
+
+
+def test_a_prune_ratio_is_refused():
+    model = TaskClassifier(SmallNet(), pack=False)
+    with pytest.raises(ValueError, match=r"task 'a': prune ratio 0\.5 was given, but fine-tuning prunes nothing"):
+        fit(model, "a", prune_ratio=0.5)
+
+
+def test_a_classifier_that_packs_is_refused():
+    with pytest.raises(ValueError, match="this fit has no PackNetCallback"):
+        fit(classifier(), "a")

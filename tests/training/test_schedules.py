@@ -1,0 +1,77 @@
+"""Learning rates in closed form."""
+
+import math
+
+import pytest
+import torch
+from torch.optim import SGD
+
+from packnet_pl.training import warmup_cosine
+
+
+def rates(total_steps, lr=0.4, **kwargs):
+    """The rate of each step, and what is left after the last one."""
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    schedule = warmup_cosine(optimizer, total_steps=total_steps, **kwargs)
+    found = []
+    for _ in range(total_steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found, optimizer.param_groups[0]["lr"]
+
+
+def test_the_rate_rises_linearly_and_falls_as_half_a_cosine():
+    found, after = rates(10, warmup=0.4)
+    rising = [0.4 * step / 5 for step in (1, 2, 3, 4)]
+    falling = [0.4 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
+    assert found == pytest.approx(rising + falling)
+    assert found[4] == 0.4
+    assert after == pytest.approx(0, abs=1e-12)
+
+
+def test_a_tenth_of_the_steps_is_spent_rising_by_default():
+    found, _ = rates(100)
+    assert found.index(max(found)) == 10
+    assert found[:11] == pytest.approx([0.4 * (step + 1) / 11 for step in range(11)])
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.99])
+def test_every_step_has_a_rate_above_zero_and_none_above_the_optimizers(total_steps, warmup):
+    found, after = rates(total_steps, warmup=warmup)
+    assert all(0 < rate <= 0.4 for rate in found)
+    assert after == pytest.approx(0.0 if round(warmup * total_steps) < total_steps else 0.4, abs=1e-12)
+
+
+def test_one_step_runs_at_the_full_rate():
+    assert rates(1)[0] == [0.4]
+
+
+def test_without_warmup_the_first_step_runs_at_the_full_rate():
+    found, _ = rates(4, warmup=0)
+    assert found == pytest.approx([0.4 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])
+
+
+def test_the_rate_stays_at_zero_beyond_the_last_step():
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    schedule = warmup_cosine(optimizer, total_steps=2)
+    for _ in range(7):
+        optimizer.step()
+        schedule.step()
+        last = optimizer.param_groups[0]["lr"]
+    assert last == 0
+
+
+@pytest.mark.parametrize("total_steps", [0, -1])
+def test_no_steps_are_refused(total_steps):
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    with pytest.raises(ValueError, match=f"total_steps is {total_steps}; allowed is 1 or more"):
+        warmup_cosine(optimizer, total_steps=total_steps)
+
+
+@pytest.mark.parametrize("warmup", [1, 1.5, -0.1, float("nan")])
+def test_a_warmup_outside_the_steps_is_refused(warmup):
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    with pytest.raises(ValueError, match=f"warmup is {warmup}; allowed is a share"):
+        warmup_cosine(optimizer, total_steps=10, warmup=warmup)
