@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from torch import nn
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import get_ema_avg_fn
 from training_toys import (
     MOMENTUM,
@@ -383,7 +383,11 @@ def test_weights_are_settled_before_they_are_pruned():
         {"max_epochs": 0},
         {"max_steps": 1},
         {"max_epochs": 5, "max_time": {"seconds": 0}},
-        {"max_epochs": 5, "limit_train_batches": 1, "callbacks": [Spoiler(lambda t, _: setattr(t, "should_stop", True))]},
+        {
+            "max_epochs": 5,
+            "limit_train_batches": 1,
+            "callbacks": [Spoiler(lambda t, _: setattr(t, "should_stop", True))],
+        },
         {"max_epochs": 5, "callbacks": [Spoiler(lambda t, _: setattr(t, "should_stop", True), batch=0)]},
     ],
     ids=["no epoch", "max_steps", "max_time", "limit_train_batches", "should_stop"],
@@ -410,12 +414,12 @@ def test_early_stopping_ends_the_phase():
     assert module.packnet.phase == "retrain"
 
 
-class Trouble(Exception):
+class TroubleError(Exception):
     pass
 
 
 def raise_trouble(*_):
-    raise Trouble("out of cheese")
+    raise TroubleError("out of cheese")
 
 
 def press_ctrl_c(*_):
@@ -433,10 +437,10 @@ def _sigint():
 @pytest.mark.usefixtures("_sigint")
 @pytest.mark.parametrize("phase", ["train", "retrain"])
 @pytest.mark.parametrize(
-    ("action", "expected"), [(raise_trouble, Trouble), (press_ctrl_c, SystemExit)], ids=["exception", "Ctrl-C"]
+    ("action", "expected"), [(raise_trouble, TroubleError), (press_ctrl_c, SystemExit)], ids=["exception", "Ctrl-C"]
 )
 def test_an_interrupted_fit_neither_prunes_nor_finishes_and_can_be_done_again(phase, action, expected):
-    class Interrupted(OwnModule):
+    class Stopped(OwnModule):
         interrupt = False
 
         def training_step(self, batch, batch_idx):
@@ -445,7 +449,7 @@ def test_an_interrupted_fit_neither_prunes_nor_finishes_and_can_be_done_again(ph
                 action()
             return super().training_step(batch, batch_idx)
 
-    module = Interrupted()
+    module = Stopped()
     fit_own(module, "a")
     finished, head, needed = used_by(module.packnet, 1), tensors(module.heads["a"]), wanted(module)
     if phase == "retrain":
@@ -466,16 +470,67 @@ def test_an_interrupted_fit_neither_prunes_nor_finishes_and_can_be_done_again(ph
     assert same(tensors(module.heads["a"]), head)
 
 
+class Interrupted(Optimizer):
+    """Decays weights, and is interrupted between the change of the weights and the end of the step."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    def step(self, closure=None):
+        loss = closure()
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter.mul_(0.9)
+        press_ctrl_c()
+        return loss
+
+
+@pytest.mark.usefixtures("_sigint")
+def test_an_interrupt_in_the_middle_of_a_step_leaves_finished_tasks_alone():
+    module = OwnModule()
+    fit_own(module, "a")
+    finished, head = used_by(module.packnet, 1), tensors(module.heads["a"])
+    module.make_optimizer = Interrupted
+    with pytest.raises(SystemExit):
+        fit_phase(module, "b", "train", 0.5)
+    module.packnet.verify()
+    module.make_optimizer = MOMENTUM
+    fit_own(module, "b")
+    assert same(used_by(module.packnet, 1), finished)
+    assert same(tensors(module.heads["a"]), head)
+    module.packnet.verify()
+
+
 def test_an_exception_in_settled_leaves_the_task_open_and_no_trace():
     module = OwnModule()
     fit_own(module, "a")
     needed = wanted(module)
-    with pytest.raises(Trouble, match="out of cheese"):
+    with pytest.raises(TroubleError, match="out of cheese"):
         fit_phase(module, "b", "train", 0.5, own={"settled": raise_trouble})
     assert (module.packnet.open_task, module.packnet.phase) == ("b", "train")
     assert wanted(module) == needed
     fit_own(module, "b")
     assert module.packnet.tasks == ["a", "b"]
+
+
+class Late(pl.Callback):
+    def on_fit_end(self, trainer, pl_module):
+        raise_trouble()
+
+
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+def test_an_exception_after_the_phase_ended_is_seen_as_it_is_and_the_phase_stays_ended(phase):
+    module = OwnModule()
+    fit_own(module, "a")
+    needed = wanted(module)
+    if phase == "retrain":
+        fit_phase(module, "b", "train", 0.5)
+    with pytest.raises(TroubleError, match="out of cheese"):
+        fit_phase(module, "b", phase, 0.5 if phase == "train" else None, callbacks=[Late()])
+    assert module.packnet.phase == ("retrain" if phase == "train" else None)
+    assert module.packnet.tasks == (["a"] if phase == "train" else ["a", "b"])
+    assert wanted(module) == needed
+    module.packnet.verify()
 
 
 # Validation and test.
@@ -565,7 +620,11 @@ def test_another_task_than_the_open_one_is_refused():
 
 
 def test_retraining_a_task_that_was_not_trained_is_refused():
-    refused(OwnModule(), "phase='retrain'.*not open: fit it in phase 'train' first", PackNetCallback(task="a", phase="retrain"))
+    refused(
+        OwnModule(),
+        "phase='retrain'.*not open: fit it in phase 'train' first",
+        PackNetCallback(task="a", phase="retrain"),
+    )
 
 
 def test_training_a_task_again_that_was_pruned_is_refused():
@@ -577,7 +636,11 @@ def test_training_a_task_again_that_was_pruned_is_refused():
 @pytest.mark.parametrize("private", ["heads.z", ["heads.a", "heads.z"], "nothing"])
 def test_a_wrong_private_name_is_refused(private):
     name = private if isinstance(private, str) else private[-1]
-    refused(OwnModule(), f"private='{name}': OwnModule has no such module", PackNetCallback(task="a", phase="train", private=private))
+    refused(
+        OwnModule(),
+        f"private='{name}': OwnModule has no such module",
+        PackNetCallback(task="a", phase="train", private=private),
+    )
 
 
 def test_a_network_without_free_weights_is_refused():
@@ -667,27 +730,22 @@ def test_select_best_keeps_frozen_weights_and_pruned_zeros_in_retraining():
         assert not bits(module.backbone.get_parameter(name))[owner == 0].any()
 
 
-def test_select_best_with_averaging_takes_the_weights_that_were_scored():
-    scored, final = [], []
-
-    class Scoring(OwnModule):
-        def validation_step(self, batch, batch_idx):
-            if batch_idx == 0:
-                scored.append(tensors(self))
-            super().validation_step(batch, batch_idx)
-
-    module = Scoring()
-    module.val_scores = [0.9, 0.1]
-    settled = lambda m: final.append(tensors(m))  # noqa: E731
-    callback = PackNetCallback(task="a", phase="train", select="best", settled=settled)
-    quiet(WeightAveraging(), callback, max_epochs=2).fit(module, loader(), loader())
-    assert same(final[0], scored[0])
+@pytest.mark.parametrize("averaging", [WeightAveraging, lambda: StochasticWeightAveraging(0.01)])
+def test_select_best_with_averaging_is_refused(averaging):
+    # Averaging swaps its weights out again before the score of the epoch is known, and in again at the end.
+    module = OwnModule()
+    before = tensors(module)
+    callback = PackNetCallback(task="a", phase="train", select="best")
+    with pytest.raises(ValueError, match="select='best' with an averaging callback"):
+        quiet(averaging(), callback, max_epochs=2).fit(module, loader(), loader())
+    assert module.packnet.open_task is None
+    assert same(tensors(module), before)
 
 
 def test_select_best_without_the_metric_is_refused_by_its_name():
     module = OwnModule()
     callback = PackNetCallback(task="a", phase="train", select="best", monitor="val_f1")
-    with pytest.raises(ValueError, match="select='best' needs the metric 'val_f1'; validation logged.*val_accuracy"):
+    with pytest.raises(ValueError, match=r"select='best' needs the metric 'val_f1'; validation logged.*val_accuracy"):
         quiet(callback).fit(module, loader(), loader())
 
 

@@ -6,19 +6,21 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import OwnModule, fit_phase, same, tensors
+from training_toys import OwnModule, fit_phase, same, samples, tensors
 
+from packnet_pl.data import TaskData, TaskDataModule
 from packnet_pl.training import Reseed
 
 
 class Numbers(pl.Callback):
-    """Draws from all three generators at the start of each epoch."""
+    """Draws from all three generators in the first step of each epoch."""
 
     def __init__(self):
         self.drawn = []
 
-    def on_train_epoch_start(self, trainer, pl_module):
-        self.drawn.append((torch.rand(2).tolist(), np.random.rand(), random.random()))  # noqa: NPY002
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            self.drawn.append((torch.rand(2).tolist(), np.random.rand(), random.random()))
 
 
 def drawn(folder=None, seed=0, task="a", phase="train", epochs=3, ckpt_path=None):
@@ -27,7 +29,9 @@ def drawn(folder=None, seed=0, task="a", phase="train", epochs=3, ckpt_path=None
     if folder:
         callbacks.append(ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1))
     module = OwnModule()
+    data = TaskData(samples(0), samples(1), samples(2), ("x", "y", "z"), (1, 6, 6), (0.0,), (1.0,))
     settings = {"max_epochs": epochs, "enable_checkpointing": bool(folder), "ckpt_path": ckpt_path}
+    settings["data"] = TaskDataModule(data, key=(seed, task, phase), batch_size=8)
     fit_phase(module, "a", "train", 0.5, callbacks=callbacks, **settings)
     return numbers.drawn, module
 
@@ -46,7 +50,7 @@ def test_they_do_not_depend_on_what_was_drawn_before():
     expected, _ = drawn()
     torch.manual_seed(2)
     random.seed(2)
-    np.random.seed(2)  # noqa: NPY002
+    np.random.seed(2)
     assert drawn()[0] == expected
 
 

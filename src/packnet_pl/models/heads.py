@@ -67,7 +67,13 @@ class Heads(nn.Module):
         self.infos: dict[str, TaskInfo] = {}
 
     def add(self, task: str, info: TaskInfo) -> nn.Linear:
-        """Adds a head with random weights (torch's defaults, from the global generator) and returns it."""
+        """Adds a head with random weights (torch's defaults, from the global generator) and returns it.
+
+        Raises:
+            ValueError: If the task has a head already.
+        """
+        if task in self.infos:
+            raise ValueError(f"task {task!r} has a head already; there are {list(self.infos)}: choose a new name")
         head = nn.Linear(self.num_features, info.num_classes)
         self.add_module(f"head_{len(self.infos)}", head)
         self.infos[task] = info
@@ -90,6 +96,7 @@ class Heads(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name in self.__dict__.get("infos", {}):
+            # A task may be called like a module that is yet to come.
+            if name in self.__dict__.get("infos", {}) and not name.startswith("head_"):
                 return self[name]
             raise

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 __all__ = ["RunProgress"]
 
@@ -20,11 +20,10 @@ class RunProgress(Progress):
     def __init__(self, console: Console, num_epochs: int) -> None:
         super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("epochs, left"),
+            TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
             # Without a terminal the lines are enough.
@@ -38,16 +37,25 @@ class RunProgress(Progress):
 
 
 class _PhaseProgress(pl.Callback):
-    def __init__(self, progress: RunProgress, bar: Any, task: str, phase: str) -> None:
+    def __init__(self, progress: RunProgress, bar: TaskID, task: str, phase: str) -> None:
         self._progress, self._bar, self._name = progress, bar, f"{task}, {phase}"
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        parts = [f"{name} {float(metrics[name]):.3f}" for name in ("train_loss", "val_accuracy") if name in metrics]
-        self._progress.update(self._bar, advance=1, description=f"{self._name}: {', '.join(parts)}")
+        self._done = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._progress.update(self._bar, description=self._name)
+        self._done = self._progress.tasks[0].completed
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._progress.update(self._bar, completed=self._done + (batch_idx + 1) / trainer.num_training_batches)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        said = {"train_loss": "loss", "val_accuracy": "val"}
+        parts = [f"{short} {float(metrics[name]):.3f}" for name, short in said.items() if name in metrics]
+        self._done += 1
+        self._progress.update(self._bar, completed=self._done, description=f"{self._name}: {', '.join(parts)}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val_accuracy")

@@ -83,6 +83,8 @@ def _fit(plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProg
             answer = logits(pictures)
         if _is_main():
             save_probe(_probe_path(plan, task.name), pictures, answer)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process reads it
 
     plan.fit(
         model, datamodule, task=task.name, prune_ratio=task.prune_ratio, make_trainer=make_trainer, settled=settled

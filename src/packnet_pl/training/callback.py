@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -37,7 +38,7 @@ class PackNetCallback(pl.Callback):
         monitor: For "best": the logged validation metric.
         mode: For "best": "max" or "min".
         settled: Called with the module in ``on_fit_end``, when the phase's weights are final and before the task is
-            pruned or finished.
+            pruned or finished. It must leave the module in the modes it found: the next fit trains in them.
 
     Raises:
         ValueError: If an argument is not allowed.
@@ -77,15 +78,19 @@ class PackNetCallback(pl.Callback):
         """Checks what can be checked, and makes what is frozen need no gradient (before DDP wraps the module)."""
         if stage != "fit":
             return
-        packnet = _packnet(pl_module)
+        _packnet(pl_module)
         others = [c for c in trainer.callbacks if isinstance(c, PackNetCallback)]  # type: ignore[attr-defined]
         if len(others) > 1:
             raise ValueError(
                 f"{len(others)} PackNetCallbacks in one Trainer; a fit trains one task in one phase: keep one"
             )
-        # A checkpoint brings its own state, which is checked when it is loaded and again in on_fit_start.
-        if not trainer.ckpt_path:
-            self._check(packnet, pl_module)
+        averaging = (WeightAveraging, StochasticWeightAveraging)
+        if self.best and any(isinstance(c, averaging) for c in trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                "select='best' with an averaging callback: the weights at the end are either the average or those of "
+                "the best epoch; use select='last', or leave the averaging out"
+            )
+        # What is open and finished is checked in on_fit_start: a checkpoint may still bring its own state.
         self._private_modules(pl_module)
         self._stop_gradients(pl_module)
 
@@ -123,11 +128,16 @@ class PackNetCallback(pl.Callback):
         if packnet.open_task is None:
             packnet.begin_task(self.task, private=self._private_modules(pl_module))
         else:
+            if self._private is not None and self._private_modules(pl_module) != packnet.private.get(self.task, []):
+                raise ValueError(
+                    f"private={self._private!r} was given, but task {self.task!r} was begun with "
+                    f"private={packnet.private.get(self.task, [])!r}; give the same in both phases"
+                )
             packnet.hold()
         self._others = Hold({}, {}, self._others_tensors(pl_module))
         # Lightning has no hook right after a step; torch's own fires once for each real step.
         self._step_hooks = [
-            optimizer.register_step_post_hook(lambda *_: self._restore(packnet)) for optimizer in trainer.optimizers
+            optimizer.register_step_post_hook(lambda *_: self._restore(pl_module)) for optimizer in trainer.optimizers
         ]
 
     def on_before_optimizer_step(
@@ -146,7 +156,8 @@ class PackNetCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs what the task owns and what is free, as fractions of all prunable weights."""
         total = _packnet(pl_module).summary().total
-        pl_module.log_dict({"packnet/owned": total.fraction(self.task), "packnet/free": total.free_fraction})
+        fractions = {"packnet/owned": total.fraction(self.task), "packnet/free": total.free_fraction}
+        pl_module.log_dict(fractions, sync_dist=True)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prunes or finishes the task."""
@@ -154,7 +165,7 @@ class PackNetCallback(pl.Callback):
         if self.best:
             self.best.restore_(pl_module)
         # Averaging callbacks have written to every weight meanwhile.
-        self._restore(packnet)
+        self._restore(pl_module)
         if self._settled:
             self._settled(pl_module)
         if self.phase == "train" and self.prune_ratio is not None:
@@ -164,6 +175,9 @@ class PackNetCallback(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leaves no trace; the task stays open."""
+        # It may have come in the middle of an optimizer's step.
+        if self._step_hooks and _packnet(pl_module).open_task is not None:
+            self._restore(pl_module)
         self._detach()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -217,9 +231,10 @@ class PackNetCallback(pl.Callback):
                 self._requires_grad.setdefault(tensor, tensor.requires_grad)
                 tensor.requires_grad_(False)
 
-    def _restore(self, packnet: PackNet) -> None:
-        packnet.restore_()
+    def _restore(self, pl_module: pl.LightningModule) -> None:
+        _packnet(pl_module).restore_()
         if self._others:
+            self._others.bind({}, self._others_tensors(pl_module))
             self._others.restore_()
 
     def _detach(self) -> None:

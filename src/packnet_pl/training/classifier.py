@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.freezing import in_eval_mode
+from packnet_pl.core.state import check_name
 from packnet_pl.models import Heads, TaskInfo
 from packnet_pl.training.callback import PackNetCallback
 
@@ -104,7 +105,7 @@ class TaskClassifier(pl.LightningModule):
             ValueError: If the task exists already, or an argument is not allowed.
         """
         info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std))
-        self.heads.add(name, info).to(self.device)
+        self.heads.add(check_name(name), info).to(self.device)
         self.select_task(name)
 
     def select_task(self, name: str) -> None:
@@ -202,7 +203,9 @@ class TaskClassifier(pl.LightningModule):
                 "check its data"
             )
         self.train_accuracy(logits, labels)
-        self.log_dict({"train_loss": loss, "train_accuracy": self.train_accuracy}, on_step=False, on_epoch=True)
+        self.log_dict(
+            {"train_loss": loss, "train_accuracy": self.train_accuracy}, on_step=False, on_epoch=True, sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -222,7 +225,10 @@ class TaskClassifier(pl.LightningModule):
         optimizer = recipe.optimizer([parameter for parameter in used if parameter.requires_grad])
         if recipe.scheduler is None:
             return optimizer
-        scheduler = recipe.scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError("the schedule needs to know the end: give the Trainer max_epochs or max_steps")
+        scheduler = recipe.scheduler(optimizer, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -233,22 +239,29 @@ class TaskClassifier(pl.LightningModule):
             checkpoint["packnet"] = self.packnet.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Rebuilds the heads, so that any number of tasks loads into a freshly built module.
+        """Rebuilds the heads in the checkpoint's order, so that any number of tasks loads into a freshly built module.
 
         Raises:
-            ValueError: If it was not written by a TaskClassifier, or one of its tasks has other classes here.
+            ValueError: If it was not written by such a TaskClassifier, or its tasks are not those of this module.
         """
         if "tasks" not in checkpoint:
             raise ValueError("the checkpoint holds no tasks: it was not written by a TaskClassifier")
-        for name, dumped in checkpoint["tasks"].items():
-            info = TaskInfo.parse(dumped)
-            if name not in self.heads.infos:
-                self.heads.add(name, info).to(self.device)
-            elif self.heads.infos[name].num_classes != info.num_classes:
+        if ("packnet" in checkpoint) != (self.packnet is not None):
+            owners = "holds owners of weights" if "packnet" in checkpoint else "holds no owners of weights"
+            raise ValueError(f"the checkpoint {owners}, and this TaskClassifier has pack={self.packnet is not None}")
+        infos = {name: TaskInfo.parse(dumped) for name, dumped in checkpoint["tasks"].items()}
+        for name, here in self.heads.infos.items():
+            if name not in infos:
                 raise ValueError(
-                    f"task {name!r} has {info.num_classes} classes in the checkpoint and "
-                    f"{self.heads.infos[name].num_classes} here"
+                    f"task {name!r} is not in the checkpoint, which has {list(infos)}: add it after loading"
                 )
+            if here.num_classes != infos[name].num_classes:
+                raise ValueError(
+                    f"task {name!r} has {infos[name].num_classes} classes in the checkpoint and {here.num_classes} here"
+                )
+        self.heads = Heads(self.heads.num_features).to(self.device)
+        for name, info in infos.items():
+            self.heads.add(name, info).to(self.device)
         if checkpoint["selected_task"] is not None:
             self.select_task(checkpoint["selected_task"])
         if self.packnet is not None:
@@ -258,4 +271,5 @@ class TaskClassifier(pl.LightningModule):
         pictures, labels = batch
         logits = self(pictures)
         accuracy(logits, labels)
-        self.log_dict({f"{split}_loss": cross_entropy(logits, labels), f"{split}_accuracy": accuracy}, on_epoch=True)
+        values: dict[str, Any] = {f"{split}_loss": cross_entropy(logits, labels), f"{split}_accuracy": accuracy}
+        self.log_dict(values, on_epoch=True, sync_dist=True)

@@ -1,5 +1,6 @@
 """Keeping the best epoch by a validation metric."""
 
+import math
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -27,7 +28,7 @@ class BestEpoch:
         self._weights: dict[str, Tensor] = {}
 
     def update(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Takes the weights if the metric improved.
+        """Takes the weights if the metric improved; one that is not a number never does.
 
         Raises:
             ValueError: If the metric was not logged.
@@ -36,6 +37,8 @@ class BestEpoch:
         if self.monitor not in metrics:
             raise ValueError(f"select='best' needs the metric {self.monitor!r}; validation logged {sorted(metrics)}")
         score = float(metrics[self.monitor])
+        if math.isnan(score):
+            return
         if self.score is None or (score > self.score if self.mode == "max" else score < self.score):
             self.score = score
             self._weights = {name: value.detach().clone() for name, value in module.state_dict().items()}

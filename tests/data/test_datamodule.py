@@ -1,0 +1,111 @@
+"""One task's splits, served to a Trainer."""
+
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from packnet_pl.data import TaskData, TaskDataModule
+
+KEY = (0, "a", "train")
+
+
+def numbered(start, size):
+    """Samples that are their own numbers."""
+    return TensorDataset(torch.arange(start, start + size), torch.zeros(size, dtype=torch.int64))
+
+
+def module(train=20, batch_size=4, key=KEY, trainer=None, **kwargs):
+    data = TaskData(numbered(0, train), numbered(100, 10), numbered(200, 7), ("x", "y"), (1, 1, 1), (0.0,), (1.0,))
+    found = TaskDataModule(data, key=key, batch_size=batch_size, **kwargs)
+    found.trainer = trainer
+    return found
+
+
+def process(rank=0, world_size=1, epoch=0):
+    """What the datamodule asks of a Trainer."""
+    progress = SimpleNamespace(current=SimpleNamespace(processed=epoch))
+    return SimpleNamespace(
+        global_rank=rank, world_size=world_size, fit_loop=SimpleNamespace(epoch_progress=progress), current_epoch=99
+    )
+
+
+def batches(loader):
+    return [batch.tolist() for batch, _ in loader]
+
+
+def flat(loader):
+    return list(chain.from_iterable(batches(loader)))
+
+
+def test_training_is_shuffled_and_validation_and_test_are_in_order():
+    found = module()
+    train = flat(found.train_dataloader())
+    assert sorted(train) == list(range(20))
+    assert train != list(range(20))
+    assert flat(found.val_dataloader()) == list(range(100, 110))
+    assert flat(found.test_dataloader()) == list(range(200, 207))
+
+
+def test_a_last_batch_that_is_not_full_is_left_out_of_training_only():
+    found = module(train=10)
+    assert [len(batch) for batch in batches(found.train_dataloader())] == [4, 4]
+    assert [len(batch) for batch in batches(found.val_dataloader())] == [4, 4, 2]
+    assert [len(batch) for batch in batches(found.test_dataloader())] == [4, 3]
+
+
+def test_a_split_smaller_than_a_batch_is_trained_all_the_same():
+    (batch,) = batches(module(train=3).train_dataloader())
+    assert sorted(batch) == [0, 1, 2]
+
+
+def test_the_order_follows_the_epochs_done():
+    orders = [flat(module(trainer=process(epoch=epoch)).train_dataloader()) for epoch in (0, 1, 1)]
+    assert orders[0] != orders[1] == orders[2]
+
+
+def test_the_key_is_read_when_a_fit_begins():
+    found = module()
+    first = flat(found.train_dataloader())
+    found.key = (0, "a", "retrain")
+    assert flat(found.train_dataloader()) != first
+    found.key = KEY
+    assert flat(found.train_dataloader()) == first
+
+
+def test_the_order_does_not_depend_on_the_global_generator():
+    first = flat(module().train_dataloader())
+    torch.manual_seed(1)
+    assert flat(module().train_dataloader()) == first
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_batch_size_is_for_all_processes_together(world_size):
+    loaders = [module(batch_size=8, trainer=process(rank, world_size)).train_dataloader() for rank in range(world_size)]
+    per_process = [batches(loader) for loader in loaders]
+    assert all(len(batch) == 8 // world_size for found in per_process for batch in found)
+    together = [list(chain.from_iterable(step)) for step in zip(*per_process, strict=True)]
+    alone = batches(module(batch_size=8).train_dataloader())
+    assert [sorted(step) for step in together] == [sorted(step) for step in alone]
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(4, 3), (1, 2)])
+def test_a_batch_size_that_processes_cannot_share_is_refused(batch_size, world_size):
+    match = f"batch size {batch_size} is for all processes .* with {world_size} processes it must be a multiple"
+    with pytest.raises(ValueError, match=match):
+        module(batch_size=batch_size, trainer=process(0, world_size)).train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"batch_size": 0}, "batch size is 0; allowed is 1 or more"),
+        ({"batch_size": -4}, "batch size is -4"),
+        ({"num_workers": -1}, "number of loader workers is -1; allowed is 0 or more"),
+    ],
+)
+def test_bad_numbers_are_refused(given, match):
+    with pytest.raises(ValueError, match=match):
+        module(**given)

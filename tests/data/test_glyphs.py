@@ -1,0 +1,171 @@
+"""Letters drawn from fonts, and the cache of them."""
+
+from importlib import import_module
+
+import pytest
+import torch
+
+from packnet_pl.data import glyphs
+from packnet_pl.data.drawing import draw, has_glyph
+from packnet_pl.data.glyphs import ALPHABETS, FONTS, default_cache_dir
+
+# The package has a function of the same name, which an import statement would find.
+glyphs_module = import_module("packnet_pl.data.glyphs")
+
+CLASSES = {"latin": 37, "greek": 31, "cyrillic": 32}
+
+
+def few(folder, alphabet="greek", **kwargs):
+    counts = {"train_per_class": 2, "val_per_class": 1, "test_per_class": 1, **kwargs}
+    return glyphs(alphabet, **counts, cache_dir=str(folder))
+
+
+def no_drawing(*_):
+    pytest.fail("a letter was drawn, and the cache should have been read")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder with one cached alphabet, and its data."""
+    folder = tmp_path_factory.mktemp("glyphs")
+    return folder, few(folder)
+
+
+@pytest.mark.parametrize("alphabet", CLASSES)
+def test_every_alphabet_has_its_classes_and_sizes(tmp_path, alphabet):
+    data = few(tmp_path, alphabet, train_per_class=1)
+    classes = CLASSES[alphabet]
+    assert len(data.class_names) == len(set(data.class_names)) == classes
+    assert data.class_names == tuple(ALPHABETS[alphabet])
+    for split in (data.train, data.val, data.test):
+        pictures, labels = split.tensors
+        assert pictures.shape == (classes, 1, 24, 24)
+        assert labels.tolist() == list(range(classes))
+    assert (data.input_shape, data.mean, data.std) == ((1, 24, 24), (0.35,), (0.25,))
+
+
+def test_pictures_are_sorted_by_class_and_normalised(drawn):
+    _, data = drawn
+    pictures, labels = data.train.tensors
+    assert labels.tolist() == [label for label in range(31) for _ in range(2)]
+    pixels = (pictures * 0.25 + 0.35) * 255
+    assert pixels.min() >= -1e-3
+    assert pixels.max() <= 255.001
+    assert pixels.max() > 200
+
+
+def test_all_pictures_differ(drawn):
+    _, data = drawn
+    pictures = torch.cat([split.tensors[0] for split in (data.train, data.val, data.test)])
+    assert len({picture.numpy().tobytes() for picture in pictures}) == len(pictures) == 31 * 4
+
+
+def test_drawing_twice_gives_the_same_bytes(drawn, tmp_path):
+    (first,) = drawn[0].iterdir()
+    few(tmp_path)
+    (second,) = tmp_path.iterdir()
+    assert first.name == second.name
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_second_time_nothing_is_drawn(drawn, monkeypatch):
+    folder, data = drawn
+    monkeypatch.setattr(glyphs_module, "draw", no_drawing)
+    again = few(folder)
+    for left, right in ((data.train, again.train), (data.val, again.val), (data.test, again.test)):
+        assert torch.equal(left.tensors[0], right.tensors[0])
+        assert torch.equal(left.tensors[1], right.tensors[1])
+
+
+def test_other_counts_have_another_cache_file(drawn, monkeypatch):
+    def stop(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(glyphs_module, "draw", stop)
+    with pytest.raises(ZeroDivisionError):
+        few(drawn[0], train_per_class=3)
+    assert len(list(drawn[0].iterdir())) == 1
+
+
+@pytest.mark.parametrize("length", [0, 5, 1000])
+def test_a_truncated_cache_file_is_drawn_again(drawn, tmp_path, length):
+    (source,) = drawn[0].iterdir()
+    damaged = tmp_path / source.name
+    damaged.write_bytes(source.read_bytes()[:length])
+    again = few(tmp_path)
+    assert torch.equal(again.train.tensors[0], drawn[1].train.tensors[0])
+    assert damaged.read_bytes() == source.read_bytes()
+    assert list(tmp_path.iterdir()) == [damaged]
+
+
+def test_an_interrupted_drawing_leaves_no_file(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(glyphs_module, "save_file", interrupt)
+    monkeypatch.setattr(glyphs_module, "_draw_split", lambda *_: (torch.zeros(1), torch.zeros(1)))
+    with pytest.raises(KeyboardInterrupt):
+        few(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_splits_draw_from_fonts_of_their_own_in_turn(tmp_path, monkeypatch):
+    used = {"train": set(), "val": set(), "test": set()}
+    whole = glyphs_module._draw_split
+
+    def draw_split(alphabet, split, count):
+        def note(font, character, rng):
+            used[split].add((font, character))
+            return draw("DejaVuSans", "A", rng)
+
+        monkeypatch.setattr(glyphs_module, "draw", note)
+        return whole(alphabet, split, count)
+
+    monkeypatch.setattr(glyphs_module, "_draw_split", draw_split)
+    glyphs("latin", train_per_class=12, val_per_class=4, test_per_class=6, cache_dir=str(tmp_path))
+    for split, fonts in FONTS.items():
+        assert {font for font, _ in used[split]} == set(fonts)
+        assert len(used[split]) == len(fonts) * 37
+
+
+def test_no_font_is_in_two_splits_and_misleading_ones_are_in_none():
+    train, val, test = (set(FONTS[split]) for split in ("train", "val", "test"))
+    assert not train & val
+    assert not train & test
+    assert not val & test
+    assert not {"cmsy10", "cmex10", "LastResortHE-Regular", "LastResortHE"} & (train | val | test)
+
+
+@pytest.mark.parametrize("alphabet", CLASSES)
+@pytest.mark.parametrize(("split", "enough"), [("train", 6), ("val", 2), ("test", 2)])
+def test_every_class_has_enough_fonts_in_every_split(alphabet, split, enough):
+    for character in ALPHABETS[alphabet]:
+        assert sum(has_glyph(font, character) for font in FONTS[split]) >= enough, character
+
+
+def test_a_font_without_the_letter_is_known_as_such():
+    assert has_glyph("DejaVuSans", "Ж")
+    assert not has_glyph("cmr10", "Ж")
+
+
+def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "packnet_pl"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert default_cache_dir() == tmp_path / "home" / ".cache" / "packnet_pl"
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"alphabet": "klingon"}, r"alphabet is 'klingon'; there are \['cyrillic', 'greek', 'latin'\]"),
+        ({"train_per_class": 0}, "train_per_class is 0; allowed is 1 or more"),
+        ({"val_per_class": -1}, "val_per_class is -1"),
+        ({"test_per_class": 0}, "test_per_class is 0"),
+    ],
+)
+def test_bad_arguments_are_refused_and_nothing_is_written(tmp_path, given, match):
+    with pytest.raises(ValueError, match=match):
+        few(tmp_path, **given)
+    assert list(tmp_path.iterdir()) == []
