@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from packnet_pl.cli.build import bind_targets
-from packnet_pl.cli.schema import check_config
+from packnet_pl.cli.schema import check_config, expand_folders
 
 CONF = Path(__file__).parent.parent / "conf"
 # Hydra's own group holds logging set-ups, not choices of a run; data sets are chosen per task.
@@ -19,8 +19,10 @@ DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 
 
 def compose(*overrides):
+    # The folders are the user's: they have no default.
+    own = ["sequence.folders={cats: /data/cats, cars: /data/cars}"] if "sequence=folders" in overrides else []
     with hydra.initialize_config_module("packnet_pl.conf", version_base="1.3"):
-        return hydra.compose("train", list(overrides))
+        return expand_folders(hydra.compose("train", [*overrides, *own]))
 
 
 def check(config):
@@ -30,7 +32,7 @@ def check(config):
 
 def test_there_are_choices():
     assert {"arch=vgg_small", "debug=tiny", "method=finetune", "sequence=alphabets", "trainer=gpu"} <= set(CHOICES)
-    assert {"latin", "greek", "cyrillic", "digits"} == set(DATA)
+    assert {"latin", "greek", "cyrillic", "digits", "folder"} == set(DATA)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -42,7 +44,7 @@ def test_every_choice_composes_and_binds(choice):
 def test_every_data_set_can_stand_in_any_task(name):
     config = compose(f"data@sequence.tasks.greek.data={name}")
     check(config)
-    assert config.sequence.tasks.greek.data == OmegaConf.load(CONF / "data" / f"{name}.yaml")
+    assert config.sequence.tasks.greek.data._target_ == OmegaConf.load(CONF / "data" / f"{name}.yaml")._target_
 
 
 def test_every_configuration_begins_with_what_it_is():

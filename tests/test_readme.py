@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from packnet_pl import TaskClassifier, save_packed
+from packnet_pl.models import vgg_small
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -26,6 +29,12 @@ def test_the_script_marks_five_lines():
 
 @pytest.mark.slow
 def test_the_other_code_runs_too(tmp_path):
+    # A packed file to read, as a run of the embedded sequence leaves it.
+    model = TaskClassifier(vgg_small())
+    model.add_task("latin", num_classes=2, class_names=["A", "B"], input_shape=(1, 24, 24))
+    model.packnet.begin_task("latin")
+    model.packnet.finish_task()
+    save_packed(model, tmp_path / "packed.safetensors")
     (tmp_path / "script.py").write_text("import torch\n" + "\n".join(BLOCKS[1:]))
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

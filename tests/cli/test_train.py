@@ -1,3 +1,4 @@
+import csv
 import json
 
 import pytest
@@ -51,6 +52,7 @@ def test_results_have_the_pinned_form(tiny_run):
         assert set(task) == {
             "name",
             "num_classes",
+            "class_names",
             "prune_ratio",
             "owned",
             "seconds",
@@ -177,15 +179,33 @@ def test_global_ranking_keeps_the_total_exact(tmp_path):
     assert any(int((owner == 0).sum()) != round(0.5 * owner.numel()) for owner in owners)
 
 
-def test_full_network_is_said_in_one_line_and_finished_tasks_stay(tmp_path):
-    done = train("debug=tiny", "sequence.order=[digits,greek]", "prune.ratio=0", "hydra.run.dir=r", cwd=tmp_path)
+def test_accuracies_by_task_and_class_lie_beside_the_figure(tiny_run):
+    folder, _ = tiny_run
+    found = results(folder)
+    with (folder / "report" / "accuracy.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["after"], row["task"]) for row in rows] == [
+        (NAMES[after], NAMES[task]) for after in range(4) for task in range(after + 1)
+    ]
+    assert [float(row["top1"]) for row in rows] == [value for row in found["accuracy"] for value in row]
+    assert all(float(row["top1"]) <= float(row["top5"]) <= 1 for row in rows)
+    with (folder / "report" / "per_class.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for index, task in enumerate(found["tasks"]):
+        mine = [row for row in rows if row["task"] == task["name"]]
+        assert [row["class"] for row in mine] == task["class_names"]
+        assert sum(int(row["pictures"]) for row in mine) == task["test_size"]
+        right = sum(float(row["accuracy"]) * int(row["pictures"]) for row in mine if row["accuracy"])
+        assert round(right) == round(found["accuracy"][-1][index] * task["test_size"])
+
+
+def test_a_network_that_will_be_full_is_said_before_anything_starts(tmp_path):
+    done = train("sequence.order=[digits,greek]", "prune.ratio=0", "hydra.run.dir=r", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("packnet-train: cannot begin 'greek': no weight is free")
-    assert "Traceback" not in done.stderr
-    found = results(tmp_path / "r")
-    assert found["complete"] is False
-    assert [task["name"] for task in found["tasks"]] == ["digits"]
-    assert found["outputs_unchanged"] == [True]
+    assert done.stderr == (
+        "packnet-train: prune.ratio is 0: no weight is free for task 'greek'; release more in earlier tasks\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_loss_that_is_not_finite_stops_the_task_and_keeps_the_finished_ones(tmp_path):

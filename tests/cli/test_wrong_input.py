@@ -58,6 +58,18 @@ def test_wrong_input_gets_one_line_code_2_and_leaves_nothing(case, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "word", ["prune.ratoi=0.5", "+prune.ratoi=0.5", "--foo", "prune.ratio=75", "seed=x", "arch=zzz"]
+)
+def test_a_bad_option_fails_before_torch_is_imported(word, tmp_path):
+    code = (
+        f"import sys; sys.argv = ['packnet-train', {word!r}]; from packnet_pl.cli.train import main\n"
+        "try: main()\nexcept SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    assert run("python", "-c", code, cwd=tmp_path).stdout == "2 False\n"
+
+
 def test_a_directory_that_holds_a_run_is_not_written_over(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "results.json").write_text("{}")

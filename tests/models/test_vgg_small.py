@@ -94,7 +94,7 @@ def test_impossible_networks_are_refused(arguments, match):
     [
         (
             {"name": "os.system", "arguments": {"command": "true"}},
-            r"backbone is 'os\.system'; .*\['vgg_small'\].*backbone=",
+            r"backbone is 'os\.system'; .*\['resnet20', 'timm', 'torchvision', 'vgg_small'\].*backbone=",
         ),
         ({"name": None, "arguments": {}}, "backbone is None"),
         ({}, "backbone is None"),
@@ -102,6 +102,10 @@ def test_impossible_networks_are_refused(arguments, match):
         ({"name": "vgg_small", "arguments": [1]}, "backbone is 'vgg_small'"),
         ({"name": "vgg_small", "arguments": {"depth": 3}}, "'vgg_small' does not take these arguments.*depth"),
         ({"name": "vgg_small", "arguments": {"hidden": 0}}, "hidden=0"),
+        (
+            {"name": "timm", "arguments": {"name": "resnet18", "pretrained": True}},
+            "'timm' cannot be built with pretrained",
+        ),
     ],
 )
 def test_builders_that_are_not_known_are_refused(builder, match):

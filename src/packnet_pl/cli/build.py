@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra._internal.utils import _locate
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -17,6 +18,8 @@ from pytorch_lightning import seed_everything
 
 from packnet_pl.cli.schema import UsageError, nearest, prune_ratios
 from packnet_pl.core import Phase
+from packnet_pl.core.capacity import forecast
+from packnet_pl.core.freezing import in_eval_mode
 from packnet_pl.core.state import check_name
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.run import RunPlan, TaskPlan
@@ -87,8 +90,16 @@ def build_parts(config: DictConfig) -> Parts:
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UsageError(f"trainer={OmegaConf.to_container(config.trainer)}: {error}") from error
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
-    model = TaskClassifier(_build(config.arch, "arch"), pack=config.method.pack)
-    return Parts(build_data(config), model)
+    backbone = _build(config.arch, "arch")
+    try:
+        model = TaskClassifier(backbone, pack=config.method.pack)
+    except ValueError as error:
+        raise UsageError(f"arch: {error}") from error
+    parts = Parts(build_data(config), model)
+    for name, data in parts.data.items():
+        _try_pictures(model, name, data)
+    forecast_shares(config, parts)
+    return parts
 
 
 def build_data(config: DictConfig) -> dict[str, TaskData]:
@@ -101,6 +112,36 @@ def build_data(config: DictConfig) -> dict[str, TaskData]:
         name: _build(config.sequence.tasks[name].data, f"sequence.tasks.{name}.data").take(config.debug.fraction)
         for name in config.sequence.order
     }
+
+
+def forecast_shares(
+    config: DictConfig, parts: Parts
+) -> list[tuple[str, TaskData, float | None, tuple[int, int] | None]]:
+    """Returns, per task, its name, data, prune ratio, and how many weights it will own and leave free.
+
+    Without pruning, the last two are None.
+
+    Raises:
+        UsageError: If a task will find no free weight.
+    """
+    order = list(config.sequence.order)
+    if parts.model.packnet is None:
+        return [(name, parts.data[name], None, None) for name in order]
+    ratios = prune_ratios(config.prune.ratio, len(order), last=config.prune.last)
+    layers = [share.weights for share in parts.model.packnet.summary().layers.values()]
+    shares = forecast(layers, ratios, scope=config.prune.scope)
+    for name, (_, free) in zip(order[1:], shares, strict=False):
+        if free == 0:
+            raise UsageError(
+                f"prune.ratio is {config.prune.ratio}: no weight is free for task {name!r}; "
+                "release more in earlier tasks"
+            )
+    return [(name, parts.data[name], ratio, share) for name, ratio, share in zip(order, ratios, shares, strict=True)]
+
+
+def phases_of(config: DictConfig, ratio: float | None) -> list[Phase]:
+    """Returns the phases of a task with prune ratio ``ratio``: nothing pruned, nothing to retrain."""
+    return ["train", "retrain"] if config.method.pack and ratio is not None else ["train"]
 
 
 def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> RunPlan:
@@ -119,8 +160,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
     ratios = prune_ratios(config.prune.ratio, len(order), last=config.prune.last)
     tasks = []
     for name, ratio in zip(order, ratios, strict=True):
-        phases: list[Phase] = ["train", "retrain"] if config.method.pack and ratio is not None else ["train"]
-        settings = {phase: config.sequence.tasks[name][phase] for phase in phases}
+        settings = {phase: config.sequence.tasks[name][phase] for phase in phases_of(config, ratio)}
         most = config.debug.max_epochs
         tasks.append(
             TaskPlan(
@@ -145,6 +185,28 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         trainer=_trainer_settings(config),
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
     )
+
+
+def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
+    """Sends one empty picture through the backbone.
+
+    Raises:
+        UsageError: If it does not take pictures of this shape.
+    """
+    try:
+        with torch.no_grad(), in_eval_mode(model.backbone.modules()):
+            features = model.backbone(torch.zeros(1, *data.input_shape))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        channels, height, width = data.input_shape
+        raise UsageError(
+            f"arch does not take the pictures of task {task!r} ({channels} x {height} x {width}): give matching "
+            f"arch.in_channels and arch.image_size ({str(error).splitlines()[0]})"
+        ) from error
+    if features.shape != (1, model.heads.num_features):
+        raise UsageError(
+            f"arch gives features of shape {tuple(features.shape)} for one picture of task {task!r}; "
+            f"expected (1, {model.heads.num_features})"
+        )
 
 
 def _trainer_settings(config: DictConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from packnet_pl.cli.errors import answering_errors
+from packnet_pl.cli.prepare import checked
 from packnet_pl.cli.schema import UsageError
 
 __all__ = ["main"]
@@ -53,9 +54,10 @@ def evaluate(folder: Path) -> bool:
     from packnet_pl.data import TaskDataModule
     from packnet_pl.packed import load_packed
     from packnet_pl.report import TABLE_WIDTH
-    from packnet_pl.run.evaluate import accuracy, load_probe, same_bits
     from packnet_pl.run.plan import task_folder
+    from packnet_pl.run.probe import load_probe, same_bits
     from packnet_pl.run.results import read_results
+    from packnet_pl.run.scores import measure
 
     try:
         results = read_results(needed[0])
@@ -63,8 +65,8 @@ def evaluate(folder: Path) -> bool:
         probes = {task: load_probe(task_folder(folder, task) / "probe.safetensors") for task in network.tasks}
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
-    config = OmegaConf.load(needed[2])
-    data = build_data(config)  # type: ignore[arg-type]
+    config = checked(OmegaConf.load(needed[2]))  # type: ignore[arg-type]
+    data = build_data(config)
     table = Table(title=f"{folder}: packed file against results.json")
     table.add_column("task")
     for heading in ("error in results, %", "error now, %", "logits in results", "logits now", "agrees"):
@@ -74,7 +76,7 @@ def evaluate(folder: Path) -> bool:
         name = task["name"]
         loader = TaskDataModule(data[name], key=(), batch_size=config.optim.batch_size).test_dataloader()
         answer = partial(network, task=name)
-        now = accuracy(answer, loader)
+        now = measure(answer, loader, task["num_classes"]).top1
         pictures, before = probes[name]
         with torch.no_grad():
             unchanged = same_bits(answer(pictures), before)

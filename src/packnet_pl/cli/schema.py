@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-__all__ = ["TrainConfig", "UsageError", "check_config", "nearest", "prune_ratios"]
+__all__ = ["TrainConfig", "UsageError", "check_config", "expand_folders", "nearest", "prune_ratios"]
 
 
 class UsageError(ValueError):
@@ -101,6 +101,40 @@ class TrainConfig:
     logger: dict[str, Any] | None = None
     debug: DebugConfig = MISSING
     seed: int = MISSING
+
+
+def expand_folders(config: DictConfig) -> DictConfig:
+    """Returns the configuration with ``sequence.folders`` written out as ``sequence.order`` and ``sequence.tasks``.
+
+    Raises:
+        UsageError: If ``sequence.folders`` is not a mapping from names to folders.
+    """
+    sequence = config.get("sequence")
+    # As a list: a key whose value is missing is not "in" a configuration.
+    if not OmegaConf.is_dict(sequence) or "folders" not in list(sequence):
+        return config
+    example = "'sequence.folders={cats: /data/cats, cars: /data/cars}'"
+    if OmegaConf.is_missing(sequence, "folders"):
+        raise UsageError(f"sequence.folders has no value: give it as {example}, quoted")
+    folders = sequence.folders
+    if not OmegaConf.is_dict(folders) or not folders:
+        raise UsageError(f"sequence.folders is {folders}; give a name and a folder for each task: {example}, quoted")
+    for name, path in folders.items():
+        if not isinstance(path, str):
+            raise UsageError(f"sequence.folders.{name} is {path}; give the path of a folder")
+    for name in sequence.tasks:
+        if name not in folders:
+            raise UsageError(f"there is no task for sequence.tasks.{name}; {nearest(str(name), map(str, folders))}")
+    expanded = config.copy()
+    OmegaConf.set_struct(expanded, False)
+    default = expanded.sequence.pop("task")
+    del expanded.sequence["folders"]
+    expanded.sequence.order = sequence.order if sequence.order is not None else [str(name) for name in folders]
+    expanded.sequence.tasks = {
+        str(name): OmegaConf.merge(default, {"data": {"path": str(path)}}, sequence.tasks.get(name, {}))
+        for name, path in folders.items()
+    }
+    return expanded
 
 
 def check_config(config: DictConfig) -> None:

@@ -2,22 +2,17 @@
 
 import logging
 import os
-import re
 import sys
-import warnings
-from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from packnet_pl.cli.errors import answering_errors, one_line
-from packnet_pl.cli.schema import UsageError, check_config, nearest
+from packnet_pl.cli.errors import answering_errors
+from packnet_pl.cli.help import help_text
+from packnet_pl.cli.prepare import CONFIG_MODULE, checked, prepare, sort_arguments, starts_a_run
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
@@ -25,15 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["main", "train"]
 
 PROGRAM = "packnet-train"
-CONFIG_MODULE = "packnet_pl.conf"
-
-# What Lightning says about every short run on a CPU, and about norms that PackNet keeps in eval mode.
-_KNOWN_WARNINGS = (
-    "does not have many workers",
-    "in eval mode at the start of training",
-    "exists and is not empty",
-    "LeafSpec",
-)
 
 
 def main() -> None:
@@ -44,8 +30,11 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("packnet_pl").setLevel(logging.INFO)
     with answering_errors(PROGRAM):
-        arguments = _sort_arguments()
-        parts = _prepare(arguments) if _starts_a_run(arguments) else None
+        arguments = sort_arguments()
+        if arguments.help:
+            sys.stdout.write(help_text())
+            return
+        parts = prepare(arguments)[1] if starts_a_run(arguments) else None
 
         def job(config: DictConfig) -> None:
             # Inside the job as well: Hydra would put a line of its own before the error's.
@@ -68,121 +57,16 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import run_sequence
 
-    config = _checked(config)
+    config = checked(config)
     parts = parts or build_parts(config)
     job = HydraConfig.get().runtime
     folder = Path(job.output_dir)
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-    plan = build_plan(config, folder, job.choices["arch"], parts)
+    plan = build_plan(config, folder, config.arch.get("name", job.choices["arch"]), parts)
     results = run_sequence(plan, parts.model, Console(stderr=True, quiet=quiet))
     console = Console(quiet=quiet, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
-
-
-def _checked(config: DictConfig) -> DictConfig:
-    """Returns the configuration with all interpolations resolved."""
-    check_config(config)
-    from packnet_pl.cli.build import bind_targets
-
-    _quiet_lightning()
-    resolved = OmegaConf.to_container(config, resolve=True)
-    bind_targets(resolved)
-    return OmegaConf.create(resolved)  # type: ignore[return-value]
-
-
-def _sort_arguments() -> Namespace:
-    """Puts options in front of overrides, and returns both.
-
-    Lightning starts further DDP processes with an override behind the options that Hydra's parser does not find there.
-
-    Raises:
-        UsageError: If an option is unknown.
-    """
-    parser = get_args_parser()
-    options = [name for action in parser._actions for name in action.option_strings]
-
-    def refuse(message: str) -> NoReturn:
-        unknown = message.rpartition(": ")[2].split(" ")[0]
-        raise UsageError(f"{message}; {nearest(unknown, options)}")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    arguments = parser.parse_intermixed_args(sys.argv[1:])
-    rest = sys.argv[1:]
-    for override in arguments.overrides:
-        rest.remove(override)
-    sys.argv[1:] = [*rest, *arguments.overrides]
-    return arguments
-
-
-def _starts_a_run(arguments: Namespace) -> bool:
-    """Returns False for what only shows something, for sweeps, and for further processes of a DDP run."""
-    others = ("help", "hydra_help", "version", "cfg", "info", "shell_completion", "multirun")
-    return not any(getattr(arguments, name, None) for name in others) and "LOCAL_RANK" not in os.environ
-
-
-def _prepare(arguments: Namespace) -> "Parts":
-    """Composes, checks and builds everything before Hydra makes the run directory.
-
-    Raises:
-        UsageError: If something in it cannot be run, or the run directory holds a run already.
-    """
-    overrides = list(arguments.overrides)
-    if arguments.config_dir:
-        overrides.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]")
-    name = arguments.config_name or "train"
-    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        try:
-            config = hydra.compose(name, overrides, return_hydra_config=True)
-            folder = Path(config.hydra.run.dir)
-            if (folder / "results.json").exists():
-                raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir")
-            checked = _checked(_without_hydra(config))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UsageError(_with_hint(one_line(error), name)) from error
-    from packnet_pl.cli.build import build_parts
-
-    return build_parts(checked)
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    plain = config.copy()
-    OmegaConf.set_struct(plain, False)
-    del plain["hydra"]
-    return plain
-
-
-def _with_hint(message: str, config_name: str) -> str:
-    """Shortens Hydra's message, puts the option first, and adds the options that look like an unknown one."""
-    found = re.search(r"Could not override '([^']+)'", message) or re.search(r"full_key: (\S+)", message)
-    short = re.split(r" full_key: | Config search path: | See https?://", message)[0]
-    if found is None:
-        return short
-    key = found.group(1)
-    if "not in" in message:
-        keys = _keys(_without_hydra(hydra.compose(config_name, return_hydra_config=True)))
-        if key not in keys:
-            return f"there is no option {key}; {nearest(key, keys)}"
-    return short if key in short else f"{key}: {short}"
-
-
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for name in map(str, config):
-        key = f"{prefix}{name}"
-        keys.append(key)
-        child = None if OmegaConf.is_missing(config, name) else config._get_node(name)
-        if isinstance(child, DictConfig) and not child._is_none():
-            keys += _keys(child, f"{key}.")
-    return keys
-
-
-def _quiet_lightning() -> None:
-    """Call it after Lightning was imported, which sets its loggers' levels."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in _KNOWN_WARNINGS:
-        warnings.filterwarnings("ignore", message=f".*{message}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from packnet_pl.data.augmentation import EpochIndexSampler, SeededItems
 from packnet_pl.data.seeding import derive_seed
-from packnet_pl.data.task_data import ImageDataset, TaskData
+from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers
 
 __all__ = ["SeededSampler", "TaskDataModule", "epochs_done"]
 
@@ -80,9 +81,14 @@ class TaskDataModule(pl.LightningDataModule):
                 f"batch size {self._batch_size} is for all processes together; "
                 f"with {world_size} processes it must be a multiple of {world_size}"
             )
-        sampler = SeededSampler(_size(self.data.train), self.key, self._epochs_done, rank, world_size)
+        split = self.data.train
+        sampler = SeededSampler(_size(split), self.key, self._epochs_done, rank, world_size)
         batch_size = self._batch_size // world_size
-        return self._loader(self.data.train, batch_size, sampler, drop_last=len(sampler) >= batch_size)
+        drop_last = len(sampler) >= batch_size
+        if draws_random_numbers(split):
+            with_epoch = EpochIndexSampler(sampler, self._epochs_done)
+            return self._loader(SeededItems(split, self.key), batch_size, with_epoch, drop_last)
+        return self._loader(split, batch_size, sampler, drop_last)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Returns the validation split, in order; every process sees all of it."""
@@ -93,10 +99,17 @@ class TaskDataModule(pl.LightningDataModule):
         return self._loader(self.data.test, self._batch_size)
 
     def _loader(
-        self, split: ImageDataset, batch_size: int, sampler: SeededSampler | None = None, drop_last: bool = False
+        self, split: ImageDataset, batch_size: int, sampler: Sampler[Any] | None = None, drop_last: bool = False
     ) -> DataLoader[Any]:
         return DataLoader(
-            split, batch_size=batch_size, sampler=sampler, num_workers=self._num_workers, drop_last=drop_last
+            split,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self._num_workers,
+            drop_last=drop_last,
+            pin_memory=torch.cuda.is_available(),
+            # Without one of its own it draws from torch's generator whenever it is iterated.
+            generator=torch.Generator(),
         )
 
     def _epochs_done(self) -> int:

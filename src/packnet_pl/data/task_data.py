@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-__all__ = ["ImageDataset", "TaskData", "image_tensors"]
+__all__ = ["ImageDataset", "TaskData", "draws_random_numbers", "image_tensors"]
 
 ImageDataset = Dataset[tuple[Tensor, ...]]
 
@@ -16,6 +16,9 @@ ImageDataset = Dataset[tuple[Tensor, ...]]
 @dataclass(frozen=True)
 class TaskData:
     """The splits of one task; an item is a normalised image (float, C x H x W) and its class index (int64).
+
+    A split may have two attributes: ``random`` (bool), whether its items draw random numbers, which they must take from
+    torch; and ``labels`` (sequence of int), the class index of each item.
 
     Attributes:
         train: For learning.
@@ -37,6 +40,8 @@ class TaskData:
 
     def take(self, fraction: float) -> "TaskData":
         """Returns the same task on a share of each split, evenly spaced, for trials.
+
+        Of a split that has ``labels`` each class keeps at least one sample.
 
         Args:
             fraction: In (0, 1].
@@ -64,9 +69,21 @@ def image_tensors(images: Tensor, labels: Tensor, mean: float, std: float) -> Im
     return TensorDataset((images.unsqueeze(1).float() / 255 - mean) / std, labels)
 
 
+def draws_random_numbers(split: Any) -> bool:
+    """Returns whether the items of ``split``, or of what it is a subset of, are random: see :class:`TaskData`."""
+    while isinstance(split, Subset):
+        split = split.dataset
+    return bool(getattr(split, "random", False))
+
+
 def _thin(dataset: Any, fraction: float) -> ImageDataset:
-    size: int = len(dataset)
-    keep = max(1, round(size * fraction))
-    # Evenly spaced over a split that is sorted by class keeps the classes balanced.
-    indices: Sequence[int] = torch.linspace(0, size - 1, keep).round().long().tolist()
-    return Subset(dataset, indices)
+    groups: dict[int, list[int]] = {}
+    # Evenly spaced over a split that is sorted by class keeps the classes balanced also where they are not known.
+    for place, label in enumerate(getattr(dataset, "labels", [0] * len(dataset))):
+        groups.setdefault(int(label), []).append(place)
+    return Subset(dataset, [place for group in groups.values() for place in _spaced(group, fraction)])
+
+
+def _spaced(places: Sequence[int], fraction: float) -> list[int]:
+    keep = max(1, round(len(places) * fraction))
+    return [places[step] for step in torch.linspace(0, len(places) - 1, keep).round().long().tolist()]

@@ -1,4 +1,4 @@
-"""Backbones and heads. Torch only."""
+"""Backbones and heads. Torch only: torchvision and timm are imported when one of their networks is built."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,11 +6,30 @@ from typing import Any
 from torch import nn
 
 from packnet_pl.models.heads import Heads, TaskInfo
+from packnet_pl.models.resnet20 import ResNet20, resnet20
+from packnet_pl.models.timm_backbones import timm_backbone
+from packnet_pl.models.torchvision_backbones import torchvision_backbone
 from packnet_pl.models.vgg_small import VGGSmall, vgg_small
 
-__all__ = ["BUILDERS", "Heads", "TaskInfo", "VGGSmall", "build_backbone", "vgg_small"]
+__all__ = [
+    "BUILDERS",
+    "Heads",
+    "ResNet20",
+    "TaskInfo",
+    "VGGSmall",
+    "build_backbone",
+    "resnet20",
+    "timm_backbone",
+    "torchvision_backbone",
+    "vgg_small",
+]
 
-BUILDERS: dict[str, Callable[..., nn.Module]] = {"vgg_small": vgg_small}
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet20": resnet20,
+    "timm": timm_backbone,
+    "torchvision": torchvision_backbone,
+    "vgg_small": vgg_small,
+}
 """The backbones that a packed file may name: a closed list, because opening a file must not run what it names."""
 
 
@@ -26,6 +45,9 @@ def build_backbone(builder: Mapping[str, Any]) -> nn.Module:
     name, arguments = builder.get("name"), builder.get("arguments")
     if name not in BUILDERS or not isinstance(arguments, Mapping):
         raise ValueError(f"backbone is {name!r}; this version builds {sorted(BUILDERS)}: give your own as backbone=")
+    # A file from elsewhere must not make this machine download or read other files.
+    if "pretrained" in arguments:
+        raise ValueError(f"backbone {name!r} cannot be built with pretrained weights: the packed file has its own")
     try:
         return BUILDERS[str(name)](**arguments)
     except TypeError as error:

@@ -24,7 +24,6 @@ class PackedNetwork(nn.Module):
     def __init__(self, backbone: nn.Module, heads: Heads, packnet: PackNet | None) -> None:
         super().__init__()
         self.backbone, self.heads, self.packnet = backbone, heads, packnet
-        self.requires_grad_(False)
         self.eval()
 
     @property

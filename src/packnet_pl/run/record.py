@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from packnet_pl.core import Phase
-from packnet_pl.run.evaluate import accuracy
+from packnet_pl.run.scores import measure
 from packnet_pl.training import TaskClassifier
 
 __all__ = ["ValidationRecord"]
@@ -45,4 +45,5 @@ class _Recorder(pl.Callback):
         assert isinstance(pl_module, TaskClassifier)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         with pl_module.answering(self._record.task) as logits:
-            return accuracy(logits, datamodule.val_dataloader(), pl_module.device)
+            num_classes = pl_module.heads.infos[self._record.task].num_classes
+            return measure(logits, datamodule.val_dataloader(), num_classes, pl_module.device).top1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packnet_pl.files import replacing
+from packnet_pl.run.scores import Scores
 
 __all__ = ["Results", "TaskResult", "read_results"]
 
@@ -21,6 +22,7 @@ class TaskResult:
     Attributes:
         name: Of the task.
         num_classes: Of the task.
+        class_names: One per class.
         prune_ratio: In [0, 1), or None if nothing was released.
         owned: Share of all prunable weights that the task owns, or None if the method owns none.
         seconds: Wall time from its begin to its end.
@@ -30,6 +32,7 @@ class TaskResult:
 
     name: str
     num_classes: int
+    class_names: list[str]
     prune_ratio: float | None
     owned: float | None
     seconds: float
@@ -46,7 +49,7 @@ class Results:
         arch: Name of the backbone.
         seed: Of the run.
         tasks: Finished tasks, in order.
-        accuracy: Row i: test accuracy of tasks 0 to i after task i was finished.
+        scores: After each task: task -> scores on its test split, for all tasks so far.
         outputs_unchanged: Per task: whether its probe's logits now are, bit for bit, those before it was finished.
         free: Share of all prunable weights that nobody owns, or None if the method owns none.
         storage: "dense_bytes" (a separate network per task), "packed_bytes" (the packed file), and
@@ -58,7 +61,7 @@ class Results:
     arch: str
     seed: int
     tasks: list[TaskResult] = field(default_factory=list)
-    accuracy: list[list[float]] = field(default_factory=list)
+    scores: list[dict[str, Scores]] = field(default_factory=list)
     outputs_unchanged: list[bool] = field(default_factory=list)
     free: float | None = None
     storage: dict[str, float] = field(default_factory=dict)
@@ -66,7 +69,8 @@ class Results:
 
     def dump(self) -> dict[str, Any]:
         """Returns the content of ``results.json``."""
-        last = self.accuracy[-1] if self.accuracy else []
+        accuracy = [[scores.top1 for scores in row.values()] for row in self.scores]
+        last = accuracy[-1] if accuracy else []
         return {
             "format": FORMAT,
             "method": self.method,
@@ -75,9 +79,9 @@ class Results:
             "complete": self.complete,
             "versions": _versions(),
             "tasks": [asdict(task) for task in self.tasks],
-            "accuracy": self.accuracy,
+            "accuracy": accuracy,
             "outputs_unchanged": self.outputs_unchanged,
-            "forgetting": [row[-1] - now for row, now in zip(self.accuracy, last, strict=True)],
+            "forgetting": [row[-1] - now for row, now in zip(accuracy, last, strict=True)],
             "free": self.free,
             "storage": self.storage,
         }

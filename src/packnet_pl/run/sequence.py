@@ -13,11 +13,12 @@ from packnet_pl.core import Phase
 from packnet_pl.data import TaskDataModule, derive_seed
 from packnet_pl.packed import save_packed
 from packnet_pl.report import draw_ownership
-from packnet_pl.run.evaluate import accuracy, load_probe, probe_pictures, same_bits, save_probe
 from packnet_pl.run.plan import RunPlan, TaskPlan, task_folder
+from packnet_pl.run.probe import load_probe, probe_pictures, same_bits, save_probe
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.record import ValidationRecord
 from packnet_pl.run.results import Results, TaskResult
+from packnet_pl.run.scores import measure, write_accuracy_csv, write_class_csv
 from packnet_pl.training import AtomicCheckpointIO, Reseed, TaskClassifier
 
 __all__ = ["run_sequence"]
@@ -93,6 +94,7 @@ def _fit(plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProg
     return TaskResult(
         name=task.name,
         num_classes=len(data.class_names),
+        class_names=list(data.class_names),
         prune_ratio=task.prune_ratio,
         owned=owned,
         seconds=round(time.perf_counter() - start, 3),
@@ -133,14 +135,15 @@ def _evaluate(plan: RunPlan, tasks: tuple[TaskPlan, ...], model: TaskClassifier,
         pictures, before = load_probe(_probe_path(plan, task.name))
         with model.answering(task.name) as logits, torch.no_grad():
             unchanged.append(same_bits(logits(pictures), before))
-    row = []
+    row = {}
     model.to(plan.device)
     for task in tasks:
         with model.answering(task.name) as logits:
-            row.append(accuracy(logits, _datamodule(plan, task).test_dataloader(), plan.device))
+            loader = _datamodule(plan, task).test_dataloader()
+            row[task.name] = measure(logits, loader, len(task.data.class_names), plan.device)
     # A fit leaves the module on the CPU, and the probes are asked there.
     model.cpu()
-    results.accuracy.append(row)
+    results.scores.append(row)
     results.outputs_unchanged = unchanged
 
 
@@ -163,6 +166,9 @@ def _write(plan: RunPlan, model: TaskClassifier, results: Results) -> None:
         owner_bytes = sum(owner.numel() * owner.element_size() for owner in model.packnet.owners.values())
         results.storage["owner_bits_per_weight"] = 8 * owner_bytes / summary.total.weights
         draw_ownership(summary, plan.folder / "report" / "ownership.png")
+    write_accuracy_csv(plan.folder / "report" / "accuracy.csv", results.scores)
+    class_names = {task.name: task.class_names for task in results.tasks}
+    write_class_csv(plan.folder / "report" / "per_class.csv", results.scores[-1], class_names)
     results.write(plan.folder / "results.json")
 
 

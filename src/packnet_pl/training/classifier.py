@@ -119,10 +119,9 @@ class TaskClassifier(pl.LightningModule):
             # An unused head that needs gradients would make DDP wait for them.
             head.requires_grad_(other == key)
         self.selected_task = name
-        num_classes = self.heads.infos[name].num_classes
-        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro").to(self.device)
-        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro").to(self.device)
-        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro").to(self.device)
+        self.train_accuracy = self._new_metric(name, top_k=1)
+        self.val_accuracy, self.val_top5 = self._new_metric(name, top_k=1), self._new_metric(name, top_k=5)
+        self.test_accuracy, self.test_top5 = self._new_metric(name, top_k=1), self._new_metric(name, top_k=5)
 
     def private_modules(self, task: str) -> list[str]:
         """Returns the names of the modules that only ``task`` uses."""
@@ -209,12 +208,12 @@ class TaskClassifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Logs ``val_loss`` and ``val_accuracy`` of the selected task."""
-        self._evaluate(batch, "val", self.val_accuracy)
+        """Logs ``val_loss``, ``val_accuracy`` and, with more than five classes, ``val_top5`` of the selected task."""
+        self._evaluate(batch, "val", self.val_accuracy, self.val_top5)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Logs ``test_loss`` and ``test_accuracy`` of the selected task."""
-        self._evaluate(batch, "test", self.test_accuracy)
+        """Logs ``test_loss``, ``test_accuracy`` and, with more than five classes, ``test_top5`` of the task."""
+        self._evaluate(batch, "test", self.test_accuracy, self.test_top5)
 
     def configure_optimizers(self) -> Any:
         """Returns the phase's optimizer over the shared part and the selected head, and its schedule."""
@@ -267,9 +266,20 @@ class TaskClassifier(pl.LightningModule):
         if self.packnet is not None:
             self.packnet.load_state_dict(checkpoint["packnet"])
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str, accuracy: MulticlassAccuracy) -> None:
+    def _new_metric(self, task: str, *, top_k: int) -> MulticlassAccuracy:
+        num_classes = self.heads.infos[task].num_classes
+        # With no more classes than top_k every answer is right; such a metric is never logged.
+        metric = MulticlassAccuracy(num_classes, average="micro", top_k=min(top_k, num_classes))
+        return metric.to(self.device)
+
+    def _evaluate(
+        self, batch: tuple[Tensor, Tensor], split: str, accuracy: MulticlassAccuracy, top5: MulticlassAccuracy
+    ) -> None:
         pictures, labels = batch
         logits = self(pictures)
         accuracy(logits, labels)
         values: dict[str, Any] = {f"{split}_loss": cross_entropy(logits, labels), f"{split}_accuracy": accuracy}
+        if logits.shape[1] > 5:
+            top5(logits, labels)
+            values[f"{split}_top5"] = top5
         self.log_dict(values, on_epoch=True, sync_dist=True)

@@ -1,8 +1,6 @@
-"""Accuracy, and the probe that shows whether an answer has changed by a single bit."""
+"""The probe that shows whether an answer has changed by a single bit."""
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,26 +10,9 @@ from torch import Tensor
 from packnet_pl.data import ImageDataset
 from packnet_pl.files import replacing
 
-__all__ = ["accuracy", "load_probe", "probe_pictures", "same_bits", "save_probe"]
+__all__ = ["load_probe", "probe_pictures", "same_bits", "save_probe"]
 
 PROBE_SIZE = 32
-
-
-@torch.no_grad()
-def accuracy(logits: Callable[[Tensor], Tensor], loader: Iterable[Any], device: torch.device | str = "cpu") -> float:
-    """Returns the share of samples, in [0, 1], whose highest logit is that of their class.
-
-    Args:
-        logits: From pictures (N x C x H x W) to logits (N x classes).
-        loader: Batches of pictures and class indices.
-        device: Where ``logits`` computes.
-    """
-    # Whole numbers: a mean of float32 would not be the exact fraction.
-    right = total = 0
-    for pictures, labels in loader:
-        right += int((logits(pictures.to(device)).argmax(dim=1).cpu() == labels).sum())
-        total += len(labels)
-    return right / total
 
 
 def probe_pictures(split: ImageDataset) -> Tensor:

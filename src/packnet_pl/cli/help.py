@@ -1,0 +1,50 @@
+"""What ``packnet-train --help`` says: every choice in one line, taken from the configurations themselves."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+__all__ = ["help_text"]
+
+GROUPS = ("sequence", "arch", "prune", "method", "optim", "trainer", "logger", "debug")
+
+HEAD = """\
+packnet-train trains tasks, one after the other, into one network that forgets nothing.
+
+    packnet-train [GROUP=CHOICE ...] [KEY=VALUE ...]
+
+Choices (the first line of each configuration; * is the default):
+"""
+
+TAIL = """\
+arch= also takes the name of any torchvision VGG, ResNet, DenseNet, ViT or ConvNeXt, and timm/NAME.
+Every key can be set: packnet-train --cfg job shows them all. -m GROUP=A,B runs a sweep.
+
+Examples:
+    packnet-train                                              the embedded alphabets and digits, on the CPU
+    packnet-train 'prune.ratio=[0.5,0.75,0.75,0.75]' seed=1    a ratio per task; fractions, never percent
+    packnet-train sequence=folders 'sequence.folders={cats: /data/cats, cars: /data/cars}' arch=resnet18
+    packnet-train arch=timm/efficientnet_b0 arch.pretrained=true trainer=gpu sequence=folders 'sequence.folders={...}'
+    packnet-train debug=tiny hydra.run.dir=runs/trial          the same path in seconds; the run directory by name
+
+packnet-plan with the same words shows what would be trained, and whether it fits, without training.
+packnet-eval RUN_DIR holds a run's packed file against its results.
+"""
+
+
+def help_text() -> str:
+    """Returns the help, with one line per choice of each group."""
+    conf = files("packnet_pl.conf")
+    defaults = (conf / "train.yaml").read_text(encoding="utf-8")
+    lines = []
+    for group in GROUPS:
+        lines.append(f"  {group}=")
+        choices = sorted(entry.name.removesuffix(".yaml") for entry in (conf / group).iterdir() if _is_choice(entry))
+        for choice in choices:
+            said = (conf / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+            mark = "*" if f"- {group}: {choice}\n" in defaults else " "
+            lines.append(f"   {mark}{choice:<12} {said}")
+    return f"{HEAD}\n" + "\n".join(lines) + f"\n\n{TAIL}"
+
+
+def _is_choice(entry: Traversable) -> bool:
+    return entry.name.endswith(".yaml")

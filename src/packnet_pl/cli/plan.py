@@ -1,0 +1,91 @@
+"""``packnet-plan``: what ``packnet-train`` would do with the same words, without training."""
+
+import logging
+import os
+import sys
+from typing import Any
+
+from packnet_pl.cli.errors import answering_errors
+from packnet_pl.cli.prepare import prepare, sort_arguments
+
+__all__ = ["main"]
+
+PROGRAM = "packnet-plan"
+USAGE = """\
+packnet-plan [GROUP=CHOICE ...] [KEY=VALUE ...] takes the words of packnet-train, and shows the tasks, their classes and
+pictures, the weights that each will own, what stays free, storage, epochs and steps, without training anything.
+"""
+
+
+def main() -> None:
+    """Runs the command line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("packnet_pl").setLevel(logging.INFO)
+    with answering_errors(PROGRAM):
+        arguments = sort_arguments()
+        if arguments.help:
+            sys.stdout.write(USAGE)
+            return
+        config, parts = prepare(arguments)
+        _show(config, parts)
+
+
+def _show(config: Any, parts: Any) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from packnet_pl.cli.build import forecast_shares, phases_of
+    from packnet_pl.report import TABLE_WIDTH
+
+    weights = sum(parameter.numel() for parameter in parts.model.backbone.parameters())
+    prunable = parts.model.packnet.summary().total.weights if parts.model.packnet else 0
+    shares = forecast_shares(config, parts)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("task")
+    headings = (
+        "classes",
+        "pictures\ntrain / val / test",
+        "ratio",
+        "weights\nowned",
+        "free\nthen",
+        "epochs",
+        "steps",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    heads = 0
+    for name, data, ratio, share in shares:
+        sizes: list[int] = [len(split) for split in (data.train, data.val, data.test)]  # type: ignore[arg-type]
+        phases = phases_of(config, ratio)
+        epochs = [_epochs(config, name, phase) for phase in phases]
+        per_epoch = max(1, sizes[0] // config.optim.batch_size)
+        heads += (parts.model.heads.num_features + 1) * len(data.class_names)
+        table.add_row(
+            name,
+            str(len(data.class_names)),
+            " / ".join(f"{size:,}" for size in sizes),
+            "-" if ratio is None else f"{ratio:g}",
+            "-" if share is None else f"{share[0]:,}",
+            "-" if share is None else f"{share[1]:,}",
+            " + ".join(map(str, epochs)),
+            f"{sum(epochs) * per_epoch:,}",
+        )
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console.print(table)
+    one, many = 4 * (weights + heads) + prunable, 4 * (weights * len(shares) + heads)
+    console.print(
+        f"backbone: {weights:,} parameters, {prunable:,} of them prunable\n"
+        f"storage: about {one / 1e6:,.1f} MB packed; {many / 1e6:,.1f} MB as {len(shares)} separate networks",
+        highlight=False,
+    )
+
+
+def _epochs(config: Any, task: str, phase: str) -> int:
+    epochs: int = config.sequence.tasks[task][phase].epochs
+    return min(epochs, config.debug.max_epochs or epochs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""From the words of a command line to a checked configuration, before anything is started or written."""
+
+import logging
+import os
+import re
+import sys
+import warnings
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from packnet_pl.cli.backbones import rewrite_arch
+from packnet_pl.cli.errors import one_line
+from packnet_pl.cli.schema import UsageError, check_config, expand_folders, nearest
+
+if TYPE_CHECKING:
+    from packnet_pl.cli.build import Parts
+
+__all__ = ["CONFIG_MODULE", "checked", "prepare", "sort_arguments", "starts_a_run"]
+
+CONFIG_MODULE = "packnet_pl.conf"
+
+# What Lightning says about every short run on a CPU, and about norms that PackNet keeps in eval mode.
+_KNOWN_WARNINGS = (
+    "does not have many workers",
+    "in eval mode at the start of training",
+    "exists and is not empty",
+    "LeafSpec",
+)
+
+
+def sort_arguments() -> Namespace:
+    """Parses ``sys.argv``, puts options in front of overrides in it, and returns both.
+
+    Lightning starts further DDP processes with an override behind the options that Hydra's parser does not find there.
+
+    Raises:
+        UsageError: If an option is unknown.
+    """
+    parser = get_args_parser()
+    options = [name for action in parser._actions for name in action.option_strings]
+
+    def refuse(message: str) -> NoReturn:
+        unknown = message.rpartition(": ")[2].split(" ")[0]
+        raise UsageError(f"{message}; {nearest(unknown, options)}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    arguments = parser.parse_intermixed_args(sys.argv[1:])
+    rest = sys.argv[1:]
+    for override in arguments.overrides:
+        rest.remove(override)
+    own_folders = "sequence=folders" in arguments.overrides
+    arguments.overrides = [
+        # Tasks of folders get their names on the command line, so there is no key yet that could be overridden.
+        f"++{rewritten}" if own_folders and rewritten.startswith("sequence.tasks.") else rewritten
+        for override in arguments.overrides
+        for rewritten in rewrite_arch(override)
+    ]
+    sys.argv[1:] = [*rest, *arguments.overrides]
+    return arguments
+
+
+def checked(config: DictConfig) -> DictConfig:
+    """Returns the configuration that a run uses: checked, all interpolations resolved, folders as tasks.
+
+    Raises:
+        OmegaConfBaseException: If a key is unknown or a value has the wrong type.
+        UsageError: If something in it cannot be run.
+    """
+    config = expand_folders(config)
+    check_config(config)
+    from packnet_pl.cli.build import bind_targets
+
+    _quiet_lightning()
+    resolved = OmegaConf.to_container(config, resolve=True)
+    bind_targets(resolved)
+    return OmegaConf.create(resolved)  # type: ignore[return-value]
+
+
+def prepare(arguments: Namespace) -> tuple[DictConfig, "Parts"]:
+    """Composes, checks and builds everything before Hydra makes the run directory.
+
+    Returns:
+        The checked configuration, and what was built from it.
+
+    Raises:
+        UsageError: If something in it cannot be run, or the run directory holds a run already.
+    """
+    overrides = list(arguments.overrides)
+    if arguments.config_dir:
+        overrides.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]")
+    name = arguments.config_name or "train"
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        try:
+            composed = hydra.compose(name, overrides, return_hydra_config=True)
+            folder = Path(composed.hydra.run.dir)
+            if (folder / "results.json").exists():
+                raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir")
+            config = checked(_without_hydra(composed))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(_with_hint(one_line(error), name)) from error
+    from packnet_pl.cli.build import build_parts
+
+    return config, build_parts(config)
+
+
+def starts_a_run(arguments: Namespace) -> bool:
+    """Returns False for what only shows something, for sweeps, and for further processes of a DDP run."""
+    others = ("hydra_help", "version", "cfg", "info", "shell_completion", "multirun")
+    return not any(getattr(arguments, name, None) for name in others) and "LOCAL_RANK" not in os.environ
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    plain = config.copy()
+    OmegaConf.set_struct(plain, False)
+    del plain["hydra"]
+    return plain
+
+
+def _with_hint(message: str, config_name: str) -> str:
+    """Shortens Hydra's message, puts the option first, and adds the options that look like an unknown one."""
+    found = re.search(r"Could not override '([^']+)'", message) or re.search(r"full_key: (\S+)", message)
+    short = re.split(r" full_key: | Config search path: | See https?://", message)[0]
+    if found is None:
+        return short
+    key = found.group(1)
+    if "not in" in message:
+        keys = _keys(_without_hydra(hydra.compose(config_name, return_hydra_config=True)))
+        if key not in keys:
+            return f"there is no option {key}; {nearest(key, keys)}"
+    return short if key in short else f"{key}: {short}"
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name in map(str, config):
+        key = f"{prefix}{name}"
+        keys.append(key)
+        child = None if OmegaConf.is_missing(config, name) else config._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none():
+            keys += _keys(child, f"{key}.")
+    return keys
+
+
+def _quiet_lightning() -> None:
+    """Call it after Lightning was imported, which sets its loggers' levels."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message=f".*{message}")

@@ -1,0 +1,56 @@
+"""Random changes to a picture that depend only on (seed, task, phase, epoch) and on which picture it is."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from packnet_pl.data.seeding import derive_seed
+
+__all__ = ["EpochIndexSampler", "SeededItems"]
+
+
+class EpochIndexSampler(Sampler[tuple[int, int]]):
+    """Gives the epoch with each index: a loader process cannot ask for it.
+
+    Args:
+        sampler: Gives the indices.
+        epoch: Returns the number of epochs done.
+    """
+
+    def __init__(self, sampler: Sampler[int], epoch: Callable[[], int]) -> None:
+        self._sampler, self._epoch = sampler, epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self._epoch()
+        for index in self._sampler:
+            yield epoch, index
+
+
+class SeededItems(Dataset[tuple[Tensor, ...]]):
+    """Seeds torch for each item of a split, so that neither loader processes, nor ranks, nor a resume change it.
+
+    Args:
+        split: Its items draw random numbers from torch's generator on the CPU.
+        key: (seed, task, phase): what the numbers depend on beside the epoch and the index.
+    """
+
+    def __init__(self, split: Any, key: tuple[str | int, ...]) -> None:
+        self._split, self._key = split, key
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, place: tuple[int, int] | int) -> tuple[Tensor, ...]:
+        # Lightning's overfit_batches puts a sampler of plain indices in the place of ours.
+        epoch, index = place if isinstance(place, tuple) else (0, place)
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed: it also seeds every GPU, and those are not forked.
+            torch.default_generator.manual_seed(derive_seed(*self._key, epoch, "item", index))
+            item: tuple[Tensor, ...] = self._split[index]
+            return item

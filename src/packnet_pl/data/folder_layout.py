@@ -1,0 +1,129 @@
+"""Finds the pictures of a folder of class folders, and the faults that would spoil a run later."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from packnet_pl.data.pictures import EXTENSIONS, check_picture
+from packnet_pl.data.seeding import derive_seed
+
+__all__ = ["cut_validation", "find_pictures"]
+
+Split = dict[str, list[str]]
+"""Class -> paths of its pictures, both sorted."""
+
+_ENDINGS = tuple(f".{extension}" for extension in EXTENSIONS)
+
+
+def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
+    """Returns "train", "test" and, where there is such a folder, "val": class -> paths of its pictures.
+
+    Args:
+        path: The folder that holds train/<class>/ and test/<class>/; ``~`` is the home folder.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If a class is missing or empty in a split, there is only one, a file is there twice, a link leads
+            nowhere, or the first picture of a class cannot be opened.
+    """
+    if not path:
+        raise ValueError(f"path is {path!r}; name the folder that holds train/CLASS/* and test/CLASS/*")
+    # Not Path.expanduser: it answers an unknown user with a RuntimeError.
+    root = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}; {_layout(root)}")
+    for name in ("train", "test"):
+        if not (root / name).is_dir():
+            raise FileNotFoundError(f"{root} has no folder {name}/; {_layout(root)}")
+    names = ("train", "val", "test") if (root / "val").is_dir() else ("train", "test")
+    splits = {name: _split(root / name) for name in names}
+    _check_classes(root, splits)
+    _check_once(splits)
+    for split in splits.values():
+        for files in split.values():
+            check_picture(files[0])
+    return splits
+
+
+def cut_validation(train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Returns what is left to train on and a validation split: of each class a share, but never none and never all.
+
+    Args:
+        train: The training split.
+        fraction: Share of each class to validate on, in (0, 1).
+        seed: Decides, with the name of the class, which pictures.
+
+    Raises:
+        ValueError: If a class has only one picture.
+    """
+    left, val = {}, {}
+    for name, files in train.items():
+        if len(files) < 2:
+            raise ValueError(
+                f"class {name!r} has one training picture, {files[0]}; "
+                "without a folder val/ it needs at least two, one of them to validate on"
+            )
+        count = min(max(round(len(files) * fraction), 1), len(files) - 1)
+        generator = torch.Generator().manual_seed(derive_seed(seed, name))
+        chosen = set(torch.randperm(len(files), generator=generator)[:count].tolist())
+        left[name] = [file for place, file in enumerate(files) if place not in chosen]
+        val[name] = [file for place, file in enumerate(files) if place in chosen]
+    return left, val
+
+
+def _layout(root: Path) -> str:
+    return f"expected are {root}/train/CLASS/* and {root}/test/CLASS/*, and optionally {root}/val/CLASS/*"
+
+
+def _split(folder: Path) -> Split:
+    return {
+        entry.name: sorted(
+            file.path for file in _visible(entry.path) if file.name.lower().endswith(_ENDINGS) and file.is_file()
+        )
+        for entry in _visible(folder)
+        if entry.is_dir()
+    }
+
+
+def _visible(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                raise ValueError(f"{entry.path} is a link that leads nowhere; mend it or delete it")
+            yield entry
+
+
+def _check_classes(root: Path, splits: dict[str, Split]) -> None:
+    classes = sorted({name for split in splits.values() for name in split})
+    if len(classes) < 2:
+        found = f"only the class {classes[0]!r}" if classes else "no class folder"
+        raise ValueError(f"{root} has {found}; at least two classes are needed, and {_layout(root)}")
+    for name in classes:
+        for split, files in splits.items():
+            if name not in files:
+                there = next(other for other in splits if name in splits[other])
+                raise ValueError(f"class {name!r} is in {root / there}, but {root / split} has no such folder; add it")
+            if not files[name]:
+                raise ValueError(
+                    f"class {name!r} has no picture in {root / split / name}; "
+                    f"files directly in it that end in one of {', '.join(EXTENSIONS)} are taken"
+                )
+
+
+def _check_once(splits: dict[str, Split]) -> None:
+    """Refuses a file that is there twice: a picture to test on would have been learned, or have two classes."""
+    seen: dict[str, str] = {}
+    for split in splits.values():
+        for files in split.values():
+            folder = Path(files[0]).parent.resolve()
+            for file in files:
+                # Asking each file where it really is would take minutes on a large data set; only links need it.
+                path = Path(file)
+                real = str(path.resolve() if path.is_symlink() else folder / path.name)
+                if real in seen:
+                    raise ValueError(f"{seen[real]} and {file} are the same file; leave only one of them")
+                seen[real] = file

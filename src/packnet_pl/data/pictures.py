@@ -1,0 +1,131 @@
+"""Reads picture files of the common formats and modes as 8-bit grey or RGB."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+
+__all__ = ["EXTENSIONS", "PictureFiles", "check_picture", "read_picture"]
+
+EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
+"""Endings, in either case, of the files that are taken for pictures."""
+
+# Without a list Pillow also tries formats that start programs (EPS), whatever the ending.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_MODES = {1: "L", 3: "RGB"}
+
+
+class PictureFiles(Dataset[tuple[Tensor, ...]]):
+    """Pictures that are read when asked for; an item is what ``transform`` makes of one, and its class index (int64).
+
+    Attributes:
+        labels: Class index of each picture.
+        random: Whether ``transform`` draws random numbers, from torch.
+
+    Args:
+        paths: Of the pictures.
+        labels: Class index of each.
+        transform: From a PIL picture to a tensor (float, C x H x W).
+        channels: 1 (luminance) or 3 (RGB).
+        shorter_side: Pixels that ``transform`` reduces the shorter side to.
+        random: See above.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        transform: Callable[[Image.Image], Any],
+        *,
+        channels: int,
+        shorter_side: int,
+        random: bool,
+    ) -> None:
+        self.labels, self.random = tuple(labels), random
+        self._paths, self._transform = tuple(paths), transform
+        self._channels, self._shorter_side = channels, shorter_side
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Returns a picture and its class index.
+
+        Raises:
+            ValueError: If the file cannot be read as a picture.
+        """
+        picture = read_picture(self._paths[index], self._channels, at_least=self._shorter_side)
+        return self._transform(picture), torch.tensor(self.labels[index])
+
+
+def check_picture(path: str) -> None:
+    """Reads only the beginning of the file.
+
+    Raises:
+        ValueError: If it is not that of a picture.
+    """
+    try:
+        with Path(path).open("rb") as file, Image.open(file, formats=_FORMATS):
+            pass
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def read_picture(path: str, channels: int, *, at_least: int | None = None) -> Image.Image:
+    """Returns the (first) picture of a file, upright, in 8 bits: luminance (ITU-R 601) or RGB.
+
+    Transparency shows white. 16-bit grey is scaled by its range, 0 to 65535.
+
+    Args:
+        path: Of the file.
+        channels: 1 or 3.
+        at_least: A JPEG may come reduced, as long as its sides keep twice as many pixels.
+
+    Raises:
+        ValueError: If the file cannot be read as a picture.
+    """
+    try:
+        # Not by its name: Pillow maps such a file into memory, and then turns an uncompressed TIFF wrongly.
+        with Path(path).open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            if at_least is not None:
+                image.draft(None, (2 * at_least, 2 * at_least))
+            image.load()
+            _turn_upright(image)
+            return _eight_bits(image, _MODES[channels])
+    except Exception as error:  # Pillow's decoders raise nearly any kind on a damaged file
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return ValueError(f"cannot be read as a picture: {path} ({reason}); replace the file or delete it")
+
+
+def _turn_upright(image: Image.Image) -> None:
+    # The pixels are loaded: what fails here is a damaged EXIF block, and such a picture counts as upright.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _scaled(image)
+    elif image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; allowed are 1, 8 or 16 bits per channel")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    pixels = np.asarray(image).astype(np.int64)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"its pixels are {pixels.min()} to {pixels.max()}; allowed are 0 to 65535")
+    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))

@@ -1,0 +1,48 @@
+"""What the backbones that go by a name ask of their arguments."""
+
+import difflib
+from collections.abc import Sequence
+
+__all__ = ["check_in_channels", "check_patches", "nearest_names"]
+
+
+def nearest_names(name: str, known: Sequence[str]) -> str:
+    """Returns the part of an error message that says which names there are, the nearest first.
+
+    Args:
+        name: What was given.
+        known: What is allowed.
+    """
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"{meant}There are {len(known)}, for example {', '.join(known[:: max(1, len(known) // 6)][:6])}"
+
+
+def check_in_channels(in_channels: int, *, pretrained: bool) -> None:
+    """Does nothing for channels that the first layer can take.
+
+    Raises:
+        ValueError: If there are fewer than 1, or pretrained filters cannot be turned into filters for so many.
+    """
+    if in_channels < 1:
+        raise ValueError(f"in_channels is {in_channels}; allowed is 1 or more")
+    if pretrained and in_channels not in (1, 3):
+        raise ValueError(
+            f"in_channels is {in_channels}; pretrained filters fit 3 channels, or 1 by their sum: "
+            "convert the pictures, or set pretrained=False"
+        )
+
+
+def check_patches(name: str, image_size: int, patch_size: int) -> None:
+    """Does nothing for pictures that patches cover.
+
+    Raises:
+        ValueError: If ``image_size`` is not a multiple of ``patch_size``, both in pixels.
+    """
+    if image_size % patch_size or image_size < patch_size:
+        below = image_size // patch_size * patch_size
+        allowed = f"{below} or {below + patch_size}" if below else f"{patch_size}"
+        raise ValueError(
+            f"image_size is {image_size}; {name} cuts patches of {patch_size} x {patch_size} pixels: "
+            f"allowed are multiples of that, the nearest is {allowed}"
+        )

@@ -1,0 +1,103 @@
+"""Any network of timm by name, without its last layer."""
+
+import os
+import re
+from typing import Any
+
+from torch import nn
+
+from packnet_pl.models.checks import check_in_channels, check_patches, nearest_names
+from packnet_pl.models.pretrained import load_weights, read_weights, without
+
+__all__ = ["timm_backbone"]
+
+
+def timm_backbone(
+    name: str,
+    *,
+    in_channels: int = 3,
+    image_size: int | None = None,
+    width: float = 1.0,
+    pretrained: bool | str | os.PathLike[str] = False,
+) -> nn.Module:
+    """Returns a network of timm with ``num_classes=0``, with timm's own names of parameters.
+
+    Args:
+        name: One of ``timm.list_models()``; a tag such as ``.a1_in1k`` after it chooses pretrained weights.
+        in_channels: Channels of a picture.
+        image_size: Height and width of a picture in pixels, for networks that are built for one size (such as ViT);
+            others take any and do not use it. None is the size of timm's default weights.
+        width: 1: timm's networks have their width in their name.
+        pretrained: False, True for timm's weights (from the cache of the Hugging Face hub, or downloaded), or a file
+            with the state dict of ``timm.create_model(name)`` (.pth, .pt or .safetensors), whose last layers are left
+            out and whose other tensors must all fit. For ``in_channels=1`` the filters are summed over their channels.
+
+    Returns:
+        The network, with ``num_features`` and ``builder`` (name and arguments to build it again, with random weights).
+
+    Raises:
+        OSError: If there is no such file, or the weights can be had neither from the cache nor from the net.
+        ValueError: If an argument is not allowed, or the weights are another network's.
+    """
+    # Seconds to import, so only for those who ask for it.
+    import timm
+
+    _check_name(name)
+    check_in_channels(in_channels, pretrained=pretrained is not False)
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size is {image_size}; allowed is 1 or more pixels, or None")
+    if width != 1:
+        family = re.match(r"[a-z]+", name)
+        pattern = f"{family.group() if family else ''}*"
+        raise ValueError(
+            f"width is {width}; a timm network's width is part of its name: choose a smaller one of "
+            f"timm.list_models({pattern!r}), or torchvision_backbone, which takes a width"
+        )
+    settings: dict[str, Any] = {"num_classes": 0, "in_chans": in_channels}
+    try:
+        if image_size is not None and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+            settings["img_size"] = image_size
+        net: Any = timm.create_model(name, pretrained=pretrained is True, **settings)
+    except OSError as error:
+        raise OSError(
+            f"no pretrained weights for {name}: they are not in the cache of the Hugging Face hub and could not be "
+            f"downloaded ({' '.join(str(error).split())}); give a file as pretrained=PATH"
+        ) from error
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(f"timm cannot build {name} with {settings}, pretrained={pretrained}: {error}") from error
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    if "img_size" in settings and isinstance(patch, tuple):
+        check_patches(name, settings["img_size"], patch[0])
+    if not isinstance(pretrained, bool):
+        _load(net, pretrained, in_channels)
+    # What comes out, which for networks with a hidden layer behind their pooling is not timm's num_features.
+    net.num_features = int(getattr(net, "head_hidden_size", None) or net.num_features)
+    arguments = {"name": name, "in_channels": in_channels, "image_size": image_size, "width": 1.0}
+    net.builder = {"name": "timm", "arguments": arguments}
+    network: nn.Module = net
+    return network
+
+
+def _check_name(name: str) -> None:
+    import timm
+
+    # timm itself would also take "hf-hub:..." and folders here, and build what a file from there says.
+    if ":" in name or "/" in name or not timm.is_model(name):
+        known = timm.list_models()
+        raise ValueError(f"timm has no network {name!r}; {nearest_names(name, known)}; timm.list_models() has them all")
+    if name.partition(".")[0].endswith("_enc"):
+        raise ValueError(f"{name} is an encoder that puts out one vector per place of a picture; choose a classifier")
+
+
+def _load(net: Any, path: str | os.PathLike[str], in_channels: int) -> None:
+    config = net.pretrained_cfg
+    state = without(read_weights(path), _names(config.get("classifier")))
+    for layer in _names(config.get("first_conv")):
+        weight = state.get(f"{layer}.weight")
+        if in_channels == 1 and weight is not None and weight.ndim == 4:
+            state[f"{layer}.weight"] = weight.sum(1, keepdim=True)
+    load_weights(net, state, source=str(path))
+
+
+def _names(given: Any) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or [])

@@ -1,0 +1,77 @@
+"""Pretrained weights for torchvision's networks: where they come from, and how they fit other pictures."""
+
+import logging
+import os
+import re
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from packnet_pl.models.pretrained import load_weights, read_weights, without
+
+__all__ = ["load_torchvision_weights"]
+
+_POSITIONS = "encoder.pos_embedding"
+_log = logging.getLogger(__name__)
+
+
+def load_torchvision_weights(
+    net: Any, name: str, pretrained: bool | str | os.PathLike[str], *, first: str, last: str, fresh_stem: bool
+) -> None:
+    """Loads the original's weights into a network that lost its last layer.
+
+    Args:
+        net: The network.
+        name: Its name in torchvision.
+        pretrained: True for torchvision's default weights, or a file with a state dict.
+        first: Name of the first convolution; if it has one input channel and the weights have more, they are summed.
+        last: Name of the output layer, which ``net`` has no longer.
+        fresh_stem: Whether the first convolution is another than the original's and keeps its random weights.
+
+    Raises:
+        OSError: If there is no such file, or the weights can be had neither from the cache nor from the net.
+        ValueError: If the weights are another network's.
+    """
+    state, source = _weights(name, pretrained)
+    # torchvision's own DenseNet files are older than its names: "denselayer1.norm.1.weight" is "norm1.weight" today.
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", key): value for key, value in state.items()}
+    state = without(state, [last])
+    filters = state.get(f"{first}.weight")
+    if filters is not None and filters.ndim == 4 and net.get_submodule(first).in_channels == 1:
+        state[f"{first}.weight"] = filters.sum(1, keepdim=True)
+    if _POSITIONS in state and hasattr(net, "patch_size"):
+        state[_POSITIONS] = _positions(net, state[_POSITIONS])
+    if fresh_stem:
+        _log.info("%s: %s, made for small pictures, is random; the rest is from %s", name, first, source)
+    load_weights(net, state, source=source, random=[first] if fresh_stem else [])
+
+
+def _weights(name: str, pretrained: bool | str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
+    """Returns the original's state dict and where it comes from."""
+    if not isinstance(pretrained, bool):
+        return read_weights(pretrained), str(pretrained)
+    from torchvision import models
+
+    weights = models.get_model_weights(name).DEFAULT
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True)), weights.url
+    except (OSError, HTTPException, RuntimeError) as error:
+        raise OSError(
+            f"no pretrained weights for {name}: they are not in {cached} and could not be had from {weights.url} "
+            f"({error}); put the file there, or give one as pretrained=PATH"
+        ) from error
+
+
+def _positions(net: Any, positions: Tensor) -> Tensor:
+    """Returns the position embeddings (1 x patches + 1 x hidden) for the size of pictures that ``net`` takes."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    if positions.ndim != 3 or positions.shape[1] == net.seq_length:
+        return positions
+    _log.info("the position embeddings are interpolated to pictures of %d pixels", net.image_size)
+    resized: Tensor = interpolate_embeddings(net.image_size, net.patch_size, {_POSITIONS: positions})[_POSITIONS]
+    return resized
