@@ -16,7 +16,7 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(tmp_path):
     }
     assert list(rows) == ["latin", "greek", "cyrillic", "digits"]
     assert re.search(r"37 +5,920 / 740 / 1,850 +0\.5 +71,496 +71,496 +10 \+ 4 +1,288", rows["latin"])
-    assert re.search(r" - +4,469 +0 +30 +180", rows["digits"])
+    assert re.search(r" - +40,216 +0 +30 +180", rows["digits"])
     assert "143,536 parameters, 142,992 of them prunable" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
@@ -13,7 +14,7 @@ __all__ = ["PackedNetwork"]
 
 
 class PackedNetwork(nn.Module):
-    """Answers for every task that was packed into it. For inference only: it is always in eval mode.
+    """Answers for every task that was packed into it. For inference only: always in eval mode, and without gradients.
 
     Args:
         backbone: The shared part.
@@ -40,6 +41,7 @@ class PackedNetwork(nn.Module):
         self.heads.key(task)
         return self.heads.infos[task]
 
+    @torch.no_grad()
     def forward(self, pictures: Tensor, *, task: str) -> Tensor:
         """Returns logits (N x classes of ``task``) of ``pictures`` (N x C x H x W, normalised as ``info(task)`` says).
 
