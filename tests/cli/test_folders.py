@@ -87,6 +87,23 @@ def test_a_folder_can_stand_beside_the_embedded_tasks(home, tmp_path):
     assert re.search(r"greek +2 +\d+ / \d+ / 24 ", done.stdout)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_damaged_picture_that_training_comes_upon_is_named_and_finished_tasks_stay(home, tmp_path, num_workers):
+    photographs(tmp_path / "pets", ["dog", "hen"])
+    bad = tmp_path / "pets" / "train" / "hen" / "photo 7.JPG"
+    bad.write_bytes(bad.read_bytes()[:200])
+    words = f"sequence.folders={{cats: '{home / 'my cats'}', pets: pets}}"
+    done = train("sequence=folders", words, *SMALL, f"optim.num_workers={num_workers}", "hydra.run.dir=r", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("packnet-train: cannot be read as a picture: ")
+    assert "photo 7.JPG" in last
+    found = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert [task["name"] for task in found["tasks"]] == ["cats"]
+    assert found["complete"] is False
+
+
 WRONG = {
     "no folders": ([], "sequence.folders has no value: give it as 'sequence.folders={cats: /data/cats"),
     "a list": (["sequence.folders=[a,b]"], "sequence.folders"),

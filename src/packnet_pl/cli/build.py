@@ -88,7 +88,11 @@ def build_parts(config: DictConfig) -> Parts:
     try:
         pl.Trainer(**_trainer_settings(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
-        raise UsageError(f"trainer={OmegaConf.to_container(config.trainer)}: {error}") from error
+        said, settings = str(error).lower(), dict(config.trainer).items()
+        by_key = [(key, value) for key, value in settings if str(key) in said]
+        by_value = [(key, value) for key, value in settings if str(value).lower() in said.split()]
+        given = " ".join(f"trainer.{key}={value}" for key, value in by_key or by_value or settings)
+        raise UsageError(f"{given}: {error}") from error
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
     backbone = _build(config.arch, "arch")
     try:

@@ -33,7 +33,11 @@ def answering_errors(program: str) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """Returns the error's message, and that of its cause, as one line."""
-    parts = [" ".join(str(error).split())]
+    text = str(error)
+    if "Original Traceback" in text:
+        # From a loader's process, which sends its traceback as the message; the last line is what it says.
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    parts = [" ".join(text.split())]
     cause = error.__cause__
     if isinstance(error, (HydraException, OmegaConfBaseException)) and cause is not None:
         parts += [said for said in [" ".join(str(cause).split())] if said not in parts[0]]
@@ -48,4 +52,4 @@ def _is_mendable(error: Exception) -> bool:
     if isinstance(error, (HydraException, OmegaConfBaseException, UsageError, FloatingPointError)):
         return True
     # Named, not imported: reporting a misspelt option must not load torch.
-    return any(kind.__name__ == "CapacityError" for kind in type(error).__mro__)
+    return any(kind.__name__ in ("CapacityError", "PictureError") for kind in type(error).__mro__)

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["EXTENSIONS", "PictureFiles", "check_picture", "read_picture"]
+__all__ = ["EXTENSIONS", "PictureError", "PictureFiles", "check_picture", "read_picture"]
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
 """Endings, in either case, of the files that are taken for pictures."""
@@ -19,6 +19,10 @@ EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", 
 # Without a list Pillow also tries formats that start programs (EPS), whatever the ending.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MODES = {1: "L", 3: "RGB"}
+
+
+class PictureError(ValueError):
+    """A file of the user's is not the picture that its name promises."""
 
 
 class PictureFiles(Dataset[tuple[Tensor, ...]]):
@@ -58,7 +62,7 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         """Returns a picture and its class index.
 
         Raises:
-            ValueError: If the file cannot be read as a picture.
+            PictureError: If the file cannot be read as a picture.
         """
         picture = read_picture(self._paths[index], self._channels, at_least=self._shorter_side)
         return self._transform(picture), torch.tensor(self.labels[index])
@@ -88,7 +92,7 @@ def read_picture(path: str, channels: int, *, at_least: int | None = None) -> Im
         at_least: A JPEG may come reduced, as long as its sides keep twice as many pixels.
 
     Raises:
-        ValueError: If the file cannot be read as a picture.
+        PictureError: If the file cannot be read as a picture.
     """
     try:
         # Not by its name: Pillow maps such a file into memory, and then turns an uncompressed TIFF wrongly.
@@ -102,9 +106,9 @@ def read_picture(path: str, channels: int, *, at_least: int | None = None) -> Im
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: str, error: Exception) -> ValueError:
+def _unreadable(path: str, error: Exception) -> PictureError:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return ValueError(f"cannot be read as a picture: {path} ({reason}); replace the file or delete it")
+    return PictureError(f"cannot be read as a picture: {path} ({reason}); replace the file or delete it")
 
 
 def _turn_upright(image: Image.Image) -> None:
