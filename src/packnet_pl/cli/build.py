@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,7 @@ def build_parts(config: DictConfig) -> Parts:
         pl.Trainer(**_trainer_settings(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
         said, settings = str(error).lower(), dict(config.trainer).items()
-        by_key = [(key, value) for key, value in settings if str(key) in said]
+        by_key = [(key, value) for key, value in settings if re.search(rf"\b{key}\b", said)]
         by_value = [(key, value) for key, value in settings if str(value).lower() in said.split()]
         given = " ".join(f"trainer.{key}={value}" for key, value in by_key or by_value or settings)
         raise UsageError(f"{given}: {error}") from error
