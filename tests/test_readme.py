@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from packnet_pl import TaskClassifier, save_packed
 from packnet_pl.models import vgg_small
@@ -31,7 +32,8 @@ def test_the_script_marks_five_lines():
 def test_the_other_code_runs_too(tmp_path):
     # A packed file to read, as a run of the embedded sequence leaves it.
     model = TaskClassifier(vgg_small())
-    model.add_task("latin", num_classes=2, class_names=["A", "B"], input_shape=(1, 24, 24))
+    model.add_task("latin", num_classes=2, class_names=["A", "B"], input_shape=(1, 24, 24), mean=(0.5,), std=(0.25,))
+    Image.new("RGB", (60, 40), "teal").save(tmp_path / "photo.jpg")
     model.packnet.begin_task("latin")
     model.packnet.finish_task()
     save_packed(model, tmp_path / "packed.safetensors")

@@ -45,7 +45,7 @@ def draw_ownership(summary: Summary, path: str | os.PathLike[str]) -> None:
                 )
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_yticks(positions, [_label(name, share) for name, share in rows], fontsize=9)
-    axes.invert_yaxis()
+    axes.set_ylim(positions[-1] + 0.6, -0.6)
     axes.set(xlim=(0, 100), xlabel="share of the layer's weights, %", title="Who owns which weights")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
