@@ -26,7 +26,16 @@ from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.training import Recipe, TaskClassifier
 
-__all__ = ["Parts", "bind_targets", "build_data", "build_parts", "build_plan"]
+__all__ = [
+    "Parts",
+    "bind_targets",
+    "build_data",
+    "build_parts",
+    "build_plan",
+    "epochs_of",
+    "forecast_shares",
+    "phases_of",
+]
 
 
 def bind_targets(node: Any, key: str = "") -> None:
@@ -149,6 +158,12 @@ def phases_of(config: DictConfig, ratio: float | None) -> list[Phase]:
     return ["train", "retrain"] if config.method.pack and ratio is not None else ["train"]
 
 
+def epochs_of(config: DictConfig, task: str, phase: Phase) -> int:
+    """Returns the epochs of a phase, at most ``debug.max_epochs`` of them."""
+    epochs: int = config.sequence.tasks[task][phase].epochs
+    return min(epochs, config.debug.max_epochs or epochs)
+
+
 def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> RunPlan:
     """Returns what the run is to do.
 
@@ -166,13 +181,12 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
     tasks = []
     for name, ratio in zip(order, ratios, strict=True):
         settings = {phase: config.sequence.tasks[name][phase] for phase in phases_of(config, ratio)}
-        most = config.debug.max_epochs
         tasks.append(
             TaskPlan(
                 name=name,
                 data=parts.data[name],
                 prune_ratio=ratio if config.method.pack else None,
-                epochs={phase: min(part.epochs, most or part.epochs) for phase, part in settings.items()},
+                epochs={phase: epochs_of(config, name, phase) for phase in settings},
                 recipes={phase: _recipe(config, part.lr) for phase, part in settings.items()},
             )
         )

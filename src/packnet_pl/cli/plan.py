@@ -1,12 +1,10 @@
 """``packnet-plan``: what ``packnet-train`` would do with the same words, without training."""
 
-import logging
-import os
 import sys
 from typing import Any
 
 from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.prepare import prepare, sort_arguments
+from packnet_pl.cli.prepare import prepare, set_up, sort_arguments
 
 __all__ = ["main"]
 
@@ -19,9 +17,7 @@ pictures, the weights that each will own, what stays free, storage, epochs and s
 
 def main() -> None:
     """Runs the command line."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("packnet_pl").setLevel(logging.INFO)
+    set_up()
     with answering_errors(PROGRAM):
         arguments = sort_arguments()
         if arguments.help:
@@ -36,7 +32,7 @@ def _show(config: Any, parts: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from packnet_pl.cli.build import forecast_shares, phases_of
+    from packnet_pl.cli.build import epochs_of, forecast_shares, phases_of
     from packnet_pl.report import TABLE_WIDTH
 
     weights = sum(parameter.numel() for parameter in parts.model.backbone.parameters())
@@ -59,7 +55,7 @@ def _show(config: Any, parts: Any) -> None:
     for name, data, ratio, share in shares:
         sizes: list[int] = [len(split) for split in (data.train, data.val, data.test)]  # type: ignore[arg-type]
         phases = phases_of(config, ratio)
-        epochs = [_epochs(config, name, phase) for phase in phases]
+        epochs = [epochs_of(config, name, phase) for phase in phases]
         per_epoch = max(1, sizes[0] // config.optim.batch_size)
         heads += (parts.model.heads.num_features + 1) * len(data.class_names)
         table.add_row(
@@ -80,11 +76,6 @@ def _show(config: Any, parts: Any) -> None:
         f"storage: about {one / 1e6:,.1f} MB packed; {many / 1e6:,.1f} MB as {len(shares)} separate networks",
         highlight=False,
     )
-
-
-def _epochs(config: Any, task: str, phase: str) -> int:
-    epochs: int = config.sequence.tasks[task][phase].epochs
-    return min(epochs, config.debug.max_epochs or epochs)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from packnet_pl.cli.schema import UsageError, check_config, expand_folders, near
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
 
-__all__ = ["CONFIG_MODULE", "checked", "prepare", "sort_arguments", "starts_a_run"]
+__all__ = ["CONFIG_MODULE", "checked", "prepare", "set_up", "sort_arguments", "starts_a_run"]
 
 CONFIG_MODULE = "packnet_pl.conf"
 
@@ -33,6 +33,14 @@ _KNOWN_WARNINGS = (
     "exists and is not empty",
     "LeafSpec",
 )
+
+
+def set_up() -> None:
+    """Makes Hydra raise its errors, which the commands answer, and shows the package's own messages."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Until Hydra sets up a run's own logging.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("packnet_pl").setLevel(logging.INFO)
 
 
 def sort_arguments() -> Namespace:

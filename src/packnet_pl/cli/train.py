@@ -1,6 +1,5 @@
 """``packnet-train``: trains a sequence of tasks into one network."""
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from omegaconf import DictConfig
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.help import help_text
-from packnet_pl.cli.prepare import CONFIG_MODULE, checked, prepare, sort_arguments, starts_a_run
+from packnet_pl.cli.prepare import CONFIG_MODULE, checked, prepare, set_up, sort_arguments, starts_a_run
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
@@ -24,11 +23,7 @@ PROGRAM = "packnet-train"
 
 def main() -> None:
     """Runs the command line."""
-    # Hydra then raises its errors, which are answered here, instead of printing them.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Until Hydra sets up the run's own logging.
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("packnet_pl").setLevel(logging.INFO)
+    set_up()
     with answering_errors(PROGRAM):
         arguments = sort_arguments()
         if arguments.help:
