@@ -4,13 +4,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: train test soak lint types check clean
+.PHONY: train test matrix soak lint types check clean
 
 train: $(INSTALLED)
 	$(BIN)/packnet-train
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+
+# Runs what the promise is tested under, and writes docs/promise.md from the outcomes.
+matrix: $(INSTALLED)
+	$(BIN)/python -m pytest tests/promise -n 2 --dist loadfile --write-matrix
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak

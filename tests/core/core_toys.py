@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from packnet_pl.core.prunable import places_of
+
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -26,9 +28,37 @@ def images(n=8):
     return torch.randn(n, 1, 6, 6)
 
 
+class RunningCentre(nn.Module):
+    """Subtracts a running mean; like many layers of users' own, it replaces its buffer instead of writing into it."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return x - self.mean
+
+
+def boxed(*, unsaved=(), **given):
+    """A module with these parameters and buffers alone (``unsaved``: in no state dict), and name -> place of each."""
+    box = nn.Module()
+    for name, tensor in given.items():
+        if isinstance(tensor, nn.Parameter):
+            box.register_parameter(name, tensor)
+        else:
+            box.register_buffer(name, tensor, persistent=name not in unsaved)
+    return box, dict(places_of(box))
+
+
 def bits(tensor):
     """The memory of a tensor as integers: tells -0.0 from 0.0, and NaN equals itself."""
     tensor = tensor.detach()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
     return tensor.clone() if tensor.dtype == torch.bool else tensor.view(INTEGERS[tensor.element_size()]).clone()
 
 

@@ -1,18 +1,20 @@
 import pytest
 import torch
 
-from packnet_pl.core.digest import fingerprint, task_fingerprints
+from packnet_pl.core.digest import fingerprint, task_fingerprints, type_of
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int64, torch.bool]
+    "dtype",
+    [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int64, torch.bool, torch.complex64],
 )
 def test_equal_values_have_equal_fingerprints_in_any_memory_layout(dtype):
     values = torch.arange(24).reshape(2, 3, 2, 2).to(dtype)
     laid_out = values.contiguous(memory_format=torch.channels_last)
     assert laid_out.stride() != values.stride()
     assert fingerprint(laid_out) == fingerprint(values)
-    assert len(fingerprint(values)) == 32
+    kind, _, digest = fingerprint(values).partition(":")
+    assert (f"torch.{kind}", len(digest)) == (str(dtype), 32)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,38 @@ def test_equal_values_have_equal_fingerprints_in_any_memory_layout(dtype):
 )
 def test_any_difference_in_bits_shows(left, right):
     assert fingerprint(torch.tensor(left)) != fingerprint(torch.tensor(right))
+
+
+def test_another_type_shows_even_if_the_bits_are_the_same():
+    zeros = torch.zeros(4)
+    marks = {fingerprint(zeros.view(dtype)) for dtype in (torch.float32, torch.int32, torch.uint32)}
+    assert len(marks) == 3
+    assert len({mark.partition(":")[2] for mark in marks}) == 1
+    assert {type_of(mark) for mark in marks} == {"float32", "int32", "uint32"}
+
+
+def test_complex_numbers_are_marked_by_both_parts():
+    given = [torch.tensor([real + imaginary * 1j]) for real in (0.0, 1.0) for imaginary in (0.0, 1.0)]
+    assert len({fingerprint(number) for number in given}) == 4
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_a_sparse_tensor_is_marked_by_what_it_holds(layout):
+    dense = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+    given = [dense, 2 * dense, dense.T]
+    assert len({fingerprint(tensor.to_sparse(layout=layout)) for tensor in given}) == 3
+    assert fingerprint(dense.to_sparse(layout=layout)) == fingerprint(dense.clone().to_sparse(layout=layout))
+
+
+def test_a_sparse_tensor_has_one_mark_before_and_after_its_entries_are_summed():
+    twice = torch.sparse_coo_tensor([[0, 0, 1], [1, 1, 0]], [1.0, 1.0, 3.0], (2, 2))
+    assert fingerprint(twice) == fingerprint(twice.coalesce())
+
+
+def test_the_mark_of_a_parameter_is_that_of_its_values():
+    values = torch.randn(3, requires_grad=True)
+    assert fingerprint(values) == fingerprint(values.detach())
 
 
 def test_scalars_and_empty_tensors_have_fingerprints():

@@ -2,12 +2,14 @@ import math
 
 import pytest
 import torch
-from core_toys import TinyNet, bits, count_hooks, images, same_bits
+import torch.nn.functional as F  # noqa: N812
+from core_toys import RunningCentre, bits, boxed, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from packnet_pl.core.freezing import Hold, in_eval_mode, keep_in_eval_mode, norms_with_statistics, zeroed
+from packnet_pl.core.freezing import Hold
+from packnet_pl.core.prunable import Place
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 WILD = [1.5, -0.0, 0.0, math.inf, -math.inf, math.nan, -1e-45, 3.0]
@@ -18,6 +20,17 @@ LAYOUTS = {
     "transposed": lambda tensor: tensor.transpose(0, 1).contiguous().transpose(0, 1),
     "strided": lambda tensor: torch.stack([tensor, tensor], dim=-1)[..., 0],
 }
+
+
+def hold_entries(weight, trainable):
+    """Holds the entries of one weight that are not trainable."""
+    return Hold(boxed(w=weight)[1], {"w": trainable}, {})
+
+
+def hold_fixed(**given):
+    """Holds parameters and buffers whole; returns the hold and the module that has them."""
+    box, places = boxed(**given)
+    return Hold({}, {}, places), box
 
 
 def weight_and_mask(shape=(4, 3, 2, 2), dtype=torch.float32):
@@ -31,7 +44,7 @@ def test_gradients_of_held_weights_become_exactly_zero_whatever_they_were(dtype)
     trainable[1] = True
     weight.grad = torch.tensor([WILD, WILD], dtype=dtype)
     before = weight.grad.clone()
-    Hold({"w": weight}, {"w": trainable}, {}).mask_gradients_()
+    hold_entries(weight, trainable).mask_gradients_()
     assert same_bits(weight.grad[0], torch.zeros(len(WILD), dtype=dtype))
     assert same_bits(weight.grad[1], before[1])
 
@@ -41,7 +54,7 @@ def test_masking_keeps_the_bits_of_trainable_gradients_and_clears_all_others(pai
     grads, trainable = torch.tensor([grad for grad, _ in pairs]), torch.tensor([mine for _, mine in pairs])
     weight = nn.Parameter(torch.zeros(len(pairs)))
     weight.grad = grads.clone()
-    Hold({"w": weight}, {"w": trainable}, {}).mask_gradients_()
+    hold_entries(weight, trainable).mask_gradients_()
     assert same_bits(weight.grad[trainable], grads[trainable])
     assert not bits(weight.grad[~trainable]).any()
 
@@ -51,10 +64,10 @@ def test_restoring_gives_held_weights_their_bits_and_leaves_the_others(triples):
     held, moved = torch.tensor([old for old, _, _ in triples]), torch.tensor([new for _, new, _ in triples])
     trainable = torch.tensor([mine for _, _, mine in triples])
     weight = nn.Parameter(held.clone())
-    hold = Hold({"w": weight}, {"w": trainable}, {})
+    hold = hold_entries(weight, trainable)
     with torch.no_grad():
         weight.copy_(moved)
-    hold.restore_()
+    assert hold.restore_() == []
     assert same_bits(weight[~trainable], held[~trainable])
     assert same_bits(weight[trainable], moved[trainable])
 
@@ -66,7 +79,7 @@ def test_any_memory_layout_of_weight_and_gradient_is_held_in_place(weight_layout
     weight, trainable = weight_and_mask(dtype=dtype)
     weight = nn.Parameter(LAYOUTS[weight_layout](weight.detach()))
     held, strides = weight.detach().clone(), weight.stride()
-    hold = Hold({"w": weight}, {"w": trainable}, {})
+    hold = hold_entries(weight, trainable)
 
     grad = LAYOUTS[grad_layout](torch.randn(weight.shape).to(dtype))
     weight.grad = grad
@@ -84,135 +97,477 @@ def test_any_memory_layout_of_weight_and_gradient_is_held_in_place(weight_layout
 
 
 def test_tensors_that_are_fixed_whole_get_no_gradient_and_their_values_back():
-    bias, count = nn.Parameter(torch.tensor([-0.0, 1.0])), torch.tensor(3)
-    hold = Hold({}, {}, {"bias": bias, "count": count})
-    bias.grad = torch.tensor([math.nan, math.inf])
+    hold, box = hold_fixed(bias=nn.Parameter(torch.tensor([-0.0, 1.0])), count=torch.tensor(3))
+    box.bias.grad = torch.tensor([math.nan, math.inf])
     with torch.no_grad():
-        bias.add_(1)
-        count.add_(1)
+        box.bias.add_(1)
+        box.count.add_(1)
     hold.mask_gradients_()
     hold.restore_()
-    assert same_bits(bias.grad, torch.zeros(2))
-    assert same_bits(bias, torch.tensor([-0.0, 1.0]))
-    assert count.item() == 3
+    assert same_bits(box.bias.grad, torch.zeros(2))
+    assert same_bits(box.bias, torch.tensor([-0.0, 1.0]))
+    assert box.count.item() == 3
 
 
 def test_tensors_without_a_gradient_are_passed_over():
     weight, trainable = weight_and_mask()
-    bias = nn.Parameter(torch.ones(1))
-    Hold({"w": weight}, {"w": trainable}, {"b": bias}).mask_gradients_()
-    assert weight.grad is None
-    assert bias.grad is None
+    box, places = boxed(w=weight, b=nn.Parameter(torch.ones(1)))
+    Hold({"w": places["w"]}, {"w": trainable}, {"b": places["b"]}).mask_gradients_()
+    assert box.w.grad is None
+    assert box.b.grad is None
 
 
 def test_weights_that_may_move_everywhere_are_left_alone():
     weight = nn.Parameter(torch.ones(3))
-    hold = Hold({"w": weight}, {"w": torch.ones(3, dtype=torch.bool)}, {})
+    hold = hold_entries(weight, torch.ones(3, dtype=torch.bool))
     weight.grad = torch.tensor([math.nan, math.inf, 1.0])
     before = weight.grad.clone()
     with torch.no_grad():
         weight.add_(1)
+    version = weight._version
     hold.mask_gradients_()
     hold.restore_()
     assert same_bits(weight.grad, before)
     assert weight.tolist() == [2, 2, 2]
+    assert weight._version == version
 
 
 def test_a_clipped_norm_counts_only_what_may_move():
     weight = nn.Parameter(torch.zeros(4))
-    hold = Hold({"w": weight}, {"w": torch.tensor([True, True, False, False])}, {})
+    hold = hold_entries(weight, torch.tensor([True, True, False, False]))
     weight.grad = torch.tensor([3.0, 4.0, 100.0, math.inf])
     hold.mask_gradients_()
     assert nn.utils.clip_grad_norm_([weight], 1.0).item() == 5.0
 
 
+# Which tensors are written to.
+
+
+def two_weights():
+    """Two layers, a bias and a buffer, of which half of the weights and all of the rest are held."""
+    box, places = boxed(
+        first=nn.Parameter(torch.randn(3, 2)),
+        second=nn.Parameter(torch.randn(2, 3)),
+        bias=nn.Parameter(torch.randn(2)),
+        scale=torch.randn(2),
+    )
+    weights = {name: places.pop(name) for name in ("first", "second")}
+    held = {name: torch.arange(6).reshape(place.now.shape) % 2 == 0 for name, place in weights.items()}
+    return Hold(weights, {name: ~mask for name, mask in held.items()}, places), box
+
+
+def forward(box, x):
+    return ((x @ box.first.T).tanh() @ box.second.T + box.bias).tanh() * box.scale
+
+
+def versions(box):
+    return {name: tensor._version for name, tensor in [*box.named_parameters(), *box.named_buffers()]}
+
+
+def values(box):
+    return {name: tensor.detach().clone() for name, tensor in [*box.named_parameters(), *box.named_buffers()]}
+
+
+NAMES = ["first", "second", "bias", "scale"]
+
+
+@pytest.mark.parametrize("chosen", [[], ["first"], ["second", "bias"], NAMES], ids=", ".join)
+def test_only_the_tensors_that_were_stepped_are_written_to(chosen):
+    hold, box = two_weights()
+    before = versions(box)
+    hold.restore_(getattr(box, name) for name in chosen)
+    assert {name for name, version in versions(box).items() if version != before[name]} == set(chosen)
+
+
+def test_all_are_written_to_unless_it_is_said_which_were_stepped():
+    hold, box = two_weights()
+    before = versions(box)
+    hold.restore_()
+    assert all(version != before[name] for name, version in versions(box).items())
+
+
+def test_with_several_optimizers_a_graph_that_is_still_to_be_used_stays_valid():
+    x = torch.randn(4, 2)
+    expected = None
+    for of_all in (False, True):
+        torch.manual_seed(0)
+        hold, box = two_weights()
+        optimizer = torch.optim.SGD([box.bias], lr=0.1, weight_decay=0.1)
+        # It uses the values of both weights; the step is of another tensor.
+        loss = forward(box, x).square().sum()
+        box.bias.grad = torch.ones(2)
+        optimizer.step()
+        box.bias.grad = None
+        if of_all:
+            hold.restore_()
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                loss.backward()
+        else:
+            hold.restore_([box.bias])
+            loss.backward()
+            assert box.first.grad.any()
+        if expected is None:
+            expected = values(box)
+        assert all(torch.equal(value, expected[name]) for name, value in values(box).items())
+
+
+def test_the_half_that_was_not_stepped_is_put_back_all_the_same_if_something_wrote_to_it():
+    hold, box = two_weights()
+    before = values(box)
+    with torch.no_grad():
+        for tensor in (box.first, box.second, box.bias, box.scale):
+            tensor.add_(1)
+    assert hold.restore_([box.first]) == ["scale"]
+    for name in ("bias", "scale"):
+        assert same_bits(getattr(box, name), before[name])
+    for name in ("first", "second"):
+        moved = torch.arange(6).reshape(before[name].shape) % 2 == 1
+        assert same_bits(getattr(box, name), torch.where(moved, before[name] + 1, before[name]))
+    # It was put back once: nothing is done again before something writes to it again.
+    written = versions(box)
+    assert hold.restore_([]) == []
+    assert versions(box) == written
+    with torch.no_grad():
+        box.second.zero_()
+    hold.restore_([])
+    assert {name for name, version in versions(box).items() if version != written[name]} == {"second"}
+
+
+def test_a_stepped_tensor_is_put_back_also_where_autograd_did_not_see_the_step():
+    hold, box = two_weights()
+    before = values(box)
+    box.first.data.add_(1)
+    box.bias.data.add_(1)
+    assert box.first._version == 0
+    hold.restore_([box.first, box.bias])
+    held = torch.arange(6).reshape(3, 2) % 2 == 0
+    assert same_bits(box.first[held], before["first"][held])
+    assert same_bits(box.bias, before["bias"])
+
+
+def test_a_tensor_that_took_the_place_of_another_is_put_back_although_it_was_not_stepped():
+    hold, box = two_weights()
+    before = values(box)
+    box.bias = nn.Parameter(torch.zeros(2))
+    box.second = nn.Parameter(torch.zeros(2, 3))
+    hold.restore_([])
+    assert same_bits(box.bias, before["bias"])
+    assert same_bits(box.second, torch.where(torch.arange(6).reshape(2, 3) % 2 == 0, before["second"], 0.0))
+
+
+# Buffers that layers change.
+
+
+def test_a_buffer_that_its_layer_replaces_is_put_back_and_named():
+    layer = RunningCentre(3)
+    hold = Hold({}, {}, {"mean": Place(layer, "mean", False, True)})
+    first = layer.mean
+    layer(torch.randn(4, 3) + 1)
+    assert layer.mean is not first
+    assert hold.changed_buffers() == ["mean"]
+    assert hold.restore_([]) == ["mean"]
+    assert not bits(layer.mean).any()
+    assert hold.changed_buffers() == []
+    assert hold.restore_() == []
+    layer(torch.randn(4, 3) + 1)
+    assert hold.restore_() == ["mean"]
+
+
+def test_a_buffer_that_was_replaced_is_not_written_to_as_a_graph_may_need_it():
+    hold, box = hold_fixed(scale=torch.ones(2))
+    x = torch.ones(2, requires_grad=True)
+    box.scale = torch.tensor([2.0, 3.0])
+    loss = (x * box.scale).sum()
+    hold.restore_([])
+    assert box.scale.tolist() == [1, 1]
+    loss.backward()
+    assert x.grad.tolist() == [2, 3]
+
+
+def test_a_buffer_that_is_written_with_the_values_it_had_is_not_named():
+    hold, box = hold_fixed(kept=torch.tensor([1.0, -0.0]), bias=nn.Parameter(torch.ones(1)))
+    box.kept.mul_(1)
+    with torch.no_grad():
+        box.bias.add_(1)
+    assert hold.changed_buffers() == []
+    assert hold.restore_() == []
+    box.kept.abs_()  # from -0.0 to 0.0
+    assert hold.changed_buffers() == ["kept"]
+    assert hold.restore_() == ["kept"]
+    assert same_bits(box.kept, torch.tensor([1.0, -0.0]))
+
+
+SHAPES_AND_TYPES = {"another shape": torch.zeros(5), "another type": torch.zeros(2, dtype=torch.bfloat16)}
+
+
+@pytest.mark.parametrize("what", SHAPES_AND_TYPES)
+def test_a_saved_buffer_that_a_layer_gave_another_shape_or_type_is_refused_with_what_to_do(what):
+    hold, box = hold_fixed(memory=torch.tensor([1.0, 2.0]))
+    box.memory = SHAPES_AND_TYPES[what].clone()
+    with pytest.raises(RuntimeError, match=r"^memory was torch\.float32 \(2,\) and is .* now.*persistent=False"):
+        hold.restore_([])
+    assert box.memory.shape == SHAPES_AND_TYPES[what].shape
+    box.memory = torch.zeros(2)
+    hold.restore_([])
+    assert box.memory.tolist() == [1, 2]
+
+
+def hold_cache():
+    """A buffer that no state dict has, and one that it has."""
+    box, places = boxed(unsaved=["cache"], cache=torch.ones(2), kept=torch.ones(2))
+    return Hold({}, {}, places), box
+
+
+@pytest.mark.parametrize("what", SHAPES_AND_TYPES)
+def test_a_cache_that_changed_its_shape_or_type_is_left_alone_because_no_file_knows_it(what):
+    hold, box = hold_cache()
+    box.cache = SHAPES_AND_TYPES[what].clone()
+    hold.restore_()
+    assert same_bits(box.cache, SHAPES_AND_TYPES[what])
+    box.cache = torch.zeros(2)
+    hold.restore_()
+    assert box.cache.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("what", SHAPES_AND_TYPES)
+def test_a_cache_that_was_left_alone_is_not_said_to_have_been_put_back(what):
+    hold, box = hold_cache()
+    box.cache = SHAPES_AND_TYPES[what].clone()
+    assert hold.changed_buffers() == []
+    assert hold.restore_() == []
+
+
+@pytest.mark.parametrize("how", ["set to None", "deleted"])
+def test_a_cache_that_its_layer_clears_does_no_harm(how):
+    hold, box = hold_cache()
+    if how == "deleted":
+        del box.cache
+    else:
+        box.cache = None
+    box.kept.add_(1)
+    hold.mask_gradients_()
+    assert hold.changed_buffers() == ["kept"]
+    hold.restore_()
+    assert box.kept.tolist() == [1, 1]
+    assert getattr(box, "cache", None) is None
+    box.register_buffer("cache", torch.zeros(2), persistent=False)
+    hold.restore_()
+    assert box.cache.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["set to None", "deleted"])
+def test_a_saved_buffer_that_its_layer_takes_away_is_given_back(how):
+    hold, box = hold_cache()
+    if how == "deleted":
+        del box.kept
+    else:
+        box.kept = None
+    assert hold.restore_([]) == ["kept"]
+    assert box.kept.tolist() == [1, 1]
+    assert list(box.state_dict()) == ["kept"]
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_buffer_that_was_replaced_in_inference_mode_is_put_back(persistent):
+    # Lightning validates in inference mode.
+    box, places = boxed(unsaved=[] if persistent else ["mean"], mean=torch.ones(2))
+    hold = Hold({}, {}, places)
+    with torch.inference_mode():
+        box.mean = torch.zeros(2)
+    hold.restore_([])
+    assert box.mean.tolist() == [1, 1]
+    box.mean.add_(1)
+    hold.restore_([])
+    assert box.mean.tolist() == [1, 1]
+
+
+def test_what_is_taken_and_restored_in_inference_mode_can_be_restored_outside_of_it():
+    box, places = boxed(mean=torch.tensor([1.0, 2.0]), b=nn.Parameter(torch.ones(2)), w=nn.Parameter(torch.ones(2)))
+    weight = {"w": places.pop("w")}
+    with torch.inference_mode():
+        hold = Hold(weight, {"w": torch.tensor([True, False])}, places)
+    for inside in (True, False, True):
+        with torch.no_grad():
+            box.b.add_(1)
+            box.w.zero_()
+        with torch.inference_mode(inside):
+            box.mean = torch.zeros(2)
+            hold.restore_()
+        assert box.mean.tolist() == [1, 2]
+        assert box.b.tolist() == [1, 1]
+        assert box.w.tolist() == [0, 1]
+        assert not any(tensor.is_inference() for tensor in (box.mean, box.b, box.w))
+
+
+def test_a_buffer_that_batch_norm_writes_to_is_found_although_its_version_stays():
+    hold, box = hold_fixed(mean=torch.zeros(3), var=torch.ones(3), other=torch.ones(3))
+
+    def moves():
+        F.batch_norm(torch.randn(4, 3) + 1, box.mean, box.var, training=True)
+        assert box.mean._version == 0 or box.mean.any()
+        return box.mean.any().item()
+
+    assert moves()
+    assert hold.changed_buffers() == ["mean", "var"]
+    before = box.other._version
+    assert hold.restore_buffers_(["mean", "var", "unknown"]) == ["mean", "var"]
+    assert hold.changed_buffers() == []
+    assert box.other._version == before
+    # Later on it does not look, but puts back all the same.
+    assert moves()
+    assert hold.restore_buffers_(["mean", "var"]) == []
+    assert hold.changed_buffers() == []
+    assert moves()
+    hold.restore_()
+    assert hold.changed_buffers() == []
+
+
+BUFFERS = {
+    "bool": torch.tensor([True, False, True]),
+    "uint8": torch.tensor([1, 2, 255], dtype=torch.uint8),
+    "int64 scalar": torch.tensor(2**40 + 1),
+    "complex64": torch.tensor([1 + 2j, complex(math.nan, -0.0)]),
+    "complex128": torch.tensor([1 + 2j, complex(-0.0, math.inf)], dtype=torch.complex128),
+    "float8": torch.tensor([1.0, -0.0]).to(torch.float8_e4m3fn),
+    "empty": torch.zeros(0, 3),
+    "channels_last": torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+    "expanded before": torch.ones(1).expand(4).clone(),
+    "sparse": torch.eye(3).to_sparse(),
+}
+
+
+@pytest.mark.parametrize("kind", BUFFERS)
+@pytest.mark.parametrize("how", ["written", "replaced"])
+def test_buffers_of_any_type_are_put_back(kind, how):
+    value = BUFFERS[kind]
+    hold, box = hold_fixed(kept=value.clone())
+    other = torch.zeros_like(value) if value.layout == torch.strided else (2 * value).coalesce()
+    if how == "written":
+        box.kept.copy_(other)
+    else:
+        box.kept = other.clone()
+    named = [] if kind == "empty" else ["kept"]
+    assert hold.changed_buffers() == named
+    assert hold.restore_([]) == named
+    assert same_bits(box.kept, value)
+    assert box.kept.layout == value.layout
+    assert hold.changed_buffers() == []
+
+
+def test_a_buffer_that_a_layer_expanded_is_put_back():
+    # All of its entries are one number in memory, so that it cannot be written to.
+    hold, box = hold_fixed(scale=torch.arange(4.0))
+    box.scale = torch.ones(1).expand(4)
+    hold.restore_()
+    assert box.scale.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["csr", "coo"])
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_a_sparse_parameter_is_put_back(kind):
+    value = torch.eye(3).to_sparse() if kind == "coo" else torch.eye(3).to_sparse_csr()
+    hold, box = hold_fixed(adjacency=nn.Parameter(value.clone()))
+    with torch.no_grad():
+        box.adjacency.mul_(2)
+    hold.restore_([box.adjacency])
+    assert torch.equal(box.adjacency.detach().to_dense(), torch.eye(3))
+    assert not box._buffers
+
+
+def test_sparse_gradients_are_masked_too():
+    # Those of an embedding that shares its weight with a layer whose weights are divided among tasks.
+    table = nn.Embedding(4, 3, sparse=True)
+    trainable = torch.arange(12).reshape(4, 3) % 2 == 0
+    hold = hold_entries(table.weight, trainable)
+    table(torch.tensor([0, 3, 3])).sum().backward()
+    hold.mask_gradients_()
+    expected = torch.tensor([1.0, 0.0, 0.0, 2.0])[:, None].expand(4, 3) * trainable
+    assert table.weight.grad.is_sparse
+    assert torch.equal(table.weight.grad.to_dense(), expected)
+
+
+def test_sparse_gradients_of_what_is_fixed_become_zero():
+    table = nn.Embedding(4, 3, sparse=True)
+    hold = Hold({}, {}, {"table": Place(table, "weight", True, True)})
+    table(torch.tensor([0, 3, 3])).sum().backward()
+    hold.mask_gradients_()
+    assert not table.weight.grad.to_dense().any()
+
+
+# Other tensors, types and devices.
+
+
 def test_bind_holds_the_tensors_that_took_the_place_of_the_first_ones():
     weight, trainable = weight_and_mask()
-    bias = nn.Parameter(torch.ones(2))
-    hold = Hold({"w": weight}, {"w": trainable}, {"b": bias})
-    other_weight, other_bias = nn.Parameter(torch.zeros_like(weight)), nn.Parameter(torch.zeros(2))
-    hold.bind({"w": other_weight}, {"b": other_bias})
+    box, places = boxed(w=weight, b=nn.Parameter(torch.ones(2)), gone=torch.ones(1))
+    hold = Hold({"w": places["w"]}, {"w": trainable}, {name: places[name] for name in ("b", "gone")})
+    other, there = boxed(w=nn.Parameter(torch.zeros_like(weight)), b=nn.Parameter(torch.zeros(2)))
+    hold.bind(there)
+    before = versions(box)
+    hold.restore_([])
+    assert same_bits(other.w, torch.where(trainable, 0, weight).detach())
+    assert torch.equal(other.b, box.b)
+    assert versions(box) == before
+
+
+@pytest.mark.parametrize("name", ["w", "b", "mean"])
+def test_a_conversion_to_another_type_is_refused_by_name_and_the_old_type_is_welcome_back(name):
+    box, places = boxed(w=nn.Parameter(torch.ones(2, 2)), b=nn.Parameter(torch.ones(2)), mean=torch.ones(2))
+    weights = {"w": places.pop("w")}
+    hold = Hold(weights, {"w": torch.tensor([[True, False], [False, True]])}, places)
+    tensor = getattr(box, name)
+    tensor.data = tensor.data.double()
+    with pytest.raises(RuntimeError, match=rf"{name} was torch\.float32 .* and is torch\.float64 .*convert it back"):
+        hold.restore_()
+    assert torch.equal(getattr(box, name), torch.ones_like(tensor))
+    tensor.data = (tensor.data + 1).float()
     hold.restore_()
-    assert torch.equal(other_weight, torch.where(trainable, 0, weight))
-    assert torch.equal(other_bias, bias)
+    expected = torch.tensor([[2.0, 1.0], [1.0, 2.0]]) if name == "w" else torch.ones(2)
+    assert torch.equal(getattr(box, name), expected)
 
 
-def test_norms_with_statistics_are_found_and_others_are_not():
-    found = [
-        nn.BatchNorm1d(2),
-        nn.BatchNorm2d(2),
-        nn.BatchNorm3d(2, affine=False),
-        nn.SyncBatchNorm(2),
-        nn.InstanceNorm1d(2, track_running_stats=True),
-        nn.InstanceNorm2d(2, track_running_stats=True),
-        nn.InstanceNorm3d(2, track_running_stats=True),
-    ]
-    others = [nn.BatchNorm2d(2, track_running_stats=False), nn.InstanceNorm2d(2), nn.LayerNorm(2), nn.GroupNorm(1, 2)]
-    assert norms_with_statistics(nn.Sequential(*found, *others)) == found
+@pytest.mark.parametrize("other", [nn.Parameter(torch.zeros(3)), None], ids=["another shape", "none"])
+@pytest.mark.parametrize("name", ["w", "b"])
+def test_a_parameter_that_was_given_another_shape_or_taken_away_is_refused_by_name(name, other):
+    box, places = boxed(w=nn.Parameter(torch.ones(2)), b=nn.Parameter(torch.ones(2)))
+    hold = Hold({"w": places["w"]}, {"w": torch.tensor([True, False])}, {"b": places["b"]})
+    setattr(box, name, other)
+    with pytest.raises(RuntimeError, match=name):
+        hold.restore_([])
+    assert not box._buffers
 
 
-def test_kept_norms_go_back_to_eval_mode_before_each_forward_pass():
-    net = TinyNet()
-    before = net.bn.running_mean.clone()
-    handles = keep_in_eval_mode([net.bn])
-    assert not net.bn.training
-    net.train()
-    net(images())
-    assert not net.bn.training
-    assert net.drop.training
-    assert torch.equal(net.bn.running_mean, before)
-    assert net.bn.num_batches_tracked.item() == 0
-
-    for handle in handles:
-        handle.remove()
-    assert count_hooks(net) == 0
-    net.train()
-    net(images())
-    assert not torch.equal(net.bn.running_mean, before)
+def test_a_move_to_the_device_where_it_is_changes_nothing():
+    hold, box = two_weights()
+    before = values(box)
+    box.to("cpu")
+    with torch.no_grad():
+        for tensor in (box.first, box.second, box.bias, box.scale):
+            tensor.grad = torch.ones_like(tensor)
+            tensor.add_(1)
+    hold.mask_gradients_()
+    hold.restore_()
+    held = torch.arange(6).reshape(3, 2) % 2 == 0
+    assert same_bits(box.first[held], before["first"][held])
+    assert not bits(box.first.grad[held]).any()
+    assert box.first.grad[~held].all()
+    assert same_bits(box.scale, before["scale"])
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_eval_mode_is_given_back_to_each_layer_as_it_was(fails):
-    training, evaluating = nn.BatchNorm1d(2).train(), nn.BatchNorm1d(2).eval()
-    try:
-        with in_eval_mode([training, evaluating]):
-            assert not training.training
-            assert not evaluating.training
-            if fails:
-                raise KeyError
-    except KeyError:
-        pass
-    assert training.training
-    assert not evaluating.training
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_zeroed_weights_are_given_back_bit_for_bit(fails):
-    weight, hidden = nn.Parameter(torch.tensor(WILD)), torch.arange(len(WILD)) % 2 == 0
-    before = weight.detach().clone()
-    try:
-        with zeroed(lambda: {"w": weight}, {"w": hidden}):
-            assert same_bits(weight[hidden], torch.zeros(int(hidden.sum())))
-            assert same_bits(weight[~hidden], before[~hidden])
-            if fails:
-                raise KeyError
-    except KeyError:
-        pass
-    assert same_bits(weight, before)
-
-
-def test_zeroed_gives_the_values_back_to_the_tensors_that_are_there_at_the_end():
-    there = {"w": nn.Parameter(torch.tensor([1.0, 2.0]))}
-    with zeroed(lambda: there, {"w": torch.tensor([True, False])}):
-        there["w"] = nn.Parameter(there["w"].detach().clone())
-    assert there["w"].tolist() == [1, 2]
-
-
-def test_autocast_sees_the_weights_as_they_are_now():
-    layer, x = nn.Linear(3, 2, bias=False), torch.randn(4, 3)
-    hidden = torch.ones(2, 3, dtype=torch.bool)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outside = layer(x)
-        with zeroed(lambda: {"w": layer.weight}, {"w": hidden}):
-            assert not layer(x).any()
-        assert torch.equal(layer(x), outside)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_what_is_held_follows_the_module_to_a_gpu_and_back():
+    hold, box = two_weights()
+    before = values(box)
+    for device in ("cuda", "cpu"):
+        box.to(device)
+        with torch.no_grad():
+            for tensor in (box.first, box.second, box.bias, box.scale):
+                tensor.grad = torch.ones_like(tensor)
+                tensor.add_(1)
+        hold.mask_gradients_()
+        assert hold.restore_() == ["scale"]
+        held = (torch.arange(6).reshape(3, 2) % 2 == 0).to(device)
+        assert same_bits(box.first[held].cpu(), before["first"][held.cpu()])
+        assert not bits(box.first.grad[held]).any()
+        assert same_bits(box.bias.cpu(), before["bias"])
+        assert same_bits(box.scale.cpu(), before["scale"])

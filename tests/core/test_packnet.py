@@ -1,12 +1,15 @@
 import contextlib
 import copy
 import math
+import pickle
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 from core_toys import (
+    RunningCentre,
     TinyNet,
     bits,
     count_hooks,
@@ -25,15 +28,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 import packnet_pl.core.packnet as packnet_module
+import packnet_pl.core.prunable as prunable_module
+import packnet_pl.core.view as view_module
 from packnet_pl.core import CapacityError, PackNet
 
+OWN = {"norm": "per_task", "bias": "per_task"}
+WITHOUT_WARNINGS = pytest.mark.filterwarnings("ignore:.*is a buffer that its layer changes")
 
-def fresh():
-    return PackNet(TinyNet())
+
+def fresh(**keeping):
+    return PackNet(TinyNet(), **keeping)
 
 
-def with_finished_task():
-    packnet = fresh()
+def with_finished_task(**keeping):
+    packnet = fresh(**keeping)
     pack(packnet, "cubs")
     return packnet
 
@@ -67,6 +75,8 @@ REFUSALS = {
     "abort after finish": (with_finished_task, lambda p: p.abort_task(), RuntimeError, r"abort_task: no task is open"),
     "mask without begin": (fresh, lambda p: p.mask_gradients_(), RuntimeError, r"mask_gradients_: no task is open"),
     "restore without begin": (fresh, lambda p: p.restore_(), RuntimeError, r"restore_: no task is open"),
+    "settle without begin": (fresh, lambda p: p.settle_(), RuntimeError, r"settle_: no task is open"),
+    "buffers without begin": (fresh, lambda p: p.restore_buffers_(), RuntimeError, r"restore_buffers_: no task is op"),
     "hold without begin": (fresh, lambda p: p.hold(), RuntimeError, r"hold: no task is open"),
     "begin twice": (with_open_task, lambda p: p.begin_task("dogs"), RuntimeError, r"'dogs'.*'cars' is open"),
     "begin the open task": (with_open_task, lambda p: p.begin_task("cars"), RuntimeError, r"'cars' is open"),
@@ -123,11 +133,15 @@ INSIDE = {
     "abort_task": lambda p: p.abort_task(),
     "mask_gradients_": lambda p: p.mask_gradients_(),
     "restore_": lambda p: p.restore_(),
+    "restore_buffers_": lambda p: p.restore_buffers_(),
+    "settle_": lambda p: p.settle_(),
     "hold": lambda p: p.hold(),
     "subnetwork": lambda p: p.subnetwork("cubs").__enter__(),
     "verify": lambda p: p.verify(),
     "state_dict": lambda p: p.state_dict(),
     "load_state_dict": lambda p: p.load_state_dict(p._state.dump()),
+    "copying or pickling": copy.deepcopy,
+    "copying or pickling PackNet": pickle.dumps,
 }
 
 
@@ -160,6 +174,92 @@ def test_an_error_inside_subnetwork_passes_through_and_gives_the_weights_back_bi
     assert equal(picture(packnet), before)
     with packnet.subnetwork("cubs"):
         assert not packnet.module.bn.training
+
+
+@pytest.mark.parametrize("keeping", [{}, OWN], ids=["shared", "per task"])
+def test_an_interrupt_inside_subnetwork_gives_everything_back(keeping):
+    packnet = with_finished_task(**keeping)
+    packnet.begin_task("cars")
+    train(packnet)
+    before = picture(packnet)
+
+    def interrupted():
+        with packnet.subnetwork("cubs"):
+            assert not equal(tensors(packnet.module), before["tensors"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert equal(picture(packnet), before)
+    train(packnet)
+    packnet.finish_task()
+    packnet.verify()
+
+
+@pytest.mark.parametrize("keeping", [{}, OWN], ids=["shared", "per task"])
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_an_interrupt_while_values_are_given_back_still_gives_everything_back(monkeypatch, at, keeping):
+    packnet = with_finished_task(**keeping)
+    packnet.begin_task("cars")
+    train(packnet)
+    before, put_back, calls = picture(packnet), view_module.put_back_, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        put_back(*args)
+
+    monkeypatch.setattr(view_module, "put_back_", interrupted)
+
+    def look():
+        with packnet.subnetwork("cubs"):
+            assert not equal(tensors(packnet.module), before["tensors"])
+
+    with pytest.raises(KeyboardInterrupt):
+        look()
+    assert len(calls) > at
+    assert equal(picture(packnet), before)
+    with packnet.subnetwork("cubs"):
+        pass
+    train(packnet)
+    packnet.finish_task()
+    packnet.verify()
+
+
+def test_a_layer_that_was_added_inside_subnetwork_costs_the_other_tasks_nothing():
+    packnet = with_open_task()
+    before = tensors(packnet.module)
+
+    def look():
+        with packnet.subnetwork("cubs"):
+            packnet.module.more = nn.Linear(2, 2)
+
+    with pytest.raises(RuntimeError, match=r"changed since PackNet was made: \['more\.weight'\]"):
+        look()
+    del packnet.module.more
+    assert equal(tensors(packnet.module), before)
+    packnet.finish_task()
+
+
+@WITHOUT_WARNINGS
+def test_what_was_shown_and_restored_in_inference_mode_can_be_trained_afterwards():
+    packnet = with_open_task()
+    packnet.module.register_buffer("cache", torch.zeros(2), persistent=False)
+    packnet.hold()
+    before = tensors(packnet.module)
+    with torch.inference_mode():
+        packnet.restore_()
+        with packnet.subnetwork("cubs"):
+            packnet.module(images())
+        packnet.module.cache = torch.ones(2)
+        packnet.verify()
+    assert equal(tensors(packnet.module), before)
+    packnet.restore_()
+    train(packnet)
+    packnet.prune(0.5)
+    packnet.finish_task()
+    packnet.verify()
 
 
 def test_subnetwork_shows_own_and_earlier_weights_and_zero_elsewhere():
@@ -199,6 +299,7 @@ def test_subnetwork_does_not_touch_gradients_or_optimizer_state():
     assert equal(optimizer.state_dict(), state)
 
 
+@WITHOUT_WARNINGS
 def test_subnetwork_first_restores_what_a_step_without_restore_has_moved():
     packnet = with_finished_task()
     with packnet.subnetwork("cubs"):
@@ -213,6 +314,8 @@ def test_subnetwork_first_restores_what_a_step_without_restore_has_moved():
 
 @pytest.mark.parametrize("action", ["finished", "loaded"])
 def test_subnetwork_hides_weights_on_the_device_where_they_are_now(monkeypatch, action):
+    # A network without values is refused otherwise; here it stands for one on another device.
+    monkeypatch.setattr(prunable_module, "_why_not_held", lambda _: None)
     packnet = with_finished_task()
     if action == "loaded":
         state = packnet.state_dict()
@@ -223,13 +326,13 @@ def test_subnetwork_hides_weights_on_the_device_where_they_are_now(monkeypatch, 
     devices = []
 
     @contextlib.contextmanager
-    def spy(weights, hidden):
-        found = weights()
-        devices.extend((found[name].device.type, mask.device.type) for name, mask in hidden.items())
+    def spy(places, hidden, replaced):
+        found = places()
+        devices.extend((found[name].now.device.type, mask.device.type) for name, mask in hidden.items())
         yield
 
     # A meta tensor has no values to hide; a mask on another device than its weight is an error on a GPU.
-    monkeypatch.setattr(packnet_module, "zeroed", spy)
+    monkeypatch.setattr(packnet_module, "shown", spy)
     with packnet.subnetwork("cubs"):
         pass
     assert devices == [("meta", "meta")] * 2
@@ -253,9 +356,15 @@ def test_255_tasks_fit_and_one_more_is_refused():
         assert int((packnet.module.weight != 0).sum()) == 1
 
 
-def test_a_network_without_prunable_weights_has_no_capacity():
-    with pytest.raises(CapacityError, match=r"'cubs'.*all 0 "):
-        PackNet(nn.LayerNorm(2)).begin_task("cubs")
+@pytest.mark.parametrize(
+    "net", [nn.LayerNorm(2), nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))], ids=lambda net: type(net).__name__
+)
+def test_a_network_without_prunable_weights_has_no_capacity(net):
+    packnet = PackNet(net)
+    before = picture(packnet)
+    with pytest.raises(CapacityError, match=rf"'cubs': {type(net).__name__} has no weights to divide among tasks"):
+        packnet.begin_task("cubs")
+    assert equal(picture(packnet), before)
 
 
 @pytest.mark.parametrize("value", [nn.Linear, {"a": nn.Linear(1, 1)}, None])
@@ -337,6 +446,20 @@ def test_a_change_from_outside_is_named_before_anything_is_built_on_it(name, tas
         with pytest.raises(RuntimeError, match=rf"{name} is not what it was when task '{task}' was finished"):
             call()
     assert equal(picture(packnet), before)
+
+
+def test_a_change_while_a_task_is_open_is_put_back_or_if_that_is_asked_for_only_noticed():
+    packnet = with_open_task()
+    before = tensors(packnet.module)
+    with torch.no_grad():
+        packnet.module.fc.bias.add_(1)
+    changed = tensors(packnet.module)
+    with pytest.raises(RuntimeError, match=r"fc\.bias is not what it was when task 'cubs' was finished"):
+        packnet.verify(settle=False)
+    assert equal(tensors(packnet.module), changed)
+    packnet.verify()
+    assert equal(tensors(packnet.module), before)
+    packnet.verify(settle=False)
 
 
 def test_a_changed_sign_of_zero_is_a_change():
@@ -552,6 +675,7 @@ def test_weights_that_are_replaced_by_equal_ones_are_found_by_name(make):
         assert equal(tensors(net), expected)
 
 
+@WITHOUT_WARNINGS
 def test_weights_that_are_replaced_while_a_task_is_open_are_held_at_prune_and_finish():
     packnet = with_open_task()
     net = packnet.module
@@ -567,21 +691,32 @@ def test_weights_that_are_replaced_while_a_task_is_open_are_held_at_prune_and_fi
 def test_another_float_type_is_noticed_and_the_old_one_is_welcome_back():
     packnet = with_finished_task()
     packnet.module.double()
-    with pytest.raises(RuntimeError, match=r"conv\.weight is not what it was when task 'cubs'"):
-        packnet.begin_task("cars")
+    for call in (packnet.verify, packnet.state_dict, lambda: packnet.begin_task("cars")):
+        with pytest.raises(
+            RuntimeError,
+            match=r"conv\.weight is float64, and was float32 when task 'cubs'.*convert the network to float32",
+        ):
+            call()
     packnet.module.float()
     pack(packnet, "cars")
     assert packnet.tasks == ["cubs", "cars"]
 
 
+@WITHOUT_WARNINGS
 def test_a_conversion_while_a_task_is_open_does_not_destroy_finished_tasks():
     packnet = with_open_task()
     mine = packnet.owners["fc.weight"] == 1
     before = packnet.module.fc.weight.detach()[mine].clone()
     packnet.module.double()
-    # Refusing is as good as converting what is held; writing float32 bits into float64 weights is neither.
-    with contextlib.suppress(RuntimeError, ValueError):
-        packnet.restore_()
+    for call in (packnet.restore_, packnet.settle_, packnet.finish_task):
+        with pytest.raises(RuntimeError, match=r"was torch\.float32 .* and is torch\.float64 .*convert it back, or"):
+            call()
+    assert torch.equal(packnet.module.fc.weight.detach()[mine], before.double())
+    # The other way that the message names: to take the values as they are now.
+    packnet.hold()
+    with torch.no_grad():
+        packnet.module.fc.weight.add_(1)
+    packnet.restore_()
     assert torch.equal(packnet.module.fc.weight.detach()[mine], before.double())
 
 
@@ -615,6 +750,490 @@ def test_layers_that_appear_or_change_shape_later_are_noticed():
         packnet.begin_task("b")
 
 
+REPLACEMENTS = {
+    "another shape": (lambda: nn.Linear(16, 7), r"fc\.weight has shape \(7, 16\), its owners \(6, 16\)"),
+    "another kind": (nn.Identity, r"changed since PackNet was made: \['fc\.weight'\]"),
+    "parametrized": (
+        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(16, 6)),
+        r"changed since PackNet was made: \['fc\.weight'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("action", ["settle_", "prune", "finish_task", "abort_task", "verify"])
+@pytest.mark.parametrize("what", REPLACEMENTS)
+def test_a_layer_that_another_one_replaced_while_a_task_is_open_is_named(what, action):
+    packnet = with_open_task()
+    make, message = REPLACEMENTS[what]
+    fc, before = packnet.module.fc, picture(packnet)
+    packnet.module.fc = make()
+    arguments = (0.5,) if action == "prune" else ()
+    with pytest.raises(RuntimeError, match=message):
+        getattr(packnet, action)(*arguments)
+    packnet.module.fc = fc
+    assert equal(picture(packnet), before)
+    packnet.finish_task()
+    packnet.verify()
+
+
+def test_settling_finds_layers_that_equal_ones_have_replaced():
+    packnet = with_open_task()
+    net, expected = packnet.module, tensors(packnet.module)
+    for name in ("conv", "bn", "fc"):
+        setattr(net, name, copy.deepcopy(getattr(net, name)))
+    frozen = {name: packnet.owners[name] == 1 for name in packnet.owners}
+    with torch.no_grad():
+        for name, mask in frozen.items():
+            net.get_parameter(name)[mask] += 1
+        net.fc.bias.add_(1)
+    packnet.settle_()
+    assert equal(tensors(net), expected)
+    # From then on they are the ones that are held.
+    with torch.no_grad():
+        net.bn.bias.add_(1)
+    packnet.restore_()
+    assert equal(tensors(net), expected)
+
+
+def test_only_what_was_stepped_or_written_is_written_to():
+    packnet = with_open_task()
+    net = packnet.module
+
+    def versions():
+        return {name: parameter._version for name, parameter in net.named_parameters()}
+
+    before, expected = versions(), tensors(net)
+    packnet.restore_(iter([net.fc.weight]))
+    after = versions()
+    assert {name for name in before if before[name] != after[name]} == {"fc.weight"}
+    with torch.no_grad():
+        net.conv.bias.add_(1)
+    packnet.restore_([net.fc.weight])
+    assert equal(tensors(net), expected)
+
+
+def test_two_optimizers_may_step_before_and_after_a_backward_pass_of_one_graph():
+    packnet = with_finished_task()
+    packnet.begin_task("cars")
+    net, expected = packnet.module, None
+    lower = torch.optim.SGD(net.conv.parameters(), lr=0.1, momentum=0.9)
+    upper = torch.optim.SGD(net.fc.parameters(), lr=0.1, momentum=0.9)
+    net.train()
+    x = images()
+    hidden = net.bn(net.conv(x)).square().mean()
+    (hidden * 2).backward(retain_graph=True)
+    packnet.mask_gradients_()
+    upper.step()
+    packnet.restore_(net.fc.parameters())
+    expected = tensors(net)
+    # The graph still needs the values that the convolution and the norm had.
+    hidden.backward()
+    packnet.mask_gradients_()
+    lower.step()
+    packnet.restore_(net.conv.parameters())
+    assert equal(tensors(net.bn), {name[3:]: value for name, value in expected.items() if name.startswith("bn.")})
+    packnet.verify()
+
+
+# Buffers that layers change.
+
+
+class Centred(TinyNet):
+    """With a buffer that a layer replaces in each forward pass in training mode, and one in no state dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.centre = RunningCentre(36)
+        self.register_buffer("count", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.count.add_(1)
+        return super().forward(self.centre(x.flatten(1)).reshape(x.shape))
+
+
+def told(call, *args, **kwargs):
+    """The names of the buffers that are warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(*args, **kwargs)
+    assert all("is a buffer that its layer changes while a later task" in str(warning.message) for warning in caught)
+    return [str(warning.message).split()[0] for warning in caught]
+
+
+def test_a_buffer_that_a_layer_changes_in_a_later_task_is_put_back_and_named_once():
+    packnet = PackNet(Centred())
+    assert told(pack, packnet, "a") == []
+    mean, count = packnet.module.centre.mean.clone(), packnet.module.count.clone()
+    assert mean.any()
+    assert count == 6
+    packnet.begin_task("b")
+    assert told(train, packnet) == ["centre.mean", "count"]
+    assert told(packnet.prune, 0.5) == []
+    assert told(train, packnet) == []
+    assert told(packnet.finish_task) == []
+    assert same_bits(packnet.module.centre.mean, mean)
+    assert same_bits(packnet.module.count, count)
+    packnet.verify()
+    packnet.begin_task("c")
+    assert told(train, packnet, steps=1) == ["centre.mean", "count"]
+
+
+def test_buffers_that_no_file_knows_are_in_no_fingerprint():
+    packnet = PackNet(Centred())
+    told(pack, packnet, "a")
+    marks = packnet.state_dict()["fingerprints"]["a"]
+    assert "centre.mean" in marks
+    assert "count" not in marks
+    packnet.module.count.add_(1)
+    packnet.verify()
+    packnet.module.centre.mean.add_(1)
+    with pytest.raises(RuntimeError, match=r"centre\.mean is not what it was when task 'a'"):
+        packnet.verify()
+
+
+def test_buffers_alone_can_be_put_back():
+    packnet = PackNet(Centred())
+    told(pack, packnet, "a")
+    expected = tensors(packnet.module)
+    packnet.begin_task("b")
+    packnet.module.train()
+    packnet.module(images())
+    with torch.no_grad():
+        packnet.module.fc.bias.add_(1)
+    assert told(packnet.restore_buffers_) == ["centre.mean", "count"]
+    after = tensors(packnet.module)
+    assert {name for name in expected if not torch.equal(after[name], expected[name])} == {"fc.bias"}
+
+
+@pytest.mark.parametrize("kind", ["complex", "sparse", "bool", "-inf"])
+def test_a_network_with_buffers_of_any_kind_goes_through_its_tasks(kind):
+    value = {
+        "complex": torch.tensor([1 + 2j, -0.0]),
+        "sparse": torch.eye(3).to_sparse(),
+        "bool": torch.tensor([True, False]),
+        "-inf": torch.full((3, 3), -math.inf).triu(1),
+    }[kind]
+    net = TinyNet()
+    net.register_buffer("table", value.clone())
+    packnet = PackNet(net)
+    pack(packnet, "a")
+    packnet.begin_task("b")
+    net.table = (value * 2).to(value.dtype) if kind == "sparse" else torch.zeros_like(value)
+    assert told(packnet.restore_) == ["table"]
+    assert same_bits(net.table, value)
+    with packnet.subnetwork("a"):
+        assert same_bits(net.table, value)
+    packnet.prune(0.5)
+    packnet.finish_task()
+    packnet.verify()
+    net.table = {"bool": torch.logical_not, "-inf": torch.zeros_like}.get(kind, lambda table: table * 2)(value)
+    with pytest.raises(RuntimeError, match=r"table is not what it was when task 'a'"):
+        packnet.verify()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@WITHOUT_WARNINGS
+def test_statistics_of_a_scripted_layer_are_put_back_though_it_cannot_be_kept_in_eval_mode():
+    net = TinyNet()
+    net.bn = torch.jit.script(net.bn)
+    packnet = PackNet(net)
+    assert "bn.running_mean" in packnet.summary().frozen
+    pack(packnet, "a")
+    before = tensors(net.bn)
+    packnet.begin_task("b")
+    net.train()
+    net(images())
+    assert not equal(tensors(net.bn), before)
+    packnet.restore_()
+    assert equal(tensors(net.bn), before)
+
+
+# Several processes.
+
+
+def test_what_was_agreed_on_is_what_is_released():
+    packnet, alone = fresh(), fresh()
+    alone.module.load_state_dict(packnet.module.state_dict())
+    asked = []
+
+    def agree(choices):
+        for choice in choices:
+            asked.append((choice.dtype, choice.shape, int(choice.sum())))
+            choice.copy_(choice.flip(0))
+
+    for each in (packnet, alone):
+        each.begin_task("a")
+    before = {name: packnet.module.get_parameter(name).detach().clone() for name in packnet.owners}
+    packnet.prune(0.5, agree=agree)
+    alone.prune(0.5)
+    assert asked == [(torch.bool, (4, 1, 3, 3), 18), (torch.bool, (6, 16), 48)]
+    for name, owner in packnet.owners.items():
+        assert torch.equal(owner, alone.owners[name].flip(0))
+        assert not torch.equal(owner, alone.owners[name])
+        weight = packnet.module.get_parameter(name).detach()
+        assert same_bits(weight, before[name].masked_fill(owner == 0, 0))
+    # What is free now stays at zero.
+    train(packnet)
+    assert not any(bits(packnet.module.get_parameter(name))[owner == 0].any() for name, owner in packnet.owners.items())
+
+
+def test_a_failure_to_agree_changes_nothing():
+    packnet = with_open_task()
+    before, state = picture(packnet), packnet.state_dict()
+
+    def agree(choices):
+        for choice in choices:
+            choice.fill_(True)
+        raise KeyError("a process is gone")
+
+    with pytest.raises(KeyError, match="a process is gone"):
+        packnet.prune(0.5, agree=agree)
+    assert equal(picture(packnet), before)
+    assert equal(packnet.state_dict(), state)
+
+
+# Private modules.
+
+
+class Root(nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+        self.heads = nn.ModuleDict({task: nn.Sequential(nn.Linear(6, 2), nn.BatchNorm1d(2)) for task in "abc"})
+
+
+def with_private_modules():
+    root = Root(TinyNet())
+    packnet = PackNet(root.backbone)
+    for task in "ab":
+        packnet.begin_task(task, private=[f"heads.{task}"], root=root)
+        packnet.prune(0.5)
+        packnet.finish_task(root)
+    return packnet, root
+
+
+def test_private_modules_that_are_what_they_were_verify():
+    packnet, root = with_private_modules()
+    with torch.no_grad():
+        root.heads["c"][0].weight.add_(1)
+    packnet.verify(root)
+    packnet.begin_task("c", private=["heads.c"], root=root)
+    with torch.no_grad():
+        root.heads["c"][0].weight.add_(1)
+    packnet.verify(root)
+    assert list(packnet.state_dict(root)["private_fingerprints"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [("heads.a.0.weight", "a"), ("heads.b.0.bias", "b"), ("heads.a.1.running_mean", "a")]
+)
+def test_a_changed_private_module_is_named_before_anything_is_built_on_it(name, task):
+    packnet, root = with_private_modules()
+    with torch.no_grad():
+        root.state_dict()[name].add_(1)
+    before = picture(packnet)
+    for call in (packnet.verify, packnet.state_dict, lambda root: packnet.begin_task("c", root=root)):
+        with pytest.raises(RuntimeError, match=rf"^{name} is not what it was when task '{task}' was finished"):
+            call(root)
+    assert equal(picture(packnet), before)
+    # Who does not show them does not have them looked at.
+    packnet.verify()
+    packnet.state_dict()
+    packnet.begin_task("c")
+
+
+def test_private_modules_are_looked_at_in_another_process_too():
+    packnet, root = with_private_modules()
+    state, weights = packnet.state_dict(root), root.state_dict()
+    other = Root(TinyNet())
+    loaded = PackNet(other.backbone)
+    loaded.load_state_dict(state)
+    other.load_state_dict(weights)
+    loaded.verify(other)
+    with torch.no_grad():
+        other.heads["a"][0].bias.neg_()
+    with pytest.raises(RuntimeError, match=r"heads\.a\.0\.bias is not what it was when task 'a'"):
+        loaded.verify(other)
+
+
+def test_a_task_that_was_finished_without_its_private_modules_is_not_asked_for_them():
+    root = Root(TinyNet())
+    packnet = PackNet(root.backbone)
+    packnet.begin_task("a", private=["heads.a"])
+    packnet.finish_task()
+    with torch.no_grad():
+        root.heads["a"][0].weight.add_(1)
+    packnet.verify(root)
+
+
+def test_what_a_private_module_shares_with_the_shared_part_is_looked_at_there():
+    root = Root(TinyNet())
+    root.heads["a"][0].weight = nn.Parameter(torch.randn(2, 6))
+    root.heads["a"].shared = root.backbone.bn
+    packnet = PackNet(root.backbone)
+    packnet.begin_task("a", private=["heads.a"])
+    packnet.finish_task(root)
+    marks = packnet.state_dict()["private_fingerprints"]["a"]
+    assert "heads.a.0.weight" in marks
+    assert not any("shared" in name for name in marks)
+
+
+def test_each_task_is_marked_by_what_it_has_and_no_earlier_one():
+    packnet = with_finished_task()
+    pack(packnet, "cars")
+    marks = packnet.state_dict()["fingerprints"]
+    assert set(marks["cubs"]) == set(packnet.module.state_dict())
+    assert set(marks["cars"]) == set(packnet.owners)
+
+
+def wanted(net):
+    return {name: parameter.requires_grad for name, parameter in net.named_parameters()}
+
+
+def test_gradients_of_what_is_fixed_stop_and_are_given_back_as_they_were():
+    packnet = fresh()
+    net, other, never = packnet.module, nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)
+    net.bn.bias.requires_grad_(False)
+    before = wanted(net)
+    packnet.stop_gradients()
+    assert wanted(net) == before
+    pack(packnet, "a")
+    for _ in range(2):
+        packnet.stop_gradients([*other.parameters(), *never.parameters()])
+        assert {name for name, needed in wanted(net).items() if needed} == {"conv.weight", "fc.weight"}
+        assert not any(wanted(other).values())
+    packnet.give_back_gradients()
+    assert wanted(net) == before
+    assert all(wanted(other).values())
+    assert not any(wanted(never).values())
+    packnet.give_back_gradients()
+    assert wanted(net) == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_subnetwork_computes_with_the_gradients_that_the_task_was_trained_with(fails):
+    packnet = fresh()
+    before = wanted(packnet.module)
+    pack(packnet, "cubs")
+    packnet.stop_gradients()
+    stopped = wanted(packnet.module)
+    assert stopped != before
+    try:
+        with packnet.subnetwork("cubs"):
+            assert wanted(packnet.module) == before
+            if fails:
+                raise KeyError
+    except KeyError:
+        pass
+    assert wanted(packnet.module) == stopped
+    packnet.give_back_gradients()
+    assert wanted(packnet.module) == before
+
+
+def test_fixed_parameters_are_those_that_no_later_task_changes():
+    packnet = fresh()
+    net = packnet.module
+    assert packnet.fixed_parameters() == []
+    packnet.begin_task("a")
+    assert packnet.fixed_parameters() == []
+    packnet.finish_task()
+    expected = [net.conv.bias, net.bn.weight, net.bn.bias, net.fc.bias]
+    assert [id(parameter) for parameter in packnet.fixed_parameters()] == [id(parameter) for parameter in expected]
+
+
+@pytest.mark.parametrize(
+    ("keeping", "expected"),
+    [({"norm": "per_task"}, ["conv.bias", "fc.bias"]), ({"bias": "per_task"}, ["bn.weight", "bn.bias"]), (OWN, [])],
+    ids=["norm", "bias", "both"],
+)
+def test_what_each_task_has_for_itself_is_not_fixed(keeping, expected):
+    packnet = with_finished_task(**keeping)
+    found = {id(parameter) for parameter in packnet.fixed_parameters()}
+    assert [name for name, parameter in packnet.module.named_parameters() if id(parameter) in found] == expected
+
+
+# Norms and biases of each task's own.
+
+NORM = [f"bn.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+KEPT = {"norm": NORM, "bias": ["conv.bias", "fc.bias"]}
+
+
+@pytest.mark.parametrize("which", [("norm",), ("bias",), ("norm", "bias")], ids="+".join)
+def test_each_task_keeps_its_own_and_shows_it_again(which):
+    packnet = fresh(**dict.fromkeys(which, "per_task"))
+    net, finished = packnet.module, {}
+    own = [name for what in which for name in KEPT[what]]
+    for task in "abc":
+        pack(packnet, task)
+        finished[task] = tensors(net)
+        for name in finished["a"]:
+            if name in [*KEPT["norm"], *KEPT["bias"]]:
+                same = torch.equal(finished[task][name], finished["a"][name])
+                assert same == (task == "a" or name not in own), (task, name)
+    packnet.begin_task("d")
+    train(packnet)
+    before = tensors(net)
+    for number, task in enumerate("abc", start=1):
+        with packnet.subnetwork(task):
+            shown = tensors(net)
+            assert not net.bn.training
+        for name, value in shown.items():
+            owner = packnet.owners.get(name, torch.ones_like(value))
+            seen = (owner > 0) & (owner <= number)
+            assert torch.equal(value[seen], finished[task][name][seen]), (task, name)
+    assert equal(tensors(net), before)
+    packnet.verify()
+
+
+def test_a_task_begins_with_the_norms_and_biases_of_the_one_before():
+    packnet = with_finished_task(**OWN)
+    before = tensors(packnet.module)
+    packnet.begin_task("cars")
+    assert equal(tensors(packnet.module), before)
+    train(packnet)
+    assert not any(torch.equal(tensors(packnet.module)[name], before[name]) for name in [*NORM, *KEPT["bias"]])
+
+
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+def test_abort_gives_the_norms_and_biases_of_the_last_finished_task_back(phase):
+    packnet = with_finished_task(**OWN)
+    pack(packnet, "cars")
+    state, before = packnet.state_dict(), tensors(packnet.module)
+    packnet.begin_task("dogs")
+    train(packnet)
+    if phase == "retrain":
+        packnet.prune(0.5)
+        train(packnet)
+    packnet.abort_task()
+    assert equal(tensors(packnet.module), before)
+    assert equal(packnet.state_dict(), state)
+
+
+def test_what_the_module_has_now_of_norms_and_biases_is_nobody_s_when_no_task_is_open():
+    packnet = with_finished_task(**OWN)
+    with packnet.subnetwork("cubs"):
+        expected = tensors(packnet.module)
+    with torch.no_grad():
+        packnet.module.bn.weight.add_(1)
+        packnet.module.fc.bias.add_(1)
+    packnet.verify()
+    with packnet.subnetwork("cubs"):
+        assert equal(tensors(packnet.module), expected)
+
+
+@pytest.mark.parametrize("keeping", [{}, {"norm": "per_task"}, {"bias": "per_task"}, OWN], ids=str)
+def test_a_checkpoint_says_how_norms_and_biases_are_kept(tmp_path, keeping):
+    packnet = with_finished_task(**keeping)
+    path = tmp_path / "last.ckpt"
+    torch.save({"packnet": packnet.state_dict()}, path)
+    net = TinyNet()
+    net.load_state_dict(packnet.module.state_dict())
+    loaded = PackNet.from_checkpoint(net, path)
+    loaded.verify()
+    assert equal(loaded.state_dict(), packnet.state_dict())
+
+
 def test_a_checkpoint_gives_packnet_back(tmp_path):
     packnet = with_pruned_task()
     path = tmp_path / "last.ckpt"
@@ -631,6 +1250,13 @@ def test_a_checkpoint_without_packnet_is_refused_by_path(tmp_path):
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match=r"other\.ckpt holds no PackNet state"):
         PackNet.from_checkpoint(TinyNet(), path)
+
+
+@pytest.mark.parametrize("state", [[1], None, "a"])
+def test_a_checkpoint_with_something_else_in_the_place_of_the_state_is_refused(tmp_path, state):
+    torch.save({"packnet": state}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="PackNet state"):
+        PackNet.from_checkpoint(TinyNet(), tmp_path / "other.ckpt")
 
 
 def test_the_core_needs_torch_only():

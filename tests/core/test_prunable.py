@@ -2,9 +2,10 @@ import pytest
 import torch
 from core_toys import TinyNet, equal, pack, picture
 from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.prunable import plain_name, take_inventory
+from packnet_pl.core.prunable import Place, places_of, plain_name, take_inventory
 
 KINDS = {
     "Conv1d": lambda bias: nn.Conv1d(2, 3, 2, bias=bias),
@@ -23,7 +24,8 @@ def test_the_weight_of_each_prunable_layer_is_owned_and_its_bias_frozen(kind, bi
     layer = KINDS[kind](bias)
     inventory = take_inventory(nn.Sequential(nn.Identity(), layer))
     assert list(inventory.owned) == ["1.weight"]
-    assert inventory.owned["1.weight"] is layer.weight
+    assert inventory.owned["1.weight"] == Place(layer, "weight", True, True)
+    assert inventory.owned["1.weight"].now is layer.weight
     assert list(inventory.frozen) == (["1.bias"] if bias else [])
     assert inventory.refused == {}
 
@@ -116,6 +118,16 @@ def test_weights_tied_between_layers_are_owned_once():
     assert int((net[1].weight == 0).sum()) == round(4.5)
 
 
+def test_weights_that_share_their_memory_are_owned_once_though_they_are_two_objects():
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3), nn.BatchNorm1d(3))
+    net[2].weight = nn.Parameter(net[0].weight.data)
+    net[3].running_mean = net[1].running_mean.detach()
+    inventory = take_inventory(net)
+    assert list(inventory.owned) == ["0.weight"]
+    assert "1.running_mean" in inventory.frozen
+    assert "3.running_mean" not in inventory.frozen
+
+
 def test_a_linear_layer_tied_to_an_embedding_is_owned_and_not_frozen():
     net = nn.ModuleDict({"embed": nn.Embedding(4, 3), "decode": nn.Linear(3, 4)})
     net["decode"].weight = net["embed"].weight
@@ -176,6 +188,28 @@ def test_a_lazy_network_can_begin_after_the_batch_that_the_refusal_asks_for():
     assert packnet.summary().total.owned == {"cubs": 6}
 
 
+def test_a_network_without_values_is_refused_with_what_to_do():
+    packnet = PackNet(TinyNet().to("meta"))
+    assert packnet.summary().refused["fc.weight"] == "it has no values (meta device): materialize the network first"
+    with pytest.raises(
+        ValueError, match=r"'cubs': parameter conv\.weight is refused: it has no values \(meta device\)"
+    ):
+        packnet.begin_task("cubs")
+    packnet.module.to_empty(device="cpu")
+    packnet.begin_task("cubs")
+    assert packnet.summary().total.owned == {"cubs": 132}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_quantized_tensors_are_refused():
+    net = TinyNet()
+    net.register_buffer("table", torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8))
+    packnet = PackNet(net)
+    assert "it is quantized" in packnet.summary().refused["table"]
+    with pytest.raises(ValueError, match=r"'cubs': parameter table is refused: it is quantized"):
+        packnet.begin_task("cubs")
+
+
 def test_complex_weights_are_refused():
     packnet = PackNet(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.complex64)))
     before = picture(packnet)
@@ -224,17 +258,127 @@ def test_plain_name_drops_the_prefix_of_compile_wherever_it_stands(given, expect
     assert plain_name(given) == expected
 
 
-def test_persistent_buffers_are_frozen_and_others_left_alone():
+def test_buffers_that_are_in_no_state_dict_stand_still_too_but_no_file_knows_them():
     net = TinyNet()
     net.register_buffer("kept", torch.zeros(2))
     net.register_buffer("scratch", torch.zeros(2), persistent=False)
+    inventory = take_inventory(net)
+    assert "kept" in inventory.frozen
+    assert list(inventory.unsaved) == ["scratch"]
     packnet = PackNet(net)
-    assert "kept" in packnet.summary().frozen
     assert "scratch" not in packnet.summary().frozen
     pack(packnet, "a")
+    marks = packnet.state_dict()["fingerprints"]["a"]
+    assert "kept" in marks
+    assert "scratch" not in marks
     packnet.begin_task("b")
     net.kept.add_(1)
     net.scratch.add_(1)
-    packnet.restore_()
+    with pytest.warns(UserWarning, match="is a buffer that its layer changes"):
+        packnet.restore_()
     assert net.kept.tolist() == [0, 0]
-    assert net.scratch.tolist() == [1, 1]
+    assert net.scratch.tolist() == [0, 0]
+
+
+def test_a_buffer_that_no_file_knows_may_be_another_one_when_no_task_is_open():
+    net = TinyNet()
+    net.register_buffer("scratch", torch.zeros(2), persistent=False)
+    packnet = PackNet(net)
+    pack(packnet, "a")
+    net.scratch = torch.ones(5, dtype=torch.float64)
+    packnet.verify()
+    pack(packnet, "b")
+    assert net.scratch.tolist() == [1] * 5
+
+
+# What each task has for itself.
+
+
+class Everything(nn.Module):
+    """Norms, biases and buffers of many kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.bn = nn.BatchNorm2d(2)
+        self.group = nn.GroupNorm(1, 2)
+        self.attention = nn.MultiheadAttention(4, 2, add_bias_kv=True)
+        self.lstm = nn.LSTM(2, 3, 1)
+        self.table = nn.Embedding(2, 2)
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.norm_scale = nn.Parameter(torch.zeros(1))
+        self.register_buffer("relative_bias", torch.zeros(2))
+        self.bn.register_buffer("scratch", torch.zeros(2), persistent=False)
+
+
+NORMS = {
+    *(f"bn.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "scratch")),
+    "group.weight",
+    "group.bias",
+}
+BIASES = {
+    "bias",
+    "conv.bias",
+    "attention.in_proj_bias",
+    "attention.out_proj.bias",
+    "attention.bias_k",
+    "attention.bias_v",
+    "lstm.bias_ih_l0",
+    "lstm.bias_hh_l0",
+    "relative_bias",
+}
+
+
+@pytest.mark.parametrize("own_norms", [False, True])
+@pytest.mark.parametrize("own_biases", [False, True])
+def test_norms_and_biases_are_each_task_s_own_if_that_is_asked_for(own_norms, own_biases):
+    net = Everything()
+    inventory = take_inventory(net, own_norms=own_norms, own_biases=own_biases)
+    assert set(inventory.per_task) == (NORMS if own_norms else set()) | (BIASES if own_biases else set())
+    assert list(inventory.owned) == ["conv.weight", "attention.out_proj.weight"]
+    assert list(inventory.unsaved) == ([] if own_norms else ["bn.scratch"])
+    sorted_in = [*inventory.owned, *inventory.frozen, *inventory.per_task, *inventory.unsaved]
+    assert sorted(sorted_in) == sorted(name for name, _ in [*net.named_parameters(), *net.named_buffers()])
+
+
+def test_a_place_has_the_tensor_that_stands_there_now():
+    layer = nn.Linear(2, 2)
+    layer.register_buffer("count", torch.zeros(1))
+    weight, count = Place(layer, "weight", True, True), Place(layer, "count", False, True)
+    assert weight.now is layer.weight
+    layer.weight, layer.count = nn.Parameter(torch.zeros(2, 2)), torch.ones(1)
+    assert weight.now is layer.weight
+    assert count.now is layer.count
+    assert weight == Place(layer, "weight", True, True)
+    assert weight != Place(nn.Linear(2, 2), "weight", True, True)
+
+
+def test_places_are_those_of_all_parameters_and_then_all_buffers_under_every_name():
+    net = TinyNet()
+    net.again = net.fc
+    net.nothing = nn.Linear(2, 2, bias=False)
+    net.register_buffer("scratch", torch.zeros(1), persistent=False)
+    found = list(places_of(net))
+    assert [name for name, _ in found] == [
+        *(f"{layer}.{key}" for layer in ("conv", "bn", "fc") for key in ("weight", "bias")),
+        "nothing.weight",
+        "scratch",
+        *(f"bn.{key}" for key in ("running_mean", "running_var", "num_batches_tracked")),
+    ]
+    net.other = nn.Sequential(nn.Linear(1, 1))
+    net.other[0].weight = net.nothing.weight
+    names = {name for name, place in places_of(net) if place.now is net.nothing.weight}
+    assert names == {"nothing.weight", "other.0.weight"}
+
+
+def test_sharded_and_quantized_tensors_are_refused_wherever_they_stand():
+    net = TinyNet()
+    for layer in (net.fc, net.bn):
+        for key, parameter in list(layer.named_parameters()):
+            setattr(layer, key, nn.Parameter(TwoTensor(parameter.detach(), parameter.detach().clone())))
+    inventory = take_inventory(net)
+    assert set(inventory.refused) == {"fc.weight", "fc.bias", "bn.weight", "bn.bias"}
+    with pytest.raises(
+        ValueError, match=r"'cubs': parameter fc\.weight is refused: it is a TwoTensor \(sharded or quant"
+    ):
+        PackNet(net).begin_task("cubs")

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import packnet_pl.core.prunable as prunable_module
 from packnet_pl.core import PackNet
 from packnet_pl.core.state import check_name
 
 
-def packed(open_phase=None):
-    packnet = PackNet(TinyNet())
+def packed(open_phase=None, **keeping):
+    packnet = PackNet(TinyNet(), **keeping)
     pack(packnet, "a")
     pack(packnet, "b")
     if open_phase:
@@ -54,16 +55,20 @@ def test_a_state_comes_back_as_it_was_through_a_file(tmp_path_factory, ratios, o
     twin.verify()
 
 
+OWN = {"norm": "per_task", "bias": "per_task"}
+
+
+@pytest.mark.parametrize("keeping", [{}, OWN], ids=["shared", "per task"])
 @pytest.mark.parametrize("phase", ["train", "retrain"])
 @pytest.mark.parametrize("weights_first", [True, False])
-def test_an_open_task_goes_on_in_another_process_as_if_nothing_had_been(weights_first, phase):
-    packnet = packed(phase)
+def test_an_open_task_goes_on_in_another_process_as_if_nothing_had_been(weights_first, phase, keeping):
+    packnet = packed(phase, **keeping)
     weights, state = copy.deepcopy(packnet.module.state_dict()), packnet.state_dict()
-    twin = PackNet(TinyNet())
+    twin = PackNet(TinyNet(), **keeping)
     if weights_first:
         twin.module.load_state_dict(weights)
     twin.load_state_dict(state)
-    assert count_hooks(twin.module) == 1
+    assert count_hooks(twin.module) == (0 if keeping else 1)
     twin.module.load_state_dict(weights)
     for each in (packnet, twin):
         torch.manual_seed(1)
@@ -77,6 +82,18 @@ def test_an_open_task_goes_on_in_another_process_as_if_nothing_had_been(weights_
     for task in packnet.tasks:
         with packnet.subnetwork(task), twin.subnetwork(task):
             assert equal(tensors(twin.module), tensors(packnet.module))
+
+
+def test_the_right_weights_are_welcome_after_others_were_noticed():
+    packnet = packed("train")
+    weights, state = copy.deepcopy(packnet.module.state_dict()), packnet.state_dict()
+    twin = PackNet(TinyNet())
+    twin.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="load the right weights again"):
+        twin.verify()
+    twin.module.load_state_dict(weights)
+    twin.verify()
+    assert equal(tensors(twin.module), tensors(packnet.module))
 
 
 def test_loading_a_state_without_an_open_task_ends_the_open_one():
@@ -102,7 +119,9 @@ def test_a_state_that_was_taken_stays_as_it_was():
     assert equal(state, before)
 
 
-def test_a_state_that_was_taken_stays_on_its_device():
+def test_a_state_that_was_taken_stays_on_its_device(monkeypatch):
+    # A network without values is refused otherwise; here it stands for one on another device.
+    monkeypatch.setattr(prunable_module, "_why_not_held", lambda _: None)
     packnet = packed()
     state = packnet.state_dict()
     packnet.module.to("meta")
@@ -138,6 +157,65 @@ def test_a_state_holds_tensors_and_primitives_only():
     assert state["tasks"] == ["a", "b"]
     assert (state["open_task"], state["phase"]) == ("c", "retrain")
     assert all(owner.dtype == torch.uint8 for owner in state["owners"].values())
+    assert (state["format"], state["norm"], state["bias"]) == (2, "shared", "shared")
+    assert state["copies"] == {"a": {}, "b": {}}
+    check(packed("train", **OWN).state_dict())
+
+
+def test_what_each_task_has_for_itself_is_in_the_state_and_stays_as_it_was():
+    packnet = packed("retrain", **OWN)
+    state = packnet.state_dict()
+    before = copy.deepcopy(state)
+    norm = [f"bn.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    assert {task: sorted(copies) for task, copies in state["copies"].items()} == {
+        task: sorted([*norm, "conv.bias", "fc.bias"]) for task in "ab"
+    }
+    train(packnet)
+    packnet.finish_task()
+    pack(packnet, "d")
+    assert equal(state, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda copies: copies.pop("bn.bias"), r"task 'b' has other norms or biases than the network: \['bn\.bias'\]"),
+        (lambda copies: copies.update({"bn.bias": torch.zeros(5)}), r"task 'b' has other.*\['bn\.bias'\]"),
+        (lambda copies: copies.update({"fc.weight": torch.zeros(6, 16)}), r"task 'b' has other.*\['fc\.weight'\]"),
+        (lambda copies: copies.update({"fc.bias": None}), r"task 'b' has other.*\['fc\.bias'\]"),
+    ],
+    ids=["missing", "another shape", "one too many", "no tensor"],
+)
+def test_copies_that_do_not_fit_the_network_are_refused(change, message):
+    packnet = packed(**OWN)
+    before, state = picture(packnet), packnet.state_dict()
+    bad = {**state, "copies": {task: dict(copies) for task, copies in state["copies"].items()}}
+    change(bad["copies"]["b"])
+    with pytest.raises(ValueError, match=message):
+        packnet.load_state_dict(bad)
+    assert equal(picture(packnet), before)
+    assert equal(packnet.state_dict(), state)
+
+
+@pytest.mark.parametrize("given", ["shared", "per_task"])
+@pytest.mark.parametrize("what", ["norm", "bias"])
+def test_a_state_that_keeps_norms_or_biases_otherwise_is_refused_with_what_to_do(what, given):
+    here = "per_task" if given == "shared" else "shared"
+    state = packed(**{what: given}).state_dict()
+    packnet = packed(**{what: here})
+    before = picture(packnet)
+    with pytest.raises(
+        ValueError, match=rf"made with {what}='{given}', and this PackNet with {what}='{here}'.*from_checkpoint"
+    ):
+        packnet.load_state_dict(state)
+    assert equal(picture(packnet), before)
+
+
+@pytest.mark.parametrize("given", [True, "own", None, 1])
+@pytest.mark.parametrize("what", ["norm", "bias"])
+def test_norms_and_biases_are_kept_in_one_of_two_ways(what, given):
+    with pytest.raises(ValueError, match=rf"{what} is {given!r}; allowed are 'shared' and 'per_task'"):
+        PackNet(TinyNet(), **{what: given})
 
 
 def edit(**changes):
@@ -166,7 +244,11 @@ BAD_STATES = {
     "without private": (without("private"), r"has the keys"),
     "without fingerprints": (without("fingerprints"), r"has the keys"),
     "unknown key": (edit(extra=1), r"this one has .*'extra'"),
-    "other format": (edit(format=2), r"has format 2; this version reads format 1"),
+    "older format": (edit(format=1), r"has format 1; this version reads format 2"),
+    "older format with other keys": (
+        lambda state: {key: value for key, value in edit(format=1)(state).items() if key not in ("norm", "copies")},
+        r"has format 1; this version reads format 2",
+    ),
     "parameter missing": (without("owners", "fc.weight"), r"another network: 1 parameters have no owners.*fc\.weight"),
     "parameter unknown": (
         lambda state: {**state, "owners": {**state["owners"], "x.weight": torch.zeros(1, dtype=torch.uint8)}},
@@ -191,6 +273,25 @@ BAD_STATES = {
     "private of a stranger": (edit(private={"x": ["heads.x"]}), r"private modules do not belong"),
     "tasks no list": (edit(tasks=None), r"malformed"),
     "owners no dict": (edit(owners=None), r"malformed"),
+    "fingerprint no string": (edit(fingerprints={"a": {"conv.weight": 3}, "b": {}}), r"a fingerprint is not a string"),
+    "private fingerprint no string": (edit(private_fingerprints={"a": {"x": 3}}), r"a fingerprint is not a string"),
+    "private fingerprints no dict": (edit(private_fingerprints={"a": ["x"]}), r"malformed"),
+    "private fingerprints of a stranger": (edit(private_fingerprints={"x": {}}), r"private modules do not belong"),
+    "private fingerprints of the open task": (edit(private_fingerprints={"c": {}}), r"private modules do not belong"),
+    "norm unknown": (edit(norm="own"), r"malformed: norm is 'own'; allowed are 'shared' and 'per_task'"),
+    "bias unknown": (edit(bias=None), r"malformed: bias is None; allowed are 'shared' and 'per_task'"),
+    "norm of each task": (edit(norm="per_task"), r"made with norm='per_task', and this PackNet with norm='shared'"),
+    "bias of each task": (edit(bias="per_task"), r"made with bias='per_task', and this PackNet with bias='shared'"),
+    "copies missing": (without("copies", "a"), r"have copies of their own"),
+    "copies of a stranger": (
+        lambda state: {**state, "copies": {**state["copies"], "x": {}}},
+        r"have copies of their own",
+    ),
+    "copies of tensors that all share": (
+        lambda state: {**state, "copies": {**state["copies"], "a": {"bn.bias": torch.zeros(4)}}},
+        r"task 'a' has other norms or biases than the network: \['bn\.bias'\]",
+    ),
+    "copies no dict": (edit(copies={"a": ["x"], "b": {}}), r"malformed"),
 }
 
 
@@ -229,6 +330,41 @@ def test_a_state_with_other_weights_does_not_verify():
     other.load_state_dict(packnet.state_dict())
     with pytest.raises(RuntimeError, match=r"is not what it was when task 'a'"):
         other.verify()
+
+
+@pytest.mark.parametrize("keeping", [{}, OWN], ids=["shared", "per task"])
+def test_processes_that_know_the_same_have_the_same_digest(keeping):
+    packnet = packed("train", **keeping)
+    twin = PackNet(TinyNet(), **keeping)
+    assert twin.digest() != packnet.digest()
+    twin.load_state_dict(packnet.state_dict())
+    assert twin.digest() == packnet.digest()
+    # The weights are not part of it.
+    train(packnet)
+    assert twin.digest() == packnet.digest()
+
+
+def test_the_digest_is_of_everything_that_is_known():
+    state = packed("train", **OWN).state_dict()
+    owners, copies, marks = state["owners"], state["copies"], state["fingerprints"]
+    changes = [
+        {},
+        {"open_task": "d", "private": {"a": [], "b": [], "d": ["heads.c"]}},
+        {"phase": "retrain"},
+        {"private": {**state["private"], "c": ["heads.other"]}},
+        {"owners": {**owners, "fc.weight": owners["fc.weight"].flip(0)}},
+        {"copies": {**copies, "a": {**copies["a"], "fc.bias": -copies["a"]["fc.bias"]}}},
+        {"copies": {"a": copies["b"], "b": copies["a"]}},
+        {"fingerprints": {"a": marks["b"], "b": marks["a"]}},
+        {"private_fingerprints": {"a": {"heads.a.weight": "float32:0"}}},
+    ]
+    digests = set()
+    for change in changes:
+        packnet = PackNet(TinyNet(), **OWN)
+        packnet.load_state_dict({**state, **change})
+        digests.add(packnet.digest())
+    assert len(digests) == len(changes)
+    assert PackNet(TinyNet(), norm="per_task").digest() != PackNet(TinyNet()).digest()
 
 
 @pytest.mark.parametrize("name", ["cubs", "Stanford Cars", "日本語", ".hidden", "...", "a\\b"])

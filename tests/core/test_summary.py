@@ -39,6 +39,22 @@ def test_the_printed_summary_has_a_row_for_each_layer_and_the_total():
     assert lines[4] == "frozen after the first task: 7 tensors"
 
 
+def test_the_summary_says_what_each_task_has_for_itself():
+    packnet = PackNet(TinyNet(), norm="per_task")
+    pack(packnet, "cubs")
+    summary = packnet.summary()
+    assert summary.owned == ("conv.weight", "fc.weight")
+    assert summary.frozen == ("conv.bias", "fc.bias")
+    assert summary.per_task == tuple(
+        f"bn.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    )
+    assert str(summary).splitlines()[4:] == [
+        "frozen after the first task: 2 tensors",
+        "of its own for each task: 5 tensors",
+    ]
+    assert "of its own" not in str(PackNet(TinyNet()).summary())
+
+
 def test_a_summary_does_not_change_the_network():
     net = TinyNet()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}

@@ -38,12 +38,13 @@ def test_a_write_that_fails_half_way_leaves_the_old_checkpoint_and_nothing_else(
     io.save_checkpoint({"epoch": 1}, path)
     before, written = path.read_bytes(), []
 
-    def fail(checkpoint, place):
-        Path(place).write_bytes(b"half a check")
+    def fail(place, data):
+        with place.open("wb") as file:
+            file.write(bytes(data)[:10])
         written.append(place)
         raise error
 
-    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(type(error)):
         io.save_checkpoint({"epoch": 2}, path)
     assert len(written) == 1
@@ -51,11 +52,12 @@ def test_a_write_that_fails_half_way_leaves_the_old_checkpoint_and_nothing_else(
     assert names(tmp_path) == ["last.ckpt"]
 
 
-def test_a_first_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def fail(checkpoint, place):
+@pytest.mark.parametrize("where", [(torch, "save"), (Path, "write_bytes")], ids=["in torch", "on disk"])
+def test_a_first_write_that_fails_leaves_nothing(tmp_path, monkeypatch, where):
+    def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(*where, fail)
     with pytest.raises(OSError, match="disk full"):
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
     assert names(tmp_path) == []

@@ -276,6 +276,33 @@ def test_a_finished_task_is_answered_so_in_train_mode_too_while_a_later_task_is_
         assert torch.equal(bits(b), bits(settled["b"]))
 
 
+@pytest.mark.parametrize("kept", [{"norm": "per_task"}, {"bias": "per_task"}], ids=["norm", "bias"])
+def test_each_task_may_have_norms_or_biases_of_its_own(tmp_path, kept):
+    model, settled = TaskClassifier(SmallNet(), recipes=RECIPES, **kept), {}
+    for number, task in enumerate("ab"):
+        model.add_task(task, num_classes=3)
+        fit_task(
+            model,
+            loader(number),
+            task=task,
+            prune_ratio=0.5,
+            make_trainer=lambda _, callback: quiet(callback),
+            settled=lambda m, task=task: settled.__setitem__(task, live(m, task, pictures())),
+        )
+    (changed,) = {"norm": ["bn.weight"], "bias": ["fc.bias"]}[next(iter(kept))]
+    with model.packnet.subnetwork("a"):
+        first = bits(model.backbone.get_parameter(changed))
+    assert not torch.equal(bits(model.backbone.get_parameter(changed)), first)
+    model.train()
+    for task in "ab":
+        assert torch.equal(bits(model(pictures(), task=task)), bits(settled[task]))
+    # A checkpoint brings them along.
+    path = saved(model, tmp_path)
+    loaded = TaskClassifier.load_from_checkpoint(path, backbone=SmallNet(), weights_only=True, **kept)
+    for task in "ab":
+        assert torch.equal(bits(loaded(pictures(), task=task)), bits(settled[task]))
+
+
 def test_the_live_network_alone_would_answer_otherwise():
     model, settled = fitted_with_logits("a", "b")
     assert not torch.equal(live(model, "a", pictures()), settled["a"])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from training_toys import MOMENTUM, OwnModule, Spoiler, bits, fit_own, fit_phase, loader, picture, quiet, same, tensors
 
 from packnet_pl import PackNetCallback, fit_task
@@ -142,3 +143,27 @@ def test_weights_between_the_phases_are_those_that_were_pruned():
     assert torch.equal(before[kept], pruned[kept])
     assert not pruned[~kept].any()
     assert before[~kept].all()
+
+
+@pytest.mark.filterwarnings("ignore:.*The dirpath has changed")
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+def test_a_task_goes_on_from_a_checkpoint_of_either_phase(tmp_path, phase):
+    def run(module, folder, **kwargs):
+        phases = []
+        module.task = "a"
+
+        def make_trainer(phase, callback):
+            phases.append(phase)
+            epochs = ModelCheckpoint(folder / phase, filename="{epoch}", save_top_k=-1)
+            return quiet(callback, epochs, max_epochs=2, enable_checkpointing=True)
+
+        fit_task(module, loader(), task="a", prune_ratio=0.5, make_trainer=make_trainer, **kwargs)
+        return phases
+
+    module, fresh = OwnModule(dropout=0), OwnModule(dropout=0)
+    assert run(module, tmp_path / "first") == ["train", "retrain"]
+    phases = run(fresh, tmp_path / "second", resume=(phase, tmp_path / "first" / phase / "epoch=0.ckpt"))
+    assert phases == (["train", "retrain"] if phase == "train" else ["retrain"])
+    assert fresh.packnet.tasks == ["a"]
+    assert same(tensors(fresh), tensors(module))
+    assert fresh.packnet.digest() == module.packnet.digest()

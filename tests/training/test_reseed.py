@@ -1,4 +1,4 @@
-"""The same random numbers in each epoch, however the run got there."""
+"""The same random numbers in each step, however the run got there."""
 
 import random
 
@@ -13,19 +13,19 @@ from packnet_pl.training import Reseed
 
 
 class Numbers(pl.Callback):
-    """Draws from all three generators in the first step of each epoch."""
+    """Draws from all three generators in some step of each epoch."""
 
-    def __init__(self):
-        self.drawn = []
+    def __init__(self, batch):
+        self.batch, self.drawn = batch, []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if batch_idx == 0:
+        if batch_idx == self.batch:
             self.drawn.append((torch.rand(2).tolist(), np.random.rand(), random.random()))
 
 
-def drawn(folder=None, seed=0, task="a", phase="train", epochs=3, ckpt_path=None):
-    numbers = Numbers()
-    callbacks = [Reseed(seed=seed, task=task, phase=phase), numbers]
+def drawn(folder=None, seed=0, task="a", phase="train", epochs=3, ckpt_path=None, batch=0, more=()):
+    numbers = Numbers(batch)
+    callbacks = [*more, Reseed(seed=seed, task=task, phase=phase), numbers]
     if folder:
         callbacks.append(ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1))
     module = OwnModule()
@@ -52,6 +52,18 @@ def test_they_do_not_depend_on_what_was_drawn_before():
     random.seed(2)
     np.random.seed(2)
     assert drawn()[0] == expected
+
+
+def test_every_batch_has_its_own_numbers_whatever_the_batches_before_it_drew():
+    class Draws(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            torch.rand(batch_idx + 1)
+            np.random.rand(2)
+            random.random()
+
+    found = [drawn(epochs=1, batch=batch)[0][0] for batch in range(3)]
+    assert len({str(numbers) for numbers in found}) == 3
+    assert [drawn(epochs=1, batch=batch, more=[Draws()])[0][0] for batch in range(3)] == found
 
 
 def test_they_depend_on_seed_task_and_phase():

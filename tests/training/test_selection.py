@@ -41,6 +41,29 @@ def test_the_first_of_the_best_epochs_is_kept(mode, scores, expected):
     assert best.score == pytest.approx(scores[expected])
 
 
+class Remembers(nn.Linear):
+    """Keeps something in its state dict that is no tensor."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        self.seen = []
+
+    def get_extra_state(self):
+        return {"seen": self.seen}
+
+    def set_extra_state(self, state):
+        self.seen = state["seen"]
+
+
+def test_extra_state_of_a_layer_is_that_of_the_best_epoch_too():
+    module, best = Remembers(), BestEpoch("score", "max")
+    for epoch, score in enumerate([0.1, 0.9, 0.5]):
+        module.seen.append(epoch)
+        best.update(SimpleNamespace(callback_metrics={"score": torch.tensor(score)}), module)
+    best.restore_(module)
+    assert module.seen == [0, 1]
+
+
 def test_a_score_that_is_not_a_number_does_not_win():
     best = BestEpoch("score", "max")
     module, seen = run(best, [float("nan"), 0.5, float("nan")])

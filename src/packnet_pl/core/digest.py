@@ -6,13 +6,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["fingerprint", "task_fingerprints"]
+from packnet_pl.core.bits import parts
+
+__all__ = ["fingerprint", "task_fingerprints", "type_of"]
 
 
 def fingerprint(tensor: Tensor) -> str:
-    """Returns a 128-bit BLAKE2b hash (hex) of the values of ``tensor`` in row-major order, bit for bit."""
-    flat = tensor.detach().reshape(-1).contiguous().cpu().view(torch.uint8)
-    return hashlib.blake2b(flat.numpy().data, digest_size=16).hexdigest()
+    """Returns the type of ``tensor`` and a 128-bit BLAKE2b hash of its values in row-major order, bit for bit.
+
+    For example "float32:9f86d081884c7d659a2feaa0c55ad015".
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts(tensor):
+        values = torch.view_as_real(part) if part.is_complex() else part
+        digest.update(values.reshape(-1).contiguous().cpu().view(torch.uint8).numpy().data)
+    return f"{str(tensor.dtype).removeprefix('torch.')}:{digest.hexdigest()}"
 
 
 def task_fingerprints(
@@ -21,3 +29,8 @@ def task_fingerprints(
     """Returns name -> fingerprint of the weights that ``task`` (1 to 255) owns and of every tensor in ``fixed``."""
     marks = {name: fingerprint(weight.detach()[owners[name] == task]) for name, weight in weights.items()}
     return marks | {name: fingerprint(tensor) for name, tensor in fixed.items()}
+
+
+def type_of(mark: str) -> str:
+    """Returns the type that a fingerprint says, such as "float32"."""
+    return mark.partition(":")[0]

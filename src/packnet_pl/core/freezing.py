@@ -1,29 +1,18 @@
 """Holding still what must not move while a task trains: gradients masked before the step, values restored after it.
 
 Masking gradients alone is not enough: momentum left over from earlier steps and weight decay move a weight whose
-gradient is zero, and batch-norm's running statistics move in every forward pass.
+gradient is zero, some optimizers do not look at gradients at all, and layers update buffers in the forward pass.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
-__all__ = ["Hold", "in_eval_mode", "keep_in_eval_mode", "norms_with_statistics", "zeroed"]
+from packnet_pl.core.bits import as_integers, same_bits
+from packnet_pl.core.prunable import Place
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-_NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-)
+__all__ = ["Hold", "put_back_"]
 
 
 class Hold:
@@ -34,131 +23,183 @@ class Hold:
     ``bits = (bits & trainable) | kept``.
 
     Args:
-        weights: Name -> weight of which single entries may move.
+        weights: Name -> place of a weight of which single entries may move.
         trainable: Name -> bool of the same shape: the entries that may move.
-        fixed: Name -> tensor that may not move at all.
+        fixed: Name -> place of a tensor that may not move at all.
     """
 
+    @torch.inference_mode(False)
     def __init__(
-        self, weights: Mapping[str, Tensor], trainable: Mapping[str, Tensor], fixed: Mapping[str, Tensor]
+        self, weights: Mapping[str, Place], trainable: Mapping[str, Tensor], fixed: Mapping[str, Place]
     ) -> None:
+        self._weights: dict[str, Place] = {}
         self._masks: dict[str, Tensor] = {}
         self._kept: dict[str, Tensor] = {}
-        for name, weight in weights.items():
+        for name, place in weights.items():
             if bool(trainable[name].all()):
                 continue
-            bits = _bits(weight)
+            bits = as_integers(place.now)
             mask = torch.zeros_like(bits).masked_fill_(trainable[name], -1)
-            self._masks[name] = mask
-            self._kept[name] = bits & ~mask
-        self._values = {name: tensor.detach().clone() for name, tensor in fixed.items()}
-        self._dtypes = {name: tensor.dtype for name, tensor in {**weights, **fixed}.items()}
-        self.bind(weights, fixed)
+            self._weights[name], self._masks[name], self._kept[name] = place, mask, bits & ~mask
+        self._fixed = dict(fixed)
+        self._values = {name: place.now.detach().clone() for name, place in fixed.items()}
+        self._dtypes = {name: place.now.dtype for name, place in self._weights.items()}
+        self._seen = {name: _mark(place.now) for name, place in {**self._weights, **fixed}.items()}
+        self._looked = False
 
-    def bind(self, weights: Mapping[str, Tensor], fixed: Mapping[str, Tensor]) -> None:
-        """Takes the tensors to hold, by name: those a module has now, where they were replaced or moved.
+    def bind(self, places: Mapping[str, Place]) -> None:
+        """Takes other places for the same names: those of the layers that a module has now."""
+        self._weights = {name: places[name] for name in self._weights if name in places}
+        self._fixed = {name: places[name] for name in self._fixed if name in places}
 
-        Raises:
-            RuntimeError: If one was converted to another type: the bits held are not those of its values.
-        """
-        self._weights = {name: weights[name] for name in self._masks}
-        self._fixed = {name: fixed[name] for name in self._values}
-        for name, tensor in {**self._weights, **self._fixed}.items():
-            if tensor.dtype != self._dtypes[name]:
-                raise RuntimeError(
-                    f"{name} was converted from {self._dtypes[name]} to {tensor.dtype} while a task is open: "
-                    "convert it back, or take the values as they are now with PackNet.hold()"
-                )
-        self._masks = {name: mask.to(self._weights[name].device) for name, mask in self._masks.items()}
-        self._kept = {name: kept.to(self._weights[name].device) for name, kept in self._kept.items()}
+    def changed_buffers(self) -> list[str]:
+        """Returns the names of held buffers whose bits are not what they were: a layer writes to them in forward."""
+        return [name for name, place in self._fixed.items() if _is_changed_buffer(place, self._values[name])]
 
     @torch.no_grad()
     def mask_gradients_(self) -> None:
         """Sets the gradients of everything held to exactly zero. Call it before ``optimizer.step()``."""
-        for name, weight in self._weights.items():
-            if weight.grad is not None:
-                bits = _bits(weight.grad)
-                bits.bitwise_and_(self._masks[name].to(bits))
-        for tensor in self._fixed.values():
-            if tensor.grad is not None:
+        for name, place in self._weights.items():
+            weight = place.now
+            if weight.grad is None:
+                continue
+            if weight.grad.layout != torch.strided:
+                weight.grad = _masked_sparse(weight.grad, self._masks[name])
+                continue
+            bits = as_integers(weight.grad)
+            bits.bitwise_and_(self._masks[name].to(bits))
+        for place in self._fixed.values():
+            tensor = place.found
+            if tensor is not None and tensor.grad is not None:
                 tensor.grad.zero_()
 
+    @torch.inference_mode(False)
     @torch.no_grad()
-    def restore_(self) -> None:
-        """Puts everything held back to the bits it had. Call it after ``optimizer.step()``."""
-        for name, weight in self._weights.items():
-            bits = _bits(weight)
-            bits.bitwise_and_(self._masks[name].to(bits)).bitwise_or_(self._kept[name].to(bits))
-        for name, tensor in self._fixed.items():
-            tensor.detach().copy_(self._values[name])
+    def restore_(self, of: Iterable[Tensor] | None = None) -> list[str]:
+        """Puts everything held back to the bits it had. Call it after ``optimizer.step()``.
+
+        Args:
+            of: The tensors that were stepped. All others are only written to if they were written to since the last
+                time: a graph that was built on them stays valid, and nothing is done twice. None: all that is held.
+
+        Returns:
+            The names of buffers that were put back because a layer had changed them.
+
+        Raises:
+            RuntimeError: If a parameter was converted or replaced by one of another shape, or a buffer that a state
+                dict has changed its shape.
+        """
+        chosen = None if of is None else {id(tensor) for tensor in of}
+        for name, place in self._weights.items():
+            weight = place.now
+            if chosen is None or id(weight) in chosen or self._was_written(name, weight):
+                self._restore_entries(name, weight)
+        return self._restore_fixed(self._fixed, chosen)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def restore_buffers_(self, names: Iterable[str]) -> list[str]:
+        """Puts these buffers back without asking whether they were written to: not every kernel tells.
+
+        Returns:
+            As :meth:`restore_`, but only the first time: looking at the bits makes a GPU wait.
+        """
+        places = {name: self._fixed[name] for name in names if name in self._fixed}
+        changed: list[str] = []
+        if not self._looked:
+            changed = [name for name, place in places.items() if _is_changed_buffer(place, self._values[name])]
+        self._looked = True
+        self._restore_fixed(places, None)
+        return changed
+
+    def _restore_entries(self, name: str, weight: Tensor) -> None:
+        if weight.dtype != self._dtypes[name] or weight.shape != self._masks[name].shape:
+            raise RuntimeError(_was_converted(name, weight, self._dtypes[name], self._masks[name].shape))
+        bits = as_integers(weight)
+        for kept in (self._masks, self._kept):
+            if kept[name].device != bits.device:
+                kept[name] = kept[name].to(bits.device)
+        bits.bitwise_and_(self._masks[name]).bitwise_or_(self._kept[name])
+        self._seen[name] = _mark(weight)
+
+    def _restore_fixed(self, places: Mapping[str, Place], chosen: set[int] | None) -> list[str]:
+        moved = []
+        for name, place in places.items():
+            tensor, value = place.found, self._values[name]
+            written = self._was_written(name, tensor)
+            if chosen is not None and id(tensor) not in chosen and not written:
+                continue
+            if written and _is_changed_buffer(place, value):
+                moved.append(name)
+            replaced = tensor is not self._seen[name][0]
+            if replaced and not place.is_parameter and _is_alike(tensor, value):
+                # Not in place: a graph that is still to be used may have saved the layer's new buffer.
+                place.layer._buffers[place.key] = value.clone()
+            else:
+                put_back_(name, place, value)
+            self._seen[name] = _mark(place.found)
+        return moved
+
+    def _was_written(self, name: str, tensor: Tensor | None) -> bool:
+        before, version = self._seen[name]
+        return before is not tensor or version is None or version != _mark(tensor)[1]
 
 
-def norms_with_statistics(module: nn.Module) -> list[nn.Module]:
-    """Returns the normalisation layers in ``module`` that keep running statistics."""
-    return [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, _NORMS) and getattr(layer, "running_mean", None) is not None
-    ]
+def put_back_(name: str, place: Place, value: Tensor) -> None:
+    """Gives the tensor in ``place`` the bits of ``value`` again, in place where that is possible.
 
+    A buffer that no state dict has is left alone where it changed its shape or type: it is a cache of the layer's.
 
-def keep_in_eval_mode(layers: Iterable[nn.Module]) -> list[RemovableHandle]:
-    """Puts ``layers`` in eval mode and makes them go back to it before each forward pass, whatever ``train()`` said.
-
-    Returns:
-        Handles whose ``remove()`` ends it.
+    Raises:
+        RuntimeError: If a parameter has another shape or type now, or a buffer that a state dict has.
     """
-    handles = []
-    for layer in layers:
-        layer.eval()
-        handles.append(layer.register_forward_pre_hook(_to_eval_mode))
-    return handles
+    tensor = place.found
+    if not _is_alike(tensor, value):
+        if not place.is_saved:
+            return
+        if tensor is not None:
+            raise RuntimeError(_was_converted(name, tensor, value.dtype, value.shape))
+        if place.is_parameter:
+            raise RuntimeError(f"{name} was removed, but finished tasks use it: put it back")
+    if tensor is None or (not place.is_parameter and _must_be_replaced(tensor)):
+        place.layer._buffers[place.key] = value.clone()
+    else:
+        tensor.copy_(value)
 
 
-@contextmanager
-def in_eval_mode(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Puts ``layers`` in eval mode and gives each its own mode back at the end."""
-    modes = [(layer, layer.training) for layer in layers]
-    try:
-        for layer, _ in modes:
-            layer.training = False
-        yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
+def _is_alike(tensor: Tensor | None, value: Tensor) -> bool:
+    return tensor is not None and (tensor.shape, tensor.dtype) == (value.shape, value.dtype)
 
 
-@contextmanager
-def zeroed(weights: Callable[[], Mapping[str, Tensor]], hidden: Mapping[str, Tensor]) -> Iterator[None]:
-    """Makes the entries of weights where ``hidden`` is True zero, in place, and gives them back at the end.
-
-    Args:
-        weights: Returns name -> weight; asked again at the end, in case the weights were moved or replaced meanwhile.
-        hidden: Name -> bool of the same shape.
-    """
-    found = weights()
-    saved = {name: found[name].detach().clone() for name, mask in hidden.items() if bool(mask.any())}
-    try:
-        with torch.no_grad():
-            for name in saved:
-                found[name].detach().masked_fill_(hidden[name], 0)
-        # Autocast keeps low-precision copies of weights, which would outlive the change.
-        torch.clear_autocast_cache()
-        yield
-    finally:
-        with torch.no_grad():
-            found = weights()
-            for name, values in saved.items():
-                found[name].detach().copy_(values)
-        torch.clear_autocast_cache()
+def _is_changed_buffer(place: Place, value: Tensor) -> bool:
+    tensor = place.found
+    if place.is_parameter or (not place.is_saved and not _is_alike(tensor, value)):
+        return False
+    return tensor is None or not same_bits(tensor, value)
 
 
-# A plain function of the module, no closure: a model that carries it can still be copied and pickled.
-def _to_eval_mode(layer: nn.Module, _args: tuple[object, ...]) -> None:
-    if layer.training:
-        layer.eval()
+def _was_converted(name: str, tensor: Tensor, dtype: torch.dtype, shape: Iterable[int]) -> str:
+    return (
+        f"{name} was {dtype} {tuple(shape)} and is {tensor.dtype} {tuple(tensor.shape)} now, but finished tasks use it "
+        "as it was: convert it back, or take the values as they are now with PackNet.hold(); a cache that grows should "
+        "be a buffer with persistent=False"
+    )
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    """Returns the memory of ``tensor`` as integers of the same width, sharing storage."""
-    return tensor.detach().view(_INTEGERS[tensor.element_size()])
+def _must_be_replaced(buffer: Tensor) -> bool:
+    """Returns whether ``buffer`` cannot be written to: made in inference mode, expanded, or sparse."""
+    if buffer.layout != torch.strided or buffer.is_inference():
+        return True
+    return any(stride == 0 and size > 1 for stride, size in zip(buffer.stride(), buffer.shape, strict=True))
+
+
+def _mark(tensor: Tensor | None) -> tuple[Tensor | None, int | None]:
+    """Returns what tells later whether a tensor was replaced or written to; inference tensors do not tell."""
+    return tensor, None if tensor is None or tensor.is_inference() else tensor._version
+
+
+def _masked_sparse(grad: Tensor, mask: Tensor) -> Tensor:
+    grad = grad.coalesce()
+    values = grad.values().clone()
+    as_integers(values).bitwise_and_(mask[tuple(grad.indices())].to(as_integers(values)))
+    return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True)

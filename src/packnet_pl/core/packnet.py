@@ -4,22 +4,24 @@ Source of the method: Mallya & Lazebnik, "PackNet: Adding Multiple Tasks to a Si
 CVPR 2018, section 3.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor, nn
 
 from packnet_pl.core.digest import task_fingerprints
-from packnet_pl.core.freezing import Hold, in_eval_mode, keep_in_eval_mode, norms_with_statistics, zeroed
+from packnet_pl.core.guard import Guard
+from packnet_pl.core.norms import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, MAX_TASKS, all_free, claim, release, trainable, visible
-from packnet_pl.core.prunable import Inventory, PrunableFilter, take_inventory
+from packnet_pl.core.prunable import Inventory, Place, PrunableFilter
 from packnet_pl.core.pruning import Scope, check_finite, check_ratio, check_scope, choose_releases
-from packnet_pl.core.state import Phase, State, check_name
+from packnet_pl.core.state import Keeping, Phase, State, check_keeping, check_name
 from packnet_pl.core.summary import Summary, summarize
+from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
+from packnet_pl.core.view import shown
 
 __all__ = ["CapacityError", "PackNet"]
 
@@ -43,21 +45,32 @@ class PackNet:
         module: The shared part of the network, without the tasks' output layers.
         prunable: Narrows what may be owned: called with the name and the module of each convolution and linear layer,
             False leaves its weight out (it is then frozen after the first task).
+        norm: "shared": norm parameters and running statistics are the first task's, and stand still afterwards (the
+            paper's). "per_task": each task trains its own, which begin as those of the task before.
+        bias: The same for biases of other layers.
+
+    Raises:
+        ValueError: If an argument is not allowed.
     """
 
-    def __init__(self, module: nn.Module, *, prunable: PrunableFilter | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        prunable: PrunableFilter | None = None,
+        norm: Keeping = "shared",
+        bias: Keeping = "shared",
+    ) -> None:
         if not isinstance(module, nn.Module):
             raise ValueError(
                 f"PackNet was given a {type(module).__name__}; it takes the nn.Module that all tasks share"
             )
         self.module = module
-        self.prunable = prunable
-        owned = take_inventory(module, prunable).owned
-        self._state = State(owners={name: all_free(weight) for name, weight in owned.items()})
-        self._hold: Hold | None = None
-        self._held: Inventory | None = None
-        self._norm_handles: list[RemovableHandle] = []
+        self._state = State(norm=check_keeping("norm", norm), bias=check_keeping("bias", bias))
+        self._guard = Guard(module, prunable, own_norms=norm == "per_task", own_biases=bias == "per_task")
         self._viewed: str | None = None
+        self._stopped: dict[nn.Parameter, bool] = {}
+        self._inventory()
 
     @classmethod
     def from_checkpoint(
@@ -73,8 +86,11 @@ class PackNet:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if "packnet" not in checkpoint:
             raise ValueError(f"{path} holds no PackNet state; it was not written by a fit with PackNetCallback")
-        packnet = cls(module, prunable=prunable)
-        packnet.load_state_dict(checkpoint["packnet"])
+        state = checkpoint["packnet"]
+        if not isinstance(state, Mapping):
+            raise ValueError(f"{path} holds a PackNet state that is a {type(state).__name__}: it is damaged")
+        packnet = cls(module, prunable=prunable, norm=state.get("norm", "shared"), bias=state.get("bias", "shared"))
+        packnet.load_state_dict(state)
         return packnet
 
     @property
@@ -97,13 +113,14 @@ class PackNet:
         """Task -> names of the modules that only it uses, as given to :meth:`begin_task`."""
         return {task: list(names) for task, names in self._state.private.items()}
 
-    def begin_task(self, task: str, *, private: Sequence[str] = ()) -> None:
+    def begin_task(self, task: str, *, private: Sequence[str] = (), root: nn.Module | None = None) -> None:
         """Opens a task: it claims every free weight.
 
         Args:
             task: A new name.
             private: Names of modules outside the shared part that belong to this task alone. They are only remembered
                 here; whoever trains keeps them still once the task is finished (``PackNetCallback`` does).
+            root: The module that has the tasks' private modules: those of finished tasks are verified too.
 
         Raises:
             CapacityError: If no weight is free, or 255 tasks exist.
@@ -129,17 +146,22 @@ class PackNet:
             raise ValueError(f"cannot begin {task!r}: parameter {name} is refused: {reason}")
         if not any(bool((owner == FREE).any()) for owner in state.owners.values()):
             weights = sum(owner.numel() for owner in state.owners.values())
+            if not weights:
+                raise CapacityError(
+                    f"cannot begin {task!r}: {type(self.module).__name__} has no weights to divide among tasks (those "
+                    "of convolutions and linear layers that are not parametrized)"
+                )
             raise CapacityError(
                 f"cannot begin {task!r}: no weight is free, all {weights} prunable ones belong to {state.tasks}; "
                 "prune every task that others follow with a ratio above 0"
             )
-        self.verify()
+        self.verify(root)
         number = len(state.tasks) + 1
         owners = {name: claim(owner, number) for name, owner in state.owners.items()}
-        self._hold = self._hold_for(owners, number)
+        self._hold(owners, number)
+        self._guard.keep_statistics(bool(state.tasks))
         state.owners, state.open_task, state.phase = owners, task, "train"
         state.private[task] = list(private)
-        self._keep_norms()
 
     def hold(self) -> None:
         """Takes the values that must stay while the open task trains, as they are now.
@@ -150,8 +172,8 @@ class PackNet:
         Raises:
             RuntimeError: If no task is open.
         """
-        self._hold = self._hold_for(self._state.owners, self._open_number("hold"))
-        self._keep_norms()
+        self._hold(self._state.owners, self._open_number("hold"))
+        self._keep_statistics()
 
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that the open task may not change. Call it right before ``optimizer.step()``.
@@ -161,23 +183,50 @@ class PackNet:
         """
         self._holding("mask_gradients_").mask_gradients_()
 
-    def restore_(self) -> None:
+    def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Puts back, bit for bit, all that the open task may not change. Call it right after ``optimizer.step()``.
 
-        Earlier tasks' weights, and from the second task on biases, norm parameters and running statistics, get the
-        values they had when the task was begun; in phase "retrain" the pruned weights are exactly zero.
+        Earlier tasks' weights, and from the second task on what is shared of biases, norm parameters and buffers, get
+        the values they had when the task was begun; in phase "retrain" the pruned weights are exactly zero. A buffer
+        that a layer changes in its forward pass although it is frozen is named in a warning, once.
+
+        Args:
+            of: The parameters that the optimizer has. Others are then only written to if something has changed them, so
+                that with several optimizers a graph that is still to be used stays valid. None: everything.
 
         Raises:
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
-        self._holding("restore_").restore_()
+        self._holding("restore_").restore_(of)
 
-    def prune(self, ratio: float, *, scope: Scope = "layer") -> None:
+    def restore_buffers_(self) -> None:
+        """Restores the buffers of layers that may have written to them in a forward pass: cheaper than all.
+
+        Raises:
+            RuntimeError: If no task is open, or inside :meth:`subnetwork`.
+        """
+        self._holding("restore_buffers_").restore_buffers_()
+
+    def settle_(self) -> None:
+        """Finds all tensors anew, as layers may have been replaced, and restores them: for the end of a fit.
+
+        Raises:
+            RuntimeError: If no task is open, or inside :meth:`subnetwork`.
+        """
+        guard = self._holding("settle_")
+        self._inventory()
+        guard.settle_()
+
+    def prune(
+        self, ratio: float, *, scope: Scope = "layer", agree: Callable[[Iterable[Tensor]], None] | None = None
+    ) -> None:
         """Zeroes and frees the open task's smallest weights; the task goes on in phase "retrain".
 
         Args:
             ratio: Share of the task's weights to release, in [0, 1): exactly ``round(ratio * owned)`` are.
             scope: "layer" counts and ranks in each layer (the paper's), "global" over all layers together.
+            agree: Called with each layer's choice (bool, to be changed in place) before anything is done. With several
+                processes: :func:`packnet_pl.core.agreement.broadcast_`.
 
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
@@ -187,49 +236,68 @@ class PackNet:
         if self._state.phase != "train":
             raise RuntimeError(f"cannot prune {self._state.open_task!r}: it was pruned already; finish_task() is next")
         ratio, scope = check_ratio(ratio), check_scope(scope)
-        owned, owners = self._settle().owned, self._state.owners
+        self.settle_()
+        owned, owners = _now(self._inventory().owned), self._state.owners
         mine = {name: trainable(owner, number) for name, owner in owners.items()}
         released = choose_releases(owned, mine, ratio, scope)
+        if agree is not None:
+            agree(released.values())
         remaining = {name: release(owner, released[name]) for name, owner in owners.items()}
         with torch.no_grad():
             for name, weight in owned.items():
                 weight.detach().masked_fill_(released[name], 0)
-        self._state.owners, self._state.phase, self._hold = remaining, "retrain", None
+        self._state.owners, self._state.phase = remaining, "retrain"
         self.hold()
 
-    def finish_task(self) -> None:
+    def finish_task(self, root: nn.Module | None = None) -> None:
         """Freezes the open task for good: what it owns never changes again.
+
+        Args:
+            root: The module that has the task's private modules: they get fingerprints too. None leaves them out.
 
         Raises:
             RuntimeError: If no task is open.
             ValueError: If a tensor that the task uses holds NaN or infinity.
         """
         number = self._open_number("finish_task")
-        inventory, state = self._settle(), self._state
-        for name, tensor in {**inventory.owned, **inventory.frozen}.items():
-            check_finite(name, tensor)
-        # Biases, norms and statistics are the first task's; later tasks use them as they are.
-        new = {} if state.tasks else inventory.frozen
-        marks = task_fingerprints(inventory.owned, state.owners, number, new)
+        self.settle_()
+        inventory, state = self._inventory(), self._state
+        owned, shared, own = _now(inventory.owned), _now(inventory.frozen), _now(inventory.per_task)
+        for name, place in {**inventory.owned, **inventory.frozen, **inventory.per_task}.items():
+            # Other buffers may hold infinity on purpose, as attention masks do.
+            if place.is_parameter or place.key.startswith("running_"):
+                check_finite(name, place.now)
+        # What is not kept per task is the first task's; later tasks use it as it is.
+        new = {} if state.tasks else shared
+        marks = task_fingerprints(owned, state.owners, number, new | own)
         task = state.names[-1]
+        if root is not None:
+            state.private_fingerprints[task] = private_fingerprints(
+                root, state.private[task], skip=[*owned.values(), *shared.values(), *own.values()]
+            )
         state.fingerprints[task] = marks
+        state.copies[task] = {name: tensor.detach().clone() for name, tensor in own.items()}
         state.tasks.append(task)
         self._close()
 
     def abort_task(self) -> None:
         """Gives the open task's weights back, at zero; finished tasks are untouched.
 
-        The first task's biases and norms keep what training made of them: they are the next task's to train.
+        The first task's biases and norms keep what training made of them: they are the next task's to train. Of what is
+        kept per task, the module gets that of the last finished task.
 
         Raises:
             RuntimeError: If no task is open.
         """
         number = self._open_number("abort_task")
-        inventory, state = self._settle(), self._state
+        self.settle_()
+        inventory, state = self._inventory(), self._state
         given_back = {name: trainable(owner, number) for name, owner in state.owners.items()}
         with torch.no_grad():
-            for name, weight in inventory.owned.items():
+            for name, weight in _now(inventory.owned).items():
                 weight.detach().masked_fill_(given_back[name], 0)
+            for name, value in (state.copies[state.tasks[-1]] if state.tasks else {}).items():
+                inventory.per_task[name].now.detach().copy_(value)
         state.owners = {name: release(owner, given_back[name]) for name, owner in state.owners.items()}
         state.private.pop(state.names[-1], None)
         self._close()
@@ -238,7 +306,8 @@ class PackNet:
     def subnetwork(self, task: str) -> Iterator[None]:
         """Shows the module, bit for bit, as it was when ``task`` was finished; at the end all is given back.
 
-        Weights of later tasks are zero inside, in place, and norms with running statistics are in eval mode.
+        Inside, weights of later tasks are zero, in place; what is kept per task is this task's; and layers with running
+        statistics are in eval mode.
 
         Raises:
             RuntimeError: If it is used inside itself.
@@ -252,38 +321,62 @@ class PackNet:
         number = state.tasks.index(task) + 1
         self._inventory()
         if state.open_task is not None:
-            self._settle()
+            self.settle_()
         hidden = {name: ~visible(owner, number) for name, owner in state.owners.items()}
-        norms = norms_with_statistics(self.module)
-        with zeroed(lambda: self._inventory().owned, hidden), in_eval_mode(norms):
+        # torch chooses kernels by requires_grad, also without a graph, and other kernels round otherwise.
+        with (
+            self._gradients_as_before(),
+            shown(lambda: self._inventory().held, hidden, state.copies[task]),
+            in_eval_mode(layers_with_statistics(self.module)),
+        ):
             self._viewed = task
             try:
                 yield
             finally:
                 self._viewed = None
 
-    def verify(self) -> None:
+    def verify(self, root: nn.Module | None = None, *, settle: bool = True) -> None:
         """Does nothing if every finished task's weights are, bit for bit, what they were when it was finished.
+
+        Args:
+            root: The module that has the tasks' private modules: they are looked at too. None leaves them out.
+            settle: Whether, while a task is open, what it may not change is restored first.
 
         Raises:
             RuntimeError: Otherwise; it names the task and the parameter.
         """
         self._refuse_while_viewing("verify")
-        inventory, state = self._inventory(), self._state
-        for number, task in enumerate(state.tasks, start=1):
-            expected = state.fingerprints[task]
-            fixed = {name: tensor for name, tensor in inventory.frozen.items() if name in expected}
-            found = task_fingerprints(inventory.owned, state.owners, number, fixed)
-            for name, mark in expected.items():
-                if found.get(name) != mark:
-                    raise RuntimeError(
-                        f"{name} is not what it was when task {task!r} was finished: it was changed from outside "
-                        "(a fit without PackNetCallback? other weights loaded?); load the right weights again"
-                    )
+        if settle and self._guard.holding:
+            self.settle_()
+        inventory = self._inventory()
+        check_shared(self._state, _now(inventory.owned), _now(inventory.frozen))
+        if root is not None:
+            check_private(self._state, root)
 
     def summary(self) -> Summary:
         """Returns what each task owns, in all and per layer, and which parameters are owned, frozen and refused."""
         return summarize(self._inventory(), self._state.owners, self._state.names)
+
+    def fixed_parameters(self) -> list[nn.Parameter]:
+        """Returns the parameters that no further task changes at all, so that they need no gradient."""
+        places = self._inventory().frozen.values() if self._state.tasks else ()
+        return [place.now for place in places if isinstance(place.now, nn.Parameter)]
+
+    def stop_gradients(self, others: Iterable[nn.Parameter] = ()) -> None:
+        """Sets ``requires_grad`` to False for the fixed parameters, until :meth:`give_back_gradients`.
+
+        Args:
+            others: Parameters outside the shared module to treat alike.
+        """
+        for parameter in [*self.fixed_parameters(), *others]:
+            self._stopped.setdefault(parameter, parameter.requires_grad)
+            parameter.requires_grad_(False)
+
+    def give_back_gradients(self) -> None:
+        """Undoes :meth:`stop_gradients`."""
+        for parameter, requires_grad in self._stopped.items():
+            parameter.requires_grad_(requires_grad)
+        self._stopped = {}
 
     @property
     def owners(self) -> dict[str, torch.Tensor]:
@@ -291,40 +384,69 @@ class PackNet:
         self._inventory()
         return {name: owner.clone() for name, owner in self._state.owners.items()}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, root: nn.Module | None = None) -> dict[str, Any]:
         """Returns tensors and primitives only; the weights are in the module's own state dict.
+
+        Args:
+            root: As in :meth:`verify`.
 
         Raises:
             RuntimeError: If a finished task's weights were changed from outside.
         """
-        self.verify()
+        self.verify(root)
         return self._state.dump()
+
+    def digest(self) -> str:
+        """Returns a hash of all that is known: two processes that have the same one have the same tasks and owners."""
+        return self._state.digest()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` returned, in any process, before or after the weights are loaded.
 
         Raises:
-            ValueError: If it belongs to another network or contradicts itself.
+            ValueError: If it belongs to another network, keeps norms or biases otherwise, or contradicts itself.
         """
         self._refuse_while_viewing("load_state_dict")
-        shapes = {name: weight.shape for name, weight in self._inventory().owned.items()}
-        parsed = State.parse(state, shapes)
+        for what in ("norm", "bias") if isinstance(state, Mapping) else ():
+            given, here = state.get(what), getattr(self._state, what)
+            if given in ("shared", "per_task") and given != here:
+                raise ValueError(
+                    f"the state was made with {what}={given!r}, and this PackNet with {what}={here!r}: make it with "
+                    f"{what}={given!r}, or use PackNet.from_checkpoint(), which reads it"
+                )
+        inventory = self._inventory()
+        owned = {name: place.now.shape for name, place in inventory.owned.items()}
+        parsed = State.parse(state, owned, {name: place.now.shape for name, place in inventory.per_task.items()})
         self._close()
         self._state = parsed
-        if parsed.open_task is not None:
-            self._keep_norms()
+        self._keep_statistics()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy made inside subnetwork() would never get its other tasks' weights back.
+        self._refuse_while_viewing("copying or pickling PackNet")
+        return self.__dict__.copy()
+
+    @contextmanager
+    def _gradients_as_before(self) -> Iterator[None]:
+        for parameter, requires_grad in self._stopped.items():
+            parameter.requires_grad_(requires_grad)
+        try:
+            yield
+        finally:
+            for parameter in self._stopped:
+                parameter.requires_grad_(False)
 
     def _inventory(self) -> Inventory:
         """Finds the tensors by name and brings the owner maps to their devices."""
-        inventory = take_inventory(self.module, self.prunable)
-        if not self._state.names:
+        state, inventory = self._state, self._guard.inventory()
+        if not state.names:
             # Nobody owns anything yet, so layers may still have been added or taken shape.
-            self._state.owners = {name: all_free(weight) for name, weight in inventory.owned.items()}
-        owners = self._state.owners
+            state.owners = {name: all_free(place.now) for name, place in inventory.owned.items()}
+        owners = state.owners
         if inventory.owned.keys() != owners.keys():
             changed = sorted(inventory.owned.keys() ^ owners.keys())
             raise RuntimeError(f"the module's prunable parameters changed since PackNet was made: {changed[:3]}")
-        for name, weight in inventory.owned.items():
+        for name, weight in _now(inventory.owned).items():
             if owners[name].shape != weight.shape:
                 raise RuntimeError(
                     f"{name} has shape {tuple(weight.shape)}, its owners {tuple(owners[name].shape)}: it was replaced"
@@ -333,25 +455,15 @@ class PackNet:
                 owners[name] = owners[name].to(weight.device)
         return inventory
 
-    def _hold_for(self, owners: Mapping[str, torch.Tensor], number: int) -> Hold:
-        self._held = self._inventory()
+    def _hold(self, owners: Mapping[str, Tensor], number: int) -> None:
         mine = {name: trainable(owner, number) for name, owner in owners.items()}
-        return Hold(self._held.owned, mine, self._held.frozen if self._state.tasks else {})
+        self._guard.take(mine, first=not self._state.tasks)
 
-    def _holding(self, action: str) -> Hold:
+    def _holding(self, action: str) -> Guard:
         number = self._open_number(action)
-        if self._hold is None:
-            self._hold = self._hold_for(self._state.owners, number)
-        assert self._held is not None
-        self._hold.bind(*self._held.tensors_now())
-        return self._hold
-
-    def _settle(self) -> Inventory:
-        """Restores the tensors that the module has now, and returns them."""
-        if self._hold is not None:
-            self._held = self._inventory()
-        self.restore_()
-        return self._inventory()
+        if not self._guard.holding:
+            self._hold(self._state.owners, number)
+        return self._guard
 
     def _open_number(self, action: str) -> int:
         self._refuse_while_viewing(action)
@@ -365,12 +477,13 @@ class PackNet:
         if self._viewed is not None:
             raise RuntimeError(f"{action} inside subnetwork({self._viewed!r}): leave the with block first")
 
-    def _keep_norms(self) -> None:
-        for handle in self._norm_handles:
-            handle.remove()
-        keep = self._state.tasks and self._state.open_task is not None
-        self._norm_handles = keep_in_eval_mode(norms_with_statistics(self.module)) if keep else []
+    def _keep_statistics(self) -> None:
+        self._guard.keep_statistics(bool(self._state.tasks) and self._state.open_task is not None)
 
     def _close(self) -> None:
-        self._state.open_task = self._state.phase = self._hold = self._held = None
-        self._keep_norms()
+        self._state.open_task = self._state.phase = None
+        self._guard.drop()
+
+
+def _now(places: Mapping[str, Place]) -> dict[str, Tensor]:
+    return {name: place.now for name, place in places.items()}

@@ -1,12 +1,16 @@
 """Which parameters PackNet owns, which it only holds still, and which it cannot handle."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-__all__ = ["PRUNABLE_MODULES", "Inventory", "PrunableFilter", "take_inventory"]
+from packnet_pl.core.bits import identity
+from packnet_pl.core.norms import is_bias, is_norm
+
+__all__ = ["PRUNABLE_MODULES", "Inventory", "Place", "PrunableFilter", "places_of", "plain_name", "take_inventory"]
 
 PrunableFilter = Callable[[str, nn.Module], bool]
 
@@ -22,75 +26,127 @@ PRUNABLE_MODULES = (
 """Layers whose ``weight`` is divided among tasks: convolutions and fully connected layers, as in the paper."""
 
 
-LAZY = "it has no values yet (a lazy layer): run one batch through the network first"
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor stands: it may be moved, converted or replaced there, while the place stays.
+
+    Attributes:
+        layer: The module that has it.
+        key: Name of the parameter or buffer in that module.
+        is_parameter: Whether it is a parameter; else it is a buffer.
+        is_saved: Whether a state dict has it.
+    """
+
+    layer: nn.Module
+    key: str
+    is_parameter: bool
+    is_saved: bool
+
+    @property
+    def found(self) -> Tensor | None:
+        """The tensor that stands here now, or None: layers may take a buffer away."""
+        table = self.layer._parameters if self.is_parameter else self.layer._buffers
+        return table[self.key] if self.key in table else None  # noqa: SIM401 (a scripted module has no get)
+
+    @property
+    def now(self) -> Tensor:
+        """The tensor that stands here now.
+
+        Raises:
+            RuntimeError: If there is none any more.
+        """
+        tensor = self.found
+        if tensor is None:
+            raise RuntimeError(f"{type(self.layer).__name__} has no {self.key!r} any more: it was removed")
+        return tensor
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Every tensor of the shared module, by name, in the order of the module tree.
+    """Every tensor of the shared module, as name -> place, in the order of the module tree.
 
     Attributes:
         owned: Weights that are divided among tasks, each listed once however many modules share it.
-        frozen: All other parameters and the persistent buffers: they train with the first task and then stand still.
+        frozen: Other parameters and persistent buffers: they train with the first task and then stand still.
+        per_task: Norm parameters with their statistics, and biases, of which each task has a copy of its own.
+        unsaved: Buffers that are in no state dict: they stand still too, but no file knows them.
         refused: Name -> reason of parameters that can neither be owned nor held still.
-        places: Name of each owned or frozen tensor -> the module and attribute where it stands.
     """
 
-    owned: dict[str, nn.Parameter]
-    frozen: dict[str, Tensor]
-    refused: dict[str, str]
-    places: dict[str, tuple[nn.Module, str]]
+    owned: dict[str, Place] = field(default_factory=dict)
+    frozen: dict[str, Place] = field(default_factory=dict)
+    per_task: dict[str, Place] = field(default_factory=dict)
+    unsaved: dict[str, Place] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
-    def tensors_now(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Returns the owned and the frozen tensors that stand in those places now: a layer may replace its buffers."""
-        now = {name: getattr(module, attribute) for name, (module, attribute) in self.places.items()}
-        return {name: now[name] for name in self.owned}, {name: now[name] for name in self.frozen}
+    @property
+    def fixed(self) -> dict[str, Place]:
+        """What all tasks share as it is: frozen and unsaved."""
+        return {**self.frozen, **self.unsaved}
+
+    @property
+    def held(self) -> dict[str, Place]:
+        """All but the refused."""
+        return {**self.owned, **self.per_task, **self.fixed}
 
 
-def take_inventory(module: nn.Module, prunable: PrunableFilter | None = None) -> Inventory:
-    """Sorts the tensors of ``module`` into owned, frozen and refused.
+def take_inventory(
+    module: nn.Module, prunable: PrunableFilter | None = None, *, own_norms: bool = False, own_biases: bool = False
+) -> Inventory:
+    """Sorts the tensors of ``module``.
 
     Args:
         module: The shared part of the network.
         prunable: Called with the name and the module of each convolution and linear layer; False leaves its weight out
             of pruning, so that it is frozen after the first task. It can narrow the choice, not widen it.
+        own_norms: Whether each task has norm parameters and statistics of its own.
+        own_biases: Whether each task has biases of its own.
 
     Returns:
-        The tensors as they are now. Names survive ``deepcopy`` and ``load_state_dict``, tensors need not: take a new
-        inventory instead of keeping one.
+        The places as they are now. Names survive ``deepcopy`` and the replacement of layers, places need not: take a
+        new inventory instead of keeping one.
     """
-    owned: dict[str, nn.Parameter] = {}
-    refused: dict[str, str] = {}
-    places: dict[str, tuple[nn.Module, str]] = {}
-    seen: set[int] = set()
+    found = Inventory()
+    seen: set[object] = set()  # by memory: weights may be tied without being one object
     for module_name, layer in module.named_modules():
         weight = layer._parameters.get("weight") if isinstance(layer, PRUNABLE_MODULES) else None
-        if weight is None or id(weight) in seen:
+        if weight is None or _identity(weight) in seen:
             continue
         if prunable is not None and not prunable(plain_name(module_name), layer):
             continue
-        seen.add(id(weight))
+        seen.add(_identity(weight))
         name = plain_name(f"{module_name}.weight" if module_name else "weight")
-        reason = _why_refused(weight)
+        reason = _why_not_held(weight) or _why_not_owned(weight)
         if reason:
-            refused[name] = reason
+            found.refused[name] = reason
         else:
-            owned[name] = weight
-            places[name] = (layer, "weight")
-    frozen: dict[str, Tensor] = {}
-    persistent = module.state_dict(keep_vars=True).keys()
-    buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in persistent]
-    for full_name, tensor in [*module.named_parameters(), *buffers]:
-        name = plain_name(full_name)
-        if id(tensor) in seen:
+            found.owned[name] = Place(layer, "weight", is_parameter=True, is_saved=True)
+    for full_name, place in places_of(module):
+        tensor, name = place.now, plain_name(full_name)
+        if _identity(tensor) in seen:
             continue
-        if nn.parameter.is_lazy(tensor):
-            refused[name] = LAZY
-            continue
-        path, _, attribute = full_name.rpartition(".")
-        frozen[name] = tensor
-        places[name] = (module.get_submodule(path), attribute)
-    return Inventory(owned, frozen, refused, places)
+        seen.add(_identity(tensor))
+        reason = _why_not_held(tensor)
+        if reason:
+            found.refused[name] = reason
+        elif own_norms if is_norm(place.layer) else own_biases and is_bias(place.key):
+            found.per_task[name] = place
+        else:
+            (found.frozen if place.is_saved else found.unsaved)[name] = place
+    return found
+
+
+def places_of(module: nn.Module) -> Iterator[tuple[str, Place]]:
+    """Yields name and place of every parameter, then of every buffer of ``module``; what is shared comes repeatedly."""
+    for prefix, layer in module.named_modules():
+        for key, tensor in layer._parameters.items():
+            if tensor is not None:
+                yield f"{prefix}.{key}" if prefix else key, Place(layer, key, is_parameter=True, is_saved=True)
+    for prefix, layer in module.named_modules():
+        for key, buffer in layer._buffers.items():
+            if buffer is not None:
+                saved = key not in layer._non_persistent_buffers_set
+                yield f"{prefix}.{key}" if prefix else key, Place(layer, key, is_parameter=False, is_saved=saved)
 
 
 def plain_name(name: str) -> str:
@@ -98,9 +154,23 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
-def _why_refused(weight: nn.Parameter) -> str | None:
-    if nn.parameter.is_lazy(weight):
-        return LAZY
+def _identity(tensor: Tensor) -> object:
+    return id(tensor) if _why_not_held(tensor) else identity(tensor)
+
+
+def _why_not_held(tensor: Tensor) -> str | None:
+    if nn.parameter.is_lazy(tensor):
+        return "it has no values yet (a lazy layer): run one batch through the network first"
+    if is_traceable_wrapper_subclass(tensor):
+        return f"it is a {type(tensor).__name__} (sharded or quantized): only plain tensors can be held entry by entry"
+    if tensor.is_quantized:
+        return "it is quantized: only plain tensors can be held entry by entry"
+    if tensor.device.type == "meta":
+        return "it has no values (meta device): materialize the network first"
+    return None
+
+
+def _why_not_owned(weight: Tensor) -> str | None:
     if not weight.is_floating_point():
         return f"its type is {weight.dtype}: only real floating point weights have a magnitude to prune by"
     if weight.layout != torch.strided:

@@ -1,5 +1,6 @@
 """What PackNet knows beside the weights, its form on disk, and the check of a form read back."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -7,12 +8,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from packnet_pl.core.digest import fingerprint
 from packnet_pl.core.ownership import MAX_TASKS
 
-__all__ = ["Phase", "State", "check_name"]
+__all__ = ["Keeping", "Phase", "State", "check_keeping", "check_name"]
 
-FORMAT = 1
+FORMAT = 2
 Phase = Literal["train", "retrain"]
+Keeping = Literal["shared", "per_task"]
 
 
 @dataclass
@@ -26,6 +29,10 @@ class State:
         owners: Parameter name -> uint8 owner map.
         private: Task -> names of the modules that only it uses, as seen from the user's module.
         fingerprints: Finished task -> tensor name -> fingerprint of what it uses and no earlier task does.
+        private_fingerprints: Finished task -> tensor name -> fingerprint of its private modules, as far as known.
+        norm: Whether norms (parameters and statistics) are "shared" after the first task or "per_task".
+        bias: Whether biases are "shared" after the first task or "per_task".
+        copies: Finished task -> tensor name -> its own values of what is kept per task (maybe nothing).
     """
 
     tasks: list[str] = field(default_factory=list)
@@ -34,6 +41,10 @@ class State:
     owners: dict[str, Tensor] = field(default_factory=dict)
     private: dict[str, list[str]] = field(default_factory=dict)
     fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
+    private_fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
+    norm: Keeping = "shared"
+    bias: Keeping = "shared"
+    copies: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -50,21 +61,37 @@ class State:
             "owners": dict(self.owners),
             "private": {task: list(names) for task, names in self.private.items()},
             "fingerprints": {task: dict(marks) for task, marks in self.fingerprints.items()},
+            "private_fingerprints": {task: dict(marks) for task, marks in self.private_fingerprints.items()},
+            "norm": self.norm,
+            "bias": self.bias,
+            "copies": {task: dict(copies) for task, copies in self.copies.items()},
         }
 
+    def digest(self) -> str:
+        """Returns a BLAKE2b hash (hex) of everything in it."""
+        plain = {key: value for key, value in self.dump().items() if key not in ("owners", "copies")}
+        owners = {name: fingerprint(owner) for name, owner in self.owners.items()}
+        copies = {task: {name: fingerprint(t) for name, t in found.items()} for task, found in self.copies.items()}
+        return hashlib.blake2b(repr((plain, owners, copies)).encode(), digest_size=16).hexdigest()
+
     @classmethod
-    def parse(cls, dumped: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> "State":
+    def parse(
+        cls, dumped: Mapping[str, Any], owned: Mapping[str, torch.Size], copied: Mapping[str, torch.Size]
+    ) -> "State":
         """Reads what :meth:`dump` wrote.
 
         Args:
             dumped: The dict.
-            shapes: Parameter name -> shape that the owner maps must have.
+            owned: Parameter name -> shape that the owner maps must have.
+            copied: Name -> shape of the tensors of which each task must have its own copy.
 
         Raises:
             ValueError: If it is of another format, belongs to another network, or contradicts itself.
         """
-        expected = {"format", "tasks", "open_task", "phase", "owners", "private", "fingerprints"}
+        expected = set(cls().dump())
         if not isinstance(dumped, Mapping) or set(dumped) != expected:
+            if isinstance(dumped, Mapping) and dumped.get("format", FORMAT) != FORMAT:
+                raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads format {FORMAT}")
             found = [str(key) for key in dumped] if isinstance(dumped, Mapping) else type(dumped).__name__
             raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {found}")
         if dumped["format"] != FORMAT:
@@ -77,18 +104,34 @@ class State:
                 dict(dumped["owners"]),
                 {task: list(names) for task, names in dumped["private"].items()},
                 {task: dict(marks) for task, marks in dumped["fingerprints"].items()},
+                {task: dict(marks) for task, marks in dumped["private_fingerprints"].items()},
+                check_keeping("norm", dumped["norm"]),
+                check_keeping("bias", dumped["bias"]),
+                {task: dict(copies) for task, copies in dumped["copies"].items()},
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"PackNet state is malformed: {error}") from error
-        _check_owners(state, shapes)
+        _check_owners(state, owned)
+        _check_copies(state, copied)
         for task in state.names:
             check_name(task)
         if len(set(state.names)) != len(state.names) or len(state.names) > MAX_TASKS:
             raise ValueError(f"PackNet state names {state.names}: at most {MAX_TASKS} tasks, each once")
         if (state.phase is None) != (state.open_task is None) or state.phase not in (None, *get_args(Phase)):
             raise ValueError(f"PackNet state has open task {state.open_task!r} in phase {state.phase!r}")
-        if set(state.fingerprints) != set(state.tasks) or not set(state.private) <= set(state.names):
+        marks = [
+            m
+            for of in (state.fingerprints, state.private_fingerprints)
+            for found in of.values()
+            for m in found.values()
+        ]
+        if not all(isinstance(mark, str) for mark in marks):
+            raise ValueError("PackNet state: a fingerprint is not a string")
+        tasks, names = set(state.tasks), set(state.names)
+        if set(state.fingerprints) != tasks or not set(state.private) <= names:
             raise ValueError("PackNet state: fingerprints or private modules do not belong to its tasks")
+        if not set(state.private_fingerprints) <= tasks:
+            raise ValueError("PackNet state: fingerprints of private modules do not belong to its tasks")
         return state
 
 
@@ -107,6 +150,29 @@ def _check_owners(state: State, shapes: Mapping[str, torch.Size]) -> None:
             raise ValueError(
                 f"PackNet state: {name} has owner {int(owner.max())}, but there are {len(state.names)} tasks"
             )
+
+
+def _check_copies(state: State, shapes: Mapping[str, torch.Size]) -> None:
+    if set(state.copies) != set(state.tasks):
+        raise ValueError(f"PackNet state: tasks {sorted(state.copies)} have copies of their own, not {state.tasks}")
+    for task, copies in state.copies.items():
+        found = {name: getattr(copy, "shape", None) for name, copy in copies.items()}
+        if found != dict(shapes):
+            wrong = sorted({*found, *shapes} - {name for name in found if found[name] == shapes.get(name)})
+            raise ValueError(f"PackNet state: task {task!r} has other norms or biases than the network: {wrong[:3]}")
+
+
+def check_keeping(what: str, given: Any) -> Keeping:
+    """Returns ``given``.
+
+    Raises:
+        ValueError: If it is not "shared" or "per_task".
+    """
+    if given == "shared":
+        return "shared"
+    if given == "per_task":
+        return "per_task"
+    raise ValueError(f"{what} is {given!r}; allowed are 'shared' and 'per_task'")
 
 
 def check_name(task: str) -> str:

@@ -44,6 +44,7 @@ class Summary:
         layers: Parameter name -> its share.
         owned: Names of the parameters that are divided among tasks.
         frozen: Names of the parameters and buffers that stand still after the first task.
+        per_task: Names of the parameters and buffers of which each task has its own copy.
         refused: Name -> reason of the parameters that PackNet cannot handle.
     """
 
@@ -51,6 +52,7 @@ class Summary:
     layers: dict[str, Share]
     owned: tuple[str, ...]
     frozen: tuple[str, ...]
+    per_task: tuple[str, ...]
     refused: dict[str, str]
 
     def __str__(self) -> str:
@@ -61,6 +63,7 @@ class Summary:
             parts = [share.fraction(task) for task in tasks] + [share.free_fraction]
             lines.append(f"{name:<{width}}  {share.weights:>11,}" + "".join(f"  {part:>10.2%}" for part in parts))
         lines.append(f"frozen after the first task: {len(self.frozen)} tensors")
+        lines += [f"of its own for each task: {len(self.per_task)} tensors"] if self.per_task else []
         lines += [f"refused: {name}: {reason}" for name, reason in self.refused.items()]
         return "\n".join(lines)
 
@@ -82,4 +85,11 @@ def summarize(inventory: Inventory, owners: Mapping[str, Tensor], tasks: Sequenc
         {task: sum(share.owned[task] for share in layers.values()) for task in tasks},
         sum(share.free for share in layers.values()),
     )
-    return Summary(total, layers, tuple(inventory.owned), tuple(inventory.frozen), dict(inventory.refused))
+    return Summary(
+        total,
+        layers,
+        tuple(inventory.owned),
+        tuple(inventory.frozen),
+        tuple(inventory.per_task),
+        dict(inventory.refused),
+    )

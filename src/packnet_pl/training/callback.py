@@ -5,16 +5,26 @@ from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
-from torch import Tensor, nn
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from packnet_pl.core import PackNet, Phase
-from packnet_pl.core.freezing import Hold
-from packnet_pl.core.prunable import take_inventory
+from packnet_pl.core.agreement import broadcast_
 from packnet_pl.core.pruning import Scope, check_ratio, check_scope
 from packnet_pl.core.state import check_name
+from packnet_pl.training.averages import keep_in_average
+from packnet_pl.training.checks import (
+    check_module,
+    check_precision,
+    check_same_on_all_ranks,
+    check_strategy,
+    expect_unused_parameters,
+    raise_on_all_ranks,
+)
+from packnet_pl.training.private import PrivateHold, check_private_names, private_parameters
 from packnet_pl.training.selection import BestEpoch
+from packnet_pl.training.steps import StepWatch
 
 __all__ = ["PackNetCallback"]
 
@@ -70,15 +80,13 @@ class PackNetCallback(pl.Callback):
         self._private = [private] if isinstance(private, str) else private
         self.best = BestEpoch(monitor, mode) if select == "best" else None
         self._settled = settled
-        self._others: Hold | None = None
-        self._step_hooks: list[RemovableHandle] = []
-        self._requires_grad: dict[nn.Parameter, bool] = {}
+        self._others: PrivateHold | None = None
+        self._steps: StepWatch | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Checks what can be checked, and makes what is frozen need no gradient (before DDP wraps the module)."""
         if stage != "fit":
             return
-        _packnet(pl_module)
         others = [c for c in trainer.callbacks if isinstance(c, PackNetCallback)]  # type: ignore[attr-defined]
         if len(others) > 1:
             raise ValueError(
@@ -90,9 +98,21 @@ class PackNetCallback(pl.Callback):
                 "select='best' with an averaging callback: the weights at the end are either the average or those of "
                 "the best epoch; use select='last', or leave the averaging out"
             )
+        self._go_behind_averages(trainer)
+        check_strategy(trainer.strategy)
+        if getattr(pl_module, "packnet", None) is None and is_overridden("configure_model", pl_module):
+            # It builds its layers later, and on_fit_start looks again.
+            expect_unused_parameters(trainer, pl_module, used=None)
+            return
+        packnet = _packnet(pl_module)
+        check_module(packnet, pl_module)
+        check_precision(trainer.precision, packnet)
         # What is open and finished is checked in on_fit_start: a checkpoint may still bring its own state.
-        self._private_modules(pl_module)
+        private = self._private_modules(pl_module)
         self._stop_gradients(pl_module)
+        sure = [packnet.module, *(pl_module.get_submodule(name) for name in private)]
+        used = {id(parameter) for module in sure for parameter in module.parameters()}
+        expect_unused_parameters(trainer, pl_module, used)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -102,6 +122,7 @@ class PackNetCallback(pl.Callback):
             raise ValueError("the checkpoint holds no PackNet state: it was not written by a fit with PackNetCallback")
         _packnet(pl_module).load_state_dict(checkpoint["packnet"])
         if trainer.state.fn == "fit":
+            check_precision(trainer.precision, _packnet(pl_module))
             self._check(_packnet(pl_module), pl_module)
             self._stop_gradients(pl_module)
 
@@ -109,8 +130,12 @@ class PackNetCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Puts the PackNet state into the checkpoint, beside the weights that it belongs to."""
+        if self._steps is not None:
+            self._restore(pl_module)
+            if any(isinstance(c, WeightAveraging) for c in trainer.callbacks):  # type: ignore[attr-defined]
+                keep_in_average(_packnet(pl_module), pl_module, checkpoint["state_dict"])
         if "packnet" not in checkpoint:
-            checkpoint["packnet"] = _packnet(pl_module).state_dict()
+            checkpoint["packnet"] = _packnet(pl_module).state_dict(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best epoch so far, if there is a choice."""
@@ -123,30 +148,52 @@ class PackNetCallback(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Opens the task, or goes on with it, and watches every step of every optimizer."""
-        packnet = _packnet(pl_module)
-        self._check(packnet, pl_module)
-        if packnet.open_task is None:
-            packnet.begin_task(self.task, private=self._private_modules(pl_module))
-        else:
-            if self._private is not None and self._private_modules(pl_module) != packnet.private.get(self.task, []):
-                raise ValueError(
-                    f"private={self._private!r} was given, but task {self.task!r} was begun with "
-                    f"private={packnet.private.get(self.task, [])!r}; give the same in both phases"
-                )
-            packnet.hold()
-        self._others = Hold({}, {}, self._others_tensors(pl_module))
-        # Lightning has no hook right after a step; torch's own fires once for each real step.
-        self._step_hooks = [
-            optimizer.register_step_post_hook(lambda *_: self._restore(pl_module)) for optimizer in trainer.optimizers
-        ]
+        check_same_on_all_ranks(trainer, _packnet(pl_module))
+        error: Exception | None = None
+        try:
+            self._open(pl_module)
+        except Exception as raised:
+            error = raised
+        raise_on_all_ranks(trainer, error)
+        self._others = PrivateHold(_packnet(pl_module), pl_module)
+        self._steps = StepWatch(trainer.optimizers, lambda stepped: self._restore(pl_module, stepped))
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restores at the begin of an epoch: some optimizers and callbacks swap weights for validation."""
+        assert self._steps is not None
+        self._steps.seen = 0
+        if batch_idx == 0:
+            self._restore(pl_module)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Masks gradients early under manual optimization, where a step may go past Lightning."""
+        if not pl_module.automatic_optimization:
+            self._mask(pl_module)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Masks gradients; Lightning clips after this, so that frozen weights do not count."""
-        _packnet(pl_module).mask_gradients_()
-        assert self._others is not None
-        self._others.mask_gradients_()
+        self._mask(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Restores where a step may have gone unseen, and the buffers that layers wrote to."""
+        assert self._steps is not None
+        if not self._steps.seen or not pl_module.automatic_optimization:
+            self._restore(pl_module)
+        else:
+            _packnet(pl_module).restore_buffers_()
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Restores, during a fit, what was moved by a swap of weights for validation."""
+        if self._steps is not None and batch_idx == 0:
+            self._restore(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks whether this epoch is the best one."""
@@ -159,30 +206,68 @@ class PackNetCallback(pl.Callback):
         fractions = {"packnet/owned": total.fraction(self.task), "packnet/free": total.free_fraction}
         pl_module.log_dict(fractions, sync_dist=True)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the averaged weights of schedule-free optimizers; swapped in later, they would move frozen ones."""
+        for optimizer in trainer.optimizers:
+            if any(group.get("train_mode") for group in optimizer.param_groups) and hasattr(optimizer, "eval"):
+                optimizer.eval()
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prunes or finishes the task."""
         packnet = _packnet(pl_module)
         if self.best:
             self.best.restore_(pl_module)
-        # Averaging callbacks have written to every weight meanwhile.
-        self._restore(pl_module)
+        # Averaging callbacks have written to every weight meanwhile, and the strategy may have replaced layers.
+        packnet.settle_()
+        assert self._others is not None
+        self._others.settle_()
+        agree = broadcast_ if trainer.world_size > 1 else None
+        if agree:
+            # Statistics that each process gathered by itself, and its choice of the best epoch, become the first's.
+            agree([*pl_module.parameters(), *pl_module.buffers()])
+        # What the live network answers from here on is what it is to answer for good: see PackNet.subnetwork.
+        packnet.give_back_gradients()
         if self._settled:
             self._settled(pl_module)
         if self.phase == "train" and self.prune_ratio is not None:
-            packnet.prune(self.prune_ratio, scope=self.scope)
+            packnet.prune(self.prune_ratio, scope=self.scope, agree=agree)
         else:
-            packnet.finish_task()
+            packnet.finish_task(pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leaves no trace; the task stays open."""
-        # It may have come in the middle of an optimizer's step.
-        if self._step_hooks and _packnet(pl_module).open_task is not None:
-            self._restore(pl_module)
-        self._detach()
+        try:
+            # It may have come in the middle of an optimizer's step.
+            if self._steps is not None and _packnet(pl_module).open_task is not None:
+                self._restore(pl_module)
+        finally:
+            self._detach(pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leaves no trace."""
-        self._detach()
+        self._detach(pl_module)
+
+    def _open(self, pl_module: pl.LightningModule) -> None:
+        packnet = _packnet(pl_module)
+        self._check(packnet, pl_module)
+        if packnet.open_task is None:
+            packnet.begin_task(self.task, private=self._private_modules(pl_module), root=pl_module)
+        else:
+            if self._private is not None and self._private_modules(pl_module) != packnet.private.get(self.task, []):
+                raise ValueError(
+                    f"private={self._private!r} was given, but task {self.task!r} was begun with "
+                    f"private={packnet.private.get(self.task, [])!r}; give the same in both phases"
+                )
+            # What finished tasks use must be what it was, or holding it would keep the change.
+            packnet.verify(pl_module, settle=False)
+            packnet.hold()
+
+    def _go_behind_averages(self, trainer: pl.Trainer) -> None:
+        """Moves itself behind averaging callbacks, whose averages it corrects in checkpoints."""
+        callbacks = [c for c in trainer.callbacks if c is not self]  # type: ignore[attr-defined]
+        behind = max((i + 1 for i, c in enumerate(callbacks) if isinstance(c, WeightAveraging)), default=0)
+        if behind > trainer.callbacks.index(self):  # type: ignore[attr-defined]
+            trainer.callbacks = [*callbacks[:behind], self, *callbacks[behind:]]  # type: ignore[attr-defined]
 
     def _check(self, packnet: PackNet, pl_module: pl.LightningModule) -> None:
         given = f"PackNetCallback(task={self.task!r}, phase={self.phase!r})"
@@ -202,47 +287,31 @@ class PackNetCallback(pl.Callback):
     def _private_modules(self, pl_module: pl.LightningModule) -> list[str]:
         ask = getattr(pl_module, "private_modules", None)
         names = self._private if self._private is not None else ask(self.task) if callable(ask) else []
-        for name in names:
-            try:
-                pl_module.get_submodule(name)
-            except AttributeError as error:
-                raise ValueError(
-                    f"private={name!r}: {type(pl_module).__name__} has no such module ({error})"
-                ) from error
-        return list(names)
-
-    def _others_tensors(self, pl_module: pl.LightningModule) -> dict[str, Tensor]:
-        """Returns all tensors that are private to finished tasks."""
-        packnet = _packnet(pl_module)
-        names = [name for task in packnet.tasks for name in packnet.private.get(task, [])]
-        found: dict[str, Tensor] = {}
-        for name in names:
-            module = pl_module.get_submodule(name)
-            found |= {f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()}
-        return found
+        return check_private_names(_packnet(pl_module), pl_module, names)
 
     def _stop_gradients(self, pl_module: pl.LightningModule) -> None:
         packnet = _packnet(pl_module)
-        if not packnet.tasks:
-            return
-        shared = take_inventory(packnet.module, packnet.prunable).frozen
-        for tensor in [*shared.values(), *self._others_tensors(pl_module).values()]:
-            if isinstance(tensor, nn.Parameter):
-                self._requires_grad.setdefault(tensor, tensor.requires_grad)
-                tensor.requires_grad_(False)
+        packnet.stop_gradients(private_parameters(packnet, pl_module))
 
-    def _restore(self, pl_module: pl.LightningModule) -> None:
-        _packnet(pl_module).restore_()
-        if self._others:
-            self._others.bind({}, self._others_tensors(pl_module))
-            self._others.restore_()
+    def _mask(self, pl_module: pl.LightningModule) -> None:
+        _packnet(pl_module).mask_gradients_()
+        if self._others is not None:
+            self._others.mask_gradients_()
 
-    def _detach(self) -> None:
-        for hook in self._step_hooks:
-            hook.remove()
-        for parameter, requires_grad in self._requires_grad.items():
-            parameter.requires_grad_(requires_grad)
-        self._step_hooks, self._requires_grad, self._others = [], {}, None
+    def _restore(self, pl_module: pl.LightningModule, of: list[Tensor] | None = None) -> None:
+        _packnet(pl_module).restore_(of)
+        if self._others is not None:
+            self._others.restore_(of)
+
+    def _detach(self, pl_module: pl.LightningModule) -> None:
+        if self._steps is not None:
+            self._steps.remove()
+        if self._others is not None:
+            self._others.remove()
+        packnet = getattr(pl_module, "packnet", None)
+        if isinstance(packnet, PackNet):
+            packnet.give_back_gradients()
+        self._steps = self._others = None
 
 
 def _packnet(pl_module: pl.LightningModule) -> PackNet:

@@ -1,5 +1,6 @@
 """Checkpoints that are replaced as a whole."""
 
+import io
 from typing import Any
 
 import torch
@@ -21,5 +22,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes ``checkpoint`` to ``path``."""
         if storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
+        # Through memory: torch's own writer tells a full disk by a RuntimeError that does not say so.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
         with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(buffer.getbuffer())

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassAccuracy
 
 from packnet_pl.core import PackNet, Phase
-from packnet_pl.core.freezing import in_eval_mode
-from packnet_pl.core.state import check_name
+from packnet_pl.core.norms import in_eval_mode
+from packnet_pl.core.state import Keeping, check_name
 from packnet_pl.models import Heads, TaskInfo
 from packnet_pl.training.callback import PackNetCallback
 
@@ -46,6 +46,8 @@ class TaskClassifier(pl.LightningModule):
         recipes: Phase -> recipe; it may be replaced before each task.
         pack: Whether tasks own weights. False is plain multi-head training, in which every task trains every weight and
             earlier tasks are forgotten: the baseline that shows what PackNet is for.
+        norm: "shared" or "per_task": see :class:`PackNet`.
+        bias: "shared" or "per_task", likewise.
 
     Attributes:
         packnet: The owners of the backbone's weights; None if ``pack`` is False.
@@ -62,6 +64,8 @@ class TaskClassifier(pl.LightningModule):
         num_features: int | None = None,
         recipes: Mapping[Phase, Recipe] | None = None,
         pack: bool = True,
+        norm: Keeping = "shared",
+        bias: Keeping = "shared",
     ) -> None:
         super().__init__()
         num_features = num_features if num_features is not None else getattr(backbone, "num_features", None)
@@ -72,7 +76,7 @@ class TaskClassifier(pl.LightningModule):
             )
         self.backbone = backbone
         self.heads = Heads(num_features)
-        self.packnet = PackNet(backbone) if pack else None
+        self.packnet = PackNet(backbone, norm=norm, bias=bias) if pack else None
         self.recipes: Mapping[Phase, Recipe] = recipes or {"train": Recipe(), "retrain": Recipe()}
         self.selected_task: str | None = None
 
@@ -142,12 +146,19 @@ class TaskClassifier(pl.LightningModule):
             answer: Tensor = head(self.backbone(pictures))
             return answer
 
+        wanted = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
         with in_eval_mode([*self.backbone.modules(), *head.modules()]):
-            if self.packnet is not None and task in self.packnet.tasks:
-                with self.packnet.subnetwork(task):
+            try:
+                # As when it was trained: torch chooses kernels by it, and other kernels round otherwise.
+                head.requires_grad_(True)
+                if self.packnet is not None and task in self.packnet.tasks:
+                    with self.packnet.subnetwork(task):
+                        yield logits
+                else:
                     yield logits
-            else:
-                yield logits
+            finally:
+                for parameter, requires_grad in wanted:
+                    parameter.requires_grad_(requires_grad)
 
     def forward(self, pictures: Tensor, task: str | None = None) -> Tensor:
         """Returns logits (N x classes of the task) of ``pictures`` (N x C x H x W).
@@ -235,7 +246,7 @@ class TaskClassifier(pl.LightningModule):
         checkpoint["tasks"] = {name: info.dump() for name, info in self.heads.infos.items()}
         checkpoint["selected_task"] = self.selected_task
         if self.packnet is not None:
-            checkpoint["packnet"] = self.packnet.state_dict()
+            checkpoint["packnet"] = self.packnet.state_dict(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuilds the heads in the checkpoint's order, so that any number of tasks loads into a freshly built module.

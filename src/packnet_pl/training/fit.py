@@ -1,6 +1,7 @@
 """Both phases of one task, each with a Trainer of its own."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ def fit_task(
     private: str | Sequence[str] | None = None,
     select: Literal["last", "best"] = "last",
     settled: Callable[[pl.LightningModule], None] | None = None,
+    resume: tuple[Phase, Path] | None = None,
 ) -> None:
     """Trains a task, prunes it, retrains what is left and finishes it.
 
@@ -39,13 +41,17 @@ def fit_task(
         private: Modules of this task alone: see :class:`PackNetCallback`.
         select: "last" or "best": see :class:`PackNetCallback`.
         settled: Called with the module when its weights are final, right before the task is finished.
+        resume: A phase and a Lightning checkpoint of it: the task goes on from there. None begins the task, or goes on
+            with the phase that is open in ``model``.
 
     Raises:
         ValueError: If the returned Trainer lacks the callback, or the task cannot be fitted.
     """
     packnet = getattr(model, "packnet", None)
     begun = isinstance(packnet, PackNet) and packnet.open_task == task and packnet.phase == "retrain"
-    phases: list[Phase] = ["retrain"] if begun else ["train"] if prune_ratio is None else ["train", "retrain"]
+    phases: list[Phase] = ["train"] if prune_ratio is None else ["train", "retrain"]
+    if begun or (resume and resume[0] == "retrain"):
+        phases = ["retrain"]
     for phase in phases:
         callback = PackNetCallback(
             task=task,
@@ -62,4 +68,5 @@ def fit_task(
                 f"make_trainer({phase!r}, callback) returned a Trainer without the callback: "
                 "give it as pl.Trainer(callbacks=[callback, ...])"
             )
-        trainer.fit(model, datamodule)
+        checkpoint = resume[1] if resume and resume[0] == phase else None
+        trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)

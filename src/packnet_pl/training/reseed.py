@@ -1,4 +1,4 @@
-"""The same random numbers in each epoch, however the run got there."""
+"""The same random numbers in each step, however the run got there."""
 
 from typing import Any
 
@@ -12,10 +12,9 @@ __all__ = ["Reseed"]
 
 
 class Reseed(pl.Callback):
-    """Seeds torch, numpy and random at the first step of every epoch from (seed, task, phase, epoch, rank).
+    """Seeds torch, numpy and random before each batch from (seed, task, phase, epoch, batch, rank).
 
-    Not earlier: a loader draws a number when an epoch begins, before ``on_train_epoch_start`` in the first epoch of a
-    fit and after it in all others, so a resumed run would draw other numbers.
+    So a checkpoint needs no state of random generators, wherever in an epoch it was written.
 
     Args:
         seed: Of the run.
@@ -30,5 +29,4 @@ class Reseed(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seeds."""
-        if batch_idx == 0:
-            seed_everything(derive_seed(*self._key, epochs_done(trainer), trainer.global_rank), verbose=False)
+        seed_everything(derive_seed(*self._key, epochs_done(trainer), batch_idx, trainer.global_rank), verbose=False)

@@ -1,6 +1,7 @@
 """Keeping the best epoch by a validation metric."""
 
 import math
+from copy import deepcopy
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -25,7 +26,7 @@ class BestEpoch:
             raise ValueError(f"mode is {mode!r}; allowed are 'max' and 'min'")
         self.monitor, self.mode = monitor, mode
         self.score: float | None = None
-        self._weights: dict[str, Tensor] = {}
+        self._weights: dict[str, Any] = {}
 
     def update(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Takes the weights if the metric improved; one that is not a number never does.
@@ -41,7 +42,11 @@ class BestEpoch:
             return
         if self.score is None or (score > self.score if self.mode == "max" else score < self.score):
             self.score = score
-            self._weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+            # A deepcopy: a layer's extra state need not be a tensor.
+            self._weights = {
+                name: value.detach().clone() if isinstance(value, Tensor) else deepcopy(value)
+                for name, value in module.state_dict().items()
+            }
 
     def restore_(self, module: pl.LightningModule) -> None:
         """Puts the best epoch's weights into ``module``; does nothing before the first validation."""

@@ -1,0 +1,71 @@
+"""Norms and other layers that learn something in the forward pass, and the mode in which they stand still."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import parametrizations
+from torch.utils.hooks import RemovableHandle
+
+__all__ = ["in_eval_mode", "is_bias", "is_norm", "keep_in_eval_mode", "layers_with_statistics"]
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Returns whether ``layer`` normalises: one of torch's norms, or a class with "norm" in its name, as timm's."""
+    return isinstance(layer, _NORMS) or "norm" in type(layer).__name__.lower()
+
+
+def is_bias(key: str) -> bool:
+    """Returns whether a parameter called ``key`` in its module is a bias: "bias", "in_proj_bias", "bias_hh_l0"."""
+    return re.search(r"(^|_)bias(_|$)", key) is not None
+
+
+def layers_with_statistics(module: nn.Module) -> list[nn.Module]:
+    """Returns the layers in ``module`` that update buffers in each forward pass in training mode, and not in eval mode.
+
+    These are torch's norms with running statistics, others that call their buffers ``running_...``, and spectral norm.
+    """
+    return [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, parametrizations._SpectralNorm)
+        or any(key.startswith("running_") and buffer is not None for key, buffer in layer._buffers.items())
+    ]
+
+
+def keep_in_eval_mode(layers: Iterable[nn.Module]) -> list[RemovableHandle]:
+    """Puts ``layers`` in eval mode and makes them go back to it before each forward pass, whatever ``train()`` said.
+
+    Returns:
+        Handles whose ``remove()`` ends it.
+    """
+    handles = []
+    for layer in layers:
+        layer.eval()
+        if not isinstance(layer, torch.jit.ScriptModule):  # takes no hooks; its buffers are restored all the same
+            handles.append(layer.register_forward_pre_hook(_to_eval_mode))
+    return handles
+
+
+@contextmanager
+def in_eval_mode(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Puts ``layers`` in eval mode and gives each its own mode back at the end."""
+    modes = [(layer, layer.training) for layer in layers]
+    try:
+        for layer, _ in modes:
+            layer.training = False
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+# A plain function of the module, no closure: a model that carries it can still be copied and pickled.
+def _to_eval_mode(layer: nn.Module, _args: tuple[object, ...]) -> None:
+    if layer.training:
+        layer.eval()

@@ -1,0 +1,85 @@
+"""Whether finished tasks' weights are what they were, and which one is not."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from packnet_pl.core.digest import fingerprint, task_fingerprints, type_of
+from packnet_pl.core.prunable import places_of, plain_name
+from packnet_pl.core.state import State
+
+__all__ = ["check_private", "check_shared", "private_fingerprints", "private_tensors"]
+
+
+def check_shared(state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, Tensor]) -> None:
+    """Does nothing if all that finished tasks use of the shared module is, bit for bit, what it was.
+
+    Args:
+        state: What is known of them.
+        owned: Name -> weight that is divided among tasks.
+        fixed: Name -> other tensor that stands still.
+
+    Raises:
+        RuntimeError: Otherwise; it names the task and the parameter.
+    """
+    for number, task in enumerate(state.tasks, start=1):
+        expected = state.fingerprints[task]
+        of_task = {name: tensor for name, tensor in fixed.items() if name in expected}
+        _compare(task, expected, task_fingerprints(owned, state.owners, number, of_task | state.copies[task]))
+
+
+def check_private(state: State, root: nn.Module) -> None:
+    """Does nothing if the private modules of finished tasks are, bit for bit, what they were.
+
+    Args:
+        state: What is known of them.
+        root: Has those modules, by the names in ``state.private``.
+
+    Raises:
+        RuntimeError: Otherwise; it names the task and the parameter.
+    """
+    for task, expected in state.private_fingerprints.items():
+        found = private_fingerprints(root, state.private[task], skip=())
+        if found:  # a module built for other tasks only need not have this one's head
+            _compare(task, expected, found)
+
+
+def private_fingerprints(root: nn.Module, names: Iterable[str], *, skip: Iterable[Tensor]) -> dict[str, str]:
+    """Returns tensor name -> fingerprint of what a file keeps of the modules ``names`` of ``root``.
+
+    Args:
+        root: Has the modules.
+        names: As ``get_submodule`` takes them; modules that are not there are left out.
+        skip: Tensors to leave out: those that the shared module has too.
+    """
+    shared = {id(tensor) for tensor in skip}
+    found = private_tensors(root, names)
+    return {name: fingerprint(tensor) for name, tensor in found.items() if id(tensor) not in shared}
+
+
+def private_tensors(root: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """Returns tensor name -> parameter or buffer of the modules ``names`` of ``root``, as far as a file keeps it."""
+    found: dict[str, Tensor] = {}
+    there = {name for name, _ in root.named_modules()}
+    for name in names:
+        if name not in there:
+            continue
+        places = places_of(root.get_submodule(name))
+        found |= {plain_name(f"{name}.{key}"): place.now for key, place in places if place.is_saved}
+    return found
+
+
+def _compare(task: str, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+    for name, mark in expected.items():
+        now = found.get(name)
+        if now == mark:
+            continue
+        if now is not None and type_of(now) != type_of(mark):
+            raise RuntimeError(
+                f"{name} is {type_of(now)}, and was {type_of(mark)} when task {task!r} was finished: convert the "
+                f"network to {type_of(mark)} before its weights are loaded, and keep that precision"
+            )
+        raise RuntimeError(
+            f"{name} is not what it was when task {task!r} was finished: it was changed from outside "
+            "(a fit without PackNetCallback? other weights loaded?); load the right weights again"
+        )

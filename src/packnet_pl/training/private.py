@@ -1,0 +1,109 @@
+"""The modules that belong to single tasks: which they are, and holding those of finished tasks still."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+
+from packnet_pl.core import PackNet
+from packnet_pl.core.freezing import Hold
+from packnet_pl.core.norms import keep_in_eval_mode, layers_with_statistics
+from packnet_pl.core.prunable import Place, places_of
+
+__all__ = ["PrivateHold", "check_private_names", "private_parameters"]
+
+
+class PrivateHold:
+    """Holds every tensor of finished tasks' private modules, as it is now, until it is removed.
+
+    Modules that ``root`` does not have (any more) are left out, and so is what the shared module has as well.
+
+    Args:
+        packnet: Knows the tasks and the names of their modules.
+        root: Has the modules.
+    """
+
+    def __init__(self, packnet: PackNet, root: nn.Module) -> None:
+        self._packnet, self._root = packnet, root
+        self._hold = Hold({}, {}, _places(packnet, root))
+        # Their statistics would move if a later task ran them in training mode.
+        self._handles = keep_in_eval_mode(
+            [layer for module in _modules(packnet, root).values() for layer in layers_with_statistics(module)]
+        )
+
+    def mask_gradients_(self) -> None:
+        """Zeroes the gradients of what is held."""
+        self._hold.mask_gradients_()
+
+    def restore_(self, of: Iterable[Tensor] | None = None) -> None:
+        """Restores what is held; ``of`` as in :meth:`Hold.restore_`."""
+        self._hold.restore_(of)
+
+    def settle_(self) -> None:
+        """Restores what is held in the layers that there are now: some may have been replaced."""
+        self._hold.bind(_places(self._packnet, self._root))
+        self._hold.restore_()
+
+    def remove(self) -> None:
+        """Lets layers train again."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str]) -> list[str]:
+    """Returns ``names`` as a list.
+
+    Args:
+        packnet: Knows the shared module.
+        root: Must have modules of these names, outside the shared one.
+        names: As ``get_submodule`` takes them.
+
+    Raises:
+        ValueError: If one is not there, or is part of the shared module.
+    """
+    shared = {id(module) for module in packnet.module.modules()}
+    for name in names:
+        if not name:
+            raise ValueError("private='' is all, with the shared module: name modules that only this task uses")
+        try:
+            module = root.get_submodule(name)
+        except AttributeError as error:
+            raise ValueError(f"private={name!r}: {type(root).__name__} has no such module ({error})") from error
+        for task in packnet.tasks:
+            if any(_overlap(name, other) for other in packnet.private.get(task, [])):
+                raise ValueError(
+                    f"private={name!r} is, or overlaps with, {packnet.private[task]} of the finished task {task!r}, "
+                    "which does not train any more: give each task modules of its own"
+                )
+        if id(module) in shared:
+            raise ValueError(
+                f"private={name!r} lies inside the shared module ({type(packnet.module).__name__}), whose weights are "
+                "divided among all tasks: give PackNet only the part that all tasks share"
+            )
+    return list(names)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
+
+
+def private_parameters(packnet: PackNet, root: nn.Module) -> list[nn.Parameter]:
+    """Returns the parameters of finished tasks' private modules in ``root``."""
+    places = _places(packnet, root).values()
+    return [place.now for place in places if isinstance(place.now, nn.Parameter)]
+
+
+def _places(packnet: PackNet, root: nn.Module) -> dict[str, Place]:
+    shared = {id(place.now) for _, place in places_of(packnet.module)}
+    return {
+        f"{prefix}.{name}": place
+        for prefix, module in _modules(packnet, root).items()
+        for name, place in places_of(module)
+        if id(place.now) not in shared
+    }
+
+
+def _modules(packnet: PackNet, root: nn.Module) -> dict[str, nn.Module]:
+    private = packnet.private
+    names = [name for task in packnet.tasks for name in private.get(task, [])]
+    there = {name for name, _ in root.named_modules()}
+    return {name: root.get_submodule(name) for name in names if name in there}

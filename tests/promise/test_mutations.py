@@ -1,0 +1,214 @@
+"""The package is broken on purpose: the checker must notice it each time, or its silence proves nothing."""
+
+from functools import partial
+
+import pytest
+import torch
+from checker import Promise, bits
+from promise_toys import MOMENTUM, OwnModule, subject, trainer
+from torch import nn, optim
+from user_optimizers import InPlace
+
+import packnet_pl.core.guard as guard_module
+import packnet_pl.core.packnet as packnet_module
+import packnet_pl.training.callback as callback_module
+import packnet_pl.training.private as private_module
+from packnet_pl import PackNet
+from packnet_pl.core.freezing import Hold
+
+SGD = partial(optim.SGD, lr=0.1)
+ADAMW = partial(optim.AdamW, lr=0.01, weight_decay=0.1)
+
+
+def fit_then_break(breaks, module, setting):
+    """Fits a task, breaks something, fits another task."""
+    promise = Promise(subject(module), setting)
+    promise.fit("a", trainer=trainer())
+    breaks()
+    promise.fit("b", trainer=trainer(), ratio=None)
+
+
+def never(monkeypatch, *operations):
+    for owner, name in operations:
+        monkeypatch.setattr(owner, name, lambda *_: [])
+
+
+@pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW], ids=["SGD momentum", "AdamW"])
+def test_it_notices_when_nothing_is_ever_restored(monkeypatch, optimizer):
+    with pytest.raises(AssertionError, match=r"^task 'a' changed after task 'b' under some setting: conv1\.weight$"):
+        fit_then_break(lambda: never(monkeypatch, (Hold, "restore_")), OwnModule(optimizer), "some setting")
+
+
+def test_it_notices_when_nothing_is_restored_from_the_first_task_on(monkeypatch):
+    never(monkeypatch, (Hold, "restore_"))
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under AdamW: conv1\.weight"):
+        fit_then_break(lambda: None, OwnModule(ADAMW), "AdamW")
+
+
+def test_it_notices_when_gradients_are_not_masked_and_nothing_is_restored(monkeypatch):
+    # Without momentum and decay masking alone would be enough, and restoring alone hides that it is missing.
+    def breaks():
+        never(monkeypatch, (Hold, "mask_gradients_"), (Hold, "restore_"))
+
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: conv1\.weight"):
+        fit_then_break(breaks, OwnModule(SGD), "SGD")
+
+
+def test_it_notices_when_pruned_weights_are_not_kept_at_zero(monkeypatch):
+    never(monkeypatch, (Hold, "mask_gradients_"), (Hold, "restore_"))
+    match = r"^pruned weights of conv1\.weight are not zero while task 'a' is retrained under SGD"
+    with pytest.raises(AssertionError, match=match):
+        fit_then_break(lambda: None, OwnModule(SGD), "SGD")
+
+
+class WithoutHooks:
+    """Sees no step."""
+
+    seen = 1
+
+    def __init__(self, optimizers, after):
+        pass
+
+    def remove(self):
+        pass
+
+
+def test_it_notices_when_nothing_comes_after_a_step(monkeypatch):
+    monkeypatch.setattr(callback_module, "StepWatch", WithoutHooks)
+    with pytest.raises(AssertionError, match=r"^pruned weights of conv1\.weight are not zero while task 'a'"):
+        fit_then_break(lambda: None, OwnModule(InPlace), "SGD")
+
+
+def test_it_notices_when_the_callback_never_restores(monkeypatch):
+    def breaks():
+        never(monkeypatch, (PackNet, "restore_"), (PackNet, "settle_"))
+
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD momentum: conv1\.weight"):
+        fit_then_break(breaks, OwnModule(MOMENTUM), "SGD momentum")
+
+
+def test_it_notices_when_an_optimizer_that_is_kept_alive_revives_pruned_weights(monkeypatch):
+    class Keeps(OwnModule):
+        kept = None
+
+        def configure_optimizers(self):
+            self.kept = self.kept or super().configure_optimizers()
+            return self.kept
+
+    never(monkeypatch, (Hold, "restore_"))
+    with pytest.raises(AssertionError, match=r"^pruned weights of conv1\.weight are not zero while task 'a'"):
+        fit_then_break(lambda: None, Keeps(MOMENTUM), "SGD momentum")
+
+
+class ParametersOnly(Hold):
+    """Holds no buffer."""
+
+    def __init__(self, weights, trainable, fixed):
+        parameters = {name: place for name, place in fixed.items() if isinstance(place.now, nn.Parameter)}
+        super().__init__(weights, trainable, parameters)
+
+
+def test_it_notices_when_running_statistics_are_left_alone(monkeypatch):
+    monkeypatch.setattr(guard_module, "Hold", ParametersOnly)
+    monkeypatch.setattr(guard_module, "keep_in_eval_mode", lambda _: [])
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: bn1\.running_mean"):
+        fit_then_break(lambda: None, OwnModule(SGD), "SGD")
+
+
+def test_it_notices_when_biases_are_not_held(monkeypatch):
+    monkeypatch.setattr(guard_module, "Hold", lambda weights, trainable, _: Hold(weights, trainable, {}))
+    monkeypatch.setattr(PackNet, "fixed_parameters", lambda _: [])
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: conv1\.bias"):
+        fit_then_break(lambda: None, OwnModule(SGD), "SGD")
+
+
+class EveryHead(OwnModule):
+    """Trains every head in every step."""
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        features = self.backbone(x)
+        return sum(nn.functional.cross_entropy(head(features), y) for head in self.heads.values())
+
+
+def test_it_notices_when_private_modules_are_not_held(monkeypatch):
+    monkeypatch.setattr(callback_module, "private_parameters", lambda *_: [])
+    monkeypatch.setattr(private_module, "Hold", lambda *_: Hold({}, {}, {}))
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.0\.weight"):
+        fit_then_break(lambda: None, EveryHead(SGD), "SGD")
+
+
+def test_it_notices_when_statistics_of_private_modules_are_left_alone(monkeypatch):
+    monkeypatch.setattr(private_module, "Hold", ParametersOnly)
+    monkeypatch.setattr(private_module, "keep_in_eval_mode", lambda _: [])
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.1\.running_mean"):
+        fit_then_break(lambda: None, EveryHead(SGD), "SGD")
+
+
+def test_it_notices_when_a_view_hides_nothing(monkeypatch):
+    monkeypatch.setattr(packnet_module, "visible", lambda owner, _: torch.ones_like(owner, dtype=torch.bool))
+    with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: the bits of its answers"):
+        fit_then_break(lambda: None, OwnModule(SGD), "SGD")
+
+
+# What the checker says when the package is in order, and something else is not.
+
+
+@torch.no_grad()
+def last_bit(tensor, place):
+    tensor[place] = torch.nextafter(tensor[place], torch.tensor(10.0))
+
+
+def fitted():
+    promise = Promise(subject(OwnModule()), "SGD")
+    promise.fit("a", trainer=trainer())
+    promise.fit("b", trainer=trainer())
+    return promise
+
+
+def test_it_notices_the_last_bit_of_a_weight():
+    promise = fitted()
+    weight = promise.subject.module.backbone.fc2.weight
+    place = tuple((promise.subject.module.packnet.owners["fc2.weight"] == 2).nonzero()[0])
+    last_bit(weight, place)
+    with pytest.raises(AssertionError, match=r"^task 'b' changed after task 'nothing' under SGD: fc2\.weight$"):
+        promise.check(after="nothing")
+
+
+def test_it_compares_bits():
+    zero, nan = torch.zeros(3), torch.full((3,), float("nan"))
+    assert not torch.equal(bits(zero), bits(-zero))
+    assert torch.equal(bits(nan), bits(nan))
+    assert not torch.equal(bits(zero.bfloat16()), bits(-zero.bfloat16()))
+
+
+def test_it_notices_other_answers_from_the_same_weights():
+    promise = fitted()
+    promise.subject.module.heads["b"][2].negative_slope = 0.5
+    with pytest.raises(AssertionError, match=r"^task 'b' changed after task 'b' under SGD: the bits of its answers$"):
+        promise.check(after="b")
+
+
+def test_it_demands_that_something_was_learned():
+    with pytest.raises(AssertionError, match="task 'a' learned nothing under SGD without a rate"):
+        fit_then_break(lambda: None, OwnModule(partial(optim.SGD, lr=0.0)), "SGD without a rate")
+
+
+def test_it_demands_that_batches_were_watched():
+    promise = Promise(subject(OwnModule()), "no batches")
+    with pytest.raises(AssertionError, match="no batch was watched"):
+        promise.fit("a", trainer=trainer(limit_train_batches=0))
+
+
+def test_it_looks_before_any_other_callback_has_put_something_right():
+    """In strict checks what is pruned must be zero right after the step, not only at the end of the batch."""
+
+    class Revives(OwnModule):
+        def optimizer_step(self, *args, **kwargs):
+            super().optimizer_step(*args, **kwargs)
+            with torch.no_grad():
+                self.backbone.conv1.weight.add_(1)
+
+    promise = Promise(subject(Revives(SGD)), "SGD")
+    with pytest.raises(AssertionError, match=r"^pruned weights of conv1\.weight are not zero while task 'a'"):
+        promise.fit("a", trainer=trainer())

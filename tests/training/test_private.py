@@ -1,0 +1,218 @@
+"""Modules that belong to single tasks."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from training_toys import SmallNet, own_head, pictures, same, tensors
+
+from packnet_pl import PackNet
+from packnet_pl.training.private import PrivateHold, check_private_names, private_parameters
+
+
+class Root(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = SmallNet()
+        self.heads = nn.ModuleDict({task: own_head() for task in "abc"})
+
+
+def with_tasks(private=lambda task: [f"heads.{task}"], root=None, finished="ab"):
+    """Finished tasks, and an open one, each with its private modules."""
+    root = root or Root()
+    packnet = PackNet(root.backbone)
+    for task in finished:
+        packnet.begin_task(task, private=private(task), root=root)
+        packnet.prune(0.5)
+        packnet.finish_task(root)
+    packnet.begin_task("c", private=private("c"), root=root)
+    return packnet, root
+
+
+def move(module):
+    """Moves all parameters and buffers, and gives each parameter a gradient."""
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            tensor.add_(1)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+
+
+def test_finished_tasks_modules_are_held_and_the_open_one_s_moves():
+    packnet, root = with_tasks()
+    hold, before = PrivateHold(packnet, root), {task: tensors(root.heads[task]) for task in "abc"}
+    move(root.heads)
+    hold.mask_gradients_()
+    hold.restore_()
+    for task in "ab":
+        assert same(tensors(root.heads[task]), before[task])
+        assert not any(parameter.grad.any() for parameter in root.heads[task].parameters())
+    assert not any(torch.equal(value, before["c"][name]) for name, value in tensors(root.heads["c"]).items())
+    assert all(parameter.grad.all() for parameter in root.heads["c"].parameters())
+
+
+def test_buffers_that_no_file_knows_are_held_too():
+    root = Root()
+    root.heads["a"].register_buffer("scratch", torch.zeros(2), persistent=False)
+    packnet, root = with_tasks(root=root)
+    hold = PrivateHold(packnet, root)
+    root.heads["a"].scratch.add_(1)
+    hold.restore_()
+    assert root.heads["a"].scratch.tolist() == [0, 0]
+
+
+def test_only_what_was_stepped_or_written_is_written_to():
+    packnet, root = with_tasks()
+    hold, before = PrivateHold(packnet, root), tensors(root.heads)
+    names = [name for name, _ in root.heads.named_parameters()]
+    versions = {name: root.heads.get_parameter(name)._version for name in names}
+    hold.restore_([root.heads["a"][0].weight])
+    assert [name for name in names if root.heads.get_parameter(name)._version != versions[name]] == ["a.0.weight"]
+    with torch.no_grad():
+        root.heads["b"][3].bias.add_(1)
+    hold.restore_([root.heads["a"][0].weight])
+    assert same(tensors(root.heads), before)
+
+
+def test_statistics_of_finished_tasks_stand_still_if_a_later_task_runs_them_until_the_hold_is_removed():
+    packnet, root = with_tasks()
+    hold, before = PrivateHold(packnet, root), tensors(root.heads)
+
+    def run():
+        root.train()
+        for head in root.heads.values():
+            head(root.backbone(pictures()))
+        return {
+            name.split(".")[0] for name, value in tensors(root.heads).items() if not torch.equal(value, before[name])
+        }
+
+    assert run() == {"c"}
+    hold.remove()
+    assert run() == {"a", "b", "c"}
+    assert not any(layer._forward_pre_hooks for layer in root.heads.modules())
+    hold.remove()
+
+
+def test_a_module_that_another_one_replaced_is_found_when_things_settle():
+    packnet, root = with_tasks()
+    hold, before = PrivateHold(packnet, root), tensors(root.heads)
+    root.heads["a"] = copy.deepcopy(root.heads["a"])
+    root.heads["b"][0] = nn.Linear(6, 5)
+    move(root.heads["a"])
+    hold.settle_()
+    assert same(tensors(root.heads), before)
+    # From then on they are the ones that are held.
+    move(root.heads["a"])
+    hold.restore_()
+    assert same(tensors(root.heads), before)
+
+
+def test_a_module_that_was_removed_is_left_out_and_the_others_keep_what_is_theirs():
+    packnet, root = with_tasks()
+    hold = PrivateHold(packnet, root)
+    del root.heads["a"]
+    before = tensors(root.heads)
+    move(root.heads["b"])
+    hold.mask_gradients_()
+    hold.settle_()
+    assert same(tensors(root.heads), before)
+
+
+def test_a_root_without_the_modules_of_finished_tasks_holds_nothing():
+    packnet, root = with_tasks()
+    other = nn.Module()
+    other.backbone = root.backbone
+    hold = PrivateHold(packnet, other)
+    assert private_parameters(packnet, other) == []
+    for call in (hold.mask_gradients_, hold.restore_, hold.settle_, hold.remove):
+        call()
+
+
+def test_what_the_shared_module_has_as_well_is_not_held():
+    root = Root()
+    root.heads["a"].append(root.backbone.fc)
+    packnet, root = with_tasks(root=root)
+    hold = PrivateHold(packnet, root)
+    mine = packnet.owners["fc.weight"] == 3
+    assert mine.any()
+    with torch.no_grad():
+        root.backbone.fc.weight.add_(1)
+    before = tensors(root.backbone)
+    hold.restore_()
+    hold.settle_()
+    assert same(tensors(root.backbone), before)
+    assert id(root.backbone.fc.weight) not in {id(parameter) for parameter in private_parameters(packnet, root)}
+
+
+def test_a_task_may_have_several_modules_and_a_bare_layer():
+    root = Root()
+    root.scale = nn.PReLU()
+    packnet, root = with_tasks(lambda task: [f"heads.{task}", "scale"] if task == "a" else [], root)
+    hold, before = PrivateHold(packnet, root), tensors(root)
+    move(root.scale)
+    move(root.heads["a"])
+    hold.restore_()
+    assert same(tensors(root), before)
+    expected = [*root.heads["a"].parameters(), root.scale.weight]
+    assert [id(parameter) for parameter in private_parameters(packnet, root)] == [id(p) for p in expected]
+
+
+@pytest.mark.parametrize("finished", ["", "a", "ab"])
+def test_private_parameters_are_those_of_finished_tasks(finished):
+    packnet, root = with_tasks(finished=finished)
+    expected = [id(parameter) for task in finished for parameter in root.heads[task].parameters()]
+    assert [id(parameter) for parameter in private_parameters(packnet, root)] == expected
+
+
+def test_a_conversion_is_refused_with_the_name_of_the_module():
+    packnet, root = with_tasks()
+    hold = PrivateHold(packnet, root)
+    root.heads["b"].double()
+    with pytest.raises(RuntimeError, match=r"^heads\.b\.0\.weight was torch\.float32"):
+        hold.restore_()
+
+
+def test_names_of_modules_are_returned_as_a_list():
+    root = Root()
+    packnet = PackNet(root.backbone)
+    assert check_private_names(packnet, root, ("heads.a", "heads.b.0")) == ["heads.a", "heads.b.0"]
+    assert check_private_names(packnet, root, []) == []
+
+
+@pytest.mark.parametrize("name", ["heads.a", "heads.a.0", "heads"])
+def test_modules_of_finished_tasks_are_refused_because_they_do_not_train_any_more(name):
+    packnet, root = with_tasks()
+    with pytest.raises(
+        ValueError, match=rf"private='{name}' is, or overlaps with, \['heads\.a'\] of the finished task 'a'"
+    ):
+        check_private_names(packnet, root, [name])
+
+
+def test_a_module_whose_name_begins_like_another_one_is_another_one():
+    root = Root()
+    root.heads["ab"] = own_head()
+    packnet, root = with_tasks(root=root)
+    assert check_private_names(packnet, root, ["heads.ab", "heads.c"]) == ["heads.ab", "heads.c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", r"private='' is all, with the shared module"),
+        ("heads.z", r"private='heads\.z': Root has no such module \(.*z.*\)"),
+        ("heads.a.9", r"private='heads\.a\.9': Root has no such module"),
+        ("backbone.fc.weight", r"private='backbone\.fc\.weight': Root has no such module"),
+        (
+            "backbone",
+            r"private='backbone' lies inside the shared module \(SmallNet\).*only the part that all tasks share",
+        ),
+        ("backbone.bn", r"private='backbone\.bn' lies inside the shared module"),
+        ("again", r"private='again' lies inside the shared module"),
+    ],
+)
+def test_modules_that_are_not_there_or_shared_are_refused_by_name(name, message):
+    root = Root()
+    root.again = root.backbone.conv
+    with pytest.raises(ValueError, match=message):
+        check_private_names(PackNet(root.backbone), root, ["heads.a", name])
