@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from packnet_pl.cli.build import bind_targets
-from packnet_pl.cli.schema import check_config, expand_folders
+from packnet_pl.cli.schema import check_config, expand_tasks
 
 CONF = Path(__file__).parent.parent / "conf"
 # Hydra's own group holds logging set-ups, not choices of a run; data sets are chosen per task.
@@ -22,7 +22,7 @@ def compose(*overrides):
     # The folders are the user's: they have no default.
     own = ["sequence.folders={cats: /data/cats, cars: /data/cars}"] if "sequence=folders" in overrides else []
     with hydra.initialize_config_module("packnet_pl.conf", version_base="1.3"):
-        return expand_folders(hydra.compose("train", [*overrides, *own]))
+        return expand_tasks(hydra.compose("train", [*overrides, *own]))
 
 
 def check(config):

@@ -17,12 +17,14 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
+from packnet_pl.cli.continuing import packed_source
 from packnet_pl.cli.schema import UsageError, nearest, prune_ratios
 from packnet_pl.core import Phase
 from packnet_pl.core.capacity import forecast
-from packnet_pl.core.freezing import in_eval_mode
-from packnet_pl.core.state import check_name
+from packnet_pl.core.norms import in_eval_mode
+from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
+from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.training import Recipe, TaskClassifier
 
@@ -76,16 +78,25 @@ class Parts:
     """What can be built, and go wrong, before a run has a directory.
 
     Attributes:
-        data: Task -> its data, in order.
+        data: Task -> its data, in order; None for a finished task whose data are not here.
         model: The network, without tasks.
+        packed: What the run goes on from, or None.
     """
 
-    data: dict[str, TaskData]
+    data: dict[str, TaskData | None]
     model: TaskClassifier
+    packed: Packed | None
 
 
-def build_parts(config: DictConfig) -> Parts:
+Share = tuple[str, TaskData | None, float | None, tuple[int, int] | None]
+
+
+def build_parts(config: DictConfig, folder: Path) -> Parts:
     """Builds the network, whose random weights follow from ``seed``, and the data.
+
+    Args:
+        config: Checked.
+        folder: The run directory; with ``packed`` it may hold a packed file already.
 
     Raises:
         UsageError: If one of them, or a Trainer, cannot be made.
@@ -95,6 +106,34 @@ def build_parts(config: DictConfig) -> Parts:
             check_name(name)
         except ValueError as error:
             raise UsageError(f"sequence.order: {error}") from error
+    _try_trainer(config)
+    packed = _packed(folder, config) if config.packed or config.resume else None
+    model = _build_model(config, packed)
+    parts = Parts(build_data(config), model, packed)
+    for name, data in parts.data.items():
+        if data is not None:
+            _try_pictures(model, name, data)
+    forecast_shares(config, parts)
+    return parts
+
+
+def _packed(folder: Path, config: DictConfig) -> Packed | None:
+    path = packed_source(folder, config)
+    try:
+        packed = read_packed(path) if path.is_file() else None
+    except ValueError as error:
+        if config.packed:
+            raise UsageError(f"packed: {error}") from error
+        return None  # the run says so, and goes on from its checkpoints
+    if packed is not None and len(packed.history) != len(packed.tasks):
+        raise UsageError(
+            f"packed: {path} does not tell how well its tasks {packed.tasks} do, as the file of a run does; add tasks "
+            "to it in a script of your own"
+        )
+    return packed
+
+
+def _try_trainer(config: DictConfig) -> None:
     try:
         pl.Trainer(**_trainer_settings(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
@@ -103,54 +142,88 @@ def build_parts(config: DictConfig) -> Parts:
         by_value = [(key, value) for key, value in settings if str(value).lower() in said.split()]
         given = " ".join(f"trainer.{key}={value}" for key, value in by_key or by_value or settings)
         raise UsageError(f"{given}: {error}") from error
+
+
+def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
-    backbone = _build(config.arch, "arch")
+    norm, bias = check_keeping("norm", config.norm), check_keeping("bias", config.bias)
+    if config.packed and packed is not None:
+        # The file says what network it is; arch, norm and bias have nothing to say.
+        norm, bias = packed_keeping(packed)
+        try:
+            backbone = build_packed_backbone(packed)
+        except ValueError as error:
+            raise UsageError(f"packed: {error}") from error
+    else:
+        backbone = _build(config.arch, "arch")
     try:
-        model = TaskClassifier(backbone, pack=config.method.pack)
+        return TaskClassifier(backbone, pack=config.method.pack, norm=norm, bias=bias)
     except ValueError as error:
         raise UsageError(f"arch: {error}") from error
-    parts = Parts(build_data(config), model)
-    for name, data in parts.data.items():
-        _try_pictures(model, name, data)
-    forecast_shares(config, parts)
-    return parts
 
 
-def build_data(config: DictConfig) -> dict[str, TaskData]:
-    """Returns the data of each task of the sequence, in order.
+def build_data(config: DictConfig) -> dict[str, TaskData | None]:
+    """Returns the data of each task of the sequence, in order; None for a finished task whose data are not here.
 
     Raises:
-        UsageError: If a data set cannot be made.
+        UsageError: If the data of another task cannot be made.
     """
-    return {
-        name: _build(config.sequence.tasks[name].data, f"sequence.tasks.{name}.data").take(config.debug.fraction)
-        for name in config.sequence.order
-    }
+    found: dict[str, TaskData | None] = {}
+    for name in config.sequence.order:
+        finished = name in config.sequence.finished
+        if finished and name not in config.sequence.tasks:
+            found[name] = None
+            continue
+        try:
+            data = _build(config.sequence.tasks[name].data, f"sequence.tasks.{name}.data")
+        except UsageError:
+            if not finished:
+                raise
+            found[name] = None
+            continue
+        found[name] = data.take(config.debug.fraction)
+    return found
 
 
-def forecast_shares(
-    config: DictConfig, parts: Parts
-) -> list[tuple[str, TaskData, float | None, tuple[int, int] | None]]:
-    """Returns, per task, its name, data, prune ratio, and how many weights it will own and leave free.
+def forecast_shares(config: DictConfig, parts: Parts) -> list[Share]:
+    """Returns, per task that is not finished, its name, data, prune ratio, and how many weights it will own and leave.
 
     Without pruning, the last two are None.
 
     Raises:
         UsageError: If a task will find no free weight.
     """
-    order = list(config.sequence.order)
+    order, finished = list(config.sequence.order), list(config.sequence.finished)
+    todo = order[len(finished) :]
     if parts.model.packnet is None:
-        return [(name, parts.data[name], None, None) for name in order]
-    ratios = prune_ratios(config.prune.ratio, len(order), last=config.prune.last)
+        return [(name, parts.data[name], None, None) for name in todo]
+    ratios = _ratios(config)[len(finished) :]
     layers = [share.weights for share in parts.model.packnet.summary().layers.values()]
+    if parts.packed is not None:
+        owners = (tensor for name, tensor in parts.packed.tensors.items() if name.startswith("owners/"))
+        free_now = [int((owner == 0).sum()) for owner in owners]
+        if todo and not sum(free_now):
+            raise UsageError(
+                f"no weight is free for task {todo[0]!r}: all {sum(layers):,} belong to {finished}. It needs at least "
+                f"one in each of the {len(layers)} layers, {len(layers)} in all; tasks that others are to follow must "
+                "release some: train them again with a higher prune.ratio, and prune.last=true"
+            )
+        layers = free_now
     shares = forecast(layers, ratios, scope=config.prune.scope)
-    for name, (_, free) in zip(order[1:], shares, strict=False):
+    for name, (_, free) in zip(todo[1:], shares, strict=False):
         if free == 0:
             raise UsageError(
                 f"prune.ratio is {config.prune.ratio}: no weight is free for task {name!r}; "
                 "release more in earlier tasks"
             )
-    return [(name, parts.data[name], ratio, share) for name, ratio, share in zip(order, ratios, shares, strict=True)]
+    return [(name, parts.data[name], ratio, share) for name, ratio, share in zip(todo, ratios, shares, strict=True)]
+
+
+def _ratios(config: DictConfig) -> list[float | None]:
+    sequence = config.sequence
+    return prune_ratios(
+        config.prune.ratio, len(sequence.order), last=config.prune.last, finished=len(sequence.finished)
+    )
 
 
 def phases_of(config: DictConfig, ratio: float | None) -> list[Phase]:
@@ -176,10 +249,11 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
     Raises:
         UsageError: If a part cannot be made.
     """
-    order = list(config.sequence.order)
-    ratios = prune_ratios(config.prune.ratio, len(order), last=config.prune.last)
     tasks = []
-    for name, ratio in zip(order, ratios, strict=True):
+    for name, ratio in zip(config.sequence.order, _ratios(config), strict=True):
+        if name in config.sequence.finished:
+            tasks.append(TaskPlan(name, parts.data[name], None, {}, {}))
+            continue
         settings = {phase: config.sequence.tasks[name][phase] for phase in phases_of(config, ratio)}
         tasks.append(
             TaskPlan(
@@ -195,10 +269,13 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         folder=folder,
         tasks=tuple(tasks),
         method=config.method.name,
+        packs=config.method.pack,
         fit=_build(config.method.fit, "method.fit"),
         arch=arch,
         seed=config.seed,
         batch_size=config.optim.batch_size,
+        accumulate=config.optim.accumulate,
+        every_n_steps=config.checkpoint.every_n_steps,
         num_workers=config.optim.num_workers,
         device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if on_gpu else "cpu",
         trainer=_trainer_settings(config),

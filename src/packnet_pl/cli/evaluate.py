@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.prepare import checked
+from packnet_pl.cli.run_directory import read_run
 from packnet_pl.cli.schema import UsageError
 
 __all__ = ["main"]
@@ -41,12 +41,11 @@ def evaluate(folder: Path) -> bool:
     Raises:
         UsageError: If ``folder`` holds no run, or one of its files is damaged.
     """
-    needed = [folder / "results.json", folder / "packed.safetensors", folder / ".hydra" / "config.yaml"]
+    needed = [folder / "results.json", folder / "packed.safetensors", folder / "run.yaml"]
     for path in needed:
         if not path.is_file():
             raise UsageError(f"{folder} is not a run directory with a finished task: there is no {path}")
 
-    import torch
     from rich.console import Console
     from rich.table import Table
 
@@ -54,7 +53,7 @@ def evaluate(folder: Path) -> bool:
     from packnet_pl.data import TaskDataModule
     from packnet_pl.packed import load_packed
     from packnet_pl.report import TABLE_WIDTH
-    from packnet_pl.run.plan import task_folder
+    from packnet_pl.run.places import probe_path
     from packnet_pl.run.probe import load_probe, same_bits
     from packnet_pl.run.results import read_results
     from packnet_pl.run.scores import measure
@@ -62,10 +61,16 @@ def evaluate(folder: Path) -> bool:
     try:
         results = read_results(needed[0])
         network = load_packed(needed[1])
-        probes = {task: load_probe(task_folder(folder, task) / "probe.safetensors") for task in network.tasks}
+        probes = {
+            task["name"]: load_probe(probe_path(folder, task["name"]))
+            for task, unchanged in zip(results["tasks"], results["outputs_unchanged"], strict=True)
+            if unchanged is not None
+        }
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
-    config = checked(OmegaConf.load(needed[2]))  # type: ignore[arg-type]
+    saved = read_run(folder)
+    assert saved is not None
+    config = OmegaConf.create(saved.config)
     data = build_data(config)
     table = Table(title=f"{folder}: packed file against results.json")
     table.add_column("task")
@@ -74,19 +79,21 @@ def evaluate(folder: Path) -> bool:
     agrees = True
     for index, task in enumerate(results["tasks"]):
         name = task["name"]
-        loader = TaskDataModule(data[name], key=(), batch_size=config.optim.batch_size).test_dataloader()
-        answer = partial(network, task=name)
-        now = measure(answer, loader, task["num_classes"]).top1
-        pictures, before = probes[name]
-        with torch.no_grad():
-            unchanged = same_bits(answer(pictures), before)
         recorded, recorded_unchanged = results["accuracy"][-1][index], results["outputs_unchanged"][index]
+        answer = partial(network, task=name)
+        now, unchanged, split = recorded, None, data[name]
+        if split is not None:  # else it was finished elsewhere, and only its figures are here
+            loader = TaskDataModule(split, key=(), batch_size=config.optim.batch_size).test_dataloader()
+            now = measure(answer, loader, task["num_classes"]).top1
+        if name in probes:
+            pictures, before = probes[name]
+            unchanged = same_bits(answer(pictures), before)
         same = now == recorded and unchanged == recorded_unchanged
         agrees = agrees and same
         table.add_row(
             name,
             f"{100 * (1 - recorded):.2f}",
-            f"{100 * (1 - now):.2f}",
+            f"{100 * (1 - now):.2f}" if split is not None else "-",
             _said(recorded_unchanged),
             _said(unchanged),
             "yes" if same else "NO",
@@ -95,8 +102,8 @@ def evaluate(folder: Path) -> bool:
     return agrees
 
 
-def _said(unchanged: bool) -> str:
-    return "unchanged" if unchanged else "changed"
+def _said(unchanged: bool | None) -> str:
+    return {True: "unchanged", False: "changed", None: "-"}[unchanged]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(USAGE)
             return
-        config, parts = prepare(arguments)
+        config, parts = prepare(arguments, to_train=False)
         _show(config, parts)
 
 
@@ -53,6 +53,7 @@ def _show(config: Any, parts: Any) -> None:
         table.add_column(heading, justify="right")
     heads = 0
     for name, data, ratio, share in shares:
+        assert data is not None  # only those of finished tasks may be missing, and these are to be trained
         sizes: list[int] = [len(split) for split in (data.train, data.val, data.test)]  # type: ignore[arg-type]
         phases = phases_of(config, ratio)
         epochs = [epochs_of(config, name, phase) for phase in phases]

@@ -7,7 +7,7 @@ import sys
 import warnings
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -16,8 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.backbones import rewrite_arch
+from packnet_pl.cli.continuing import begun_tasks, finished_tasks, packed_source, refuse_mixing, with_packed_tasks
 from packnet_pl.cli.errors import one_line
-from packnet_pl.cli.schema import UsageError, check_config, expand_folders, nearest
+from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
+from packnet_pl.cli.schema import UsageError, add_tasks, check_config, expand_tasks, nearest
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
@@ -63,10 +65,12 @@ def sort_arguments() -> Namespace:
     rest = sys.argv[1:]
     for override in arguments.overrides:
         rest.remove(override)
-    own_folders = "sequence=folders" in arguments.overrides
+    named_here = "sequence=folders" in arguments.overrides or any(
+        word.startswith("sequence.add={") for word in arguments.overrides
+    )
     arguments.overrides = [
         # Tasks of folders get their names on the command line, so there is no key yet that could be overridden.
-        f"++{rewritten}" if own_folders and rewritten.startswith("sequence.tasks.") else rewritten
+        f"++{rewritten}" if named_here and rewritten.startswith("sequence.tasks.") else rewritten
         for override in arguments.overrides
         for rewritten in rewrite_arch(override)
     ]
@@ -74,14 +78,22 @@ def sort_arguments() -> Namespace:
     return arguments
 
 
-def checked(config: DictConfig) -> DictConfig:
+def checked(config: DictConfig, folder: Path) -> DictConfig:
     """Returns the configuration that a run uses: checked, all interpolations resolved, folders as tasks.
+
+    Args:
+        config: Composed.
+        folder: The run directory; what is finished there is left out of the checks.
 
     Raises:
         OmegaConfBaseException: If a key is unknown or a value has the wrong type.
         UsageError: If something in it cannot be run.
     """
-    config = expand_folders(config)
+    config = expand_tasks(config)
+    going_on = bool(config.get("packed")) or bool(config.get("resume"))
+    if config.get("packed"):
+        config = with_packed_tasks(config, folder)
+    config = add_tasks(config, finished_tasks(packed_source(folder, config)) if going_on else [])
     check_config(config)
     from packnet_pl.cli.build import bind_targets
 
@@ -91,8 +103,12 @@ def checked(config: DictConfig) -> DictConfig:
     return OmegaConf.create(resolved)  # type: ignore[return-value]
 
 
-def prepare(arguments: Namespace) -> tuple[DictConfig, "Parts"]:
+def prepare(arguments: Namespace, *, to_train: bool) -> tuple[DictConfig, "Parts"]:
     """Composes, checks and builds everything before Hydra makes the run directory.
+
+    Args:
+        arguments: The command line.
+        to_train: Whether the run directory is to become this run's.
 
     Returns:
         The checked configuration, and what was built from it.
@@ -108,14 +124,31 @@ def prepare(arguments: Namespace) -> tuple[DictConfig, "Parts"]:
         try:
             composed = hydra.compose(name, overrides, return_hydra_config=True)
             folder = Path(composed.hydra.run.dir)
-            if (folder / "results.json").exists():
-                raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir")
-            config = checked(_without_hydra(composed))
+            config = checked(_without_hydra(composed), folder)
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(_with_hint(one_line(error), name)) from error
     from packnet_pl.cli.build import build_parts
 
-    return config, build_parts(config)
+    if not to_train:
+        return config, build_parts(config, folder)
+    saved = read_run(folder)
+    if config.resume:
+        _check_resumed(folder, saved, config)
+    elif saved is not None or (folder / "results.json").exists():
+        raise UsageError(
+            f"{folder} holds a run already; choose another hydra.run.dir, or go on: packnet-resume {folder}"
+        )
+    plain: Any = OmegaConf.to_container(config)
+    config_dir = str(Path(arguments.config_dir).absolute()) if arguments.config_dir else None
+    with claimed(folder, SavedRun(list(arguments.overrides), config_dir, name, str(Path.cwd()), plain)):
+        return config, build_parts(config, folder)
+
+
+def _check_resumed(folder: Path, saved: SavedRun | None, config: DictConfig) -> None:
+    if saved is None:
+        raise UsageError(f"resume=true, but there is no run in {folder}: it has no run.yaml")
+    now: Any = OmegaConf.to_container(config)
+    refuse_mixing(saved.config, now, begun_tasks(folder, list(config.sequence.order)))
 
 
 def starts_a_run(arguments: Namespace) -> bool:

@@ -2,13 +2,13 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-__all__ = ["TrainConfig", "UsageError", "check_config", "expand_folders", "nearest", "prune_ratios"]
+__all__ = ["TrainConfig", "UsageError", "add_tasks", "check_config", "expand_tasks", "nearest", "prune_ratios"]
 
 
 class UsageError(ValueError):
@@ -38,6 +38,8 @@ class SequenceConfig:
 
     order: list[str] = MISSING
     tasks: dict[str, TaskConfig] = MISSING
+    add: Any = None
+    finished: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -65,6 +67,7 @@ class OptimConfig:
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] | None = None
     batch_size: int = MISSING
+    accumulate: int = MISSING
     gradient_clip: float | None = None
     num_workers: int = MISSING
 
@@ -89,6 +92,13 @@ class DebugConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """How often the state is saved."""
+
+    every_n_steps: int | None = None
+
+
+@dataclass
 class TrainConfig:
     """The whole configuration of ``packnet-train``."""
 
@@ -100,41 +110,91 @@ class TrainConfig:
     trainer: TrainerConfig = MISSING
     logger: dict[str, Any] | None = None
     debug: DebugConfig = MISSING
+    checkpoint: CheckpointConfig = MISSING
+    packed: str | None = None
+    resume: bool = False
+    norm: str = MISSING
+    bias: str = MISSING
     seed: int = MISSING
 
 
-def expand_folders(config: DictConfig) -> DictConfig:
-    """Returns the configuration with ``sequence.folders`` written out as ``sequence.order`` and ``sequence.tasks``.
+def expand_tasks(config: DictConfig) -> DictConfig:
+    """Returns the configuration with ``sequence.folders`` and ``sequence.add`` written out in ``order`` and ``tasks``.
 
     Raises:
-        UsageError: If ``sequence.folders`` is not a mapping from names to folders.
+        UsageError: If one of them is not of the form that it should have.
     """
     sequence = config.get("sequence")
-    # As a list: a key whose value is missing is not "in" a configuration.
-    if not OmegaConf.is_dict(sequence) or "folders" not in list(sequence):
+    if not OmegaConf.is_dict(sequence):
         return config
-    example = "'sequence.folders={cats: /data/cats, cars: /data/cars}'"
+    expanded = config.copy()
+    OmegaConf.set_struct(expanded, False)
+    # As lists: a key whose value is missing is not "in" a configuration.
+    template = expanded.sequence.pop("task") if "task" in list(sequence) else None
+    if "folders" in list(sequence):
+        _expand_folders(expanded.sequence, template)
+    add = expanded.sequence.get("add")
+    if not (add is None or OmegaConf.is_list(add) or OmegaConf.is_dict(add)):
+        raise UsageError(f"sequence.add is {add}; give names, 'sequence.add=[new]', or folders, {_EXAMPLE % 'add'}")
+    for name in [str(name) for name in add or []]:
+        path = add[name] if OmegaConf.is_dict(add) else None
+        if path is not None:
+            expanded.sequence.tasks[name] = _of_folder(template, path, expanded.sequence.tasks.get(name, {}))
+        elif name not in expanded.sequence.tasks:
+            known = nearest(name, expanded.sequence.tasks)
+            raise UsageError(f"sequence.add names {name!r}; {known} A folder of your own: {_EXAMPLE % 'add'}")
+    return expanded
+
+
+def add_tasks(config: DictConfig, finished: list[str]) -> DictConfig:
+    """Returns the configuration with the tasks of ``sequence.add`` at the end of ``sequence.order``.
+
+    Args:
+        config: From :func:`expand_tasks`.
+        finished: Names of the tasks that are finished already.
+
+    Raises:
+        UsageError: If a task to add is there already.
+    """
+    if not OmegaConf.is_dict(config.get("sequence")) or OmegaConf.is_missing(config.sequence, "order"):
+        return config
+    changed = config.copy()
+    OmegaConf.set_struct(changed, False)
+    order = list(config.sequence.order)
+    for name in [str(name) for name in config.sequence.get("add") or []]:
+        # A resumed run has its added tasks among the finished ones in time.
+        if name in order and not config.get("resume"):
+            raise UsageError(f"sequence.add names {name!r}, which is there already: {order}; choose a new name")
+        if name not in order:
+            order.append(name)
+    changed.sequence.order, changed.sequence.finished = order, finished
+    return changed
+
+
+_EXAMPLE = "'sequence.%s={cats: /data/cats, cars: /data/cars}', quoted"
+
+
+def _expand_folders(sequence: DictConfig, template: Any) -> None:
+    example = _EXAMPLE % "folders"
     if OmegaConf.is_missing(sequence, "folders"):
-        raise UsageError(f"sequence.folders has no value: give it as {example}, quoted")
-    folders = sequence.folders
+        raise UsageError(f"sequence.folders has no value: give it as {example}")
+    folders = sequence.pop("folders")
     if not OmegaConf.is_dict(folders) or not folders:
-        raise UsageError(f"sequence.folders is {folders}; give a name and a folder for each task: {example}, quoted")
+        raise UsageError(f"sequence.folders is {folders}; give a name and a folder for each task: {example}")
     for name, path in folders.items():
         if not isinstance(path, str):
             raise UsageError(f"sequence.folders.{name} is {path}; give the path of a folder")
+    known = [*map(str, folders), *map(str, sequence.get("add") or [])]
     for name in sequence.tasks:
-        if name not in folders:
-            raise UsageError(f"there is no task for sequence.tasks.{name}; {nearest(str(name), map(str, folders))}")
-    expanded = config.copy()
-    OmegaConf.set_struct(expanded, False)
-    default = expanded.sequence.pop("task")
-    del expanded.sequence["folders"]
-    expanded.sequence.order = sequence.order if sequence.order is not None else [str(name) for name in folders]
-    expanded.sequence.tasks = {
-        str(name): OmegaConf.merge(default, {"data": {"path": str(path)}}, sequence.tasks.get(name, {}))
-        for name, path in folders.items()
-    }
-    return expanded
+        if str(name) not in known:
+            raise UsageError(f"there is no task for sequence.tasks.{name}; {nearest(str(name), known)}")
+    sequence.order = sequence.order if sequence.order is not None else [str(name) for name in folders]
+    for name, path in folders.items():
+        sequence.tasks[str(name)] = _of_folder(template, path, sequence.tasks.get(name, {}))
+
+
+def _of_folder(template: Any, path: str, own: Any) -> Any:
+    return OmegaConf.merge(template, {"data": {"path": str(path)}}, own)
 
 
 def check_config(config: DictConfig) -> None:
@@ -149,20 +209,31 @@ def check_config(config: DictConfig) -> None:
     if missing:
         raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
     order, tasks = list(merged.sequence.order), merged.sequence.tasks
+    finished = list(merged.sequence.finished)
     if not order:
         raise UsageError("sequence.order is empty; name at least one task")
     if len(set(order)) != len(order):
         raise UsageError(f"sequence.order is {order}; each task can stand in it once")
     for name in order:
+        if name in finished:
+            continue
         if name not in tasks:
             raise UsageError(f"sequence.order names {name!r}; {nearest(name, tasks)}")
         for phase in ("train", "retrain"):
             _at_least(f"sequence.tasks.{name}.{phase}.epochs", tasks[name][phase].epochs, 1)
             _above_zero(f"sequence.tasks.{name}.{phase}.lr", tasks[name][phase].lr)
-    prune_ratios(merged.prune.ratio, len(order), last=merged.prune.last)
+    prune_ratios(merged.prune.ratio, len(order), last=merged.prune.last, finished=len(finished))
     if merged.prune.scope not in ("layer", "global"):
         raise UsageError(f"prune.scope is {merged.prune.scope!r}; allowed are 'layer' and 'global'")
+    for key, given in (("norm", merged.norm), ("bias", merged.bias)):
+        if given not in ("shared", "per_task"):
+            raise UsageError(f"{key} is {given!r}; allowed are 'shared' and 'per_task'")
+        if given == "per_task" and not merged.method.pack:
+            raise UsageError(f"{key}=per_task was given, but method={merged.method.name} packs nothing; leave it out")
     _at_least("optim.batch_size", merged.optim.batch_size, 1)
+    _at_least("optim.accumulate", merged.optim.accumulate, 1)
+    if merged.checkpoint.every_n_steps is not None:
+        _at_least("checkpoint.every_n_steps", merged.checkpoint.every_n_steps, 1)
     _at_least("optim.num_workers", merged.optim.num_workers, 0)
     _at_least("trainer.num_nodes", merged.trainer.num_nodes, 1)
     _at_least("seed", merged.seed, 0)
@@ -174,20 +245,22 @@ def check_config(config: DictConfig) -> None:
         _at_least("debug.max_epochs", merged.debug.max_epochs, 1)
 
 
-def prune_ratios(given: Any, num_tasks: int, *, last: bool) -> list[float | None]:
+def prune_ratios(given: Any, num_tasks: int, *, last: bool, finished: int = 0) -> list[float | None]:
     """Returns one prune ratio per task; None for the last task if it is not to be pruned.
 
     Args:
         given: ``prune.ratio``: a number for all tasks, or a list with one per task.
         num_tasks: Number of tasks.
         last: ``prune.last``: whether the last task is pruned too.
+        finished: Number of tasks that are finished already; a list may leave them out, and then they get None.
 
     Raises:
         UsageError: If a ratio is not a number in [0, 1), or the list has another length.
     """
     given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
     ratios = given if isinstance(given, list) else [given] * num_tasks
-    if len(ratios) != num_tasks:
+    left_out = finished if finished and len(ratios) == num_tasks - finished else 0
+    if len(ratios) + left_out != num_tasks:
         raise UsageError(
             f"prune.ratio is {given}: {len(ratios)} numbers for {num_tasks} tasks; "
             "give one number for all tasks, or one per task"
@@ -196,7 +269,7 @@ def prune_ratios(given: Any, num_tasks: int, *, last: bool) -> list[float | None
         if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
             hint = f" (for {ratio:g} percent write {ratio / 100:g})" if _is_percent(ratio) else ""
             raise UsageError(f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them{hint}")
-    chosen: list[float | None] = [float(ratio) for ratio in ratios]
+    chosen: list[float | None] = [*[None] * left_out, *(float(ratio) for ratio in ratios)]
     return chosen if last else [*chosen[:-1], None]
 
 

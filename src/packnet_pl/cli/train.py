@@ -3,15 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.help import help_text
 from packnet_pl.cli.prepare import CONFIG_MODULE, checked, prepare, set_up, sort_arguments, starts_a_run
+from packnet_pl.cli.run_directory import SavedRun, claimed
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
@@ -29,7 +30,7 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(help_text())
             return
-        parts = prepare(arguments)[1] if starts_a_run(arguments) else None
+        parts = prepare(arguments, to_train=True)[1] if starts_a_run(arguments) else None
 
         def job(config: DictConfig) -> None:
             # Inside the job as well: Hydra would put a line of its own before the error's.
@@ -50,16 +51,32 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
 
     from packnet_pl.cli.build import build_parts, build_plan
     from packnet_pl.report import TABLE_WIDTH, results_table
-    from packnet_pl.run import run_sequence
+    from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
 
-    config = checked(config)
-    parts = parts or build_parts(config)
     job = HydraConfig.get().runtime
     folder = Path(job.output_dir)
-    quiet = os.environ.get("LOCAL_RANK", "0") != "0"
+    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
+    stop = StopRequest()
+    stop.listen()
+    config = checked(config, folder)
+    if parts is None and main_process:
+        words = list(HydraConfig.get().overrides.task)
+        plain: Any = OmegaConf.to_container(config)
+        with claimed(
+            folder, SavedRun(words, None, HydraConfig.get().job.config_name or "train", str(Path.cwd()), plain)
+        ):
+            parts = build_parts(config, folder)
+    parts = parts or build_parts(config, folder)
     plan = build_plan(config, folder, config.arch.get("name", job.choices["arch"]), parts)
-    results = run_sequence(plan, parts.model, Console(stderr=True, quiet=quiet))
-    console = Console(quiet=quiet, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    if parts.packed is not None and main_process:
+        adopt_packed(folder, parts.packed)
+    try:
+        results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not main_process), stop)
+    except StoppedError as stopped:
+        if main_process:
+            print(f"{PROGRAM}: {stopped}; what was done is saved. Go on: packnet-resume {folder}", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + stopped.signum)
+    console = Console(quiet=not main_process, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
 

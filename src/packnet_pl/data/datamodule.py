@@ -25,13 +25,20 @@ class SeededSampler(Sampler[int]):
         epoch: Returns the number of epochs done.
         rank: This process, in [0, ``world_size``).
         world_size: Number of processes; each gets ``ceil(size / world_size)`` samples, the first ones filling up.
+        skip: Returns how many of this process's samples an interrupted epoch has used already.
     """
 
     def __init__(
-        self, size: int, key: tuple[str | int, ...], epoch: Callable[[], int], rank: int = 0, world_size: int = 1
+        self,
+        size: int,
+        key: tuple[str | int, ...],
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
+        skip: Callable[[], int] = lambda: 0,
     ) -> None:
         self._size, self._key, self._epoch = size, key, epoch
-        self._rank, self._world_size = rank, world_size
+        self._rank, self._world_size, self._skip = rank, world_size, skip
 
     def __len__(self) -> int:
         return -(-self._size // self._world_size)
@@ -40,7 +47,7 @@ class SeededSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(derive_seed(*self._key, self._epoch()))
         order = torch.randperm(self._size, generator=generator)
         padded = order[torch.arange(len(self) * self._world_size) % self._size]
-        yield from padded[self._rank :: self._world_size].tolist()
+        yield from padded[self._rank :: self._world_size].tolist()[self._skip() :]
 
 
 class TaskDataModule(pl.LightningDataModule):
@@ -50,40 +57,72 @@ class TaskDataModule(pl.LightningDataModule):
         data: The task's splits.
         key: (seed, task, phase): what the order of the samples depends on beside the epoch; read when a fit begins.
         batch_size: Samples per optimizer step, over all processes together.
+        accumulate: Batches per optimizer step.
         num_workers: Loader processes.
 
     Raises:
-        ValueError: If ``batch_size`` is below 1 or ``num_workers`` below 0.
+        ValueError: If ``batch_size`` or ``accumulate`` is below 1, or ``num_workers`` below 0.
     """
 
     def __init__(
-        self, data: TaskData, *, key: tuple[str | int, ...], batch_size: int = 64, num_workers: int = 0
+        self,
+        data: TaskData,
+        *,
+        key: tuple[str | int, ...],
+        batch_size: int = 64,
+        accumulate: int = 1,
+        num_workers: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch size is {batch_size}; allowed is 1 or more")
+        if accumulate < 1:
+            raise ValueError(f"batches per step are {accumulate}; allowed is 1 or more")
         if num_workers < 0:
             raise ValueError(f"number of loader workers is {num_workers}; allowed is 0 or more")
         self.data = data
         self.key = key
-        self._batch_size, self._num_workers = batch_size, num_workers
+        self._batch_size, self._accumulate, self._num_workers = batch_size, accumulate, num_workers
+        self._resumed_epoch, self._resumed_batch = 0, 0
+
+    def setup(self, stage: str) -> None:
+        """Forgets, before a fit, where an earlier one was resumed."""
+        if stage == "fit":
+            self._resumed_epoch, self._resumed_batch = 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the number of epochs done, and of batches done in an epoch that is not."""
+        assert self.trainer is not None
+        return {"epoch": epochs_done(self.trainer), "batch": _batches_done(self.trainer)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what :meth:`state_dict` returned, for the fit that is being resumed.
+
+        Lightning restores its own count of epochs only after an iterator was made, which may read ahead already.
+        """
+        self._resumed_epoch, self._resumed_batch = state_dict["epoch"], state_dict["batch"]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the shuffled training split; a last batch that is not full is left out.
 
         Raises:
-            ValueError: If the batch size is not a multiple of the number of processes.
+            ValueError: If the batch size is not a multiple of processes times batches per step.
         """
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        if self._batch_size % world_size:
+        parts = world_size * self._accumulate
+        if self._batch_size % parts:
             raise ValueError(
-                f"batch size {self._batch_size} is for all processes together; "
-                f"with {world_size} processes it must be a multiple of {world_size}"
+                f"batch size {self._batch_size} is for a whole step; with {world_size} processes and "
+                f"{self._accumulate} batches per step it must be a multiple of {parts}"
             )
         split = self.data.train
-        sampler = SeededSampler(_size(split), self.key, self._epochs_done, rank, world_size)
-        batch_size = self._batch_size // world_size
+        batch_size = self._batch_size // parts
+
+        def skip() -> int:
+            return self._resumed_batch * batch_size if self._epochs_done() == self._resumed_epoch else 0
+
+        sampler = SeededSampler(_size(split), self.key, self._epochs_done, rank, world_size, skip)
         drop_last = len(sampler) >= batch_size
         if draws_random_numbers(split):
             with_epoch = EpochIndexSampler(sampler, self._epochs_done)
@@ -113,13 +152,19 @@ class TaskDataModule(pl.LightningDataModule):
         )
 
     def _epochs_done(self) -> int:
-        return epochs_done(self.trainer) if self.trainer else 0
+        return max(self._resumed_epoch, epochs_done(self.trainer) if self.trainer else 0)
 
 
 def epochs_done(trainer: pl.Trainer) -> int:
     """Returns the number of epochs trained in this fit, also right after a resume (``current_epoch`` is not, there)."""
     done: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
     return done
+
+
+def _batches_done(trainer: pl.Trainer) -> int:
+    begun = trainer.fit_loop.epoch_progress.current.ready
+    batches: int = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+    return batches if begun > epochs_done(trainer) else 0
 
 
 def _size(split: Any) -> int:

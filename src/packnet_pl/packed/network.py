@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.freezing import in_eval_mode
+from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.models import Heads, TaskInfo
 
 __all__ = ["PackedNetwork"]

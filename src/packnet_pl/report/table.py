@@ -43,7 +43,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
             _percent(results["forgetting"][index]),
             _percent(owned),
             _percent(free),
-            "yes" if results["outputs_unchanged"][index] else "NO",
+            {True: "yes", False: "NO", None: "-"}[results["outputs_unchanged"][index]],
         )
     return table
 

@@ -2,5 +2,7 @@
 
 from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.sequence import run_sequence
+from packnet_pl.run.start import adopt_packed
+from packnet_pl.run.stopping import StoppedError, StopRequest
 
-__all__ = ["RunPlan", "TaskPlan", "run_sequence"]
+__all__ = ["RunPlan", "StopRequest", "StoppedError", "TaskPlan", "adopt_packed", "run_sequence"]

@@ -9,7 +9,7 @@ from packnet_pl.core import Phase
 from packnet_pl.data import TaskData
 from packnet_pl.training import Recipe
 
-__all__ = ["RunPlan", "TaskPlan", "task_folder"]
+__all__ = ["RunPlan", "TaskPlan"]
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class TaskPlan:
 
     Attributes:
         name: Of the task.
-        data: Its splits.
+        data: Its splits; None for a task that was finished elsewhere and whose data are not here.
         prune_ratio: Share of the task's weights to release, in [0, 1), or None to release none and not retrain.
         epochs: Phase -> number of epochs.
         recipes: Phase -> optimizer and schedule.
     """
 
     name: str
-    data: TaskData
+    data: TaskData | None
     prune_ratio: float | None
     epochs: Mapping[Phase, int]
     recipes: Mapping[Phase, Recipe]
@@ -39,10 +39,13 @@ class RunPlan:
         folder: The run directory.
         tasks: In order.
         method: Name of the method, for the results.
-        fit: Fits one task: called as ``fit(model, datamodule, task=, prune_ratio=, make_trainer=, settled=)``.
+        packs: Whether tasks own weights.
+        fit: Fits one task: called as ``fit(model, datamodule, task=, prune_ratio=, make_trainer=, settled=, resume=)``.
         arch: Name of the backbone, for the results.
         seed: Everything random follows from it.
         batch_size: Samples per optimizer step, over all processes.
+        accumulate: Batches per optimizer step.
+        every_n_steps: Steps between two checkpoints within an epoch; None for one at the end of each epoch only.
         num_workers: Loader processes.
         device: Where finished tasks are tested.
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
@@ -52,16 +55,14 @@ class RunPlan:
     folder: Path
     tasks: tuple[TaskPlan, ...]
     method: str
+    packs: bool
     fit: Callable[..., None]
     arch: str
     seed: int
     batch_size: int
+    accumulate: int
+    every_n_steps: int | None
     num_workers: int
     device: str
     trainer: Mapping[str, Any]
     make_logger: Callable[[Path, str], Any] | None
-
-
-def task_folder(folder: Path, task: str) -> Path:
-    """Returns the place, in the run directory ``folder``, of the checkpoints, logs and probe of ``task``."""
-    return folder / "tasks" / task

@@ -4,7 +4,7 @@ import os
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from packnet_pl.data import ImageDataset
@@ -25,7 +25,7 @@ def probe_pictures(split: ImageDataset) -> Tensor:
 def save_probe(path: str | os.PathLike[str], pictures: Tensor, logits: Tensor) -> None:
     """Writes a probe, so that a later process can ask the same question."""
     with replacing(path) as temporary:
-        save_file({"pictures": pictures.contiguous(), "logits": logits.detach().contiguous()}, temporary)
+        temporary.write_bytes(save({"pictures": pictures.contiguous(), "logits": logits.detach().contiguous()}))
 
 
 def load_probe(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:

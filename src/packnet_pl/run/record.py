@@ -34,12 +34,20 @@ class _Recorder(pl.Callback):
     def __init__(self, record: ValidationRecord, phase: Phase) -> None:
         self._record, self._phase = record, phase
 
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._record.values)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._record.values.update(state_dict)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._phase == "retrain":
+        if self._phase == "retrain" and self._record.values["pruned"] is None:
             self._record.values["pruned"] = self._measure(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._record.values["dense" if self._phase == "train" else "retrained"] = self._measure(trainer, pl_module)
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not in on_train_end: the checkpoint of the last epoch is to have it, and nothing is trained after that one.
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self._record.values["dense" if self._phase == "train" else "retrained"] = self._measure(trainer, pl_module)
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
         assert isinstance(pl_module, TaskClassifier)

@@ -25,7 +25,7 @@ class TaskResult:
         class_names: One per class.
         prune_ratio: In [0, 1), or None if nothing was released.
         owned: Share of all prunable weights that the task owns, or None if the method owns none.
-        seconds: Wall time from its begin to its end.
+        seconds: Wall time from its begin, or from the last resume, to its end; None if it was finished elsewhere.
         test_size: Pictures in the test split.
         val_accuracy: "dense", "pruned" (right after pruning) and "retrained", in [0, 1]; None where it has no meaning.
     """
@@ -35,7 +35,7 @@ class TaskResult:
     class_names: list[str]
     prune_ratio: float | None
     owned: float | None
-    seconds: float
+    seconds: float | None
     test_size: int
     val_accuracy: dict[str, float | None]
 
@@ -50,7 +50,8 @@ class Results:
         seed: Of the run.
         tasks: Finished tasks, in order.
         scores: After each task: task -> scores on its test split, for all tasks so far.
-        outputs_unchanged: Per task: whether its probe's logits now are, bit for bit, those before it was finished.
+        outputs_unchanged: Per task: whether its probe's logits now are, bit for bit, those before it was finished; None
+            for a task that was finished elsewhere and has no probe here.
         free: Share of all prunable weights that nobody owns, or None if the method owns none.
         storage: "dense_bytes" (a separate network per task), "packed_bytes" (the packed file), and
             "owner_bits_per_weight".
@@ -62,7 +63,7 @@ class Results:
     seed: int
     tasks: list[TaskResult] = field(default_factory=list)
     scores: list[dict[str, Scores]] = field(default_factory=list)
-    outputs_unchanged: list[bool] = field(default_factory=list)
+    outputs_unchanged: list[bool | None] = field(default_factory=list)
     free: float | None = None
     storage: dict[str, float] = field(default_factory=dict)
     complete: bool = False

@@ -1,36 +1,45 @@
 """The task loop: fit each task, then ask all tasks so far what they still know."""
 
+import logging
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import seed_everything
-from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from packnet_pl.core import Phase
 from packnet_pl.data import TaskDataModule, derive_seed
-from packnet_pl.packed import save_packed
-from packnet_pl.report import draw_ownership
-from packnet_pl.run.plan import RunPlan, TaskPlan, task_folder
+from packnet_pl.run.journal import Entry
+from packnet_pl.run.outcome import gather_results, is_main, write_outcome
+from packnet_pl.run.places import checkpoint_path, journal_path, probe_path, task_folder
+from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.probe import load_probe, probe_pictures, same_bits, save_probe
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.record import ValidationRecord
 from packnet_pl.run.results import Results, TaskResult
-from packnet_pl.run.scores import measure, write_accuracy_csv, write_class_csv
+from packnet_pl.run.saving import SaveState
+from packnet_pl.run.scores import Scores, measure
+from packnet_pl.run.start import Start, find_start
+from packnet_pl.run.stopping import StopRequest
 from packnet_pl.training import AtomicCheckpointIO, Reseed, TaskClassifier
 
 __all__ = ["run_sequence"]
 
+_log = logging.getLogger(__name__)
 
-def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console) -> Results:
+
+def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: StopRequest) -> Results:
     """Trains all tasks in turn; after each it writes ``results.json``, the packed file and the figure.
+
+    It goes on from what lies in the run directory already.
 
     Args:
         plan: What to do.
         model: Without tasks yet.
         console: For progress.
+        stop: Asked where the run can leave without losing anything.
 
     Returns:
         The results, complete.
@@ -38,21 +47,36 @@ def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console) -> Resu
     Raises:
         CapacityError: If the earlier tasks left no weight free for a task.
         FloatingPointError: If a loss is not finite; the finished tasks are on disk.
+        StoppedError: If it was asked to stop.
     """
-    results = Results(plan.method, plan.arch, plan.seed)
-    with RunProgress(console, sum(sum(task.epochs.values()) for task in plan.tasks)) as progress:
-        for number, task in enumerate(plan.tasks, start=1):
-            result = _fit(plan, task, model, progress)
-            results.tasks.append(result)
-            _evaluate(plan, plan.tasks[:number], model, results)
-            results.complete = number == len(plan.tasks)
-            _write(plan, model, results)
-    return results
+    start = find_start(plan, model)
+    names = [task.name for task in plan.tasks]
+    entries = [Entry.read(journal_path(plan.folder, name)) for name in names[: start.finished]]
+    if start.resume is not None:
+        _log.info("%s goes on from %s", names[start.finished], start.resume[1])
+    todo = plan.tasks[start.finished :]
+    with RunProgress(console, sum(sum(task.epochs.values()) for task in todo)) as progress:
+        for number, task in enumerate(todo, start=start.finished + 1):
+            stop.raise_if_asked()
+            result = _fit(plan, task, model, progress, start, stop)
+            start = Start(number)
+            entry = _evaluate(plan, plan.tasks[:number], model, entries, result)
+            entries.append(entry)
+            if is_main():
+                entry.write(journal_path(plan.folder, task.name))
+                write_outcome(plan, model, entries)
+            _wait_for_all()
+    if not todo:
+        write_outcome(plan, model, entries)
+    return gather_results(plan, model, entries)
 
 
-def _fit(plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProgress) -> TaskResult:
-    start = time.perf_counter()
+def _fit(
+    plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProgress, start: Start, stop: StopRequest
+) -> TaskResult:
+    begun = time.perf_counter()
     data = task.data
+    assert data is not None, f"the data of {task.name!r} are needed to train it"
     seed_everything(derive_seed(plan.seed, task.name, "head"), verbose=False)
     model.recipes = task.recipes
     model.add_task(
@@ -67,12 +91,14 @@ def _fit(plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProg
     datamodule = _datamodule(plan, task)
 
     def make_trainer(phase: Phase, callback: pl.Callback) -> pl.Trainer:
+        stop.raise_if_asked()
         datamodule.key = (plan.seed, task.name, phase)
         callbacks = [
             Reseed(seed=plan.seed, task=task.name, phase=phase),
             record.callback(phase),
             callback,
             progress.callback(task.name, phase),
+            SaveState(checkpoint_path(plan.folder, task.name, phase), every_n_steps=plan.every_n_steps, stop=stop),
         ]
         return _trainer(plan, task, phase, callbacks)
 
@@ -82,13 +108,18 @@ def _fit(plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProg
         # The task is not finished yet, so the live network answers, and no subnetwork has a part in it.
         with module.answering(task.name) as logits, torch.no_grad():
             answer = logits(pictures)
-        if _is_main():
-            save_probe(_probe_path(plan, task.name), pictures, answer)
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # every process reads it
+        if is_main():
+            save_probe(probe_path(plan.folder, task.name), pictures, answer)
+        _wait_for_all()  # every process reads it
 
     plan.fit(
-        model, datamodule, task=task.name, prune_ratio=task.prune_ratio, make_trainer=make_trainer, settled=settled
+        model,
+        datamodule,
+        task=task.name,
+        prune_ratio=task.prune_ratio,
+        make_trainer=make_trainer,
+        settled=settled,
+        resume=start.resume,
     )
     owned = model.packnet.summary().total.fraction(task.name) if model.packnet else None
     return TaskResult(
@@ -97,7 +128,7 @@ def _fit(plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProg
         class_names=list(data.class_names),
         prune_ratio=task.prune_ratio,
         owned=owned,
-        seconds=round(time.perf_counter() - start, 3),
+        seconds=round(time.perf_counter() - begun, 3),
         test_size=len(data.test),  # type: ignore[arg-type]
         val_accuracy=record.values,
     )
@@ -105,13 +136,11 @@ def _fit(plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProg
 
 def _trainer(plan: RunPlan, task: TaskPlan, phase: Phase, callbacks: list[pl.Callback]) -> pl.Trainer:
     folder = task_folder(plan.folder, task.name)
-    checkpoint = ModelCheckpoint(
-        folder / phase, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
-    )
     return pl.Trainer(
         **plan.trainer,
         max_epochs=task.epochs[phase],
-        callbacks=[*callbacks, checkpoint],
+        accumulate_grad_batches=plan.accumulate,
+        callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         logger=plan.make_logger(folder, phase) if plan.make_logger else False,
         num_sanity_val_steps=0,
@@ -123,58 +152,43 @@ def _trainer(plan: RunPlan, task: TaskPlan, phase: Phase, callbacks: list[pl.Cal
 
 
 def _datamodule(plan: RunPlan, task: TaskPlan) -> TaskDataModule:
+    assert task.data is not None
     return TaskDataModule(
-        task.data, key=(plan.seed, task.name), batch_size=plan.batch_size, num_workers=plan.num_workers
+        task.data,
+        key=(plan.seed, task.name),
+        batch_size=plan.batch_size,
+        accumulate=plan.accumulate,
+        num_workers=plan.num_workers,
     )
 
 
-def _evaluate(plan: RunPlan, tasks: tuple[TaskPlan, ...], model: TaskClassifier, results: Results) -> None:
-    """Asks every task so far: a new row of accuracies, and whether the probes' answers are the same bits."""
-    unchanged = []
+def _evaluate(
+    plan: RunPlan, tasks: Sequence[TaskPlan], model: TaskClassifier, before: Sequence[Entry], result: TaskResult
+) -> Entry:
+    """Asks every task so far: its accuracy now, and whether its probe's answers are the same bits."""
+    unchanged: list[bool | None] = []
     for task in tasks:
-        pictures, before = load_probe(_probe_path(plan, task.name))
+        probe = probe_path(plan.folder, task.name)
+        if not probe.exists():
+            unchanged.append(None)
+            continue
+        pictures, then = load_probe(probe)
         with model.answering(task.name) as logits, torch.no_grad():
-            unchanged.append(same_bits(logits(pictures), before))
-    row = {}
+            unchanged.append(same_bits(logits(pictures), then))
+    scores: dict[str, Scores] = {}
     model.to(plan.device)
     for task in tasks:
+        if task.data is None:
+            scores[task.name] = before[-1].scores[task.name]
+            continue
         with model.answering(task.name) as logits:
             loader = _datamodule(plan, task).test_dataloader()
-            row[task.name] = measure(logits, loader, len(task.data.class_names), plan.device)
+            scores[task.name] = measure(logits, loader, len(task.data.class_names), plan.device)
     # A fit leaves the module on the CPU, and the probes are asked there.
     model.cpu()
-    results.scores.append(row)
-    results.outputs_unchanged = unchanged
+    return Entry(result, scores, unchanged)
 
 
-def _write(plan: RunPlan, model: TaskClassifier, results: Results) -> None:
-    if not _is_main():
-        return
-    packed = plan.folder / "packed.safetensors"
-    save_packed(model, packed)
-    parameters = list(model.backbone.parameters())
-    backbone_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-    head_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.heads.parameters())
-    results.storage = {
-        "dense_bytes": len(results.tasks) * backbone_bytes + head_bytes,
-        "packed_bytes": packed.stat().st_size,
-        "owner_bits_per_weight": 0.0,
-    }
-    if model.packnet is not None:
-        summary = model.packnet.summary()
-        results.free = summary.total.free_fraction
-        owner_bytes = sum(owner.numel() * owner.element_size() for owner in model.packnet.owners.values())
-        results.storage["owner_bits_per_weight"] = 8 * owner_bytes / summary.total.weights
-        draw_ownership(summary, plan.folder / "report" / "ownership.png")
-    write_accuracy_csv(plan.folder / "report" / "accuracy.csv", results.scores)
-    class_names = {task.name: task.class_names for task in results.tasks}
-    write_class_csv(plan.folder / "report" / "per_class.csv", results.scores[-1], class_names)
-    results.write(plan.folder / "results.json")
-
-
-def _probe_path(plan: RunPlan, task: str) -> Path:
-    return task_folder(plan.folder, task) / "probe.safetensors"
-
-
-def _is_main() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+def _wait_for_all() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()

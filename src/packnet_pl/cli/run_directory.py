@@ -1,0 +1,119 @@
+"""A run directory's own file, which says what the run is, and the lock that keeps a second process out."""
+
+import fcntl
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import OmegaConf
+
+from packnet_pl.cli.schema import UsageError
+from packnet_pl.files import replacing
+
+__all__ = ["SavedRun", "claimed", "is_complete", "lock", "read_run", "write_run"]
+
+_NAME = "run.yaml"
+# Open as long as the process lives: the kernel lets go of the lock however it ends.
+_locks: dict[Path, IO[Any]] = {}
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run was started with.
+
+    Attributes:
+        overrides: The words of its command line.
+        config_dir: Folder of configurations of the user's own, or None.
+        config_name: Name of the main configuration.
+        cwd: Where it was started: paths in ``overrides`` may be relative to it.
+        config: The whole configuration, checked, as plain objects.
+    """
+
+    overrides: list[str]
+    config_dir: str | None
+    config_name: str
+    cwd: str
+    config: dict[str, Any]
+
+
+def read_run(folder: Path) -> SavedRun | None:
+    """Returns what the run in ``folder`` was started with, or None if there is none.
+
+    Raises:
+        UsageError: If its file is damaged.
+    """
+    path = folder / _NAME
+    if not path.is_file():
+        return None
+    try:
+        loaded: Any = OmegaConf.to_container(OmegaConf.load(path))
+        return SavedRun(**loaded)
+    except Exception as error:  # YAML has many ways to be wrong
+        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def write_run(folder: Path, run: SavedRun) -> None:
+    """Writes it, replacing the file as a whole."""
+    text = io.StringIO()
+    OmegaConf.save(OmegaConf.create(vars(run)), text)
+    with replacing(folder / _NAME) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def lock(folder: Path) -> None:
+    """Keeps other processes out of ``folder`` until this one ends, also if it is killed.
+
+    Raises:
+        UsageError: If another process has it.
+    """
+    folder = folder.resolve()
+    if folder in _locks:
+        return
+    file = (folder / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UsageError(f"{folder} is in use: another process is running there; wait for it, or stop it") from error
+    _locks[folder] = file
+
+
+@contextmanager
+def claimed(folder: Path, run: SavedRun) -> Iterator[None]:
+    """Makes ``folder`` this run's, and takes that back if what is done inside fails because of the user.
+
+    Raises:
+        UsageError: If another process is running there.
+    """
+    known = (folder / _NAME).exists()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock(folder)
+    try:
+        if not known:
+            write_run(folder, run)
+        yield
+        if known:
+            write_run(folder, run)
+    except UsageError:
+        if not known:
+            (folder / _NAME).unlink(missing_ok=True)
+            (folder / ".lock").unlink(missing_ok=True)
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+def is_complete(folder: Path, order: list[str]) -> bool:
+    """Returns whether ``results.json`` says that all of ``order`` is finished."""
+    from packnet_pl.run.places import results_path
+    from packnet_pl.run.results import read_results
+
+    try:
+        results = read_results(results_path(folder))
+    except (OSError, ValueError):
+        return False
+    return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == order

@@ -1,0 +1,66 @@
+"""What is known of each finished task, in a file of its own: ``results.json`` is put together from these."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packnet_pl.files import replacing
+from packnet_pl.run.results import TaskResult
+from packnet_pl.run.scores import Scores
+
+__all__ = ["Entry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished task.
+
+    Attributes:
+        task: Its figures.
+        scores: Scores of all tasks so far, right after it was finished.
+        outputs_unchanged: Likewise, whether their probes' logits were the same bits; None without a probe.
+    """
+
+    task: TaskResult
+    scores: dict[str, Scores]
+    outputs_unchanged: list[bool | None]
+
+    def dump(self) -> dict[str, Any]:
+        """Returns it as JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, dumped: Mapping[str, Any]) -> "Entry":
+        """Reads what :meth:`dump` wrote.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        try:
+            scores = {
+                task: Scores(tuple(found["right"]), found["among_five"], tuple(found["pictures"]))
+                for task, found in dumped["scores"].items()
+            }
+            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the record of a finished task: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Replaces ``path`` as a whole."""
+        text = json.dumps(self.dump(), indent=1, allow_nan=False, ensure_ascii=False)
+        with replacing(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Entry":
+        """Reads what :meth:`write` wrote.
+
+        Raises:
+            ValueError: If it is damaged, or not there.
+        """
+        try:
+            return cls.parse(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error

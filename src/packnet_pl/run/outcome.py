@@ -1,0 +1,76 @@
+"""What a run leaves behind after each task: the packed file, the report and ``results.json``, in this order."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from packnet_pl.packed import save_packed
+from packnet_pl.report import draw_ownership
+from packnet_pl.run.journal import Entry
+from packnet_pl.run.places import packed_path, results_path
+from packnet_pl.run.plan import RunPlan
+from packnet_pl.run.results import Results
+from packnet_pl.run.scores import write_accuracy_csv, write_class_csv
+from packnet_pl.training import TaskClassifier
+
+__all__ = ["gather_results", "is_main", "write_outcome"]
+
+
+def is_main() -> bool:
+    """Returns whether this is the process that writes: the only one, or the first of several."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]) -> None:
+    """Writes everything; each file is replaced as a whole, and ``results.json`` comes last.
+
+    Args:
+        plan: Of the run.
+        model: With the finished tasks.
+        entries: One per finished task.
+    """
+    # The packed file of two equal runs is equal, and the time they took is not.
+    history = [Entry(replace(e.task, seconds=None), e.scores, e.outputs_unchanged).dump() for e in entries]
+    save_packed(model, packed_path(plan.folder), history=history)
+    if model.packnet is not None:
+        draw_ownership(model.packnet.summary(), plan.folder / "report" / "ownership.png")
+    write_accuracy_csv(plan.folder / "report" / "accuracy.csv", [entry.scores for entry in entries])
+    class_names = {entry.task.name: entry.task.class_names for entry in entries}
+    write_class_csv(plan.folder / "report" / "per_class.csv", entries[-1].scores, class_names)
+    gather_results(plan, model, entries).write(results_path(plan.folder))
+
+
+def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]) -> Results:
+    """Returns the content of ``results.json``; the packed file must be there.
+
+    Args:
+        plan: Of the run.
+        model: With the finished tasks.
+        entries: One per finished task.
+    """
+    parameters = list(model.backbone.parameters())
+    backbone_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    head_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.heads.parameters())
+    storage = {
+        "dense_bytes": len(entries) * backbone_bytes + head_bytes,
+        "packed_bytes": packed_path(plan.folder).stat().st_size,
+        "owner_bits_per_weight": 0.0,
+    }
+    free = None
+    if model.packnet is not None:
+        total = model.packnet.summary().total
+        free = total.free_fraction
+        owner_bytes = sum(owner.numel() * owner.element_size() for owner in model.packnet.owners.values())
+        storage["owner_bits_per_weight"] = 8 * owner_bytes / total.weights
+    return Results(
+        plan.method,
+        plan.arch,
+        plan.seed,
+        tasks=[entry.task for entry in entries],
+        scores=[entry.scores for entry in entries],
+        outputs_unchanged=entries[-1].outputs_unchanged,
+        free=free,
+        storage=storage,
+        complete=len(entries) == len(plan.tasks),
+    )

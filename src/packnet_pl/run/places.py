@@ -1,0 +1,37 @@
+"""What lies where in a run directory."""
+
+from pathlib import Path
+
+from packnet_pl.core import Phase
+
+__all__ = ["checkpoint_path", "journal_path", "packed_path", "probe_path", "results_path", "task_folder"]
+
+
+def results_path(folder: Path) -> Path:
+    """Returns the place of everything measured."""
+    return folder / "results.json"
+
+
+def packed_path(folder: Path) -> Path:
+    """Returns the place of the network with all finished tasks."""
+    return folder / "packed.safetensors"
+
+
+def task_folder(folder: Path, task: str) -> Path:
+    """Returns the place of the checkpoints, logs, probe and journal of ``task``."""
+    return folder / "tasks" / task
+
+
+def checkpoint_path(folder: Path, task: str, phase: Phase) -> Path:
+    """Returns the place of the one checkpoint of a phase."""
+    return task_folder(folder, task) / phase / "last.ckpt"
+
+
+def probe_path(folder: Path, task: str) -> Path:
+    """Returns the place of the pictures and logits that show whether an answer has changed."""
+    return task_folder(folder, task) / "probe.safetensors"
+
+
+def journal_path(folder: Path, task: str) -> Path:
+    """Returns the place of what is known of ``task`` since it was finished."""
+    return task_folder(folder, task) / "finished.json"

@@ -1,0 +1,64 @@
+"""When the state of a fit is written to disk."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from packnet_pl.run.stopping import StoppedError, StopRequest
+
+__all__ = ["SaveState"]
+
+
+class SaveState(Checkpoint):
+    """Writes one file, again and again: at the end of each epoch, every so many steps, and when asked to stop.
+
+    It is a ``Checkpoint`` so that Lightning runs it after all other callbacks, whose state it saves.
+
+    Args:
+        path: Of the file.
+        every_n_steps: Steps of the optimizer between two writings within an epoch; None for epochs only.
+        stop: Asked after each batch; all processes stop if one was asked to.
+    """
+
+    def __init__(self, path: Path, *, every_n_steps: int | None, stop: StopRequest) -> None:
+        self._path, self._every_n_steps, self._stop = path, every_n_steps, stop
+        self._saved_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the signals back from Lightning."""
+        self._stop.listen()
+        self._saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves where it is due; the last batch of an epoch is left to the end of the epoch."""
+        if batch_idx + 1 == trainer.num_training_batches:
+            return
+        if self._asked(trainer):
+            self._save(trainer)
+            raise StoppedError(self._stop.signum or signal.SIGTERM)
+        step, every = trainer.global_step, self._every_n_steps
+        if every and step % every == 0 and step != self._saved_step:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves."""
+        self._save(trainer)
+        if self._asked(trainer):
+            raise StoppedError(self._stop.signum or signal.SIGTERM)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._saved_step = trainer.global_step
+        trainer.save_checkpoint(self._path)
+
+    def _asked(self, trainer: pl.Trainer) -> bool:
+        here = self._stop.signum is not None
+        if trainer.world_size == 1:
+            return here
+        asked = trainer.strategy.reduce_boolean_decision(here, all=False)
+        return bool(torch.as_tensor(asked))
