@@ -1,15 +1,8 @@
 """The one-file artifact."""
 
-from packnet_pl.packed.file import (
-    Packed,
-    build_packed_backbone,
-    load_packed,
-    packed_keeping,
-    read_packed,
-    save_packed,
-    unpack_into,
-)
+from packnet_pl.packed.file import Packed, read_packed, save_packed
 from packnet_pl.packed.network import PackedNetwork
+from packnet_pl.packed.unpack import build_packed_backbone, load_packed, packed_keeping, unpack_into
 
 __all__ = [
     "Packed",
