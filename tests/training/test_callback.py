@@ -2,11 +2,13 @@
 
 import signal
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
+from pytorch_lightning.strategies import FSDPStrategy
 from timm.optim import Lookahead
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -185,6 +187,16 @@ def test_the_frozen_set_needs_no_gradient_during_later_fits_and_does_so_again_af
     for seen in during:
         assert {name for name, needed in seen.items() if not needed} == frozen
     assert wanted(module) == before
+
+
+def test_settled_sees_the_module_as_it_will_answer_with_its_own_gradients():
+    # By requires_grad torch chooses kernels, and other kernels round otherwise.
+    module, seen = OwnModule(), []
+    module.backbone.fc.bias.requires_grad_(False)
+    before = wanted(module)
+    for task in "ab":
+        fit_own(module, task, settled=lambda fitted: seen.append(wanted(fitted)))
+    assert seen == [before, before]
 
 
 def test_gradients_stop_before_the_optimizer_is_made():
@@ -674,6 +686,36 @@ def test_a_private_module_changed_from_outside_is_noticed_before_the_next_task()
     with pytest.raises(RuntimeError, match=r"heads\.a\.1\.running_mean is not what it was when task 'a' was finished"):
         fit_own(module, "b")
     assert module.packnet.open_task is None
+
+
+@pytest.mark.parametrize("name", ["backbone.fc.weight", "backbone.bn.running_var", "heads.a.0.bias"])
+def test_a_change_between_the_phases_of_a_later_task_is_noticed_before_it_is_held(name):
+    module = OwnModule()
+    fit_own(module, "a")
+    fit_phase(module, "b", "train", 0.5)
+    with torch.no_grad():
+        module.state_dict()[name].add_(1)
+    callback = PackNetCallback(task="b", phase="retrain")
+    with pytest.raises(RuntimeError, match=rf"{name.removeprefix('backbone.')} is not what it was when task 'a' was"):
+        quiet(callback).fit(module, loader())
+    assert (module.packnet.open_task, module.packnet.phase) == ("b", "retrain")
+
+
+def test_a_shared_module_that_another_one_replaced_is_refused():
+    module = OwnModule()
+    module.backbone = SmallNet()
+    callback = PackNetCallback(task="a", phase="train")
+    refused(module, "the SmallNet that packnet was made for is no part of OwnModule", callback)
+
+
+def test_a_strategy_that_cuts_parameters_is_refused():
+    # It cannot be made without several devices; only what the callback asks for is there.
+    module, callback = OwnModule(), PackNetCallback(task="a", phase="train")
+    trainer = SimpleNamespace(callbacks=[callback], strategy=object.__new__(FSDPStrategy))
+    before = picture(module)
+    with pytest.raises(ValueError, match="strategy FSDPStrategy cuts parameters into shards"):
+        callback.setup(trainer, module, "fit")
+    assert picture(module) == before
 
 
 def test_a_private_module_inside_the_shared_one_is_refused():

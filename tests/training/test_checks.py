@@ -39,6 +39,12 @@ def test_strategies_that_keep_parameters_whole_are_allowed(strategy):
     check_strategy(strategy)
 
 
+@pytest.mark.parametrize("start", ["spawn", "fork", "forkserver"])
+def test_processes_that_would_train_copies_are_refused(start):
+    with pytest.raises(ValueError, match=rf"starts its processes by '{start}': they train copies.*take strategy='ddp'"):
+        check_strategy(DDPStrategy(start_method=start))
+
+
 def test_the_packed_module_must_be_part_of_what_is_trained():
     module = OwnModule()
     check_module(module.packnet, module)

@@ -337,6 +337,26 @@ def test_modes_are_given_back(training):
     assert modes(model) == before
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("task", ["a", "b"])
+def test_a_head_answers_with_the_gradients_that_it_was_trained_with(task, fails):
+    # By requires_grad torch chooses kernels, and other kernels round otherwise.
+    model = classifier("a")
+    model.add_task("b", num_classes=3)
+    model.add_task("c", num_classes=3)
+    before = wanted(model)
+    assert not any(parameter.requires_grad for parameter in model.heads[task].parameters())
+    try:
+        with model.answering(task) as logits:
+            assert all(parameter.requires_grad for parameter in model.heads[task].parameters())
+            logits(pictures())
+            if fails:
+                raise KeyError
+    except KeyError:
+        pass
+    assert wanted(model) == before
+
+
 def test_answering_an_unfinished_task_is_in_eval_mode():
     model = classifier("a")
     model.add_task("b", num_classes=3)

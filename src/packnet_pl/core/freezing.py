@@ -201,5 +201,5 @@ def _mark(tensor: Tensor | None) -> tuple[Tensor | None, int | None]:
 def _masked_sparse(grad: Tensor, mask: Tensor) -> Tensor:
     grad = grad.coalesce()
     values = grad.values().clone()
-    as_integers(values).bitwise_and_(mask[tuple(grad.indices())].to(as_integers(values)))
+    as_integers(values).bitwise_and_(mask.to(grad.device)[tuple(grad.indices())].to(as_integers(values)))
     return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True)

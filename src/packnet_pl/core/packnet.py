@@ -157,6 +157,7 @@ class PackNet:
             )
         self.verify(root)
         number = len(state.tasks) + 1
+        self._give_back_copies(inventory)
         owners = {name: claim(owner, number) for name, owner in state.owners.items()}
         self._hold(owners, number)
         self._guard.keep_statistics(bool(state.tasks))
@@ -296,8 +297,7 @@ class PackNet:
         with torch.no_grad():
             for name, weight in _now(inventory.owned).items():
                 weight.detach().masked_fill_(given_back[name], 0)
-            for name, value in (state.copies[state.tasks[-1]] if state.tasks else {}).items():
-                inventory.per_task[name].now.detach().copy_(value)
+        self._give_back_copies(inventory)
         state.owners = {name: release(owner, given_back[name]) for name, owner in state.owners.items()}
         state.private.pop(state.names[-1], None)
         self._close()
@@ -340,14 +340,15 @@ class PackNet:
 
         Args:
             root: The module that has the tasks' private modules: they are looked at too. None leaves them out.
-            settle: Whether, while a task is open, what it may not change is restored first.
+            settle: Whether, while a task is open, what it may not change is restored first, and not only buffers.
 
         Raises:
             RuntimeError: Otherwise; it names the task and the parameter.
         """
         self._refuse_while_viewing("verify")
-        if settle and self._guard.holding:
-            self.settle_()
+        if self._guard.holding:
+            # Buffers in any case: a forward pass between two fits may have moved them.
+            (self.settle_ if settle else self.restore_buffers_)()
         inventory = self._inventory()
         check_shared(self._state, _now(inventory.owned), _now(inventory.frozen))
         if root is not None:
@@ -454,6 +455,13 @@ class PackNet:
             if owners[name].device != weight.device:
                 owners[name] = owners[name].to(weight.device)
         return inventory
+
+    @torch.no_grad()
+    def _give_back_copies(self, inventory: Inventory) -> None:
+        """Gives the module what the last finished task has of its own."""
+        if self._state.tasks:
+            for name, value in self._state.copies[self._state.tasks[-1]].items():
+                inventory.per_task[name].now.detach().copy_(value)
 
     def _hold(self, owners: Mapping[str, Tensor], number: int) -> None:
         mine = {name: trainable(owner, number) for name, owner in owners.items()}
