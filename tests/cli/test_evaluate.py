@@ -62,7 +62,7 @@ def test_a_shared_weight_that_was_changed_is_named(moved, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["results.json", "packed.safetensors", ".hydra/config.yaml"])
+@pytest.mark.parametrize("name", ["results.json", "packed.safetensors", "run.yaml"])
 def test_a_missing_file_is_named(moved, tmp_path, name):
     (moved / name).unlink()
     done = evaluate(moved, cwd=tmp_path)

@@ -86,7 +86,7 @@ def test_the_run_directory_holds_what_the_readme_says(tiny_run):
             assert checkpoint["packnet"]["open_task"] == name
             assert checkpoint["packnet"]["phase"] == phase
             assert (folder / "tasks" / name / "logs" / phase / "metrics.csv").is_file()
-    assert not [path for path in folder.rglob(".*") if path.name != ".hydra"]
+    assert not [path for path in folder.rglob(".*") if path.name not in (".hydra", ".lock")]
     assert str(folder.name) in done.stdout
 
 

@@ -93,7 +93,7 @@ def test_the_batch_size_is_for_all_processes_together(world_size):
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(4, 3), (1, 2)])
 def test_a_batch_size_that_processes_cannot_share_is_refused(batch_size, world_size):
-    match = f"batch size {batch_size} is for all processes .* with {world_size} processes it must be a multiple"
+    match = f"batch size {batch_size} is for a whole step; with {world_size} processes and 1 batches per step it must"
     with pytest.raises(ValueError, match=match):
         module(batch_size=batch_size, trainer=process(0, world_size)).train_dataloader()
 
@@ -103,9 +103,62 @@ def test_a_batch_size_that_processes_cannot_share_is_refused(batch_size, world_s
     [
         ({"batch_size": 0}, "batch size is 0; allowed is 1 or more"),
         ({"batch_size": -4}, "batch size is -4"),
+        ({"accumulate": 0}, "batches per step are 0; allowed is 1 or more"),
         ({"num_workers": -1}, "number of loader workers is -1; allowed is 0 or more"),
     ],
 )
 def test_bad_numbers_are_refused(given, match):
     with pytest.raises(ValueError, match=match):
         module(**given)
+
+
+def interrupted(epoch, batches_done):
+    """A Trainer after ``batches_done`` batches of an epoch; all of them processed means that it is over."""
+    found = process(epoch=epoch)
+    found.fit_loop.epoch_progress.current.ready = epoch + (batches_done > 0)
+    current = SimpleNamespace(processed=batches_done)
+    found.fit_loop.epoch_loop = SimpleNamespace(batch_progress=SimpleNamespace(current=current))
+    return found
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 5])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_interrupted_epoch_goes_on_with_the_next_batch(done, num_workers):
+    whole = batches(module(trainer=process(epoch=2)).train_dataloader())
+    saved = module(trainer=interrupted(2, done)).state_dict()
+    assert saved == {"epoch": 2, "batch": done}
+    # Lightning makes the iterator before it restores its own count of epochs.
+    resumed = module(trainer=process(epoch=0), num_workers=num_workers)
+    resumed.load_state_dict(saved)
+    assert batches(resumed.train_dataloader()) == whole[done:]
+    resumed.trainer = process(epoch=3)
+    assert batches(resumed.train_dataloader()) == batches(module(trainer=process(epoch=3)).train_dataloader())
+
+
+def test_each_process_goes_on_with_its_own_next_batch():
+    for rank in (0, 1):
+        whole = batches(module(trainer=process(rank, 2, epoch=1)).train_dataloader())
+        resumed = module(trainer=process(rank, 2))
+        resumed.load_state_dict({"epoch": 1, "batch": 3})
+        assert batches(resumed.train_dataloader()) == whole[3:]
+
+
+def test_between_epochs_no_batch_of_the_next_one_is_done():
+    trainer = interrupted(2, 5)
+    trainer.fit_loop.epoch_progress.current.ready = 2
+    assert module(trainer=trainer).state_dict() == {"epoch": 2, "batch": 0}
+
+
+def test_a_new_fit_forgets_where_an_earlier_one_was_resumed():
+    found = module(trainer=process())
+    found.load_state_dict({"epoch": 1, "batch": 3})
+    found.setup("validate")
+    assert len(flat(found.train_dataloader())) == 8
+    found.setup("fit")
+    assert batches(found.train_dataloader()) == batches(module(trainer=process()).train_dataloader())
+
+
+@pytest.mark.parametrize(("accumulate", "world_size"), [(2, 1), (2, 2), (4, 1)])
+def test_the_batch_size_is_for_a_whole_step(accumulate, world_size):
+    found = module(batch_size=8, accumulate=accumulate, trainer=process(0, world_size))
+    assert {len(batch) for batch in batches(found.train_dataloader())} == {8 // accumulate // world_size}

@@ -52,6 +52,25 @@ class UserModule(pl.LightningModule):
         return self.make_optimizer(self.parameters())
 
 
+class BuiltLater(UserModule):
+    """Builds its layers and its PackNet in ``configure_model``.
+
+    Args:
+        make: Returns the shared part, with 8 features.
+    """
+
+    def __init__(self, make):
+        pl.LightningModule.__init__(self)
+        self.make, self.backbone = make, None
+        self.task, self.read, self.make_optimizer = "a", lambda out: out, MOMENTUM
+
+    def configure_model(self):
+        if self.backbone is None:
+            self.backbone = self.make()
+            self.heads = nn.ModuleDict({task: nn.Linear(8, 3) for task in TASKS})
+            self.packnet = PackNet(self.backbone)
+
+
 def vectors(size=8):
     return lambda n: [torch.randn(n, size)]
 

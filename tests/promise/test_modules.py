@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from checker import TASKS, Promise, Subject, asked, check_promise
-from module_subjects import ADAMW, UserModule, asked_once, images, subject_of, tokens, vectors
+from module_subjects import ADAMW, BuiltLater, UserModule, asked_once, images, subject_of, tokens, vectors
 from promise_toys import MOMENTUM, fit_phase, quiet, trainer
 from pytorch_lightning.demos.boring_classes import BoringModel, DemoModel, ManualOptimBoringModel, RandomDataset
 from pytorch_lightning.demos.lstm import LightningLSTM, SimpleLSTM
@@ -170,24 +170,25 @@ def test_lstm_demo():
     check_demo(module, data.get, ask, "LightningLSTM", gradient_clip_val=0.25)
 
 
-class BuiltLater(UserModule):
-    """Builds its layers and its PackNet in ``configure_model``."""
-
-    def __init__(self):
-        pl.LightningModule.__init__(self)
-        self.backbone = None
-        self.task, self.read, self.make_optimizer = "a", lambda out: out, MOMENTUM
-
-    def configure_model(self):
-        if self.backbone is None:
-            self.backbone = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 8))
-            self.heads = nn.ModuleDict({task: nn.Linear(8, 3) for task in TASKS})
-            self.packnet = PackNet(self.backbone)
+@pytest.mark.promise("Modules", label="every task trains entries of a tied weight")
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name.startswith("an embedding tied")])
+def test_every_task_trains_entries_of_a_tied_weight(name):
+    """Not to be forgotten is not enough: the twin of a weight must not hold it still."""
+    make, inputs = NETWORKS[name]
+    module = UserModule(make(), 8)
+    used = subject_of(module, inputs)
+    promise = Promise(used, name)
+    for task in TASKS:
+        promise.fit(task, trainer=trainer())
+    owner, weight = module.packnet.owners["output.weight"], module.backbone.output.weight
+    assert "embed.weight" not in module.packnet.owners
+    for number in (1, 2, 3):
+        assert weight[owner == number].count_nonzero() > 0
 
 
 @pytest.mark.promise("Modules", label="layers and PackNet built in configure_model")
 def test_layers_built_in_configure_model():
-    module = BuiltLater()
+    module = BuiltLater(plain)
     used, answers = subject_of(module, vectors()), {}
 
     def settled(module):

@@ -94,13 +94,16 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
         raise UsageError(f"sequence.order is {order}, but {begun} were trained first: they have to stay there")
     before, after = (_ratios(config) for config in (saved, now))
     for name in begun:
-        if name in old_order and before[old_order.index(name)] != after[order.index(name)]:
+        # A finished task that was the last one, and kept all: whether another one fits is found out later.
+        kept_all = name in now["sequence"]["finished"] and name == old_order[-1] and not saved["prune"]["last"]
+        if name in old_order and not kept_all and before[old_order.index(name)] != after[order.index(name)]:
             raise UsageError(
                 f"prune.ratio of {name!r} was {before[old_order.index(name)]} and would be {after[order.index(name)]}, "
                 "but its training has begun: change it for tasks to come, or start a new run"
             )
     new, old = _flat(now), _flat(saved)
-    for key in sorted(set(new) | set(old)):
+    # method.fit repeats settings of other keys, which are those that the user gave.
+    for key in sorted(set(new) | set(old), key=lambda key: (key.startswith("method.fit."), key)):
         if new.get(key) == old.get(key) or key in ("prune.ratio", "prune.last", "sequence.order"):
             continue
         if any(key == harmless or key.startswith(f"{harmless}.") for harmless in _HARMLESS):

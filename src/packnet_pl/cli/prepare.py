@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sys
 import warnings
 from argparse import Namespace
@@ -136,7 +137,8 @@ def prepare(arguments: Namespace, *, to_train: bool) -> tuple[DictConfig, "Parts
         _check_resumed(folder, saved, config)
     elif saved is not None or (folder / "results.json").exists():
         raise UsageError(
-            f"{folder} holds a run already; choose another hydra.run.dir, or go on: packnet-resume {folder}"
+            f"{folder} holds a run already; choose another hydra.run.dir, or go on: packnet-resume "
+            f"{shlex.quote(str(folder))}"
         )
     plain: Any = OmegaConf.to_container(config)
     config_dir = str(Path(arguments.config_dir).absolute()) if arguments.config_dir else None
@@ -148,7 +150,7 @@ def _check_resumed(folder: Path, saved: SavedRun | None, config: DictConfig) -> 
     if saved is None:
         raise UsageError(f"resume=true, but there is no run in {folder}: it has no run.yaml")
     now: Any = OmegaConf.to_container(config)
-    refuse_mixing(saved.config, now, begun_tasks(folder, list(config.sequence.order)))
+    refuse_mixing(saved.config, now, begun_tasks(folder, saved.config["sequence"]["order"]))
 
 
 def starts_a_run(arguments: Namespace) -> bool:

@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,16 @@ def lock(folder: Path) -> None:
         file.close()
         raise UsageError(f"{folder} is in use: another process is running there; wait for it, or stop it") from error
     _locks[folder] = file
+
+
+def _leave_to_parent() -> None:
+    """Closes the locks in a forked process: a loader's may live on when the run is killed."""
+    for file in _locks.values():
+        file.close()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """``packnet-train``: trains a sequence of tasks into one network."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +75,10 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
         results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not main_process), stop)
     except StoppedError as stopped:
         if main_process:
-            print(f"{PROGRAM}: {stopped}; what was done is saved. Go on: packnet-resume {folder}", file=sys.stderr)  # noqa: T201
-        sys.exit(128 + stopped.signum)
+            again = f"packnet-resume {shlex.quote(str(folder))}"
+            print(f"{PROGRAM}: {stopped}; what was done is saved. Go on: {again}", file=sys.stderr)  # noqa: T201
+        # Lightning kills the main process where it finds that another one has failed.
+        sys.exit(128 + stopped.signum if main_process else 0)
     console = Console(quiet=not main_process, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)

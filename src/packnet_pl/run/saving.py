@@ -1,11 +1,9 @@
 """When the state of a fit is written to disk."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from packnet_pl.run.stopping import StoppedError, StopRequest
@@ -39,9 +37,12 @@ class SaveState(Checkpoint):
         """Saves where it is due; the last batch of an epoch is left to the end of the epoch."""
         if batch_idx + 1 == trainer.num_training_batches:
             return
-        if self._asked(trainer):
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # a checkpoint does not hold the gradients gathered so far
+        signum = self._stop.asked()
+        if signum is not None:
             self._save(trainer)
-            raise StoppedError(self._stop.signum or signal.SIGTERM)
+            raise StoppedError(signum)
         step, every = trainer.global_step, self._every_n_steps
         if every and step % every == 0 and step != self._saved_step:
             self._save(trainer)
@@ -49,16 +50,8 @@ class SaveState(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves."""
         self._save(trainer)
-        if self._asked(trainer):
-            raise StoppedError(self._stop.signum or signal.SIGTERM)
+        self._stop.raise_if_asked()
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_step = trainer.global_step
         trainer.save_checkpoint(self._path)
-
-    def _asked(self, trainer: pl.Trainer) -> bool:
-        here = self._stop.signum is not None
-        if trainer.world_size == 1:
-            return here
-        asked = trainer.strategy.reduce_boolean_decision(here, all=False)
-        return bool(torch.as_tensor(asked))

@@ -4,6 +4,11 @@ import signal
 import threading
 from types import FrameType
 
+import torch
+import torch.distributed as dist
+
+from packnet_pl.core.agreement import is_distributed
+
 __all__ = ["StopRequest", "StoppedError"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -37,10 +42,20 @@ class StopRequest:
             for signum in SIGNALS:
                 signal.signal(signum, self._note)
 
+    def asked(self) -> int | None:
+        """Returns the signal that came to this process or another of the run, or None; all of them have to call it."""
+        if not is_distributed():
+            return self.signum
+        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None
+        signum = torch.tensor(self.signum or 0, device=device)
+        dist.all_reduce(signum, dist.ReduceOp.MAX)
+        return int(signum) or None
+
     def raise_if_asked(self) -> None:
-        """Raises StoppedError if a signal came."""
-        if self.signum is not None:
-            raise StoppedError(self.signum)
+        """Raises StoppedError if a signal came, in all processes of the run; all of them have to call it."""
+        signum = self.asked()
+        if signum is not None:
+            raise StoppedError(signum)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum

@@ -1,0 +1,187 @@
+"""What packnet-resume does not do, and what it says instead."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import warm
+from command_line import last_line
+
+from packnet_pl.cli.resume import merge_words
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["debug=tiny", "debug.fraction=0.02", "logger=none"]
+
+
+def resume(*words, cwd):
+    return warm.run("packnet-resume", *words, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("complete") / "run a"
+    done = warm.run(
+        "packnet-train", *SMALL, "sequence.order=[digits,greek]", "hydra.run.dir='run a'", cwd=folder.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def begun(complete, tmp_path):
+    """As a run that was killed while it trained the second of its two tasks."""
+    folder = shutil.copytree(complete, tmp_path / "run a")
+    for name in ("results.json", "packed.safetensors", "tasks/greek/finished.json"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "tasks" / "greek" / "retrain")
+    return folder
+
+
+def refused(done):
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    line = last_line(done.stderr)
+    assert line.startswith(("packnet-resume: ", "packnet-train: "))
+    return line.partition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("prune.ratio=0.75", "prune.ratio of 'digits' was 0.5 and would be 0.75, but its training has begun"),
+        ("prune.ratio=[0.5,0.75]", "prune.ratio of 'greek' was 0.5 and would be 0.75, but its training has begun"),
+        ("prune.scope=global", "prune.scope was layer and would be global"),
+        ("arch=resnet20", "would be"),
+        ("seed=1", "seed was 0 and would be 1"),
+        ("norm=per_task", "norm was shared and would be per_task"),
+        ("optim=adamw", "optim"),
+        ("optim.batch_size=32", "optim.batch_size was 64 and would be 32"),
+        ("optim.accumulate=2", "optim.accumulate was 1 and would be 2"),
+        ("debug.fraction=0.1", "debug.fraction was 0.02 and would be 0.1"),
+        ("method=finetune", "would be"),
+        ("sequence.order=[greek,digits]", "sequence.order is ['greek', 'digits'], but ['digits', 'greek'] were"),
+        ("sequence.order=[digits,latin]", "sequence.order is ['digits', 'latin'], but ['digits', 'greek'] were"),
+        ("sequence.tasks.digits.train.epochs=3", "sequence.tasks.digits.train.epochs was"),
+        ("sequence.tasks.greek.retrain.lr=1", "sequence.tasks.greek.retrain.lr was"),
+    ],
+)
+def test_what_would_make_the_result_a_mix_is_refused(begun, word, reason):
+    before = {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+    done = resume(begun, word, cwd=begun.parent)
+    assert reason in refused(done)
+    assert {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["optim.num_workers=2", "logger=csv", "checkpoint.every_n_steps=1"],
+        ["sequence.tasks.latin.train.epochs=3"],
+    ],
+    ids=["none", "workers, logger, checkpoints", "another task"],
+)
+def test_harmless_words_are_taken_and_give_the_same(complete, begun, words):
+    done = resume(begun, *words, cwd=begun.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("packnet-train debug=tiny debug.fraction=0.02")
+    assert all(word in done.stderr.splitlines()[0] for word in words)
+    assert "greek goes on from" in done.stderr
+    warm.assert_same(begun, warm.outcome(complete))
+
+
+def test_a_ratio_may_be_changed_for_a_task_that_has_not_begun(begun):
+    shutil.rmtree(begun / "tasks" / "greek")
+    done = resume(begun, "prune.ratio=[0.5,0.75]", cwd=begun.parent)
+    assert done.returncode == 0, done.stderr
+    ratios = [task["prune_ratio"] for task in warm.outcome(begun)["results.json"]["tasks"]]
+    assert ratios == [0.5, 0.75]
+
+
+def test_a_complete_run_says_so(complete, tmp_path):
+    before = {path: path.read_bytes() for path in complete.rglob("*") if path.is_file()}
+    done = resume(complete, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{complete} is complete: 2 tasks (digits, greek). To add one: packnet-resume '")
+    assert {path: path.read_bytes() for path in complete.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_in_again(complete):
+    done = warm.run("packnet-train", *SMALL, "hydra.run.dir='run a'", cwd=complete.parent)
+    assert refused(done) == "run a holds a run already; choose another hydra.run.dir, or go on: packnet-resume 'run a'"
+
+
+def test_a_second_process_on_one_run_is_refused_and_may_go_on_once_the_first_was_killed(complete, begun):
+    first = warm.Process("packnet-resume", begun, "optim.num_workers=2", cwd=begun.parent)
+    while "goes on from" not in first.stderr:
+        assert first.running, first.stderr
+    first.signal(19)  # SIGSTOP: it holds the lock as long as the test likes
+    second = resume(begun, cwd=begun.parent)
+    assert refused(second) == f"{begun} is in use: another process is running there; wait for it, or stop it"
+    first.kill()
+    first.wait()
+    third = resume(begun, cwd=begun.parent)
+    assert third.returncode == 0, third.stderr
+    warm.assert_same(begun, warm.outcome(complete))
+
+
+def test_the_lock_ends_with_its_process_though_a_forked_loader_lives_on(tmp_path):
+    script = (
+        "import os, sys, time; from pathlib import Path; from packnet_pl.cli.run_directory import lock\n"
+        "lock(Path(sys.argv[1]))\n"
+        "pid = os.fork()\n"
+        "if pid == 0: os.close(1); os.close(2); time.sleep(600)\n"
+        "print(pid, flush=True); os._exit(0)\n"
+    )
+    again = (
+        "import sys; from pathlib import Path; from packnet_pl.cli.run_directory import lock; lock(Path(sys.argv[1]))"
+    )
+    left = int(subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, check=True).stdout)
+    try:
+        subprocess.run([sys.executable, "-c", again, tmp_path], check=True)
+    finally:
+        os.kill(left, 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["nowhere"], "there is no run in {cwd}/nowhere: it has no run.yaml; start one with packnet-train"),
+        (["run a", "--multirun"], "'--multirun' is not of the form KEY=VALUE; options are not taken here"),
+        (["run a", "seed"], "'seed' is not of the form KEY=VALUE; options are not taken here"),
+        (["run a", "sequence.add=[greek]"], "sequence.add names 'greek', which is in the run already: "),
+        (["run a", "sequence.add=new"], "'sequence.add=new': give a list of names, or names with folders: "),
+        (["run a", "sequence.add=[lattin]"], "sequence.add names 'lattin'; did you mean latin?"),
+    ],
+)
+def test_wrong_words_are_answered(begun, words, reason):
+    done = resume(*words, cwd=begun.parent)
+    assert refused(done).startswith(reason.format(cwd=begun.parent))
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_how_to_use_it(tmp_path, words):
+    done = resume(*words, cwd=tmp_path)
+    assert done.stdout.startswith("packnet-resume RUN_DIR [KEY=VALUE ...] goes on with the run")
+    assert done.returncode == (0 if words else 2)
+
+
+@pytest.mark.parametrize("text", ["", "overrides: [", "[1, 2]", "overrides: []", "!!python/object/apply:os.abort []"])
+def test_a_damaged_run_yaml_is_named(begun, text):
+    (begun / "run.yaml").write_text(text)
+    done = resume(begun, cwd=begun.parent)
+    assert refused(done).startswith(f"{begun / 'run.yaml'} is damaged: ")
+
+
+def test_of_one_key_the_last_word_counts_and_added_tasks_come_together():
+    saved = ["debug=tiny", "seed=1", "sequence.add=[a]", "hydra.run.dir=x", "+trainer.precision=32", "resume=true"]
+    given = ["sequence.add=[b]", "++trainer.precision=64", "seed=2"]
+    assert merge_words(saved, given) == ["debug=tiny", "seed=2", "++trainer.precision=64", "sequence.add=[a,b]"]
+
+
+def test_added_folders_keep_their_paths():
+    merged = merge_words(["sequence.add=[a]"], ["sequence.add={b: '/data/my birds', c: /data/c}"])
+    assert merged == ['sequence.add={a: null, b: "/data/my birds", c: /data/c}']

@@ -1,0 +1,37 @@
+import json
+
+import pytest
+
+from packnet_pl.run.journal import Entry
+from packnet_pl.run.results import TaskResult
+from packnet_pl.run.scores import Scores
+
+TASK = TaskResult("latein ä", 2, ["x", "y"], 0.5, 0.25, 1.5, 7, {"dense": 0.5, "pruned": None, "retrained": 1.0})
+ENTRY = Entry(TASK, {"a": Scores((1, 2), 3, (4, 5)), "latein ä": Scores((0, 1), None, (3, 4))}, [True, None])
+
+
+def test_it_is_read_as_it_was_written(tmp_path):
+    ENTRY.write(tmp_path / "new" / "finished.json")
+    assert Entry.read(tmp_path / "new" / "finished.json") == ENTRY
+    assert Entry.parse(json.loads(json.dumps(ENTRY.dump()))) == ENTRY
+
+
+def test_it_replaces_the_file_as_a_whole(tmp_path):
+    path = tmp_path / "finished.json"
+    path.write_text("x" * 10_000)
+    ENTRY.write(path)
+    assert Entry.read(path) == ENTRY
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"task": {}, "scores": {}, "outputs_unchanged": []}'])
+def test_something_else_is_named(tmp_path, text):
+    path = tmp_path / "finished.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"finished\.json cannot be read"):
+        Entry.read(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"finished\.json cannot be read"):
+        Entry.read(tmp_path / "finished.json")
