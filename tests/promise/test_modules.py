@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from user_networks import NETWORKS, TIMM, VOCABULARY, detector, plain, quantization_aware
 
-from packnet_pl import CapacityError, PackNet, fit_task
+from packnet_pl import CapacityError, PackNet, PackNetCallback, fit_task
 
 pytestmark = [
     pytest.mark.promise("Modules"),
@@ -441,6 +441,18 @@ def test_a_private_module_inside_the_shared_one():
     assert module.packnet.open_task is None
 
 
+@pytest.mark.promise("Modules", status="refused", label="a private module that belongs to a finished task")
+def test_a_private_module_of_a_finished_task():
+    module = UserModule(plain(), 8)
+    used = subject_of(module, vectors())
+    Promise(used, "all heads private").fit("a", trainer=trainer())
+    module.task = "b"
+    callback = PackNetCallback(task="b", phase="train", private="heads")
+    with pytest.raises(ValueError, match=r"private='heads'.*'a'"):
+        quiet(callback).fit(module, used.data("b"))
+    assert module.packnet.open_task is None
+
+
 class Distributed:
     """A process group of this process alone."""
 
@@ -463,6 +475,12 @@ def _sharded():
         return _linear(nn.Parameter(distribute_tensor(torch.randn(8, 8), mesh, [Replicate()])))
 
 
+def _quantized():
+    layer = nn.Linear(8, 8)
+    layer.register_buffer("codes", torch.quantize_per_tensor(torch.randn(8), 0.1, 0, torch.qint8))
+    return layer
+
+
 REFUSED = {
     "a complex weight": lambda: nn.Linear(8, 8, dtype=torch.complex64),
     "an integer weight": lambda: _linear(nn.Parameter(torch.ones(8, 8, dtype=torch.int8), requires_grad=False)),
@@ -471,6 +489,7 @@ REFUSED = {
     "a lazy norm": lambda: nn.LazyBatchNorm1d(),
     "a tensor subclass": lambda: _linear(nn.Parameter(TwoTensor(torch.randn(8, 8), torch.randn(8, 8)))),
     "a DTensor": _sharded,
+    "a quantized buffer": _quantized,
     "a weight on the meta device": lambda: nn.Linear(8, 8, device="meta"),
     "a norm on the meta device": lambda: nn.BatchNorm1d(8, device="meta"),
 }

@@ -136,10 +136,8 @@ def prepare(arguments: Namespace, *, to_train: bool) -> tuple[DictConfig, "Parts
     if config.resume:
         _check_resumed(folder, saved, config)
     elif saved is not None or (folder / "results.json").exists():
-        raise UsageError(
-            f"{folder} holds a run already; choose another hydra.run.dir, or go on: packnet-resume "
-            f"{shlex.quote(str(folder))}"
-        )
+        go_on = f", or go on: packnet-resume {shlex.quote(str(folder))}" if saved is not None else ""
+        raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir{go_on}")
     plain: Any = OmegaConf.to_container(config)
     config_dir = str(Path(arguments.config_dir).absolute()) if arguments.config_dir else None
     with claimed(folder, SavedRun(list(arguments.overrides), config_dir, name, str(Path.cwd()), plain)):
