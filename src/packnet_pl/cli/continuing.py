@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.schema import UsageError, prune_ratios
 
-__all__ = ["finished_tasks", "refuse_mixing", "with_packed_tasks"]
+__all__ = ["begun_tasks", "finished_tasks", "packed_source", "refuse_mixing", "with_packed_tasks"]
 
 _HARMLESS = (
     "trainer.accelerator",

@@ -50,11 +50,12 @@ def evaluate(folder: Path) -> bool:
     from rich.table import Table
 
     from packnet_pl.cli.build import build_data
+    from packnet_pl.core.bits import same_bits
     from packnet_pl.data import TaskDataModule
     from packnet_pl.packed import load_packed
     from packnet_pl.report import TABLE_WIDTH
     from packnet_pl.run.places import probe_path
-    from packnet_pl.run.probe import load_probe, same_bits
+    from packnet_pl.run.probe import load_probe
     from packnet_pl.run.results import read_results
     from packnet_pl.run.scores import measure
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from packnet_pl.data import ImageDataset
 from packnet_pl.files import replacing
 
-__all__ = ["load_probe", "probe_pictures", "same_bits", "save_probe"]
+__all__ = ["load_probe", "probe_pictures", "save_probe"]
 
 PROBE_SIZE = 32
 
@@ -40,8 +40,3 @@ def load_probe(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
         return tensors["pictures"], tensors["logits"]
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is not a probe, or is damaged: {error}") from error
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Returns whether two float32 tensors are equal as integers: -0.0 differs from 0.0, and NaN equals itself."""
-    return first.shape == second.shape and torch.equal(first.view(torch.int32), second.view(torch.int32))

@@ -10,12 +10,13 @@ from pytorch_lightning import seed_everything
 from rich.console import Console
 
 from packnet_pl.core import Phase
+from packnet_pl.core.bits import same_bits
 from packnet_pl.data import TaskDataModule, derive_seed
 from packnet_pl.run.journal import Entry
 from packnet_pl.run.outcome import gather_results, is_main, write_outcome
 from packnet_pl.run.places import checkpoint_path, journal_path, probe_path, task_folder
 from packnet_pl.run.plan import RunPlan, TaskPlan
-from packnet_pl.run.probe import load_probe, probe_pictures, same_bits, save_probe
+from packnet_pl.run.probe import load_probe, probe_pictures, save_probe
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.record import ValidationRecord
 from packnet_pl.run.results import Results, TaskResult
