@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.schema import UsageError
 
-__all__ = ["answering_errors"]
+__all__ = ["answering_errors", "is_mendable", "one_line"]
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -25,7 +25,7 @@ def answering_errors(program: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_mendable(error):
+        if not is_mendable(error):
             raise
         print(f"{program}: {one_line(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -44,7 +44,8 @@ def one_line(error: BaseException) -> str:
     return ": ".join(parts)
 
 
-def _is_mendable(error: Exception) -> bool:
+def is_mendable(error: Exception) -> bool:
+    """Returns whether the user can do something about it, so that one line says more than a traceback."""
     if isinstance(error, InstantiationException):
         return False  # what is the user's fault among them is a UsageError already
     if isinstance(error, OSError):

@@ -1,5 +1,6 @@
 """``packnet-train``: trains a sequence of tasks into one network."""
 
+import logging
 import os
 import shlex
 import sys
@@ -12,8 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.help import help_text
-from packnet_pl.cli.prepare import CONFIG_MODULE, checked, prepare, set_up, sort_arguments, starts_a_run
+from packnet_pl.cli.meeting import Meeting, prepare_together
+from packnet_pl.cli.orphans import end_with_parent
+from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
+from packnet_pl.cli.ranks import Rank, rank_of
 from packnet_pl.cli.run_directory import SavedRun, claimed
+from packnet_pl.cli.schema import UsageError
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
@@ -31,23 +36,34 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(help_text())
             return
-        parts = prepare(arguments, to_train=True)[1] if starts_a_run(arguments) else None
+        rank = rank_of(os.environ)
+        if arguments.multirun and rank.meets_others:
+            raise UsageError(
+                f"-m starts the processes of each job itself, but {rank.started_by} started several of this one; "
+                "start packnet-train -m once, without it"
+            )
+        parts, meeting = prepare_together(rank, arguments) if starts_a_run(arguments, rank) else (None, None)
 
         def job(config: DictConfig) -> None:
             # Inside the job as well: Hydra would put a line of its own before the error's.
             with answering_errors(PROGRAM):
-                train(config, parts)
+                train(config, parts, rank, meeting)
 
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
 
 
-def train(config: DictConfig, parts: "Parts | None" = None) -> None:
+def train(
+    config: DictConfig, parts: "Parts | None" = None, rank: Rank | None = None, meeting: Meeting | None = None
+) -> None:
     """Runs one job.
 
     Args:
         config: Composed by Hydra.
         parts: What was built from it already, if anything was.
+        rank: This process; None asks the environment.
+        meeting: With the processes that were started beside this one, if there are any.
     """
+    from pytorch_lightning.utilities import rank_zero_only
     from rich.console import Console
 
     from packnet_pl.cli.build import build_parts, build_plan
@@ -56,7 +72,14 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
 
     job = HydraConfig.get().runtime
     folder = Path(job.output_dir)
-    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
+    rank = rank or rank_of(os.environ)
+    main_process = rank.is_main
+    if not main_process:
+        # Lightning knows a process that was started by hand only when all are connected.
+        rank_zero_only.rank = rank.number  # type: ignore[attr-defined]
+        logging.getLogger("packnet_pl").setLevel(logging.ERROR)
+    if rank.started_by == "lightning":
+        end_with_parent()
     stop = StopRequest()
     stop.listen()
     config = checked(config, folder)
@@ -71,6 +94,8 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     plan = build_plan(config, folder, config.arch.get("name", job.choices["arch"]), parts)
     if parts.packed is not None and main_process:
         adopt_packed(folder, parts.packed)
+    if meeting is not None:
+        meeting.agree("begin")
     try:
         results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not main_process), stop)
     except StoppedError as stopped:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
 from packnet_pl.core import Phase
 from packnet_pl.data import TaskData
 from packnet_pl.training import Recipe
@@ -50,6 +52,7 @@ class RunPlan:
         device: Where finished tasks are tested.
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
         make_logger: Called with a folder and a name; returns a Lightning logger, or None for no logging.
+        environment: How Lightning finds the other processes; None lets it guess.
     """
 
     folder: Path
@@ -66,3 +69,4 @@ class RunPlan:
     device: str
     trainer: Mapping[str, Any]
     make_logger: Callable[[Path, str], Any] | None
+    environment: ClusterEnvironment | None = None

@@ -67,7 +67,7 @@ def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: S
                 entry.write(journal_path(plan.folder, task.name))
                 write_outcome(plan, model, entries)
             _wait_for_all()
-    if not todo:
+    if not todo and is_main():
         write_outcome(plan, model, entries)
     return gather_results(plan, model, entries)
 
@@ -142,7 +142,7 @@ def _trainer(plan: RunPlan, task: TaskPlan, phase: Phase, callbacks: list[pl.Cal
         max_epochs=task.epochs[phase],
         accumulate_grad_batches=plan.accumulate,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([plan.environment] if plan.environment else [])],
         logger=plan.make_logger(folder, phase) if plan.make_logger else False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
