@@ -78,7 +78,7 @@ def train(
         # Lightning knows a process that was started by hand only when all are connected.
         rank_zero_only.rank = rank.number  # type: ignore[attr-defined]
         logging.getLogger("packnet_pl").setLevel(logging.ERROR)
-    if rank.started_by == "lightning":
+    if rank.started_by in ("lightning", "torchrun"):
         end_with_parent()
     stop = StopRequest()
     stop.listen()
