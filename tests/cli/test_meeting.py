@@ -17,12 +17,12 @@ def free_port():
         return found.getsockname()[1]
 
 
-def together(*parts, count="known"):
+def together(*parts, by_hand=False):
     """Runs one part per process, each with its meeting; returns what each returned or raised."""
     port, results = free_port(), [None] * len(parts)
 
     def run(number):
-        rank = Rank("srun", number, len(parts), number) if count == "known" else Rank("node", number, None, 0)
+        rank = Rank("node", number, None, 0) if by_hand else Rank("srun", number, len(parts), number)
         try:
             results[number] = parts[number](Meeting(rank, "127.0.0.1", port))
         except BaseException as error:
@@ -51,33 +51,39 @@ def follow(meeting):
     return said["words"]
 
 
-@pytest.mark.parametrize("count", ["known", "told"])
-def test_all_hear_the_main_process_and_go_on(count):
-    assert together(lead, follow, follow, count=count) == ["leads", ["hydra.run.dir=/a"], ["hydra.run.dir=/a"]]
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_all_hear_the_main_process_and_go_on(by_hand):
+    assert together(lead, follow, follow, by_hand=by_hand) == ["leads", ["hydra.run.dir=/a"], ["hydra.run.dir=/a"]]
 
 
-def test_a_refusal_ends_all_with_code_two():
+# srun and torchrun would stop the main process before it has said why, if another one failed first.
+BY_HAND_OR_NOT = pytest.mark.parametrize(("by_hand", "code"), [(False, 0), (True, 2)])
+
+
+@BY_HAND_OR_NOT
+def test_a_refusal_ends_all(by_hand, code):
     def refuse(meeting):
         meeting.refuse()
         return "refused"
 
-    main, *others = together(refuse, follow, follow)
+    main, *others = together(refuse, follow, follow, by_hand=by_hand)
     assert main == "refused"
     assert [type(error) for error in others] == [SystemExit, SystemExit]
-    assert [error.code for error in others] == [2, 2]
+    assert [error.code for error in others] == [code, code]
 
 
-def test_an_error_in_one_process_is_said_by_the_main_one_and_ends_all():
+@BY_HAND_OR_NOT
+def test_an_error_in_one_process_is_said_by_the_main_one_and_ends_all(by_hand, code):
     def fail(meeting):
         meeting.hear()
         meeting.agree("built", "sequence.tasks.a.data: there is no folder /data")
         return "has its own error"
 
-    main, follower, failing = together(lead, follow, fail)
+    main, follower, failing = together(lead, follow, fail, by_hand=by_hand)
     assert isinstance(main, UsageError)
     assert str(main) == "process 2 of 3: sequence.tasks.a.data: there is no folder /data"
     assert isinstance(follower, SystemExit)
-    assert follower.code == 2
+    assert follower.code == code
     assert failing == "has its own error"
 
 

@@ -10,7 +10,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import OmegaConf
 
@@ -78,7 +78,7 @@ class Meeting:
         said = self._get("said")
         if said is None:
             self._store.add("said/left", 1)
-            sys.exit(2)
+            self.leave_quietly()
         self._count = said["count"]
         return dict(said)
 
@@ -101,7 +101,14 @@ class Meeting:
             return
         if self._rank.is_main:
             raise UsageError(f"process {wrong} of {self._count}: {errors[wrong]}")
-        sys.exit(2)
+        self.leave_quietly()
+
+    def leave_quietly(self) -> NoReturn:
+        """Ends this process where the main one says why, and ends with code 2.
+
+        srun and torchrun stop all processes when one fails: the main one, too, before it has said anything.
+        """
+        sys.exit(2 if self._rank.started_by == "node" else 0)
 
     def _get(self, key: str) -> Any:
         try:
@@ -183,7 +190,7 @@ def _follow(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
     except BaseException as error:
         meeting.agree("built", one_line(error) or type(error).__name__)
         if isinstance(error, Exception) and is_mendable(error):
-            sys.exit(2)  # the main process says it
+            meeting.leave_quietly()
         raise
     meeting.agree("built")
     return parts
