@@ -35,6 +35,7 @@ _KNOWN_WARNINGS = (
     "in eval mode at the start of training",
     "exists and is not empty",
     "LeafSpec",
+    "srun. command is available",
 )
 
 

@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -25,6 +27,8 @@ PROGRAM = "packnet-train"
 
 def main() -> None:
     """Runs the command line."""
+    for signum in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, _leave)
     set_up()
     with answering_errors(PROGRAM):
         arguments = sort_arguments()
@@ -82,6 +86,12 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     console = Console(quiet=not main_process, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """Answers the signals until the run itself listens to them."""
+    print(f"{PROGRAM}: stopped by {signal.Signals(signum).name} before training began", file=sys.stderr)  # noqa: T201
+    os._exit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from packnet_pl.packed import save_packed
 from packnet_pl.report import draw_ownership
@@ -19,7 +20,9 @@ __all__ = ["gather_results", "is_main", "write_outcome"]
 
 def is_main() -> bool:
     """Returns whether this is the process that writes: the only one, or the first of several."""
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    if torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return not getattr(rank_zero_only, "rank", 0)  # Lightning knows it from the environment
 
 
 def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]) -> None:
