@@ -8,16 +8,12 @@ import sys
 import pytest
 import torch
 import warm
-from photographs import photographs
+from photographs import everything_random
 
 pytestmark = pytest.mark.slow
 
 TINY = ["debug=tiny", "debug.fraction=0.05", "debug.max_epochs=2", "optim.batch_size=16", "logger=none"]
 TINY += ["sequence.order=[latin,greek]"]
-# All that draws random numbers or counts steps: random crops and flips, dropout, batch-norm, a schedule of each step.
-EVERYTHING = ["debug=tiny", "debug.fraction=1", "debug.max_epochs=2", "logger=none", "sequence=folders"]
-EVERYTHING += ["arch=vgg11_bn", "arch.width=0.1", "arch.image_size=32"]
-EVERYTHING += ["optim=adamw", "optim.batch_size=4", "optim.accumulate=2"]
 
 
 def trained(folder, *words):
@@ -38,9 +34,7 @@ def plain(tmp_path_factory):
 def everything(tmp_path_factory):
     """The words, and what comes of them without interruption."""
     folder = tmp_path_factory.mktemp("reference")
-    photographs(folder / "cats", ["tabby", "tom"], count=20)
-    photographs(folder / "cars", ["bus", "taxi", "van"], count=14, seed=1)
-    words = [*EVERYTHING, f"sequence.folders={{cats: {folder / 'cats'}, cars: {folder / 'cars'}}}"]
+    words = everything_random(folder)
     return words, *trained(folder / "everything", *words)
 
 
