@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.help import help_text
 from packnet_pl.cli.prepare import CONFIG_MODULE, checked, prepare, set_up, sort_arguments, starts_a_run
 from packnet_pl.cli.run_directory import SavedRun, claimed
+from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
@@ -35,14 +37,24 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(help_text())
             return
+        sweep = fix_directory(arguments, CONFIG_MODULE) if arguments.multirun else None
         parts = prepare(arguments, to_train=True)[1] if starts_a_run(arguments) else None
 
-        def job(config: DictConfig) -> None:
+        def job(config: DictConfig) -> float | tuple[float, ...] | None:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return run_job(config)
             # Inside the job as well: Hydra would put a line of its own before the error's.
             with answering_errors(PROGRAM):
                 train(config, parts)
+            return None
 
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
+        try:
+            hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
+        except JobFailedError as error:
+            print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        finally:
+            if sweep is not None:
+                summarize(sweep)
 
 
 def train(config: DictConfig, parts: "Parts | None" = None) -> None:
@@ -54,7 +66,7 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     """
     from rich.console import Console
 
-    from packnet_pl.cli.build import build_parts, build_plan
+    from packnet_pl.cli.build import build_parts, build_plan, with_shared_training
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
 
@@ -75,6 +87,8 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
     plan = build_plan(config, folder, config.arch.get("name", job.choices["arch"]), parts)
     if parts.packed is not None and main_process:
         adopt_packed(folder, parts.packed)
+    if main_process:
+        plan = with_shared_training(plan, config, stop)
     try:
         results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not main_process), stop)
     except StoppedError as stopped:

@@ -93,6 +93,8 @@ def _fit(
 
     def make_trainer(phase: Phase, callback: pl.Callback) -> pl.Trainer:
         stop.raise_if_asked()
+        if phase == "retrain" and plan.trained is not None and task is plan.tasks[0]:
+            plan.trained(checkpoint_path(plan.folder, task.name, "train"))
         datamodule.key = (plan.seed, task.name, phase)
         callbacks = [
             Reseed(seed=plan.seed, task=task.name, phase=phase),
