@@ -162,3 +162,27 @@ def test_a_new_fit_forgets_where_an_earlier_one_was_resumed():
 def test_the_batch_size_is_for_a_whole_step(accumulate, world_size):
     found = module(batch_size=8, accumulate=accumulate, trainer=process(0, world_size))
     assert {len(batch) for batch in batches(found.train_dataloader())} == {8 // accumulate // world_size}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_processes_share_the_batches_of_one_process_without_duplicates(split, world_size):
+    whole = batches(module(batch_size=2).batches(split))
+    shares = [batches(module(batch_size=2).batches(split, rank, world_size)) for rank in range(world_size)]
+    assert [shares[i % world_size][i // world_size] for i in range(len(whole))] == whole
+    assert sum(map(len, shares)) == len(whole)
+
+
+@pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader"])
+def test_a_trainer_of_several_processes_gets_this_processs_share(loader):
+    shares = [flat(getattr(module(batch_size=2, trainer=process(rank, 2)), loader)()) for rank in range(2)]
+    assert sorted(chain.from_iterable(shares)) == flat(getattr(module(), loader)())
+
+
+def test_with_fewer_batches_than_processes_all_see_all():
+    # In a process without a batch Lightning would leave out validation, and the others would wait for it.
+    for rank in range(3):
+        assert batches(module(batch_size=5, trainer=process(rank, world_size=3)).val_dataloader()) == [
+            list(range(100, 105)),
+            list(range(105, 110)),
+        ]

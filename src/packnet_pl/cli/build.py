@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
 from packnet_pl.cli.continuing import packed_source
+from packnet_pl.cli.environments import environment_of
+from packnet_pl.cli.ranks import rank_of
 from packnet_pl.cli.schema import UsageError, nearest, prune_ratios
 from packnet_pl.cli.sharing import SharedTraining, digest
 from packnet_pl.core import Phase
@@ -109,7 +111,7 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
             check_name(name)
         except ValueError as error:
             raise UsageError(f"sequence.order: {error}") from error
-    _try_trainer(config)
+    _check_batches(config, _trainer(config))
     packed = _packed(folder, config) if config.packed or config.resume else None
     model = _build_model(config, packed)
     parts = Parts(build_data(config), model, packed)
@@ -136,15 +138,47 @@ def _packed(folder: Path, config: DictConfig) -> Packed | None:
     return packed
 
 
-def _try_trainer(config: DictConfig) -> None:
+def _trainer(config: DictConfig) -> pl.Trainer:
+    """Returns a Trainer such as the run will make; it starts nothing.
+
+    Raises:
+        UsageError: If there can be none, or the processes that were started are not those that it asks for.
+    """
+    rank = rank_of(os.environ)
+    environment = environment_of(rank)
     try:
-        pl.Trainer(**_trainer_settings(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        trainer = pl.Trainer(
+            **_trainer_settings(config),
+            plugins=[environment],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
     except (MisconfigurationException, ValueError, TypeError) as error:
         said, settings = str(error).lower(), dict(config.trainer).items()
         by_key = [(key, value) for key, value in settings if re.search(rf"\b{key}\b", said)]
         by_value = [(key, value) for key, value in settings if str(value).lower() in said.split()]
         given = " ".join(f"trainer.{key}={value}" for key, value in by_key or by_value or settings)
         raise UsageError(f"{given}: {error}") from error
+    if trainer.num_nodes > 1 and not rank.meets_others and rank.started_by != "lightning":
+        raise UsageError(
+            f"trainer.num_nodes is {trainer.num_nodes}, but this process was started alone: start it with torchrun or "
+            "srun, or on each machine with MASTER_ADDR, MASTER_PORT and NODE_RANK set"
+        )
+    if config.trainer.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
+        raise UsageError("trainer.sync_batchnorm is true, but torch synchronizes batch-norm on GPUs only; leave it out")
+    return trainer
+
+
+def _check_batches(config: DictConfig, trainer: pl.Trainer) -> None:
+    processes, accumulate = trainer.num_devices * trainer.num_nodes, config.optim.accumulate
+    if config.optim.batch_size % (processes * accumulate):
+        raise UsageError(
+            f"optim.batch_size is {config.optim.batch_size}, for a whole step; with {processes} processes "
+            f"(trainer.devices times trainer.num_nodes) and optim.accumulate={accumulate} it must be a multiple of "
+            f"{processes * accumulate}"
+        )
 
 
 def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
@@ -267,7 +301,6 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
                 recipes={phase: _recipe(config, part.lr) for phase, part in settings.items()},
             )
         )
-    on_gpu = config.trainer.accelerator in ("gpu", "cuda")
     return RunPlan(
         folder=folder,
         tasks=tuple(tasks),
@@ -280,9 +313,10 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         accumulate=config.optim.accumulate,
         every_n_steps=config.checkpoint.every_n_steps,
         num_workers=config.optim.num_workers,
-        device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if on_gpu else "cpu",
+        device=str(_trainer(config).strategy.root_device),
         trainer=_trainer_settings(config),
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
+        environment=environment_of(rank_of(os.environ)),
     )
 
 

@@ -9,7 +9,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.schema import UsageError, prune_ratios
 
-__all__ = ["begun_tasks", "finished_tasks", "is_harmless", "packed_source", "refuse_mixing", "with_packed_tasks"]
+__all__ = [
+    "begun_tasks",
+    "differing",
+    "finished_tasks",
+    "is_harmless",
+    "packed_source",
+    "refuse_mixing",
+    "with_packed_tasks",
+]
 
 _HARMLESS = (
     "trainer.accelerator",
@@ -108,9 +116,8 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
                 "but its training has begun: change it for tasks to come, or start a new run"
             )
     new, old = _flat(now), _flat(saved)
-    # method.fit repeats settings of other keys, which are those that the user gave.
-    for key in sorted(set(new) | set(old), key=lambda key: (key.startswith("method.fit."), key)):
-        if new.get(key) == old.get(key) or key in ("prune.ratio", "prune.last", "sequence.order"):
+    for key in differing(saved, now):
+        if key in ("prune.ratio", "prune.last", "sequence.order"):
             continue
         if is_harmless(key):
             continue
@@ -121,6 +128,14 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
             f"{key} was {old.get(key)} and would be {new.get(key)}: what is trained already would not go with the "
             "rest; leave it as it was, or start a new run in another hydra.run.dir"
         )
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Returns the keys, sorted, whose values are not the same in two configurations given as plain objects."""
+    first, second = _flat(one), _flat(other)
+    keys = [key for key in {*first, *second} if first.get(key) != second.get(key)]
+    # method.fit repeats settings of other keys, which are those that the user gave.
+    return sorted(keys, key=lambda key: (key.startswith("method.fit."), key))
 
 
 def _ratios(config: Mapping[str, Any]) -> list[float | None]:

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.schema import UsageError
 
-__all__ = ["answering_errors"]
+__all__ = ["answering_errors", "is_mendable", "one_line"]
 
 _MENDABLE = {"CapacityError", "DamagedRunError", "PictureError"}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -30,7 +30,7 @@ def answering_errors(program: str) -> Iterator[None]:
             # That process says why; all that is known here is that its connection is gone.
             print(f"{program}: another process of this run has ended", file=sys.stderr)  # noqa: T201
             sys.exit(1)
-        if not _is_mendable(error):
+        if not is_mendable(error):
             raise
         print(f"{program}: {one_line(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -54,7 +54,8 @@ def _is_lost_peer(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and ("closed by peer" in text or "reset by peer" in text)
 
 
-def _is_mendable(error: Exception) -> bool:
+def is_mendable(error: Exception) -> bool:
+    """Returns whether the user can do something about it, so that one line says more than a traceback."""
     if isinstance(error, InstantiationException):
         return False  # what is the user's fault among them is a UsageError already
     if isinstance(error, OSError):

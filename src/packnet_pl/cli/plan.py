@@ -23,7 +23,7 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(USAGE)
             return
-        config, parts = prepare(arguments, to_train=False)
+        config, _, parts = prepare(arguments, to_train=False)
         _show(config, parts)
 
 

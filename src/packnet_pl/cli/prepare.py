@@ -7,8 +7,9 @@ import shlex
 import sys
 import warnings
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -19,13 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 from packnet_pl.cli.backbones import rewrite_arch
 from packnet_pl.cli.continuing import begun_tasks, finished_tasks, packed_source, refuse_mixing, with_packed_tasks
 from packnet_pl.cli.errors import one_line
+from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
 from packnet_pl.cli.schema import UsageError, add_tasks, check_config, expand_tasks, nearest
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
 
-__all__ = ["CONFIG_MODULE", "checked", "prepare", "set_up", "sort_arguments", "starts_a_run"]
+__all__ = ["CONFIG_MODULE", "Prepared", "checked", "prepare", "set_up", "sort_arguments", "starts_a_run"]
 
 CONFIG_MODULE = "packnet_pl.conf"
 
@@ -92,6 +94,9 @@ def checked(config: DictConfig, folder: Path) -> DictConfig:
         UsageError: If something in it cannot be run.
     """
     config = expand_tasks(config)
+    if config.get("resume") == "auto":
+        config = config.copy()
+        config.resume = read_run(folder) is not None
     going_on = bool(config.get("packed")) or bool(config.get("resume"))
     if config.get("packed"):
         config = with_packed_tasks(config, folder)
@@ -105,15 +110,27 @@ def checked(config: DictConfig, folder: Path) -> DictConfig:
     return OmegaConf.create(resolved)  # type: ignore[return-value]
 
 
-def prepare(arguments: Namespace, *, to_train: bool) -> tuple[DictConfig, "Parts"]:
+class Prepared(NamedTuple):
+    """A run that can begin.
+
+    Attributes:
+        config: Checked.
+        folder: The run directory.
+        parts: What was built.
+    """
+
+    config: DictConfig
+    folder: Path
+    parts: "Parts"
+
+
+def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared], None] | None = None) -> Prepared:
     """Composes, checks and builds everything before Hydra makes the run directory.
 
     Args:
         arguments: The command line.
         to_train: Whether the run directory is to become this run's.
-
-    Returns:
-        The checked configuration, and what was built from it.
+        built: Called with what is returned, before the directory is this run's for good: it may refuse.
 
     Raises:
         UsageError: If something in it cannot be run, or the run directory holds a run already.
@@ -132,7 +149,7 @@ def prepare(arguments: Namespace, *, to_train: bool) -> tuple[DictConfig, "Parts
     from packnet_pl.cli.build import build_parts
 
     if not to_train:
-        return config, build_parts(config, folder)
+        return Prepared(config, folder, build_parts(config, folder))
     saved = read_run(folder)
     if config.resume:
         _check_resumed(folder, saved, config)
@@ -142,7 +159,10 @@ def prepare(arguments: Namespace, *, to_train: bool) -> tuple[DictConfig, "Parts
     plain: Any = OmegaConf.to_container(config)
     config_dir = str(Path(arguments.config_dir).absolute()) if arguments.config_dir else None
     with claimed(folder, SavedRun(list(arguments.overrides), config_dir, name, str(Path.cwd()), plain)):
-        return config, build_parts(config, folder)
+        prepared = Prepared(config, folder, build_parts(config, folder))
+        if built is not None:
+            built(prepared)
+        return prepared
 
 
 def _check_resumed(folder: Path, saved: SavedRun | None, config: DictConfig) -> None:
@@ -152,10 +172,10 @@ def _check_resumed(folder: Path, saved: SavedRun | None, config: DictConfig) -> 
     refuse_mixing(saved.config, now, begun_tasks(folder, saved.config["sequence"]["order"]))
 
 
-def starts_a_run(arguments: Namespace) -> bool:
-    """Returns False for what only shows something, for sweeps, and for further processes of a DDP run."""
+def starts_a_run(arguments: Namespace, rank: Rank) -> bool:
+    """Returns False for what only shows something, for sweeps, and for the processes that Lightning starts."""
     others = ("hydra_help", "version", "cfg", "info", "shell_completion", "multirun")
-    return not any(getattr(arguments, name, None) for name in others) and "LOCAL_RANK" not in os.environ
+    return not any(getattr(arguments, name, None) for name in others) and rank.started_by != "lightning"
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

@@ -84,6 +84,7 @@ class TrainerConfig:
     num_nodes: int = MISSING
     strategy: str = MISSING
     precision: str = MISSING
+    sync_batchnorm: bool = MISSING
 
 
 @dataclass
@@ -125,7 +126,7 @@ class TrainConfig:
     checkpoint: CheckpointConfig = MISSING
     sweep: SweepConfig = MISSING
     packed: str | None = None
-    resume: bool = False
+    resume: Any = False
     norm: str = MISSING
     bias: str = MISSING
     seed: int = MISSING
@@ -243,6 +244,8 @@ def check_config(config: DictConfig) -> None:
             raise UsageError(f"{key} is {given!r}; allowed are 'shared' and 'per_task'")
         if given == "per_task" and not merged.method.pack:
             raise UsageError(f"{key}=per_task was given, but method={merged.method.name} packs nothing; leave it out")
+    if not isinstance(merged.resume, bool) and merged.resume != "auto":
+        raise UsageError(f"resume is {merged.resume!r}; allowed are true, false, and auto: go on if there is a run")
     _at_least("optim.batch_size", merged.optim.batch_size, 1)
     _at_least("optim.accumulate", merged.optim.accumulate, 1)
     if merged.checkpoint.every_n_steps is not None:

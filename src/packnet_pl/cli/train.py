@@ -1,22 +1,26 @@
 """``packnet-train``: trains a sequence of tasks into one network."""
 
+import logging
 import os
 import shlex
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.help import help_text
-from packnet_pl.cli.prepare import CONFIG_MODULE, checked, prepare, set_up, sort_arguments, starts_a_run
-from packnet_pl.cli.run_directory import SavedRun, claimed
+from packnet_pl.cli.meeting import Meeting, prepare_together
+from packnet_pl.cli.orphans import end_with_parent
+from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
+from packnet_pl.cli.ranks import Rank, rank_of
+from packnet_pl.cli.schema import UsageError
 from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
 
 if TYPE_CHECKING:
@@ -37,15 +41,21 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(help_text())
             return
+        rank = rank_of(os.environ)
+        if arguments.multirun and rank.meets_others:
+            raise UsageError(
+                f"-m starts the processes of each job itself, but {rank.started_by} started several of this one; "
+                "start packnet-train -m once, without it"
+            )
         sweep = fix_directory(arguments, CONFIG_MODULE) if arguments.multirun else None
-        parts = prepare(arguments, to_train=True)[1] if starts_a_run(arguments) else None
+        parts, meeting = prepare_together(rank, arguments) if starts_a_run(arguments, rank) else (None, None)
 
         def job(config: DictConfig) -> float | tuple[float, ...] | None:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_job(config)
             # Inside the job as well: Hydra would put a line of its own before the error's.
             with answering_errors(PROGRAM):
-                train(config, parts)
+                train(config, parts, rank, meeting)
             return None
 
         try:
@@ -57,13 +67,16 @@ def main() -> None:
                 summarize(sweep)
 
 
-def train(config: DictConfig, parts: "Parts | None" = None) -> None:
+def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meeting | None) -> None:
     """Runs one job.
 
     Args:
         config: Composed by Hydra.
-        parts: What was built from it already, if anything was.
+        parts: What was built from it already; None in a process that Lightning started.
+        rank: This process.
+        meeting: With the processes that were started beside this one, if there are any.
     """
+    from pytorch_lightning.utilities import rank_zero_only
     from rich.console import Console
 
     from packnet_pl.cli.build import build_parts, build_plan, with_shared_training
@@ -72,24 +85,25 @@ def train(config: DictConfig, parts: "Parts | None" = None) -> None:
 
     job = HydraConfig.get().runtime
     folder = Path(job.output_dir)
-    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
+    main_process = rank.is_main
+    if not main_process:
+        # Lightning knows a process that was started by hand only when all are connected.
+        rank_zero_only.rank = rank.number  # type: ignore[attr-defined]
+        logging.getLogger("packnet_pl").setLevel(logging.ERROR)
+    if rank.started_by in ("lightning", "torchrun"):
+        end_with_parent()
     stop = StopRequest()
     stop.listen()
     config = checked(config, folder)
-    if parts is None and main_process:
-        words = list(HydraConfig.get().overrides.task)
-        plain: Any = OmegaConf.to_container(config)
-        with claimed(
-            folder, SavedRun(words, None, HydraConfig.get().job.config_name or "train", str(Path.cwd()), plain)
-        ):
-            parts = build_parts(config, folder)
     parts = parts or build_parts(config, folder)
     plan = build_plan(config, folder, config.arch.get("name", job.choices["arch"]), parts)
     if parts.packed is not None and main_process:
         adopt_packed(folder, parts.packed)
-    if main_process:
-        plan = with_shared_training(plan, config, stop)
     try:
+        if main_process:
+            plan = with_shared_training(plan, config, stop)
+        if meeting is not None:
+            meeting.agree("begin")
         results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not main_process), stop)
     except StoppedError as stopped:
         if main_process:

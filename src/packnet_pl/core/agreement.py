@@ -1,4 +1,4 @@
-"""The same bits in every process: what the first one has is what all have."""
+"""The same in every process: the first one's bits, or the sum of what each counted."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["broadcast_", "is_distributed"]
+__all__ = ["broadcast_", "is_distributed", "rank_and_world_size", "sum_"]
 
 
 def is_distributed() -> bool:
@@ -22,10 +22,34 @@ def broadcast_(tensors: Iterable[Tensor]) -> None:
     """
     if not is_distributed():
         return
-    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None
+    device = _device()
     for tensor in tensors:
         target = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
         values = target.reshape(-1).contiguous().view(torch.uint8)
         sent = values.to(device) if device else values.clone()
         dist.broadcast(sent, src=0)
         target.copy_(sent.to(target.device).view(target.dtype).reshape(target.shape))
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Returns this process's number and how many there are; (0, 1) without a group."""
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+
+
+def sum_(counts: Tensor) -> Tensor:
+    """Adds up, in place, whole numbers that each process counted, and returns them. Every process must call it alike.
+
+    Args:
+        counts: int64, on the CPU.
+    """
+    if is_distributed():
+        device = _device()
+        sent = counts.to(device) if device else counts
+        dist.all_reduce(sent)
+        counts.copy_(sent)
+    return counts
+
+
+def _device() -> torch.device | None:
+    """Returns where the processes talk over NCCL, or None where they talk over the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None

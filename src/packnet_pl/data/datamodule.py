@@ -1,7 +1,7 @@
 """Serves one task's splits to a Trainer, in an order that depends only on (seed, task, phase, epoch)."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -108,8 +108,7 @@ class TaskDataModule(pl.LightningDataModule):
         Raises:
             ValueError: If the batch size is not a multiple of processes times batches per step.
         """
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        rank, world_size = self._place()
         parts = world_size * self._accumulate
         if self._batch_size % parts:
             raise ValueError(
@@ -126,24 +125,55 @@ class TaskDataModule(pl.LightningDataModule):
         drop_last = len(sampler) >= batch_size
         if draws_random_numbers(split):
             with_epoch = EpochIndexSampler(sampler, self._epochs_done)
-            return self._loader(SeededItems(split, self.key), batch_size, with_epoch, drop_last)
-        return self._loader(split, batch_size, sampler, drop_last)
+            return self._loader(
+                SeededItems(split, self.key), batch_size=batch_size, sampler=with_epoch, drop_last=drop_last
+            )
+        return self._loader(split, batch_size=batch_size, sampler=sampler, drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Returns the validation split, in order; every process sees all of it."""
-        return self._loader(self.data.val, self._batch_size)
+        """Returns this process's batches of the validation split, in order.
+
+        Each sample is seen once by one process; but with fewer batches than processes all see all, as Lightning would
+        leave validation out in a process without any.
+        """
+        return self._batches_for_trainer("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Returns the test split, in order; every process sees all of it."""
-        return self._loader(self.data.test, self._batch_size)
+        """Returns this process's batches of the test split, in order, like those of validation."""
+        return self._batches_for_trainer("test")
+
+    def batches(self, split: Literal["val", "test"], rank: int = 0, world_size: int = 1) -> DataLoader[Any]:
+        """Returns every ``world_size``-th batch of a split that is read in order, from batch ``rank`` on.
+
+        All processes together have the batches that one process would have: an answer may depend, in its last bits, on
+        what else is in the batch.
+        """
+        found, size = (self.data.val if split == "val" else self.data.test), self._batch_size
+        starts = range(rank * size, _size(found), world_size * size)
+        return self._loader(found, batches=[list(range(start, min(start + size, _size(found)))) for start in starts])
+
+    def _batches_for_trainer(self, split: Literal["val", "test"]) -> DataLoader[Any]:
+        rank, world_size = self._place()
+        fewest = len(self.batches(split, world_size - 1, world_size))
+        return self.batches(split, rank, world_size) if fewest else self.batches(split)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(
-        self, split: ImageDataset, batch_size: int, sampler: Sampler[Any] | None = None, drop_last: bool = False
+        self,
+        split: ImageDataset,
+        *,
+        batch_size: int = 1,
+        sampler: Sampler[Any] | None = None,
+        batches: Sequence[list[int]] | None = None,
+        drop_last: bool = False,
     ) -> DataLoader[Any]:
         return DataLoader(
             split,
             batch_size=batch_size,
             sampler=sampler,
+            batch_sampler=batches,
             num_workers=self._num_workers,
             drop_last=drop_last,
             pin_memory=torch.cuda.is_available(),

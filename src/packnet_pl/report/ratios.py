@@ -122,12 +122,13 @@ def draw_ratios(rows: Sequence[RatioRow], path: str | os.PathLike[str]) -> None:
             color="#222222" if task is None else colormaps["viridis"](0.05 + 0.8 * number / max(1, len(lines) - 2)),
             label="mean" if task is None else task,
         )
-    upper.set(ylabel="test error at the end, %", title=rows[0].name, ylim=(0, None))
+    upper.set(ylabel="test error at the end, %", title=rows[0].name)
     free = [(place, 100 * row.free) for place, row in zip(places, rows, strict=True) if row.free is not None]
     lower.plot(*zip(*free, strict=True), marker="o", markersize=4, color="#888888") if free else None
-    lower.set(ylabel="free, %", xlabel="prune ratio", ylim=(0, None))
+    lower.set(ylabel="free, %", xlabel="prune ratio")
     lower.set_xticks(places, [str(row.ratio) for row in rows], rotation=0 if numbers else 30)
     for axes in (upper, lower):
+        axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#eeeeee")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside right upper", frameon=False)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from packnet_pl.packed import save_packed
@@ -19,10 +18,11 @@ __all__ = ["gather_results", "is_main", "write_outcome"]
 
 
 def is_main() -> bool:
-    """Returns whether this is the process that writes: the only one, or the first of several."""
-    if torch.distributed.is_initialized():
-        return torch.distributed.get_rank() == 0
-    return not getattr(rank_zero_only, "rank", 0)  # Lightning knows it from the environment
+    """Returns whether this is the process that writes: the only one, or the first of several.
+
+    Lightning knows it before the processes are connected, and not only from then on.
+    """
+    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
 def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]) -> None:

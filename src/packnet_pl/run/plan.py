@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
 from packnet_pl.core import Phase
 from packnet_pl.data import TaskData
 from packnet_pl.training import Recipe
@@ -51,6 +53,7 @@ class RunPlan:
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
         make_logger: Called with a folder and a name; returns a Lightning logger, or None for no logging.
         trained: Called with the last checkpoint of the first task's training, before anything of it is pruned.
+        environment: How Lightning finds the other processes; None lets it guess.
     """
 
     folder: Path
@@ -68,3 +71,4 @@ class RunPlan:
     trainer: Mapping[str, Any]
     make_logger: Callable[[Path, str], Any] | None
     trained: Callable[[Path], None] | None = None
+    environment: ClusterEnvironment | None = None

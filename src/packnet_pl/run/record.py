@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from packnet_pl.core import Phase
-from packnet_pl.run.scores import measure
+from packnet_pl.run.scores import measure_together
 from packnet_pl.training import TaskClassifier
 
 __all__ = ["ValidationRecord"]
@@ -51,7 +51,7 @@ class _Recorder(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
         assert isinstance(pl_module, TaskClassifier)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
         with pl_module.answering(self._record.task) as logits:
             num_classes = pl_module.heads.infos[self._record.task].num_classes
-            return measure(logits, datamodule.val_dataloader(), num_classes, pl_module.device).top1
+            return measure_together(logits, datamodule, "val", num_classes, pl_module.device).top1

@@ -4,14 +4,16 @@ import csv
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from packnet_pl.core.agreement import rank_and_world_size, sum_
+from packnet_pl.data import TaskDataModule
 from packnet_pl.files import replacing
 
-__all__ = ["Scores", "measure", "write_accuracy_csv", "write_class_csv"]
+__all__ = ["Scores", "measure", "measure_together", "write_accuracy_csv", "write_class_csv"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,31 @@ def measure(
         if num_classes > 5:
             among_five += int((answer.topk(5, dim=1).indices == labels.unsqueeze(1)).sum())
     return Scores(tuple(right.tolist()), among_five if num_classes > 5 else None, tuple(pictures.tolist()))
+
+
+def measure_together(
+    logits: Callable[[Tensor], Tensor],
+    datamodule: TaskDataModule,
+    split: Literal["val", "test"],
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> Scores:
+    """Returns the scores of a classifier on a split that all processes share among them, each batch once.
+
+    They are those of one process, exactly: the batches are the same, and whole numbers are added. All processes have to
+    call it.
+
+    Args:
+        logits: As for :func:`measure`.
+        datamodule: Has the split.
+        split: Which one.
+        num_classes: Of the task.
+        device: Where ``logits`` computes.
+    """
+    mine = measure(logits, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
+    counts = sum_(torch.tensor([*mine.right, *mine.pictures, mine.among_five or 0])).tolist()
+    right, pictures = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
+    return Scores(right, None if mine.among_five is None else counts[-1], pictures)
 
 
 def write_accuracy_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Scores]]) -> None:

@@ -21,7 +21,7 @@ from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.record import ValidationRecord
 from packnet_pl.run.results import Results, TaskResult
 from packnet_pl.run.saving import SaveState
-from packnet_pl.run.scores import Scores, measure
+from packnet_pl.run.scores import Scores, measure_together
 from packnet_pl.run.start import Start, find_start
 from packnet_pl.run.stopping import StopRequest
 from packnet_pl.training import AtomicCheckpointIO, Reseed, TaskClassifier
@@ -144,7 +144,7 @@ def _trainer(plan: RunPlan, task: TaskPlan, phase: Phase, callbacks: list[pl.Cal
         max_epochs=task.epochs[phase],
         accumulate_grad_batches=plan.accumulate,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([plan.environment] if plan.environment else [])],
         logger=plan.make_logger(folder, phase) if plan.make_logger else False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -185,8 +185,8 @@ def _evaluate(
             scores[task.name] = before[-1].scores[task.name]
             continue
         with model.answering(task.name) as logits:
-            loader = _datamodule(plan, task).test_dataloader()
-            scores[task.name] = measure(logits, loader, len(task.data.class_names), plan.device)
+            num_classes = len(task.data.class_names)
+            scores[task.name] = measure_together(logits, _datamodule(plan, task), "test", num_classes, plan.device)
     # A fit leaves the module on the CPU, and the probes are asked there.
     model.cpu()
     return Entry(result, scores, unchanged)

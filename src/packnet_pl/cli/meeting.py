@@ -1,0 +1,193 @@
+"""Processes that were started beside each other (torchrun, srun, by hand on each machine) agree before a run begins.
+
+The main one claims the run directory; the others take its name, whatever time stamp they would have made themselves. If
+one of them cannot go on, all leave: nobody waits for a process that is not there.
+"""
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from packnet_pl.cli.continuing import differing
+from packnet_pl.cli.errors import is_mendable, one_line
+from packnet_pl.cli.prepare import Prepared, prepare
+from packnet_pl.cli.ranks import Rank
+from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.words import quoted
+
+if TYPE_CHECKING:
+    from packnet_pl.cli.build import Parts
+
+__all__ = ["Meeting", "prepare_together"]
+
+# Until all processes are there: they were started together. Then until the main one has read all data, as torch waits.
+_TO_COME, _TO_BUILD, _TO_LEAVE = timedelta(minutes=5), timedelta(minutes=30), 60.0
+
+
+class Meeting:
+    """Messages between the processes of a run, before Lightning connects them.
+
+    Args:
+        rank: This process.
+        address: Of the main process's machine.
+        port: Where torch.distributed will meet as well: its store takes both.
+        to_come: How long to wait for the main process.
+
+    Raises:
+        UsageError: If the main process does not answer.
+    """
+
+    def __init__(self, rank: Rank, address: str, port: int, to_come: timedelta = _TO_COME) -> None:
+        from torch import distributed as dist
+
+        self._rank, self._count = rank, rank.count
+        self._lost = (dist.DistError, RuntimeError)
+        try:
+            # torchrun has a store at this place already. Otherwise "multi_tenant" lets torch.distributed have it later.
+            store = dist.TCPStore(  # type: ignore[attr-defined]
+                address,
+                port,
+                is_master=rank.is_main and rank.started_by != "torchrun",
+                timeout=to_come,
+                wait_for_workers=False,
+                multi_tenant=True,
+            )
+        except self._lost as error:
+            raise UsageError(f"process {rank.number} finds no process 0 at {address}:{port}: {error}") from error
+        store.set_timeout(_TO_BUILD)
+        self._store = dist.PrefixStore("packnet_pl", store)  # type: ignore[attr-defined]
+
+    def tell(self, message: Mapping[str, Any], count: int) -> None:
+        """Says something to ``count`` - 1 other processes, that wait in :meth:`hear`."""
+        self._count = count
+        self._store.set("said", json.dumps({**message, "count": count}))
+
+    def refuse(self) -> None:
+        """Lets the others leave."""
+        self._store.set("said", json.dumps(None))
+        self._last_to_leave("said")
+
+    def hear(self) -> dict[str, Any]:
+        """Returns what the main process says; ends this one if it refuses the run, and says why."""
+        said = self._get("said")
+        if said is None:
+            self._store.add("said/left", 1)
+            sys.exit(2)
+        self._count = said["count"]
+        return dict(said)
+
+    def agree(self, on: str, error: str | None = None) -> None:
+        """Waits until all processes have come to this point; ends all of them if one brings an error.
+
+        Args:
+            on: Name of the point.
+            error: What is wrong in this process, or None.
+
+        Raises:
+            UsageError: In the main process, if another has an error.
+        """
+        assert self._count is not None
+        self._store.set(f"{on}/{self._rank.number}", json.dumps(error))
+        errors = [self._get(f"{on}/{number}") for number in range(self._count)]
+        self._last_to_leave(on)
+        wrong = next((number for number, found in enumerate(errors) if found is not None), None)
+        if wrong is None or error is not None:
+            return
+        if self._rank.is_main:
+            raise UsageError(f"process {wrong} of {self._count}: {errors[wrong]}")
+        sys.exit(2)
+
+    def _get(self, key: str) -> Any:
+        try:
+            return json.loads(self._store.get(key))
+        except self._lost as error:
+            first = str(error).splitlines()[0]
+            raise UsageError(f"process {self._rank.number} lost the others, or waited too long: {first}") from error
+
+    def _last_to_leave(self, point: str) -> None:
+        """Keeps the main process, which has the store, until the others have read what they came for."""
+        self._store.add(f"{point}/left", 1)
+        ends = time.monotonic() + _TO_LEAVE
+        while self._rank.is_main and time.monotonic() < ends:
+            if self._store.add(f"{point}/left", 0) >= (self._count or 1):
+                return
+            time.sleep(0.02)
+
+
+def prepare_together(rank: Rank, arguments: Namespace) -> tuple["Parts", Meeting | None]:
+    """Composes, checks and builds everything in all processes; the main one claims the run directory.
+
+    Words are added to the command line, so that all, and Hydra when it composes once more, mean that directory: there
+    may be a time stamp in its name.
+
+    Args:
+        rank: This process.
+        arguments: The command line.
+
+    Returns:
+        What was built, and the meeting, if there are others that were started beside this process.
+
+    Raises:
+        UsageError: If the run cannot begin, here or in another process.
+    """
+    if not rank.meets_others:
+        _, folder, parts = prepare(arguments, to_train=True)
+        sys.argv.append(f"hydra.run.dir={quoted(folder.absolute())}")
+        return parts, None
+    from packnet_pl.cli.environments import environment_of
+
+    environment = environment_of(rank)
+    meeting = Meeting(rank, environment.main_address, environment.main_port)
+    return (_lead if rank.is_main else _follow)(rank, arguments, meeting), meeting
+
+
+def _lead(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
+    told = False
+
+    def built(run: Prepared) -> None:
+        nonlocal told
+        told = True
+        sys.argv.append(f"hydra.run.dir={quoted(run.folder.absolute())}")
+        words = [sys.argv[-1], "hydra.output_subdir=null", f"resume={str(bool(run.config.resume)).lower()}"]
+        message = {"words": words, "config": OmegaConf.to_container(run.config), "data": _there(run.parts)}
+        meeting.tell(message, rank.count or run.config.trainer.num_nodes)
+        meeting.agree("built")
+
+    try:
+        return prepare(arguments, to_train=True, built=built).parts
+    except BaseException:
+        if not told:
+            meeting.refuse()
+        raise
+
+
+def _follow(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
+    said = meeting.hear()
+    # As Lightning names the processes that it starts: each has a log of its own.
+    words = [*said["words"], f"hydra.job.name=train_ddp_process_{rank.number}"]
+    arguments.overrides += words
+    sys.argv += words
+    try:
+        config, _, parts = prepare(arguments, to_train=False)
+        now: Any = OmegaConf.to_container(config)
+        for key in differing(said["config"], now):
+            raise UsageError(f"its {key} is not that of process 0; start all with the same words")
+        for name in set(said["data"]) ^ set(_there(parts)):
+            raise UsageError(f"the pictures of {name!r} are on one machine only; all need them, or none")
+    except BaseException as error:
+        meeting.agree("built", one_line(error) or type(error).__name__)
+        if isinstance(error, Exception) and is_mendable(error):
+            sys.exit(2)  # the main process says it
+        raise
+    meeting.agree("built")
+    return parts
+
+
+def _there(parts: "Parts") -> list[str]:
+    return [name for name, data in parts.data.items() if data is not None]

@@ -1,0 +1,86 @@
+"""Processes that were started beside each other: they hear the main one, and leave together. Threads stand for them."""
+
+import socket
+import threading
+from datetime import timedelta
+
+import pytest
+
+from packnet_pl.cli.meeting import Meeting
+from packnet_pl.cli.ranks import Rank
+from packnet_pl.cli.schema import UsageError
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def together(*parts, count="known"):
+    """Runs one part per process, each with its meeting; returns what each returned or raised."""
+    port, results = free_port(), [None] * len(parts)
+
+    def run(number):
+        rank = Rank("srun", number, len(parts), number) if count == "known" else Rank("node", number, None, 0)
+        try:
+            results[number] = parts[number](Meeting(rank, "127.0.0.1", port))
+        except BaseException as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=[number]) for number in range(len(parts))]
+    for thread in reversed(threads):  # the main one comes last
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    return results
+
+
+def lead(meeting):
+    meeting.tell({"words": ["hydra.run.dir=/a"]}, 3)
+    meeting.agree("built")
+    meeting.agree("begin")
+    return "leads"
+
+
+def follow(meeting):
+    said = meeting.hear()
+    meeting.agree("built")
+    meeting.agree("begin")
+    return said["words"]
+
+
+@pytest.mark.parametrize("count", ["known", "told"])
+def test_all_hear_the_main_process_and_go_on(count):
+    assert together(lead, follow, follow, count=count) == ["leads", ["hydra.run.dir=/a"], ["hydra.run.dir=/a"]]
+
+
+def test_a_refusal_ends_all_with_code_two():
+    def refuse(meeting):
+        meeting.refuse()
+        return "refused"
+
+    main, *others = together(refuse, follow, follow)
+    assert main == "refused"
+    assert [type(error) for error in others] == [SystemExit, SystemExit]
+    assert [error.code for error in others] == [2, 2]
+
+
+def test_an_error_in_one_process_is_said_by_the_main_one_and_ends_all():
+    def fail(meeting):
+        meeting.hear()
+        meeting.agree("built", "sequence.tasks.a.data: there is no folder /data")
+        return "has its own error"
+
+    main, follower, failing = together(lead, follow, fail)
+    assert isinstance(main, UsageError)
+    assert str(main) == "process 2 of 3: sequence.tasks.a.data: there is no folder /data"
+    assert isinstance(follower, SystemExit)
+    assert follower.code == 2
+    assert failing == "has its own error"
+
+
+def test_nobody_waits_for_a_main_process_that_is_not_there():
+    with pytest.raises(UsageError, match=r"process 1 finds no process 0 at 127\.0\.0\.1:\d+"):
+        Meeting(Rank("srun", 1, 2, 1), "127.0.0.1", free_port(), to_come=timedelta(seconds=1))
