@@ -120,8 +120,8 @@ def objective(folder: Path, aims: Any) -> float | tuple[float, ...]:
     return float(values[aims])
 
 
-def summarize(sweep: Path) -> None:
-    """Prints what came of the jobs in the directory ``sweep``, and exits with code 1 if one of them is not complete."""
+def summarize(sweep: Path) -> bool:
+    """Prints what came of the jobs in the directory ``sweep``; returns whether all of them are complete."""
     folders = [folder.parent for folder in sweep.glob("*/.hydra")]
     folders.sort(key=lambda folder: (not folder.name.isdigit(), folder.name.zfill(20)))
     failed = []
@@ -137,8 +137,7 @@ def summarize(sweep: Path) -> None:
         say(f"The same command with hydra.sweep.dir={shlex.quote(str(sweep))} keeps what is complete, and goes on.")
     if len(failed) < len(folders):
         print(f"sweep directory: {sweep}; its table and figure: packnet-report {shlex.quote(str(sweep))}")  # noqa: T201
-    if failed:
-        sys.exit(1)
+    return not failed
 
 
 def _telling(words: list[str]) -> list[str]:

@@ -58,13 +58,17 @@ def main() -> None:
                 train(config, parts, rank, meeting)
             return None
 
+        complete = True
         try:
             hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
         except JobFailedError as error:
+            complete = False
             print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
         finally:
             if sweep is not None:
-                summarize(sweep)
+                complete = summarize(sweep) and complete
+        if not complete:
+            sys.exit(1)
 
 
 def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meeting | None) -> None:
