@@ -17,11 +17,12 @@ def reference(tmp_path_factory):
     return warm.outcome(folder / "run")
 
 
-def test_a_full_disk_is_said_in_one_line_and_damages_nothing(tmp_path, reference):
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_full_disk_is_said_in_one_line_and_damages_nothing(tmp_path, reference, step):
     """The run goes on from each failure with the next write failing in its turn, until it reaches its end."""
     folder, program, words = tmp_path / "run", "packnet-train", WORDS
     failures = 0
-    for at in range(3, 400, 3):
+    for at in range(step, 400, step):
         done = warm.run(program, *words, cwd=tmp_path, before=FullDisk(at, folder))
         if done.returncode == 0:
             break

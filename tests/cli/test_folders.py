@@ -3,32 +3,16 @@
 import json
 import re
 
-import numpy as np
 import pytest
 import torch
 from command_line import run, train
-from PIL import Image
-from sklearn.datasets import load_sample_images
+from photographs import photographs
 
 from packnet_pl import load_packed
 
 pytestmark = pytest.mark.slow
 
 SMALL = ["debug=tiny", "debug.fraction=1", "optim.batch_size=8"]
-
-
-def photographs(folder, classes, count=12, seed=0):
-    """Writes crops of scikit-learn's two photographs, each class in a tint of its own."""
-    rng = np.random.default_rng(seed)
-    for split in ("train", "test"):
-        for number, name in enumerate(classes):
-            (folder / split / name).mkdir(parents=True)
-            for index in range(count):
-                photo = load_sample_images().images[number % 2]
-                row, column = rng.integers(0, 300, 2)
-                crop = photo[row : row + 60, column : column + 80].astype(float)
-                crop[..., number % 3] *= 0.4
-                Image.fromarray(crop.astype(np.uint8)).save(folder / split / name / f"photo {index}.JPG")
 
 
 @pytest.fixture(scope="module")

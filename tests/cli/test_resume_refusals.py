@@ -9,7 +9,7 @@ import pytest
 import warm
 from command_line import last_line
 
-from packnet_pl.cli.resume import merge_words
+from packnet_pl.cli.words import merge_words
 
 pytestmark = pytest.mark.slow
 

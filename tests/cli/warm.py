@@ -128,7 +128,8 @@ def kill_after(process, event, delay=0.0, timeout=300):
         time.sleep(0.001)
     hit = process.running
     process.kill()
-    process.wait()
+    done = process.wait()
+    assert hit or done.returncode == 0, done.stderr
     return hit
 
 

@@ -1,8 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
+from run_toys import new_model
 
-from packnet_pl.run.journal import Entry
+from packnet_pl.packed import save_packed
+from packnet_pl.run.journal import DamagedRunError, Entry, read_entries
+from packnet_pl.run.places import journal_path, packed_path
 from packnet_pl.run.results import TaskResult
 from packnet_pl.run.scores import Scores
 
@@ -35,3 +39,28 @@ def test_something_else_is_named(tmp_path, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"finished\.json cannot be read"):
         Entry.read(tmp_path / "finished.json")
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A run directory whose record of its one task is cut off."""
+    journal_path(tmp_path, TASK.name).parent.mkdir(parents=True)
+    journal_path(tmp_path, TASK.name).write_text('{"task":')
+    return tmp_path
+
+
+def test_the_packed_file_tells_what_a_damaged_record_does_not(damaged, caplog):
+    known = replace(ENTRY, task=replace(TASK, seconds=None))
+    save_packed(new_model("a"), packed_path(damaged), history=[known.dump()])
+    assert read_entries(damaged, [TASK.name]) == [known]
+    assert f"{journal_path(damaged, TASK.name)} cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("history", [None, [], [{"task": {}}]])
+def test_a_record_that_nothing_tells_is_an_error_that_says_what_to_do(damaged, history):
+    if history is not None:
+        save_packed(new_model("a"), packed_path(damaged), history=history)
+    with pytest.raises(
+        DamagedRunError, match=r"(?s)finished\.json cannot be read: .* put one of them back from a copy"
+    ):
+        read_entries(damaged, [TASK.name])

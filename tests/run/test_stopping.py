@@ -2,8 +2,12 @@ import os
 import signal
 
 import pytest
+import pytorch_lightning as pl
+import torch
+from run_toys import fit, new_model
 
 from packnet_pl.run import StoppedError, StopRequest
+from packnet_pl.run.saving import SaveState
 
 
 @pytest.fixture
@@ -30,8 +34,17 @@ def test_a_signal_is_remembered(listening, signum):
     assert stopped.value.signum == signum
 
 
-def test_it_can_be_told_to_listen_again(listening):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    listening.listen()
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert listening.asked() == signal.SIGTERM
+class Killer(pl.Callback):
+    """Sends the signal where Lightning's own handlers would have it already."""
+
+    def on_train_start(self, trainer, pl_module):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_lightning_does_not_take_the_signals_while_it_fits(listening, tmp_path):
+    path = tmp_path / "last.ckpt"
+    callbacks = [Killer(), SaveState(path, every_n_steps=None, stop=listening)]
+    with pytest.raises(StoppedError):
+        fit(new_model(), "a", callbacks=lambda phase: callbacks)
+    assert torch.load(path, weights_only=True)["global_step"] == 1
+    assert signal.getsignal(signal.SIGTERM) == listening._note

@@ -3,7 +3,7 @@
 import inspect
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from packnet_pl.cli.continuing import packed_source
 from packnet_pl.cli.environments import environment_of
 from packnet_pl.cli.ranks import rank_of
 from packnet_pl.cli.schema import UsageError, nearest, prune_ratios
+from packnet_pl.cli.sharing import SharedTraining, digest
 from packnet_pl.core import Phase
 from packnet_pl.core.capacity import forecast
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
-from packnet_pl.run import RunPlan, TaskPlan
+from packnet_pl.run import RunPlan, StopRequest, TaskPlan
+from packnet_pl.run.places import checkpoint_path, packed_path
 from packnet_pl.training import Recipe, TaskClassifier
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "epochs_of",
     "forecast_shares",
     "phases_of",
+    "with_shared_training",
 ]
 
 
@@ -315,6 +318,23 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
         environment=environment_of(rank_of(os.environ)),
     )
+
+
+def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:
+    """Returns the plan of a run that finds its first task trained in ``checkpoint.shared``, or leaves it there.
+
+    Args:
+        plan: What to do.
+        config: Checked.
+        stop: Asked while another run is training it.
+    """
+    own = checkpoint_path(plan.folder, plan.tasks[0].name, "train")
+    if not config.checkpoint.shared or config.packed or own.exists() or packed_path(plan.folder).exists():
+        return plan
+    plain: Any = OmegaConf.to_container(config)
+    shared = SharedTraining(Path(config.checkpoint.shared), digest(plain))
+    shared.adopt(own, stop.raise_if_asked)
+    return replace(plan, trained=shared.publish)
 
 
 def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:

@@ -9,7 +9,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.schema import UsageError, prune_ratios
 
-__all__ = ["begun_tasks", "differing", "finished_tasks", "packed_source", "refuse_mixing", "with_packed_tasks"]
+__all__ = [
+    "begun_tasks",
+    "differing",
+    "finished_tasks",
+    "is_harmless",
+    "packed_source",
+    "refuse_mixing",
+    "with_packed_tasks",
+]
 
 _HARMLESS = (
     "trainer.accelerator",
@@ -23,7 +31,13 @@ _HARMLESS = (
     "packed",
     "sequence.add",
     "sequence.finished",
+    "sweep",
 )
+
+
+def is_harmless(key: str) -> bool:
+    """Returns whether a run may go on with another value of ``key``."""
+    return any(key == harmless or key.startswith(f"{harmless}.") for harmless in _HARMLESS)
 
 
 def finished_tasks(path: Path) -> list[str]:
@@ -105,7 +119,7 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
     for key in differing(saved, now):
         if key in ("prune.ratio", "prune.last", "sequence.order"):
             continue
-        if any(key == harmless or key.startswith(f"{harmless}.") for harmless in _HARMLESS):
+        if is_harmless(key):
             continue
         of_task = next((name for name in begun if key.startswith(f"sequence.tasks.{name}.")), None)
         if key.startswith("sequence.tasks.") and (of_task is None or key.endswith((".path", ".cache_dir"))):

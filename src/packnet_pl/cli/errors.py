@@ -12,6 +12,7 @@ from packnet_pl.cli.schema import UsageError
 
 __all__ = ["answering_errors", "is_mendable", "one_line"]
 
+_MENDABLE = {"CapacityError", "DamagedRunError", "PictureError"}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -25,6 +26,10 @@ def answering_errors(program: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if _is_lost_peer(error):
+            # That process says why; all that is known here is that its connection is gone.
+            print(f"{program}: another process of this run has ended", file=sys.stderr)  # noqa: T201
+            sys.exit(1)
         if not is_mendable(error):
             raise
         print(f"{program}: {one_line(error)}", file=sys.stderr)  # noqa: T201
@@ -44,6 +49,11 @@ def one_line(error: BaseException) -> str:
     return ": ".join(parts)
 
 
+def _is_lost_peer(error: Exception) -> bool:
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("closed by peer" in text or "reset by peer" in text)
+
+
 def is_mendable(error: Exception) -> bool:
     """Returns whether the user can do something about it, so that one line says more than a traceback."""
     if isinstance(error, InstantiationException):
@@ -53,4 +63,4 @@ def is_mendable(error: Exception) -> bool:
     if isinstance(error, (HydraException, OmegaConfBaseException, UsageError, FloatingPointError)):
         return True
     # Named, not imported: reporting a misspelt option must not load torch.
-    return any(kind.__name__ in ("CapacityError", "PictureError") for kind in type(error).__mro__)
+    return any(kind.__name__ in _MENDABLE for kind in type(error).__mro__)

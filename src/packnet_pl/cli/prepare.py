@@ -37,6 +37,7 @@ _KNOWN_WARNINGS = (
     "in eval mode at the start of training",
     "exists and is not empty",
     "LeafSpec",
+    "srun. command is available",
 )
 
 

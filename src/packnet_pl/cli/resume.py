@@ -1,17 +1,14 @@
 """``packnet-resume``: goes on with a run that was killed, or adds tasks to it, by starting ``packnet-train`` again."""
 
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.run_directory import is_complete, read_run
 from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.words import added_tasks, key_of, merge_words, quoted
 
 __all__ = ["main"]
 
@@ -38,7 +35,7 @@ def main() -> None:
             if word.startswith("-") or "=" not in word:
                 raise UsageError(f"{word!r} is not of the form KEY=VALUE; options are not taken here")
         order = list(saved.config["sequence"]["order"])
-        adding = [name for word in given if _key(word) == "sequence.add" for name in _added(word)]
+        adding = [name for word in given if key_of(word) == "sequence.add" for name in added_tasks(word)]
         known = [name for name in adding if name in order]
         if known:
             raise UsageError(
@@ -58,55 +55,6 @@ def main() -> None:
         if Path(saved.cwd).is_dir():
             os.chdir(saved.cwd)
         os.execv(sys.executable, [sys.executable, "-m", "packnet_pl.cli.train", *new])
-
-
-def merge_words(saved: list[str], given: list[str]) -> list[str]:
-    """Returns the words of both command lines: of one key the last, but tasks to add come one after the other.
-
-    Raises:
-        HydraException: If a word cannot be parsed.
-    """
-    added: dict[str, Any] = {}
-    words: dict[str, str] = {}
-    for word in [*saved, *given]:
-        key = _key(word)
-        if key == "sequence.add":
-            added |= _added(word)
-        elif key not in ("hydra.run.dir", "resume"):
-            words[key] = word
-    if any(added.values()):
-        parts = [f"{_escaped(name)}: {'null' if path is None else quoted(path)}" for name, path in added.items()]
-        words["sequence.add"] = f"sequence.add={{{', '.join(parts)}}}"
-    elif added:
-        words["sequence.add"] = f"sequence.add=[{','.join(map(quoted, added))}]"
-    return list(words.values())
-
-
-def quoted(value: object) -> str:
-    """Returns ``value`` as Hydra reads a string on the command line."""
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z_/.][\w./-]*", text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _escaped(key: str) -> str:
-    """Returns ``key`` as Hydra reads the key of a mapping, which cannot be quoted."""
-    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
-
-
-def _added(word: str) -> dict[str, Any]:
-    value: Any = OverridesParser.create().parse_override(word).value()
-    if isinstance(value, dict):
-        return {str(name): path for name, path in value.items()}
-    if not isinstance(value, list):
-        raise UsageError(f"{word!r}: give a list of names, or names with folders: 'sequence.add=[new]'")
-    return dict.fromkeys(map(str, value))
-
-
-def _key(word: str) -> str:
-    return re.sub(r"^[+~]*", "", word.partition("=")[0])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 __all__ = ["TrainConfig", "UsageError", "add_tasks", "check_config", "expand_tasks", "nearest", "prune_ratios"]
 
 
+OBJECTIVES = ("val_accuracy", "free")
+
+
 class UsageError(ValueError):
     """The user can mend it: answered by one line and exit code 2."""
 
@@ -97,6 +100,15 @@ class CheckpointConfig:
     """How often the state is saved."""
 
     every_n_steps: int | None = None
+    shared: str | None = None
+
+
+@dataclass
+class SweepConfig:
+    """What the jobs of a sweep have in common."""
+
+    objective: Any = MISSING
+    share: bool = MISSING
 
 
 @dataclass
@@ -112,6 +124,7 @@ class TrainConfig:
     logger: dict[str, Any] | None = None
     debug: DebugConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
+    sweep: SweepConfig = MISSING
     packed: str | None = None
     resume: Any = False
     norm: str = MISSING
@@ -237,6 +250,10 @@ def check_config(config: DictConfig) -> None:
     _at_least("optim.accumulate", merged.optim.accumulate, 1)
     if merged.checkpoint.every_n_steps is not None:
         _at_least("checkpoint.every_n_steps", merged.checkpoint.every_n_steps, 1)
+    aims = merged.sweep.objective
+    for aim in aims if OmegaConf.is_list(aims) and len(aims) else [aims]:
+        if aim not in OBJECTIVES:
+            raise UsageError(f"sweep.objective is {aims}; allowed is one of {', '.join(OBJECTIVES)}, or a list of them")
     _at_least("optim.num_workers", merged.optim.num_workers, 0)
     _at_least("trainer.num_nodes", merged.trainer.num_nodes, 1)
     _at_least("seed", merged.seed, 0)

@@ -3,13 +3,16 @@
 import logging
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.help import help_text
@@ -17,8 +20,8 @@ from packnet_pl.cli.meeting import Meeting, prepare_together
 from packnet_pl.cli.orphans import end_with_parent
 from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
 from packnet_pl.cli.ranks import Rank, rank_of
-from packnet_pl.cli.run_directory import SavedRun, claimed
 from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
 
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
@@ -30,6 +33,8 @@ PROGRAM = "packnet-train"
 
 def main() -> None:
     """Runs the command line."""
+    for signum in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, _leave)
     set_up()
     with answering_errors(PROGRAM):
         arguments = sort_arguments()
@@ -42,37 +47,48 @@ def main() -> None:
                 f"-m starts the processes of each job itself, but {rank.started_by} started several of this one; "
                 "start packnet-train -m once, without it"
             )
+        sweep = fix_directory(arguments, CONFIG_MODULE) if arguments.multirun else None
         parts, meeting = prepare_together(rank, arguments) if starts_a_run(arguments, rank) else (None, None)
 
-        def job(config: DictConfig) -> None:
+        def job(config: DictConfig) -> float | tuple[float, ...] | None:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return run_job(config)
             # Inside the job as well: Hydra would put a line of its own before the error's.
             with answering_errors(PROGRAM):
                 train(config, parts, rank, meeting)
+            return None
 
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
+        complete = True
+        try:
+            hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
+        except JobFailedError as error:
+            complete = False
+            print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        finally:
+            if sweep is not None:
+                complete = summarize(sweep) and complete
+        if not complete:
+            sys.exit(1)
 
 
-def train(
-    config: DictConfig, parts: "Parts | None" = None, rank: Rank | None = None, meeting: Meeting | None = None
-) -> None:
+def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meeting | None) -> None:
     """Runs one job.
 
     Args:
         config: Composed by Hydra.
-        parts: What was built from it already, if anything was.
-        rank: This process; None asks the environment.
+        parts: What was built from it already; None in a process that Lightning started.
+        rank: This process.
         meeting: With the processes that were started beside this one, if there are any.
     """
     from pytorch_lightning.utilities import rank_zero_only
     from rich.console import Console
 
-    from packnet_pl.cli.build import build_parts, build_plan
+    from packnet_pl.cli.build import build_parts, build_plan, with_shared_training
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
 
     job = HydraConfig.get().runtime
     folder = Path(job.output_dir)
-    rank = rank or rank_of(os.environ)
     main_process = rank.is_main
     if not main_process:
         # Lightning knows a process that was started by hand only when all are connected.
@@ -83,20 +99,15 @@ def train(
     stop = StopRequest()
     stop.listen()
     config = checked(config, folder)
-    if parts is None and main_process:
-        words = list(HydraConfig.get().overrides.task)
-        plain: Any = OmegaConf.to_container(config)
-        with claimed(
-            folder, SavedRun(words, None, HydraConfig.get().job.config_name or "train", str(Path.cwd()), plain)
-        ):
-            parts = build_parts(config, folder)
     parts = parts or build_parts(config, folder)
     plan = build_plan(config, folder, config.arch.get("name", job.choices["arch"]), parts)
     if parts.packed is not None and main_process:
         adopt_packed(folder, parts.packed)
-    if meeting is not None:
-        meeting.agree("begin")
     try:
+        if main_process:
+            plan = with_shared_training(plan, config, stop)
+        if meeting is not None:
+            meeting.agree("begin")
         results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not main_process), stop)
     except StoppedError as stopped:
         if main_process:
@@ -107,6 +118,12 @@ def train(
     console = Console(quiet=not main_process, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """Answers the signals until the run itself listens to them."""
+    print(f"{PROGRAM}: stopped by {signal.Signals(signum).name} before training began", file=sys.stderr)  # noqa: T201
+    os._exit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,25 @@
 """What is known of each finished task, in a file of its own: ``results.json`` is put together from these."""
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from packnet_pl.files import replacing
+from packnet_pl.packed import read_packed
+from packnet_pl.run.places import journal_path, packed_path
 from packnet_pl.run.results import TaskResult
 from packnet_pl.run.scores import Scores
 
-__all__ = ["Entry"]
+__all__ = ["DamagedRunError", "Entry", "read_entries"]
+
+_log = logging.getLogger(__name__)
+
+
+class DamagedRunError(ValueError):
+    """A run directory lacks what the run cannot do without."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +73,39 @@ class Entry:
             return cls.parse(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, OSError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def read_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
+    """Returns what is known of the finished tasks ``names`` of a run, in order.
+
+    A file that cannot be read is named in a warning; the packed file tells the same, but for the seconds it took.
+
+    Args:
+        folder: The run directory.
+        names: Of the finished tasks.
+
+    Raises:
+        DamagedRunError: If neither tells it.
+    """
+    entries = []
+    for name in names:
+        try:
+            entries.append(Entry.read(journal_path(folder, name)))
+        except ValueError as error:
+            entries.append(_from_packed(folder, name, error))
+            _log.warning("%s; what the packed file tells of it is used", error)
+    return entries
+
+
+def _from_packed(folder: Path, name: str, reason: ValueError) -> Entry:
+    try:
+        history = [Entry.parse(dumped) for dumped in read_packed(packed_path(folder)).history]
+    except (ValueError, OSError):
+        history = []
+    for entry in history:
+        if entry.task.name == name:
+            return entry
+    raise DamagedRunError(
+        f"{reason}; {packed_path(folder)} does not tell how well {name!r} does either: put one of them back from a "
+        "copy, or start a new run in another hydra.run.dir"
+    ) from reason

@@ -52,6 +52,7 @@ class RunPlan:
         device: Where finished tasks are tested.
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
         make_logger: Called with a folder and a name; returns a Lightning logger, or None for no logging.
+        trained: Called with the last checkpoint of the first task's training, before anything of it is pruned.
         environment: How Lightning finds the other processes; None lets it guess.
     """
 
@@ -69,4 +70,5 @@ class RunPlan:
     device: str
     trainer: Mapping[str, Any]
     make_logger: Callable[[Path, str], Any] | None
+    trained: Callable[[Path], None] | None = None
     environment: ClusterEnvironment | None = None

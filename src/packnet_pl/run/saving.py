@@ -26,9 +26,12 @@ class SaveState(Checkpoint):
         self._path, self._every_n_steps, self._stop = path, every_n_steps, stop
         self._saved_step = 0
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Keeps the signals from Lightning."""
+        self._stop.keep_from(trainer)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the signals back from Lightning."""
-        self._stop.listen()
+        """Notes where the fit begins."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(

@@ -12,7 +12,7 @@ from rich.console import Console
 from packnet_pl.core import Phase
 from packnet_pl.core.bits import same_bits
 from packnet_pl.data import TaskDataModule, derive_seed
-from packnet_pl.run.journal import Entry
+from packnet_pl.run.journal import Entry, read_entries
 from packnet_pl.run.outcome import gather_results, is_main, write_outcome
 from packnet_pl.run.places import checkpoint_path, journal_path, probe_path, task_folder
 from packnet_pl.run.plan import RunPlan, TaskPlan
@@ -52,9 +52,11 @@ def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: S
     """
     start = find_start(plan, model)
     names = [task.name for task in plan.tasks]
-    entries = [Entry.read(journal_path(plan.folder, name)) for name in names[: start.finished]]
+    entries = read_entries(plan.folder, names[: start.finished])
     if start.resume is not None:
         _log.info("%s goes on from %s", names[start.finished], start.resume[1])
+    if model.tasks and is_main():
+        write_outcome(plan, model, entries)  # a killed run may have left it one task behind
     todo = plan.tasks[start.finished :]
     with RunProgress(console, sum(sum(task.epochs.values()) for task in todo)) as progress:
         for number, task in enumerate(todo, start=start.finished + 1):
@@ -67,8 +69,6 @@ def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: S
                 entry.write(journal_path(plan.folder, task.name))
                 write_outcome(plan, model, entries)
             _wait_for_all()
-    if not todo and is_main():
-        write_outcome(plan, model, entries)
     return gather_results(plan, model, entries)
 
 
@@ -93,6 +93,8 @@ def _fit(
 
     def make_trainer(phase: Phase, callback: pl.Callback) -> pl.Trainer:
         stop.raise_if_asked()
+        if phase == "retrain" and plan.trained is not None and task is plan.tasks[0]:
+            plan.trained(checkpoint_path(plan.folder, task.name, "train"))
         datamodule.key = (plan.seed, task.name, phase)
         callbacks = [
             Reseed(seed=plan.seed, task=task.name, phase=phase),

@@ -4,6 +4,7 @@ import signal
 import threading
 from types import FrameType
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
@@ -37,10 +38,18 @@ class StopRequest:
         self.signum: int | None = None
 
     def listen(self) -> None:
-        """Takes the signals from now on. Call it again after somebody else may have taken them, as Lightning does."""
+        """Takes the signals from now on."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
                 signal.signal(signum, self._note)
+
+    def keep_from(self, trainer: pl.Trainer) -> None:
+        """Leaves the signals here while ``trainer`` fits; call it before.
+
+        Lightning's own handlers end a fit without saving it, and under DDP they wait for the other processes in the
+        middle of whatever was going on. There is no setting that leaves them out.
+        """
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
     def asked(self) -> int | None:
         """Returns the signal that came to this process or another of the run, or None; all of them have to call it."""

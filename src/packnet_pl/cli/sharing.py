@@ -1,0 +1,93 @@
+"""The first task trained once for several runs: until its first pruning no prune ratio has a say.
+
+The file that a run leaves for the others is its last checkpoint of that training; they begin as if they had been killed
+right after it, and a resumed run ends bit-identical to one that was not.
+"""
+
+import copy
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from packnet_pl.files import replacing
+
+__all__ = ["SharedTraining", "digest"]
+
+# Neither changes a bit of the first task's training.
+_WITHOUT_INFLUENCE = ("prune", "logger", "checkpoint", "sweep", "resume", "packed")
+_log = logging.getLogger(__name__)
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Returns a name that is the same for configurations whose first task's training comes out the same.
+
+    Args:
+        config: Checked, as plain objects.
+    """
+    deciding: dict[str, Any] = copy.deepcopy({k: v for k, v in config.items() if k not in _WITHOUT_INFLUENCE})
+    first = deciding["sequence"]["order"][0]
+    task = deciding["sequence"]["tasks"][first]
+    deciding["sequence"] = {"first": first, "data": task["data"], "train": task["train"]}
+    deciding["method"]["fit"].pop("scope", None)
+    deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
+    text = json.dumps(deciding, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class SharedTraining:
+    """A folder of checkpoints, one per digest, each with a lock held by the run that is training it.
+
+    Args:
+        folder: The folder.
+        name: From :func:`digest`.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / f"{name}.ckpt"
+        self._lock_path = folder / f"{name}.lock"
+        self._lock: IO[str] | None = None
+
+    def adopt(self, checkpoint: Path, wait: Callable[[], None]) -> None:
+        """Copies the shared checkpoint to ``checkpoint``, or leaves the training of it to this run.
+
+        Args:
+            checkpoint: Where the run looks for the last checkpoint of that training.
+            wait: Called again and again while another run is training it; it may raise.
+        """
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self._lock_path.open("a")
+        said = False
+        while not self._path.exists():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not said:
+                    _log.info("waiting for another job, which trains the first task for this one too")
+                    said = True
+                wait()
+                time.sleep(0.2)
+                continue
+            if not self._path.exists():
+                self._lock = lock  # held until the training is done, or this process has ended
+                return
+        lock.close()
+        with replacing(checkpoint) as temporary:
+            shutil.copyfile(self._path, temporary)
+        _log.info("the first task was trained by another job; this one goes on from there")
+
+    def publish(self, checkpoint: Path) -> None:
+        """Leaves ``checkpoint`` to the other runs."""
+        if not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self._path) as temporary:
+                shutil.copyfile(checkpoint, temporary)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

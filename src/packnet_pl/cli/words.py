@@ -1,0 +1,65 @@
+"""The words of a command line, KEY=VALUE, as Hydra reads them."""
+
+import re
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from packnet_pl.cli.schema import UsageError
+
+__all__ = ["added_tasks", "key_of", "merge_words", "quoted"]
+
+
+def merge_words(saved: list[str], given: list[str]) -> list[str]:
+    """Returns the words of both command lines: of one key the last, but tasks to add come one after the other.
+
+    Raises:
+        HydraException: If a word cannot be parsed.
+    """
+    added: dict[str, Any] = {}
+    words: dict[str, str] = {}
+    for word in [*saved, *given]:
+        key = key_of(word)
+        if key == "sequence.add":
+            added |= added_tasks(word)
+        elif key not in ("hydra.run.dir", "resume"):
+            words[key] = word
+    if any(added.values()):
+        parts = [f"{_escaped(name)}: {'null' if path is None else quoted(path)}" for name, path in added.items()]
+        words["sequence.add"] = f"sequence.add={{{', '.join(parts)}}}"
+    elif added:
+        words["sequence.add"] = f"sequence.add=[{','.join(map(quoted, added))}]"
+    return list(words.values())
+
+
+def quoted(value: object) -> str:
+    """Returns ``value`` as Hydra reads a string on the command line."""
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z_/.][\w./-]*", text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _escaped(key: str) -> str:
+    """Returns ``key`` as Hydra reads the key of a mapping, which cannot be quoted."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
+
+
+def added_tasks(word: str) -> dict[str, Any]:
+    """Returns the tasks of a word ``sequence.add=...``: name -> folder, or None for one that the sequence knows.
+
+    Raises:
+        UsageError: If it is neither a list nor a mapping.
+    """
+    value: Any = OverridesParser.create().parse_override(word).value()
+    if isinstance(value, dict):
+        return {str(name): path for name, path in value.items()}
+    if not isinstance(value, list):
+        raise UsageError(f"{word!r}: give a list of names, or names with folders: 'sequence.add=[new]'")
+    return dict.fromkeys(map(str, value))
+
+
+def key_of(word: str) -> str:
+    """Returns what ``word`` sets: a key, or a group."""
+    return re.sub(r"^[+~]*", "", word.partition("=")[0])
