@@ -49,6 +49,7 @@ class PruneConfig:
     ratio: Any = MISSING
     last: bool = MISSING
     scope: str = MISSING
+    granularity: str = MISSING
 
 
 @dataclass
@@ -225,6 +226,8 @@ def check_config(config: DictConfig) -> None:
     prune_ratios(merged.prune.ratio, len(order), last=merged.prune.last, finished=len(finished))
     if merged.prune.scope not in ("layer", "global"):
         raise UsageError(f"prune.scope is {merged.prune.scope!r}; allowed are 'layer' and 'global'")
+    if merged.prune.granularity not in ("weight", "filter"):
+        raise UsageError(f"prune.granularity is {merged.prune.granularity!r}; allowed are 'weight' and 'filter'")
     for key, given in (("norm", merged.norm), ("bias", merged.bias)):
         if given not in ("shared", "per_task"):
             raise UsageError(f"{key} is {given!r}; allowed are 'shared' and 'per_task'")
