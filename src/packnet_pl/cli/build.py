@@ -23,6 +23,7 @@ from packnet_pl.cli.schema import UsageError, nearest
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
+from packnet_pl.models import HeadStart, head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.training import Recipe, TaskClassifier
@@ -106,6 +107,8 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     for name, data in parts.data.items():
         if data is not None:
             _try_pictures(model, name, data)
+        if data is not None and name not in config.sequence.finished:
+            _try_head(model, name, _head(config, name), len(data.class_names))
     forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
     return parts
 
@@ -203,6 +206,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
                 prune_ratio=ratio if config.method.pack else None,
                 epochs={phase: epochs_of(config, name, phase) for phase in settings},
                 recipes={phase: _recipe(config, part.lr) for phase, part in settings.items()},
+                head=_head(config, name),
             )
         )
     on_gpu = config.trainer.accelerator in ("gpu", "cuda")
@@ -244,6 +248,17 @@ def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
             f"arch gives features of shape {tuple(features.shape)} for one picture of task {task!r}; "
             f"expected (1, {model.heads.num_features})"
         )
+
+
+def _head(config: DictConfig, task: str) -> HeadStart:
+    return "pretrained" if config.sequence.tasks[task].get("head") == "pretrained" else "new"
+
+
+def _try_head(model: TaskClassifier, task: str, head: HeadStart, num_classes: int) -> None:
+    try:
+        head_values(head, model.backbone, num_classes)
+    except ValueError as error:
+        raise UsageError(f"sequence.tasks.{task}: {error}") from error
 
 
 def _trainer_settings(config: DictConfig) -> dict[str, Any]:
