@@ -85,7 +85,7 @@ def test_a_wrong_number_of_class_names_is_refused(names):
         TaskInfo(2, names)
 
 
-# --- the classifier that pretrained weights came with ------------------------------------------------------------------
+# --- the classifier that pretrained weights came with -----------------------------------------------------------------
 
 
 def backbone_with(classes=4, features=3):

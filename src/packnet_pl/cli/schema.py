@@ -39,6 +39,7 @@ class SequenceConfig:
 
     order: list[str] = MISSING
     tasks: dict[str, TaskConfig] = MISSING
+    root: str | None = None
     add: Any = None
     finished: list[str] = field(default_factory=list)
 
