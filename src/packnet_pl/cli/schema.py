@@ -133,6 +133,8 @@ def expand_tasks(config: DictConfig) -> DictConfig:
     expanded = config.copy()
     OmegaConf.set_struct(expanded, False)
     # As lists: a key whose value is missing is not "in" a configuration.
+    if "root" in list(sequence) and OmegaConf.is_missing(sequence, "root"):
+        raise UsageError("sequence.root has no value: give it as sequence.root=/data, the folder of all data sets")
     template = expanded.sequence.pop("task") if "task" in list(sequence) else None
     if "folders" in list(sequence):
         _expand_folders(expanded.sequence, template)
@@ -267,7 +269,8 @@ def prune_ratios(given: Any, num_tasks: int, *, last: bool, finished: int = 0) -
         )
     for ratio in ratios:
         if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
-            hint = f" (for {ratio:g} percent write {ratio / 100:g})" if _is_percent(ratio) else ""
+            is_percent = isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and 1 < ratio < 100
+            hint = f" (for {ratio:g} percent write {ratio / 100:g})" if is_percent else ""
             raise UsageError(f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them{hint}")
     chosen: list[float | None] = [*[None] * left_out, *(float(ratio) for ratio in ratios)]
     return chosen if last else [*chosen[:-1], None]
@@ -280,10 +283,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"there are {', '.join(names)}" if len(names) <= 12 else "packnet-train --cfg job shows all there are"
-
-
-def _is_percent(ratio: Any) -> bool:
-    return isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and 1 < ratio < 100
 
 
 def _one_of(key: str, given: str, first: str, second: str) -> None:

@@ -10,7 +10,7 @@ from packnet_pl.data.published import Published
 __all__ = ["check_present", "read_lines", "read_mat"]
 
 
-def read_lines(of: Published, path: Path, *kinds: Callable[[str], Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def read_lines(of: Published, path: Path, *kinds: Callable[[str], Any]) -> Iterator[tuple[str, list[Any]]]:
     """Yields, for each line that is not empty, where it is (file and line, for messages) and its values.
 
     Args:
@@ -25,14 +25,15 @@ def read_lines(of: Published, path: Path, *kinds: Callable[[str], Any]) -> Itera
     if not path.is_file():
         raise of.missing(f"file {path}")
     form = " ".join("TEXT" if kind is str else "NUMBER" for kind in kinds)
+    name, last = str(path), len(kinds) - 1
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            words = line.strip().split(maxsplit=len(kinds) - 1)
+            words = line.rstrip().split(maxsplit=last)
             if not words:
                 continue
-            where = f"{path}, line {number}"
+            where = f"{name}, line {number}"
             try:
-                values = tuple(kind(word) for kind, word in zip(kinds, words, strict=True))
+                values = [kind(word) for kind, word in zip(kinds, words, strict=True)]
             except ValueError as error:
                 raise ValueError(f"{where} is {line.strip()[:80]!r}; expected is {form!r}: it is damaged") from error
             yield where, values

@@ -154,7 +154,8 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+    # convert() copies also where there is nothing to convert.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _scaled(image: Image.Image) -> Image.Image:
