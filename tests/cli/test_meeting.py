@@ -57,7 +57,7 @@ def test_all_hear_the_main_process_and_go_on(by_hand):
 
 
 def test_a_refusal_ends_all():
-    """With code 0: srun and torchrun would stop the main process before it has said why, if another failed first."""
+    """With code 0: srun would stop the main process before it has ended with its own code, if another failed first."""
 
     def refuse(meeting):
         meeting.refuse()

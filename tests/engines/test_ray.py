@@ -14,7 +14,7 @@ WORDS = ["debug=tiny", "debug.fraction=0.05", "optim.batch_size=16", "logger=non
 
 def test_a_sweep_on_two_workers_is_one_directory_with_a_folder_per_job(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    workers = ["hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1"]
+    workers = ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1"]
     launcher = ["hydra/launcher=ray", *workers, "hydra.sweep.dir=sweep"]
     done = run("packnet-train", "-m", *WORDS, *launcher, "prune.ratio=0.5,0.75", cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -96,9 +96,11 @@ def test_processes_that_do_not_fit_the_trainer_are_refused(slurm, tmp_path):
 
 
 def test_a_sweep_through_submitit_is_one_directory_with_a_folder_per_job(slurm, tmp_path):
+    """Each job is one task for SLURM, and starts its two processes itself."""
     launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=loopback", "hydra.launcher.timeout_min=20"]
     launcher += ["hydra.launcher.mem_gb=null", "hydra.sweep.dir=sweep"]
-    words = ["-m", *WORDS, *launcher, "prune.ratio=0.5,0.75"]
+    launcher += ["hydra.launcher.cpus_per_task=2"]
+    words = ["-m", *WORDS, *DDP, *launcher, "prune.ratio=0.5,0.75"]
     done = command(SCRIPTS / "packnet-train", *words, slurm=slurm, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/results.json")}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Meeting", "prepare_together"]
 
 # Until all processes are there: they were started together. Then until the main one has read all data, as torch waits.
-_TO_COME, _TO_BUILD, _TO_LEAVE = timedelta(minutes=5), timedelta(minutes=30), 60.0
+_TO_COME, _TO_BUILD, _TO_LEAVE, _TO_SPEAK = timedelta(minutes=5), timedelta(minutes=30), 60.0, 1.0
 
 
 class Meeting:
@@ -106,9 +106,12 @@ class Meeting:
     def leave_quietly(self) -> NoReturn:
         """Ends this process where the main one says why, and ends with code 2.
 
-        srun and torchrun stop all processes when one fails: the main one, too, before it has said anything.
+        When one process fails, srun and torchrun stop all others: the main one is to have said it by then. srun asks
+        all for their codes, and the main one's is enough; torchrun on another machine knows of this process only.
         """
-        sys.exit(2 if self._rank.started_by == "node" else 0)
+        if self._rank.started_by == "torchrun":
+            time.sleep(_TO_SPEAK)
+        sys.exit(0 if self._rank.started_by == "srun" else 2)
 
     def _get(self, key: str) -> Any:
         try:
