@@ -4,6 +4,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import Flowers102
+from torchvision.transforms import v2
+
+from packnet_pl.data import (
+    TaskDataModule,
+    published_pictures,
+    read_cars,
+    read_cubs,
+    read_flowers,
+    read_imagenet,
+    read_places365,
+    read_sketch,
+    read_wikiart,
+)
+from packnet_pl.data.cars import CARS as ABOUT_CARS
+from packnet_pl.data.class_folders import IMAGENET, PLACES365, SKETCH, WIKIART
+from packnet_pl.data.cubs import CUBS
+from packnet_pl.data.flowers import FLOWERS
+from packnet_pl.data.pictures import PictureError, read_picture
+from packnet_pl.data.published import Listing, PictureList, Published
 from published_toys import (
     BIRDS,
     CARS,
@@ -20,25 +40,6 @@ from published_toys import (
     places,
     published,
 )
-from torchvision.datasets import Flowers102
-from torchvision.transforms import v2
-
-from packnet_pl.data import (
-    published_pictures,
-    read_cars,
-    read_cubs,
-    read_flowers,
-    read_imagenet,
-    read_places365,
-    read_sketch,
-    read_wikiart,
-)
-from packnet_pl.data.cars import CARS as ABOUT_CARS
-from packnet_pl.data.class_folders import IMAGENET, PLACES365, SKETCH, WIKIART
-from packnet_pl.data.cubs import CUBS
-from packnet_pl.data.flowers import FLOWERS
-from packnet_pl.data.pictures import PictureError, read_picture
-from packnet_pl.data.published import Listing, PictureList, Published
 
 IN_TWO = ([(1, 0), (2, 0), (3, 0), (6, 1), (7, 1), (8, 1)], [(4, 0), (5, 0), (9, 1), (10, 1)])
 IN_TURNS = ([(1, 0), (2, 1), (3, 0), (4, 1), (5, 0), (6, 1)], [(7, 0), (8, 1), (9, 0), (10, 1)])
@@ -335,3 +336,19 @@ def test_a_picture_in_two_splits_is_named(tmp_path):
 def test_the_toys_say_what_they_are():
     assert BIRDS[0] == "001.Black_footed_Albatross"
     assert SIZE == (64, 48)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_loader_processes_change_nothing(tmp_path, num_workers):
+    data = published(read_cubs, cubs(tmp_path), augment="flip", val_fraction=0)
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
+    for path in (tmp_path / "images").rglob("*.jpg"):
+        Image.fromarray(ramp).save(path, quality=95)
+
+    def served(workers):
+        module = TaskDataModule(data, key=(0, "birds", "train"), batch_size=2, num_workers=workers)
+        return torch.cat([pictures for pictures, _ in module.train_dataloader()])
+
+    expected = served(0)
+    assert torch.equal(served(num_workers), expected)
+    assert len({bool(picture[0, 0, 0] < picture[0, 0, -1]) for picture in expected}) == 2

@@ -21,6 +21,7 @@ _HARMLESS = (
     "checkpoint",
     "resume",
     "packed",
+    "sequence.root",
     "sequence.add",
     "sequence.finished",
 )
