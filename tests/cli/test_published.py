@@ -63,6 +63,10 @@ def test_a_sequence_of_all_of_them(root, tmp_path):
     assert info.mean == tuple(timm.get_pretrained_cfg("test_resnet").mean) == (0.5,) * 3
     evaluated = warm.run("packnet-eval", "r", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stdout + evaluated.stderr
+    # The data may have moved meanwhile.
+    (tmp_path / "moved").symlink_to(root)
+    again = warm.run("packnet-resume", "r", "sequence.root=moved", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(

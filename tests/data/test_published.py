@@ -8,6 +8,7 @@ from torchvision.datasets import Flowers102
 from torchvision.transforms import v2
 
 from packnet_pl.data import (
+    TaskDataModule,
     published_pictures,
     read_cars,
     read_cubs,
@@ -335,3 +336,19 @@ def test_a_picture_in_two_splits_is_named(tmp_path):
 def test_the_toys_say_what_they_are():
     assert BIRDS[0] == "001.Black_footed_Albatross"
     assert SIZE == (64, 48)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_loader_processes_change_nothing(tmp_path, num_workers):
+    data = published(read_cubs, cubs(tmp_path), augment="flip", val_fraction=0)
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))
+    for path in (tmp_path / "images").rglob("*.jpg"):
+        Image.fromarray(ramp).save(path, quality=95)
+
+    def served(workers):
+        module = TaskDataModule(data, key=(0, "birds", "train"), batch_size=2, num_workers=workers)
+        return torch.cat([pictures for pictures, _ in module.train_dataloader()])
+
+    expected = served(0)
+    assert torch.equal(served(num_workers), expected)
+    assert len({bool(picture[0, 0, 0] < picture[0, 0, -1]) for picture in expected}) == 2
