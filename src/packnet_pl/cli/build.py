@@ -200,8 +200,7 @@ def forecast_shares(config: DictConfig, parts: Parts) -> list[Share]:
     ratios = _ratios(config)[len(finished) :]
     layers = [share.weights for share in parts.model.packnet.summary().layers.values()]
     if parts.packed is not None:
-        owners = (tensor for name, tensor in parts.packed.tensors.items() if name.startswith("owners/"))
-        free_now = [int((owner == 0).sum()) for owner in owners]
+        free_now = [counts[0] for counts in parts.packed.counts.values()]
         if todo and not sum(free_now):
             raise UsageError(
                 f"no weight is free for task {todo[0]!r}: all {sum(layers):,} belong to {finished}. It needs at least "

@@ -100,6 +100,7 @@ def image_folder(
         (channels, image_size, image_size),
         means,
         stds,
+        shorter_side,
     )
 
 

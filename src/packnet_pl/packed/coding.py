@@ -2,13 +2,15 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_WEIGHTS_PER_BYTE", "decode_owners", "encode_owners"]
+__all__ = ["MOST_WEIGHTS_PER_BYTE", "decode_owners", "encode_owners", "select", "spread"]
 
 Owners = NDArray[np.uint8]
+_Number = TypeVar("_Number", bound=np.generic)
 
 _CHUNK = 1 << 18
 MOST_WEIGHTS_PER_BYTE = 64
@@ -37,7 +39,7 @@ def encode_owners(owners: Owners, counts: Sequence[int]) -> bytes:
         parts.append(coder.compress(np.packbits(plane).data))
         # Each plane has a code of its own: they differ in how many bits are set.
         parts.append(coder.flush(zlib.Z_SYNC_FLUSH))
-        left = _where_not(plane, left)
+        left = select(left, ~plane)
     return b"".join([*parts, coder.flush()]) if parts else b""
 
 
@@ -70,28 +72,29 @@ def decode_owners(coded: bytes, counts: Sequence[int]) -> Owners:
         raise ValueError("owners are not as frequent as they should be")
     owners = np.full(left[-1], order[-1] if order else 0, np.uint8)
     for plane, owner in zip(reversed(planes), order[-2::-1], strict=True):
-        owners = _merged(plane, owner, owners)
+        others = plane == 0
+        plane *= np.uint8(owner)
+        spread(plane, others, owners)
+        owners = plane
     return owners
 
 
 # Lists of positions in chunks that stay in the cache: selecting by bools is four times slower where they are random.
 
 
-def _where_not(plane: NDArray[np.bool_], owners: Owners) -> Owners:
-    """Returns the entries of ``owners`` where ``plane`` is not set."""
-    parts = [owners[chunk][np.flatnonzero(~plane[chunk])] for chunk in _chunks(plane.size)]
-    return np.concatenate(parts) if parts else owners
+def select(values: NDArray[_Number], chosen: NDArray[np.bool_]) -> NDArray[_Number]:
+    """Returns the entries of ``values`` (1-D) where ``chosen`` (bool, same length) is True, in order."""
+    parts = [values[chunk][np.flatnonzero(chosen[chunk])] for chunk in _chunks(values.size)]
+    return np.concatenate(parts) if parts else values.copy()
 
 
-def _merged(plane: Owners, owner: int, others: Owners) -> Owners:
-    """Returns ``owner`` where ``plane`` is 1, and ``others`` in turn where it is 0; ``plane`` is used up."""
+def spread(target: NDArray[_Number], chosen: NDArray[np.bool_], values: NDArray[_Number]) -> None:
+    """Writes ``values``, in order, to where ``chosen`` (bool) is True in ``target`` (1-D, same length)."""
     used = 0
-    for chunk in _chunks(plane.size):
-        places = np.flatnonzero(plane[chunk] == 0)
-        plane[chunk] *= np.uint8(owner)
-        plane[chunk][places] = others[used : used + places.size]
+    for chunk in _chunks(target.size):
+        places = np.flatnonzero(chosen[chunk])
+        target[chunk][places] = values[used : used + places.size]
         used += places.size
-    return plane
 
 
 def _chunks(size: int) -> Iterator[slice]:

@@ -94,6 +94,7 @@ class TaskClassifier(pl.LightningModule):
         input_shape: Sequence[int] = (),
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
+        resize: int | None = None,
     ) -> None:
         """Adds a head for a new task and selects it.
 
@@ -104,11 +105,12 @@ class TaskClassifier(pl.LightningModule):
             input_shape: Channels, height, width of a picture in pixels, if known.
             mean: Per channel, what the pictures were normalised with, if known.
             std: Per channel, likewise.
+            resize: Pixels that the shorter side of a picture file is resized to before the middle is cut out, if known.
 
         Raises:
             ValueError: If the task exists already, or an argument is not allowed.
         """
-        info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std))
+        info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std), resize)
         self.heads.add(check_name(name), info).to(self.device)
         self.select_task(name)
 
