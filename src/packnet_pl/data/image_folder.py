@@ -11,7 +11,7 @@ from packnet_pl.data.folder_layout import cut_validation, find_pictures
 from packnet_pl.data.pictures import PictureFiles
 from packnet_pl.data.task_data import TaskData
 
-__all__ = ["AUGMENTATIONS", "image_folder"]
+__all__ = ["AUGMENTATIONS", "image_folder", "picture_transform"]
 
 AUGMENTATIONS = ("flip_crop", "crop", "none")
 """What training does to a picture: random crop and mirroring, random crop (for what must not be mirrored), nothing."""
@@ -86,7 +86,7 @@ def image_folder(
         return PictureFiles(
             [file for file, _ in files],
             [label for _, label in files],
-            _transform(augment, shorter_side, image_size, means, stds),
+            picture_transform((image_size, image_size), means, stds, resize=shorter_side, augment=augment)[0],
             channels=channels,
             shorter_side=shorter_side,
             random=augment != "none",
@@ -115,22 +115,35 @@ def _per_channel(
     return tuple(float(number) for number in numbers)
 
 
-def _transform(
-    augment: str, shorter_side: int, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> v2.Compose:
+def picture_transform(
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    resize: int | None = None,
+    augment: str = "none",
+) -> tuple[v2.Compose, int]:
+    """Returns what makes a tensor of a PIL picture, and the pixels that it reduces the shorter side to.
+
+    Args:
+        size: Height and width to cut out, in pixels.
+        mean: Per channel, subtracted from pixel values in [0, 1].
+        std: Per channel, divides what is left.
+        resize: As in :func:`image_folder`.
+        augment: As in :func:`image_folder`; "none" is what validation and test pictures go through.
+    """
     # Resized as Pillow pictures: Pillow computes with integers, so the pixels are the same on every machine.
-    resize = v2.Resize(shorter_side, antialias=True)
+    shorter_side = round(max(size) * 256 / 224) if resize is None else resize
     cut = {
-        "flip_crop": [v2.RandomCrop(image_size), v2.RandomHorizontalFlip()],
-        "crop": [v2.RandomCrop(image_size)],
-        "none": [v2.CenterCrop(image_size)],
+        "flip_crop": [v2.RandomCrop(size), v2.RandomHorizontalFlip()],
+        "crop": [v2.RandomCrop(size)],
+        "none": [v2.CenterCrop(size)],
     }[augment]
-    return v2.Compose(
-        [
-            resize,
-            *cut,
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(mean), list(std)),
-        ]
-    )
+    steps = [
+        v2.Resize(shorter_side, antialias=True),
+        *cut,
+        v2.PILToTensor(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(list(mean), list(std)),
+    ]
+    return v2.Compose(steps), shorter_side

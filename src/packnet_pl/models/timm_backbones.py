@@ -54,8 +54,9 @@ def timm_backbone(
             f"width is {width}; a timm network's width is part of its name: choose a smaller one of "
             f"timm.list_models({pattern!r}), or torchvision_backbone, which takes a width"
         )
-    settings = _settings(name, in_channels, image_size, num_classes=0)
+    settings: dict[str, Any] = {}
     try:
+        settings = _settings(name, in_channels, image_size, num_classes=0)
         net: Any = timm.create_model(name, pretrained=pretrained is True, **settings)
     except OSError as error:
         raise OSError(
