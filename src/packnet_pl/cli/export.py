@@ -105,7 +105,7 @@ def _test_data(file: Path) -> "dict[str, TaskData | None]":
 
 
 def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, TaskData | None]") -> None:
-    """Prints what the precision changes: accuracy on the test split, or answers to random pictures where it is not here."""
+    """Prints what the precision changes: on the test splits, or where they are not here on random pictures."""
     import torch
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -118,7 +118,13 @@ def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, T
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("task", overflow="fold")
-    for heading in ("accuracy\nbefore, %", "after, %", "change,\npoints", "same class,\n%", "largest change\nof a logit"):
+    for heading in (
+        "accuracy\nbefore, %",
+        "after, %",
+        "change,\npoints",
+        "same class,\n%",
+        "largest change\nof a logit",
+    ):
         table.add_column(heading, justify="right")
     terminal = Console(stderr=True)
     for task in track(before.tasks, "comparing", console=terminal, transient=True, disable=not terminal.is_terminal):

@@ -32,15 +32,20 @@ def write_visible_(target: Tensor, source: Tensor, owner: Tensor, task: int, *, 
     if not flat:
         torch.mul(bits, visible(owner, task), out=out)
         return
-    parts = [tensor.reshape(-1).numpy() for tensor in (out, bits, owner)]
+    arrays = out.reshape(-1).numpy(), bits.reshape(-1).numpy(), owner.reshape(-1).numpy()
     threads = min(torch.get_num_threads(), -(-bits.numel() // _CHUNK))
     if threads <= 1:
-        _write(*parts, task, free_is_zero)
+        _write(*arrays, task, free_is_zero)
         return
     share = -(-bits.numel() // threads)
-    slices = [slice(begin, begin + share) for begin in range(0, bits.numel(), share)]
+    out_array, bits_array, owner_array = arrays
+
+    def write(begin: int) -> None:
+        part = slice(begin, begin + share)
+        _write(out_array[part], bits_array[part], owner_array[part], task, free_is_zero)
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: _write(*(array[part] for array in parts), task, free_is_zero), slices))
+        list(pool.map(write, range(0, bits.numel(), share)))
 
 
 def _write(out: _Bits, bits: _Bits, owner: NDArray[np.uint8], task: int, free_is_zero: bool) -> None:

@@ -20,8 +20,8 @@ MOST_WEIGHTS_PER_BYTE = 64
 def encode_owners(owners: Owners, counts: Sequence[int]) -> bytes:
     """Returns ``owners`` as a zlib stream; nothing for a map with one owner.
 
-    The most frequent owner comes first (of equal ones the lower number). Its plane has a 1 for each of its weights and a
-    0 for each other, the next owner's plane is over the zeros only, and so on; the last owner needs none. Eight bits
+    The most frequent owner comes first (of equal ones the lower number). Its plane has a 1 for each of its weights and
+    a 0 for each other, the next owner's plane is over the zeros only, and so on; the last owner needs none. Eight bits
     make a byte, the first bit is the highest, and the last byte of each plane is filled up with zeros.
 
     Huffman only: a search for repetitions costs seconds and, in bits without any, space. At (0.5, 0.75, 0.75) over four

@@ -1,4 +1,4 @@
-"""One task as a network of its own, in formats that others read. A file is left only if it answers as the network does."""
+"""One task as a network of its own, in formats that others read; a file is left only if it answers rightly."""
 
 import json
 import logging
@@ -71,7 +71,9 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
             allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
             # Not the other way round: NaN is no small difference.
             if not difference <= allowed:
-                raise ValueError(f"the {format} file answers otherwise than the network, by {difference:.2g}: not written")
+                raise ValueError(
+                    f"the {format} file answers otherwise than the network, by {difference:.2g}: not written"
+                )
             largest = max(largest, difference)
     return largest
 

@@ -7,10 +7,9 @@ from typing import Any, NoReturn
 
 from packnet_pl.core.state import check_name
 
-__all__ = ["FORMAT", "OLD_FORMATS", "STORED_TYPES", "check_header", "parse_header"]
+__all__ = ["FORMAT", "STORED_TYPES", "check_header", "expected_tensors", "parse_header"]
 
 FORMAT = 1
-OLD_FORMATS = (0,)
 STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Types that weights may have in the network, and bytes of each."""
 

@@ -53,10 +53,10 @@ class PackedNetwork(nn.Module):
     def forward(self, pictures: Tensor, *, task: str) -> Tensor: ...
 
     @overload
-    def forward(self, pictures: Tensor, *, task: Sequence[str]) -> list[Tensor]: ...
+    def forward(self, pictures: Tensor, *, task: list[str] | tuple[str, ...]) -> list[Tensor]: ...
 
     @torch.no_grad()
-    def forward(self, pictures: Tensor, *, task: str | Sequence[str]) -> Tensor | list[Tensor]:
+    def forward(self, pictures: Tensor, *, task: str | list[str] | tuple[str, ...]) -> Tensor | list[Tensor]:
         """Returns logits.
 
         Args:
@@ -95,6 +95,7 @@ class PackedNetwork(nn.Module):
             ValueError: If there is no such task.
         """
         head = deepcopy(self.heads[task])
+        assert isinstance(head, nn.Linear)
         backbone = deepcopy(self.backbone)
         if self.packnet is not None:
             self.packnet.copy_subnetwork_(task, backbone)
@@ -118,6 +119,8 @@ class _View:
     def __init__(self, original: nn.Module, packnet: PackNet) -> None:
         self.original, self.task = original, ""
         self._packnet = packnet
+        self._seen: list[object] = []
+        self._written: list[object] = []
         self._renew()
 
     def show(self, task: str) -> nn.Module:

@@ -58,9 +58,9 @@ def save_packed(
     Args:
         model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does.
         path: Where to; the ending ``.safetensors`` is usual.
-        dtype: Of the weights that tasks own. None keeps what they are; "bf16" and "fp16" halve the file, and change what
-            the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the type
-            that they have now. Heads, biases and norms are kept as they are.
+        dtype: Of the weights that tasks own. None keeps what they are; "bf16" and "fp16" halve the file, and change
+            what the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the
+            type that they have now. Heads, biases and norms are kept as they are.
         figures: Task -> ratio and accuracy, as far as known.
         history: What was measured of the tasks, for whoever goes on from the file: JSON takes it.
 
@@ -72,7 +72,8 @@ def save_packed(
     if dtype is not None and dtype not in get_args(Precision):
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
     _check(model, path, dtype)
-    packnet, tensors = model.packnet, {}
+    packnet = model.packnet
+    tensors: dict[str, Tensor] = {}
     header: dict[str, Any] = {
         "backbone": getattr(model.backbone, "builder", None),
         "tasks": [

@@ -1,4 +1,4 @@
-"""The weights of one layer as a file holds them: the values that somebody owns, one after the other, and their owners."""
+"""The weights of one layer as a file holds them: the values that somebody owns, in a row, and their owners."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
