@@ -365,7 +365,8 @@ class PackNet:
                 if name in state.owners:
                     write_visible_(target, source, state.owners[name], number, free_is_zero=free_is_zero)
                 else:
-                    put_back_(name, targets[name], own.get(name, source.detach()))
+                    value = own[name].to(source) if name in own else source.detach()
+                    put_back_(name, targets[name], value)
         torch.clear_autocast_cache()
 
     def verify(self, root: nn.Module | None = None, *, settle: bool = True) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,7 +22,7 @@ from packnet_pl.packed.old_formats import upgrade
 __all__ = ["Packed", "read_packed", "write_packed"]
 
 _KEY = "packnet_pl"
-_CHECKSUM = "packnet_pl.checksum"
+_CHECKSUM = "checksum"
 _LONGEST_HEADER = 1 << 24
 _LARGEST_GROWTH = 256
 _ALWAYS_ALLOWED = 1 << 20
@@ -83,7 +84,8 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
         check_header(parse_header(text))
     except ValueError as error:
         raise ValueError(f"cannot save {path}: {error}") from error
-    content = save(dict(tensors), metadata={_KEY: text, _CHECKSUM: _digest(text)})
+    # One entry of metadata: of several, safetensors writes now one first and now another.
+    content = save({**tensors, _CHECKSUM: _digest(text)}, metadata={_KEY: text})
     if int.from_bytes(content[:8], "little") > _LONGEST_HEADER:
         raise ValueError(f"cannot save {path}: what is to be said of its tasks takes more than {_LONGEST_HEADER} bytes")
     with replacing(path) as temporary:
@@ -111,7 +113,8 @@ def read_packed(path: str | os.PathLike[str]) -> Packed:
             header = parse_header(metadata[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if header["format"] == FORMAT:
-            if metadata.get(_CHECKSUM) != _digest(metadata[_KEY]):
+            checksum = tensors.pop(_CHECKSUM, None)
+            if checksum is None or not torch.equal(checksum, _digest(metadata[_KEY])):
                 raise ValueError("its header is not what was written")
         else:
             header, tensors = upgrade(header, tensors)
@@ -160,5 +163,5 @@ def _check_tensors(packed: Packed) -> None:
             raise ValueError(f"{name} is not what was written: its checksum is another")
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+def _digest(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(hashlib.blake2b(text.encode(), digest_size=16).digest()), dtype=torch.uint8)

@@ -31,7 +31,7 @@ def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = No
     """
     packed = read_packed(path)
     # Outside of inference mode: what is made there could never be trained or written to again.
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
         if backbone is None:
             backbone = build_packed_backbone(packed)
         heads, packnet = _fill(backbone, packed)
