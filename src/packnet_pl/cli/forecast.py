@@ -12,6 +12,7 @@ from packnet_pl.core.filters import count_units
 from packnet_pl.core.ownership import FREE
 from packnet_pl.data import TaskData
 from packnet_pl.packed import Packed
+from packnet_pl.packed.weights import unpack_owners
 
 __all__ = ["epochs_of", "forecast_shares", "phases_of", "ratios_of"]
 
@@ -41,7 +42,8 @@ def forecast_shares(
     ratios = ratios_of(config)[len(finished) :]
     owners = packnet.owners
     if packed is not None:
-        owners = {name: packed.tensors.get(f"owners/{name}", owner) for name, owner in owners.items()}
+        layers = packed.header["weights"]
+        owners = {name: unpack_owners(layer, packed.tensors[f"owners/{name}"]) for name, layer in layers.items()}
     weights, free_now = sum(owner.numel() for owner in owners.values()), _free_units(config, packnet, owners)
     if todo and not sum(free_now):
         raise UsageError(

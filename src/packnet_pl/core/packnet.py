@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from packnet_pl.core.digest import task_fingerprints
 from packnet_pl.core.filters import choose_filter_releases, filter_rows, owned_filters
+from packnet_pl.core.freezing import put_back_
 from packnet_pl.core.guard import Guard
+from packnet_pl.core.materialize import write_visible_
 from packnet_pl.core.norms import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, MAX_TASKS, all_free, claim, release, trainable, visible
 from packnet_pl.core.prunable import Inventory, Place, PrunableFilter
@@ -349,10 +351,7 @@ class PackNet:
         """
         self._refuse_while_viewing("subnetwork")
         state = self._state
-        if task not in state.tasks:
-            why = "is still open: it is what the module computes now" if task == state.open_task else "is unknown"
-            raise ValueError(f"task {task!r} {why}; subnetwork() shows finished tasks: {state.tasks}")
-        number = state.tasks.index(task) + 1
+        number = self._finished_number(task)
         self._inventory()
         if state.open_task is not None:
             self.settle_()
@@ -368,6 +367,41 @@ class PackNet:
                 yield
             finally:
                 self._viewed = None
+
+    def free_is_zero(self) -> bool:
+        """Returns whether all free weights are exactly zero, as pruning leaves them."""
+        weights = _now(self._inventory().owned)
+        owners = self._state.owners
+        return not any(bool(((weight != 0) & (owners[name] == FREE)).any()) for name, weight in weights.items())
+
+    def copy_subnetwork_(self, task: str, copy: nn.Module, *, free_is_zero: bool = False) -> None:
+        """Writes into ``copy`` what :meth:`subnetwork` shows; the module itself stays as it is.
+
+        Args:
+            task: A finished task.
+            copy: A deep copy of the module, whose layers hold the same tensors elsewhere.
+            free_is_zero: What :meth:`free_is_zero` said, which saves looking for free weights again.
+
+        Raises:
+            RuntimeError: Inside :meth:`subnetwork`.
+            ValueError: If ``task`` is not finished.
+        """
+        self._refuse_while_viewing("copy_subnetwork_")
+        number = self._finished_number(task)
+        sources, state = self._inventory(), self._state
+        if state.open_task is not None:
+            self.settle_()
+        targets, own = self._guard.inventory(copy).held, state.copies[task]
+        with torch.no_grad(), self._gradients_as_before():
+            for name, place in sources.held.items():
+                source, target = place.now, targets[name].now
+                target.requires_grad_(source.requires_grad)
+                if name in state.owners:
+                    write_visible_(target, source, state.owners[name], number, free_is_zero=free_is_zero)
+                else:
+                    value = own[name].to(source) if name in own else source.detach()
+                    put_back_(name, targets[name], value)
+        torch.clear_autocast_cache()
 
     def verify(self, root: nn.Module | None = None, *, settle: bool = True) -> None:
         """Does nothing if every finished task's weights are, bit for bit, what they were when it was finished.
@@ -514,6 +548,13 @@ class PackNet:
                 f"{action}: no task is open; finished are {self._state.tasks}; call begin_task(name) first"
             )
         return len(self._state.tasks) + 1
+
+    def _finished_number(self, task: str) -> int:
+        state = self._state
+        if task not in state.tasks:
+            why = "is still open: it is what the module computes now" if task == state.open_task else "is unknown"
+            raise ValueError(f"task {task!r} {why}; subnetwork() shows finished tasks: {state.tasks}")
+        return state.tasks.index(task) + 1
 
     def _refuse_while_viewing(self, action: str) -> None:
         if self._viewed is not None:

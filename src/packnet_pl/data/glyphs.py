@@ -86,7 +86,7 @@ def glyphs(
     train, val, test = (
         image_tensors(tensors[f"{split}.images"], tensors[f"{split}.labels"], MEAN, STD) for split in counts
     )
-    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (MEAN,), (STD,))
+    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (MEAN,), (STD,), resize=24)
 
 
 def default_cache_dir() -> Path:

@@ -70,4 +70,5 @@ def image_folder(
         how.input_shape,
         how.mean,
         how.std,
+        how.shorter_side,
     )

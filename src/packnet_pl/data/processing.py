@@ -59,14 +59,20 @@ class Processing:
         return PictureFiles(
             paths,
             labels,
-            self._transform(augment, boxed=boxes is not None),
+            self.transform(augment, boxed=boxes is not None),
             channels=self.channels,
             shorter_side=self.shorter_side,
             random=augment != "none",
             boxes=boxes,
         )
 
-    def _transform(self, augment: str, *, boxed: bool) -> v2.Compose:
+    def transform(self, augment: str = "none", *, boxed: bool = False) -> v2.Compose:
+        """Returns what makes a tensor of a Pillow picture.
+
+        Args:
+            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test pictures go through.
+            boxed: Whether the picture is what was cut out of another one: it is resized to a square as it is.
+        """
         # Resized as Pillow pictures: Pillow computes with integers, so the pixels are the same on every machine.
         steps: list[Any] = []
         if boxed:

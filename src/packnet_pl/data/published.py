@@ -165,6 +165,7 @@ def published_pictures(
         how.input_shape,
         how.mean,
         how.std,
+        None if boxed else how.shorter_side,
     )
 
 

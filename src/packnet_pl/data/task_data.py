@@ -28,6 +28,8 @@ class TaskData:
         input_shape: Channels, height, width in pixels.
         mean: Per channel, subtracted from pixel values in [0, 1].
         std: Per channel, divides what is left.
+        resize: Pixels that the shorter side of a picture file is resized to before the middle is cut out; None if the
+            pictures come from no files.
     """
 
     train: ImageDataset
@@ -37,6 +39,7 @@ class TaskData:
     input_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int | None = None
 
     def take(self, fraction: float) -> "TaskData":
         """Returns the same task on a share of each split, evenly spaced, for trials.

@@ -7,8 +7,9 @@ from torch import nn
 
 from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values
 from packnet_pl.models.resnet20 import ResNet20, resnet20
-from packnet_pl.models.timm_backbones import timm_backbone
-from packnet_pl.models.torchvision_backbones import torchvision_backbone
+from packnet_pl.models.skeleton import backbone_skeleton
+from packnet_pl.models.timm_backbones import timm_backbone, timm_with_head
+from packnet_pl.models.torchvision_backbones import torchvision_backbone, torchvision_head
 from packnet_pl.models.vgg_small import VGGSmall, vgg_small
 
 __all__ = [
@@ -18,12 +19,14 @@ __all__ = [
     "ResNet20",
     "TaskInfo",
     "VGGSmall",
+    "backbone_skeleton",
     "build_backbone",
     "head_values",
     "resnet20",
     "timm_backbone",
     "torchvision_backbone",
     "vgg_small",
+    "with_head",
 ]
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -54,3 +57,23 @@ def build_backbone(builder: Mapping[str, Any]) -> nn.Module:
         return BUILDERS[str(name)](**arguments)
     except TypeError as error:
         raise ValueError(f"backbone {name!r} does not take these arguments: {error}") from error
+
+
+def with_head(backbone: Any, head: nn.Linear) -> nn.Module | None:
+    """Returns the network with its last layer where its family has it; ``backbone`` is used up.
+
+    Args:
+        backbone: Says in ``builder`` what it is, as those of :data:`BUILDERS` do.
+        head: From its features to classes.
+
+    Returns:
+        The network, or None if the family has no last layer of its own, or one that is more than a linear layer.
+    """
+    builder = getattr(backbone, "builder", None) or {}
+    if builder.get("name") == "torchvision":
+        backbone.set_submodule(torchvision_head(builder["arguments"]["name"]), head)
+        # Neither is true of the whole network.
+        del backbone.builder, backbone.num_features
+        whole: nn.Module = backbone
+        return whole
+    return timm_with_head(backbone, head) if builder.get("name") == "timm" else None

@@ -22,6 +22,8 @@ class TaskInfo:
         input_shape: Channels, height, width of a picture in pixels, or empty if unknown.
         mean: Per channel, subtracted from pixel values in [0, 1], or empty if unknown.
         std: Per channel, divides what is left, or empty if unknown.
+        resize: Pixels that the shorter side of a picture file is resized to before the middle is cut out, or None if
+            unknown.
 
     Raises:
         ValueError: If there are fewer than 2 classes, or not one name per class.
@@ -32,6 +34,7 @@ class TaskInfo:
     input_shape: tuple[int, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    resize: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -52,6 +55,7 @@ class TaskInfo:
             tuple(dumped["input_shape"]),
             tuple(dumped["mean"]),
             tuple(dumped["std"]),
+            dumped.get("resize"),  # not known to older checkpoints
         )
 
 

@@ -5,12 +5,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from packnet_pl.models.checks import check_in_channels, check_patches, nearest_names
 from packnet_pl.models.pretrained import cut_off_head, load_weights, read_weights, without
 
-__all__ = ["timm_backbone"]
+__all__ = ["timm_backbone", "timm_with_head"]
 
 
 def timm_backbone(
@@ -55,10 +56,9 @@ def timm_backbone(
             f"width is {width}; a timm network's width is part of its name: choose a smaller one of "
             f"timm.list_models({pattern!r}), or torchvision_backbone, which takes a width"
         )
-    settings: dict[str, Any] = {"in_chans": in_channels}
+    settings: dict[str, Any] = {}
     try:
-        if image_size is not None and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
-            settings["img_size"] = image_size
+        settings = _settings(name, in_channels, image_size)
         net: Any = timm.create_model(name, pretrained=pretrained is True, num_classes=0, **settings)
         # timm throws the classifier away as it loads the weights, so for the head they are loaded once more.
         whole = timm.create_model(name, pretrained=True, **settings) if pretrained is True else None
@@ -84,6 +84,46 @@ def timm_backbone(
     net.builder = {"name": "timm", "arguments": arguments}
     network: nn.Module = net
     return network
+
+
+def timm_with_head(backbone: Any, head: nn.Linear) -> nn.Module | None:
+    """Returns timm's whole network: the weights of ``backbone``, and a last layer that answers as ``head``.
+
+    None if there is more than a linear layer behind the features, which the backbone does not have.
+
+    Networks with two of them (distilled ones) get the same weights twice, as they answer with their mean.
+
+    Args:
+        backbone: What :func:`timm_backbone` returned.
+        head: From its features to classes.
+    """
+    import timm
+
+    arguments = backbone.builder["arguments"]
+    settings = _settings(arguments["name"], arguments["in_channels"], arguments["image_size"])
+    with torch.random.fork_rng(devices=[]):
+        net: Any = timm.create_model(arguments["name"], num_classes=head.out_features, **settings)
+    state = dict(backbone.state_dict())
+    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    for layer in _names(net.pretrained_cfg.get("classifier")):
+        for key, value in head.state_dict().items():
+            # Some are 1 x 1 convolutions.
+            shape = wanted.get(f"{layer}.{key}", value.shape)
+            state[f"{layer}.{key}"] = value.reshape(shape) if shape.numel() == value.numel() else value
+    if state.keys() != wanted.keys() or any(state[name].shape != shape for name, shape in wanted.items()):
+        return None
+    net.to(head.weight).load_state_dict(state)
+    network: nn.Module = net
+    return network
+
+
+def _settings(name: str, in_channels: int, image_size: int | None) -> dict[str, Any]:
+    import timm
+
+    settings: dict[str, Any] = {"in_chans": in_channels}
+    if image_size is not None and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+        settings["img_size"] = image_size
+    return settings
 
 
 def _check_name(name: str) -> None:

@@ -13,7 +13,7 @@ from packnet_pl.models import torchvision_narrow as narrow
 from packnet_pl.models.checks import check_in_channels, check_patches, nearest_names
 from packnet_pl.models.torchvision_weights import load_torchvision_weights
 
-__all__ = ["SMALL_IMAGE", "torchvision_backbone", "torchvision_names"]
+__all__ = ["SMALL_IMAGE", "torchvision_backbone", "torchvision_head", "torchvision_names"]
 
 SMALL_IMAGE = 64
 """Up to this height and width in pixels, a stem made for 224 pixels is replaced by one that keeps more of them."""
@@ -149,6 +149,11 @@ def torchvision_backbone(
     net.builder = {"name": "torchvision", "arguments": arguments}
     network: nn.Module = net
     return network
+
+
+def torchvision_head(name: str) -> str:
+    """Returns the name of the last layer of the torchvision network ``name``, which its backbone has lost."""
+    return next(family.last for family in _FAMILIES if name.startswith(family.prefixes))
 
 
 def _build(name: str, family: _Family, image_size: int, width: float) -> nn.Module:

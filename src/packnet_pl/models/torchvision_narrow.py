@@ -146,7 +146,7 @@ def scaled(channels: int, width: float, step: int = 8) -> int:
 
 def _checked(net: nn.Module) -> nn.Module:
     """Returns ``net``, unless a layer was forgotten on the meta device, which only another torchvision can cause."""
-    devices = {tensor.device for tensor in net.state_dict().values()}
+    devices = {parameter.device for parameter in net.parameters()}
     if len(devices) != 1:
         raise ValueError(f"this torchvision builds {type(net).__name__} otherwise: width must be 1 with this version")
     return net

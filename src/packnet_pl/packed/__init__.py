@@ -1,12 +1,15 @@
 """The one-file artifact."""
 
-from packnet_pl.packed.file import Packed, read_packed, save_packed
+from packnet_pl.packed.file import Packed, read_packed
 from packnet_pl.packed.network import PackedNetwork
+from packnet_pl.packed.pack import Precision, TaskFigures, save_packed
 from packnet_pl.packed.unpack import build_packed_backbone, load_packed, packed_keeping, unpack_into
 
 __all__ = [
     "Packed",
     "PackedNetwork",
+    "Precision",
+    "TaskFigures",
     "build_packed_backbone",
     "load_packed",
     "packed_keeping",

@@ -1,20 +1,27 @@
 """The network that a packed file holds: one shared part, one head per task, the right weights for each question."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from copy import deepcopy
+from typing import overload
 
 import torch
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.bits import identity
 from packnet_pl.core.norms import in_eval_mode
-from packnet_pl.models import Heads, TaskInfo
+from packnet_pl.core.prunable import Place, places_of
+from packnet_pl.models import Heads, TaskInfo, with_head
 
 __all__ = ["PackedNetwork"]
 
 
 class PackedNetwork(nn.Module):
     """Answers for every task that was packed into it. For inference only: always in eval mode, and without gradients.
+
+    Beside the shared part it keeps a copy with the weights of one task, which stands ready for further questions about
+    that task and is written over for another one.
 
     Args:
         backbone: The shared part.
@@ -25,6 +32,7 @@ class PackedNetwork(nn.Module):
     def __init__(self, backbone: nn.Module, heads: Heads, packnet: PackNet | None) -> None:
         super().__init__()
         self.backbone, self.heads, self.packnet = backbone, heads, packnet
+        self._view: _View | None = None
         self.eval()
 
     @property
@@ -41,34 +49,106 @@ class PackedNetwork(nn.Module):
         self.heads.key(task)
         return self.heads.infos[task]
 
+    @overload
+    def forward(self, pictures: Tensor, *, task: str) -> Tensor: ...
+
+    @overload
+    def forward(self, pictures: Tensor, *, task: list[str] | tuple[str, ...]) -> list[Tensor]: ...
+
     @torch.no_grad()
-    def forward(self, pictures: Tensor, *, task: str) -> Tensor:
-        """Returns logits (N x classes of ``task``) of ``pictures`` (N x C x H x W, normalised as ``info(task)`` says).
+    def forward(self, pictures: Tensor, *, task: str | list[str] | tuple[str, ...]) -> Tensor | list[Tensor]:
+        """Returns logits.
+
+        Args:
+            pictures: N x C x H x W, normalised as ``info(task)`` says.
+            task: One task for all pictures, or a list with the task of each. Pictures of one task are answered
+                together, and the task that was asked last comes first.
+
+        Returns:
+            N x classes for one task; for a list one vector per picture, in the order of the pictures, as long as its
+            task has classes.
 
         Raises:
-            ValueError: If there is no such task.
+            ValueError: If there is no such task, or not one task per picture.
         """
-        head = self.heads[task]
-        with in_eval_mode(self.modules()):
-            if self.packnet is None:
-                answer: Tensor = head(self.backbone(pictures))
-            else:
-                with self.packnet.subnetwork(task):
-                    answer = head(self.backbone(pictures))
-        return answer
+        if isinstance(task, str):
+            return self._logits(pictures, task)
+        if len(task) != len(pictures):
+            raise ValueError(f"{len(task)} tasks were given for {len(pictures)} pictures; allowed is one per picture")
+        groups: dict[str, list[int]] = {name: [] for name in task}
+        for place, name in enumerate(task):
+            groups[name].append(place)
+        for name in groups:
+            self.heads.key(name)
+        answers: dict[int, Tensor] = {}
+        for name in sorted(groups, key=lambda name: self._view is None or name != self._view.task):
+            answers |= zip(groups[name], self._logits(pictures[groups[name]], name), strict=True)
+        return [answers[place] for place in range(len(pictures))]
 
     def standalone(self, task: str) -> nn.Module:
-        """Returns a plain module, in eval mode, with modules ``backbone`` and ``head``, for this task alone.
+        """Returns a plain module, in eval mode, for this task alone; the other tasks' weights are zero in it.
 
-        The other tasks' weights are zero in it.
+        Networks of torchvision and timm get their last layer back, under its own name: the state dict is that of
+        ``torchvision.models.get_model(name, num_classes=...)``. Others come as modules ``backbone`` and ``head``.
 
         Raises:
             ValueError: If there is no such task.
         """
         head = deepcopy(self.heads[task])
-        if self.packnet is None:
-            backbone = deepcopy(self.backbone)
-        else:
-            with self.packnet.subnetwork(task):
-                backbone = deepcopy(self.backbone)
-        return nn.Sequential(OrderedDict(backbone=backbone, head=head)).eval()
+        assert isinstance(head, nn.Linear)
+        backbone = deepcopy(self.backbone)
+        if self.packnet is not None:
+            self.packnet.copy_subnetwork_(task, backbone)
+        whole = with_head(backbone, head)
+        return (whole or nn.Sequential(OrderedDict(backbone=backbone, head=head))).eval()
+
+    def _logits(self, pictures: Tensor, task: str) -> Tensor:
+        head, backbone = self.heads[task], self.backbone
+        if self.packnet is not None:
+            if self._view is None or self._view.original is not backbone:
+                self._view = _View(backbone, self.packnet)
+            backbone = self._view.show(task)
+        with in_eval_mode([*backbone.modules(), *head.modules()]):
+            answer: Tensor = head(backbone(pictures))
+        return answer
+
+
+class _View:
+    """A copy of the shared part that holds one task's weights; no module, so that it is in no state dict."""
+
+    def __init__(self, original: nn.Module, packnet: PackNet) -> None:
+        self.original, self.task = original, ""
+        self._packnet = packnet
+        self._seen: list[object] = []
+        self._written: list[object] = []
+        self._renew()
+
+    def show(self, task: str) -> nn.Module:
+        """Returns the copy with the weights of ``task``; nothing is written if it has them."""
+        found = self._marks(self._places)
+        if task == self.task and (found, self._marks(self._copies)) == (self._seen, self._written):
+            return self._copy
+        if found != self._seen:
+            self._renew()
+        self._packnet.copy_subnetwork_(task, self._copy, free_is_zero=self._free_is_zero)
+        self.task, self._seen, self._written = task, self._marks(self._places), self._marks(self._copies)
+        return self._copy
+
+    @torch.inference_mode(False)
+    def _renew(self) -> None:
+        """Copies anew: what was converted or moved is so in the copy too."""
+        self._copy = deepcopy(self.original)
+        self._places = [place for _, place in places_of(self.original)]
+        self._copies = [place for _, place in places_of(self._copy)]
+        self._free_is_zero = self._packnet.free_is_zero()
+        self._seen = self._written = self._marks(self._places)
+
+    @staticmethod
+    def _marks(places: Sequence[Place]) -> list[object]:
+        """Returns what changes when a tensor is moved, replaced or written to."""
+        tensors = (place.now for place in places)
+        return [(identity(tensor), _version(tensor), tensor.requires_grad) for tensor in tensors]
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version

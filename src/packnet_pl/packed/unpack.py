@@ -4,13 +4,16 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.state import Keeping, check_keeping
-from packnet_pl.models import Heads, TaskInfo, build_backbone
-from packnet_pl.packed.file import Packable, Packed, read_packed
+from packnet_pl.models import Heads, TaskInfo, backbone_skeleton, build_backbone
+from packnet_pl.packed.file import Packed, read_packed
 from packnet_pl.packed.network import PackedNetwork
+from packnet_pl.packed.pack import Packable
+from packnet_pl.packed.weights import unpack_owners, unpack_weights
 
 __all__ = ["build_packed_backbone", "load_packed", "packed_keeping", "unpack_into"]
 
@@ -27,21 +30,31 @@ def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = No
         ValueError: If it is not a packed file, of another format, damaged, or does not fit the backbone.
     """
     packed = read_packed(path)
-    if backbone is None:
-        backbone = build_packed_backbone(packed)
-    heads, packnet = _fill(backbone, packed)
-    return PackedNetwork(backbone, heads, packnet)
+    # Outside of inference mode: what is made there could never be trained or written to again.
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        if backbone is None:
+            backbone = build_packed_backbone(packed)
+        heads, packnet = _fill(backbone, packed)
+        return PackedNetwork(backbone, heads, packnet)
 
 
 def build_packed_backbone(packed: Packed) -> nn.Module:
-    """Returns the backbone that the file names, with random weights.
+    """Returns the backbone that the file names, with random weights; the global generator is left as it was.
+
+    What it is made of is compared with the file before any memory is spent on it.
 
     Raises:
-        ValueError: If it names none that this version can build.
+        ValueError: If it names none that this version can build, or one that its weights do not fit.
     """
-    if packed.header["backbone"] is None:
+    builder = packed.header["backbone"]
+    if builder is None:
         raise ValueError(f"{packed.path} names no backbone: give the module as load_packed(path, backbone=...)")
-    return build_backbone(packed.header["backbone"])
+    try:
+        _check_shapes(backbone_skeleton(build_backbone, builder), packed)
+    except ValueError as error:
+        raise ValueError(f"{packed.path} names a backbone that it does not fit: {error}") from error
+    with torch.random.fork_rng(devices=[]):
+        return build_backbone(builder)
 
 
 def packed_keeping(packed: Packed) -> tuple[Keeping, Keeping]:
@@ -66,30 +79,56 @@ def unpack_into(model: Packable, packed: Packed) -> None:
 
 
 def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
-    tensors = packed.tensors
+    header, tensors = packed.header, packed.tensors
     try:
-        _load(backbone, _below("shared/", tensors))
-        heads = _heads(packed.header, tensors, packed.path)
-        packnet = None
-        if packed.header["packnet"] is not None:
-            state = packed.header["packnet"]
-            norm, bias = packed_keeping(packed)
-            packnet = PackNet(backbone, norm=norm, bias=bias)
-            copies = {task: _below(f"copies/{number}/", tensors) for number, task in enumerate(state["tasks"])}
-            packnet.load_state_dict({**state, "owners": _below("owners/", tensors), "copies": copies})
-            packnet.verify()
-    except RuntimeError as error:
+        _check_shapes(backbone.state_dict(), packed)
+        heads = _heads(packed)
+        if getattr(backbone, "num_features", heads.num_features) != heads.num_features:
+            raise ValueError(f"its heads take {heads.num_features} features, the backbone has {backbone.num_features}")
+        owners = {n: unpack_owners(layer, tensors[f"owners/{n}"]) for n, layer in header["weights"].items()}
+        state = _below("shared/", tensors)
+        for name, layer in header["weights"].items():
+            state[name] = unpack_weights(layer, tensors[f"values/{name}"], owners[name])
+        _load(backbone, state | {alias: state[name] for alias, name in header["aliases"].items()})
+        del state
+        if header["packnet"] is None:
+            return heads, None
+        norm, bias = packed_keeping(packed)
+        packnet = PackNet(backbone, norm=norm, bias=bias)
+        copies = {task: _below(f"copies/{number}/", tensors) for number, task in enumerate(packed.tasks)}
+        packnet.load_state_dict({**header["packnet"], "owners": owners, "copies": copies})
+        if packnet.open_task is not None:
+            raise ValueError(f"its task {packnet.open_task!r} is not finished")
+        packnet.verify()
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{packed.path} does not fit the backbone or is damaged: {said}") from error
     return heads, packnet
 
 
-def _heads(header: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str) -> Heads:
-    weights = [_below(f"heads/{number}/", tensors) for number in range(len(header["tasks"]))]
-    if not weights or any("weight" not in parts for parts in weights):
-        raise ValueError(f"{path} is damaged: not every task has a head")
-    heads = Heads(weights[0]["weight"].shape[1])
-    for entry, parts in zip(header["tasks"], weights, strict=True):
+def _check_shapes(state: Mapping[str, Any], packed: Packed) -> None:
+    """Compares names and shapes of a backbone's state dict with what the file holds.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    header = packed.header
+    found = {name: list(tensor.shape) for name, tensor in _below("shared/", packed.tensors).items()}
+    found |= {name: layer["shape"] for name, layer in header["weights"].items()}
+    found |= {alias: found.get(name) for alias, name in header["aliases"].items()}
+    wanted = {name: list(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+    if found != wanted:
+        name = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        here, there = found.get(name, "missing"), wanted.get(name, "not known")
+        raise ValueError(f"{name} is {here} in the file, and {there} in the network")
+
+
+def _heads(packed: Packed) -> Heads:
+    heads = Heads(packed.tensors["heads/0/weight"].shape[1])
+    for number, entry in enumerate(packed.header["tasks"]):
+        parts = _below(f"heads/{number}/", packed.tensors)
+        if parts["weight"].shape[1] != heads.num_features:
+            raise ValueError(f"its heads take {heads.num_features} features, that of {entry['name']!r} others")
         _load(heads.add(entry["name"], TaskInfo.parse(entry)), parts)
     return heads
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from packnet_pl.packed import save_packed
+from packnet_pl.packed import TaskFigures, read_packed, save_packed
 from packnet_pl.report import draw_ownership
 from packnet_pl.run.journal import Entry
 from packnet_pl.run.places import packed_path, results_path
@@ -35,7 +35,8 @@ def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]
     """
     # The packed file of two equal runs is equal, and the time they took is not.
     history = [Entry(replace(e.task, seconds=None), e.scores, e.outputs_unchanged).dump() for e in entries]
-    save_packed(model, packed_path(plan.folder), history=history)
+    figures = {e.task.name: TaskFigures(e.task.prune_ratio, e.scores[e.task.name].top1) for e in entries}
+    save_packed(model, packed_path(plan.folder), figures=figures, history=history)
     if model.packnet is not None:
         draw_ownership(model.packnet.summary(), plan.folder / "report" / "ownership.png")
     write_accuracy_csv(plan.folder / "report" / "accuracy.csv", [entry.scores for entry in entries])
@@ -58,14 +59,11 @@ def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry
     storage = {
         "dense_bytes": len(entries) * backbone_bytes + head_bytes,
         "packed_bytes": packed_path(plan.folder).stat().st_size,
-        "owner_bits_per_weight": 0.0,
+        "owner_bits_per_weight": read_packed(packed_path(plan.folder)).owner_bits_per_weight or 0.0,
     }
     free = None
     if model.packnet is not None:
-        total = model.packnet.summary().total
-        free = total.free_fraction
-        owner_bytes = sum(owner.numel() * owner.element_size() for owner in model.packnet.owners.values())
-        storage["owner_bits_per_weight"] = 8 * owner_bytes / total.weights
+        free = model.packnet.summary().total.free_fraction
     return Results(
         plan.method,
         plan.arch,

@@ -87,6 +87,7 @@ def _fit(
         input_shape=data.input_shape,
         mean=data.mean,
         std=data.std,
+        resize=data.resize,
         head=task.head,
     )
     record = ValidationRecord(task.name)

@@ -1,0 +1,154 @@
+"""``packnet-export``: one task in a format that others read, or the packed file in another precision."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packnet_pl.cli.errors import answering_errors
+from packnet_pl.cli.packed_files import check_task, console_width, find_packed, load_network, read_file
+from packnet_pl.cli.schema import UsageError
+
+if TYPE_CHECKING:
+    from packnet_pl.data import TaskData
+    from packnet_pl.packed import PackedNetwork
+
+__all__ = ["main"]
+
+PROGRAM = "packnet-export"
+# Of packnet_pl.packed.export, which this would load torch for.
+_ENDINGS = {"torch": ".pt", "torch_export": ".pt2", "onnx": ".onnx", "packed": ".safetensors"}
+_PICTURES = 256
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Writes one task of a packed file as a network of its own, which is left in place only if it "
+        "answers as the packed network does. With --format packed: all tasks, in another precision.",
+    )
+    parser.add_argument("file", metavar="RUN_DIR_OR_FILE", type=Path, help="directory of a run, or a packed file")
+    parser.add_argument("--task", metavar="NAME", help="the task; not with --format packed")
+    parser.add_argument("--format", required=True, choices=list(_ENDINGS), help="torch is a state dict")
+    parser.add_argument("--output", metavar="PATH", type=Path, help="default: the task's name, in this folder")
+    parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], help="of owned weights, with --format packed")
+    with answering_errors(PROGRAM):
+        arguments = parser.parse_args()
+        find_packed(arguments.file)
+        if (arguments.format == "packed") != (arguments.dtype is not None):
+            raise UsageError("--dtype and --format packed go together: --format packed --dtype bf16")
+        if arguments.format == "packed" and arguments.task is not None:
+            raise UsageError("--format packed writes all tasks: leave --task out")
+        output = arguments.output
+        if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+            raise UsageError(f"--output is {output}; allowed is a file in a folder that is there")
+        if arguments.format == "packed":
+            _export_packed(arguments.file, output, arguments.dtype)
+        else:
+            _export_task(arguments.file, arguments.task, output, arguments.format)
+
+
+def _export_task(file: Path, task: str | None, output: Path | None, format: str) -> None:
+    task = check_task(task, read_file(file).tasks)
+    network = load_network(file)
+    from packnet_pl.packed.export import export_task
+
+    path = output or Path(f"{task}{_ENDINGS[format]}")
+    try:
+        difference = export_task(network, task, path, format)
+    except ImportError as error:
+        raise UsageError(
+            f"--format {format} needs the package {error.name}: install packnet-pl[export], that is onnx, onnxscript "
+            "and onnxruntime"
+        ) from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    size = path.stat().st_size
+    sys.stdout.write(f"{path}: {size:,} bytes; logits differ by at most {difference:.2g} from the packed network's\n")
+
+
+def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
+    packed, network = read_file(file), load_network(file)
+    from packnet_pl.packed import TaskFigures, load_packed, save_packed
+
+    source = find_packed(file)
+    path = output or Path(f"{source.stem}_{dtype}.safetensors")
+    if path.exists() and path.samefile(source):
+        raise UsageError(f"--output is {path}, the file itself, whose full precision would be lost: give another")
+    figures = {task["name"]: TaskFigures(task["ratio"], task["accuracy"]) for task in packed.header["tasks"]}
+    try:
+        save_packed(network, path, dtype=dtype, figures=figures, history=packed.history)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    sys.stdout.write(f"{path}: {path.stat().st_size:,} bytes instead of {packed.size:,}\n")
+    _compare(network, load_packed(path), _test_data(file))
+
+
+def _test_data(file: Path) -> "dict[str, TaskData | None]":
+    """Returns the data of the run's tasks; none for a file that lies elsewhere."""
+    from packnet_pl.cli.run_directory import read_run
+
+    saved = read_run(file) if file.is_dir() else None
+    if saved is None:
+        return {}
+    from omegaconf import OmegaConf
+
+    from packnet_pl.cli.build import build_data
+
+    try:
+        return build_data(OmegaConf.create(saved.config))
+    except UsageError as error:
+        sys.stderr.write(f"{PROGRAM}: the test splits are not here, random pictures are taken instead ({error})\n")
+        return {}
+
+
+def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, TaskData | None]") -> None:
+    """Prints what the precision changes: on the test splits, or where they are not here on random pictures."""
+    import torch
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import track
+    from rich.table import Table
+
+    from packnet_pl.data import TaskDataModule
+    from packnet_pl.run.scores import measure
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("task", overflow="fold")
+    for heading in (
+        "accuracy\nbefore, %",
+        "after, %",
+        "change,\npoints",
+        "same class,\n%",
+        "largest change\nof a logit",
+    ):
+        table.add_column(heading, justify="right")
+    terminal = Console(stderr=True)
+    for task in track(before.tasks, "comparing", console=terminal, transient=True, disable=not terminal.is_terminal):
+        info, split = before.info(task), data.get(task)
+        figures = ["-", "-", "-"]
+        if split is not None:
+            module = TaskDataModule(split, key=())
+            old, new = (
+                measure(partial(network, task=task), module.test_dataloader(), info.num_classes).top1
+                for network in (before, after)
+            )
+            figures = [f"{100 * old:.2f}", f"{100 * new:.2f}", f"{100 * (new - old):+.2f}"]
+            pictures = torch.cat([batch for batch, _ in module.test_dataloader()][: -(-_PICTURES // 64)])
+        elif info.input_shape:
+            pictures = torch.randn(_PICTURES, *info.input_shape, generator=torch.Generator().manual_seed(0))
+        else:
+            table.add_row(escape(task), *figures, "-", "-")
+            continue
+        answers = [network(pictures, task=task).float() for network in (before, after)]
+        same = (answers[0].argmax(1) == answers[1].argmax(1)).double().mean()
+        largest = (answers[0] - answers[1]).abs().max()
+        table.add_row(escape(task), *figures, f"{100 * float(same):.2f}", f"{float(largest):.2g}")
+    Console(width=console_width()).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""``packnet-predict``: asks a packed file what is on pictures."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packnet_pl.cli.errors import answering_errors
+from packnet_pl.cli.packed_files import check_task, console_width, find_packed, find_pictures, load_network
+from packnet_pl.cli.schema import UsageError
+
+if TYPE_CHECKING:
+    from packnet_pl.packed.predict import Prediction, Unreadable
+
+__all__ = ["main"]
+
+PROGRAM = "packnet-predict"
+AUTO = "auto"
+
+
+def main() -> None:
+    """Runs the command line; exit code 1 means that some files are no pictures."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Prints the likeliest classes of pictures and their probabilities. Pictures are prepared as those "
+        "of the test split were: resized, cut to the middle and normalised as the file says.",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="a packed file, or the directory of a run")
+    parser.add_argument("pictures", metavar="IMAGE|FOLDER", type=Path, nargs="+", help="pictures, or folders of them")
+    parser.add_argument("--task", required=True, help="whose classes; 'auto' takes for each picture the surest task")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes per picture (default: 3)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
+    with answering_errors(PROGRAM):
+        arguments = parser.parse_args()
+        for name in ("top", "batch_size"):
+            if getattr(arguments, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed is 1 or more")
+        find_packed(arguments.file)
+        pictures = find_pictures(arguments.pictures)
+        network = load_network(arguments.file)
+        choose = arguments.task == AUTO and AUTO not in network.tasks
+        tasks = network.tasks if choose else [check_task(arguments.task, network.tasks)]
+
+        from rich.console import Console
+        from rich.progress import track
+
+        from packnet_pl.packed.predict import predict_pictures
+
+        answers = predict_pictures(network, pictures, tasks, top=arguments.top, batch_size=arguments.batch_size)
+        terminal = Console(stderr=True)
+        shown = track(
+            answers, "asking", len(pictures), console=terminal, transient=True, disable=not terminal.is_terminal
+        )
+        try:
+            bad = _print_lines(shown) if arguments.json else _print_table(shown, choose)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    sys.exit(1 if bad else 0)
+
+
+def _print_lines(answers: "Iterable[Prediction | Unreadable]") -> int:
+    from packnet_pl.packed.predict import Unreadable
+
+    bad = 0
+    for answer in answers:
+        if isinstance(answer, Unreadable):
+            bad += 1
+            line: dict[str, object] = {"picture": answer.picture, "error": answer.reason}
+        else:
+            classes = [{"name": name, "probability": round(share, 6)} for name, share in answer.classes]
+            line = {"picture": answer.picture, "task": answer.task, "classes": classes}
+            line["entropy"] = round(answer.entropy, 6)
+            if answer.lead is not None:
+                line["lead"] = round(answer.lead, 6)
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return bad
+
+
+def _print_table(answers: "Iterable[Prediction | Unreadable]", choose: bool) -> int:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from packnet_pl.packed.predict import Unreadable
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("picture", overflow="fold")
+    if choose:
+        table.add_column("task")
+        table.add_column("lead", justify="right")
+    table.add_column("classes, %")
+    bad = 0
+    for answer in answers:
+        if isinstance(answer, Unreadable):
+            sys.stderr.write(f"{PROGRAM}: {answer.reason}\n")
+            bad += 1
+            continue
+        classes = "   ".join(f"{escape(name)} {100 * share:.1f}" for name, share in answer.classes)
+        chosen = [escape(answer.task), f"{answer.lead:.2f}" if answer.lead is not None else "-"] if choose else []
+        table.add_row(escape(answer.picture), *chosen, classes)
+    if table.row_count:
+        Console(width=console_width()).print(table)
+    return bad
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""One task as a network of its own, in formats that others read; a file is left only if it answers rightly."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from packnet_pl.files import replacing
+from packnet_pl.models import TaskInfo
+from packnet_pl.packed.network import PackedNetwork
+
+__all__ = ["ENDINGS", "export_task"]
+
+ENDINGS = {"torch": ".pt", "torch_export": ".pt2", "onnx": ".onnx"}
+"""Formats of single tasks, and how their files usually end."""
+
+_PROBE = 3
+_TOLERANCE = 1e-4
+
+Answer = Callable[[Tensor], Tensor]
+
+
+def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str], format: str) -> float:
+    """Writes what ``network.standalone(task)`` is.
+
+    The file is read again and asked about random pictures, three and then one, before it replaces what is there.
+
+    Args:
+        network: With the task.
+        task: Its name.
+        path: Where to.
+        format: "torch": a state dict, for ``torch.load(path, weights_only=True)``; "torch_export": for
+            ``torch.export.load``; "onnx": input ``pictures``, output ``logits``. The last two take any number of
+            pictures, and hold class names, mean and std as JSON (extra file ``packnet_pl.json``, metadata
+            ``packnet_pl``).
+
+    Returns:
+        The largest difference of a logit.
+
+    Raises:
+        ImportError: If a package that the format needs is not installed.
+        ValueError: If there is no such task or format, the shape of its pictures is not known, or the file answers
+            otherwise than the network.
+    """
+    if format not in ENDINGS:
+        raise ValueError(f"format is {format!r}; allowed are {list(ENDINGS)}")
+    info = network.info(task)
+    if not info.input_shape:
+        raise ValueError(f"the file does not say what pictures task {task!r} takes: give add_task() an input_shape")
+    module = network.standalone(task).cpu()
+    kind = next(module.parameters()).dtype
+    probe = torch.randn(_PROBE, *info.input_shape, generator=torch.Generator().manual_seed(0)).to(kind)
+    write = {"torch": _write_state, "torch_export": _write_program, "onnx": _write_onnx}[format]
+    largest = 0.0
+    with replacing(path) as temporary, torch.no_grad(), _quiet():
+        answer = write(module, probe, temporary, info)
+        for pictures in (probe, probe[:1]):
+            expected = network(pictures, task=task)
+            found = answer(pictures)
+            if found.shape != expected.shape:
+                raise ValueError(f"the {format} file answers {list(found.shape)} instead of {list(expected.shape)}")
+            difference = float((found - expected).abs().max())
+            allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
+            # Not the other way round: NaN is no small difference.
+            if not difference <= allowed:
+                raise ValueError(
+                    f"the {format} file answers otherwise than the network, by {difference:.2g}: not written"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def _write_state(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:
+    torch.save(module.state_dict(), path)
+    other = deepcopy(module)
+    for tensor in other.state_dict().values():
+        tensor.zero_()
+    other.load_state_dict(torch.load(path, weights_only=True))
+    return other
+
+
+def _write_program(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:
+    program = torch.export.export(module, (probe,), dynamic_shapes=_any_number(module))
+    torch.export.save(program, path, extra_files={"packnet_pl.json": _about(info)})
+    other: Answer = torch.export.load(path).module()
+    return other
+
+
+def _write_onnx(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:
+    import onnxruntime
+    import onnxscript  # noqa: F401 (torch needs it, and says so at length)
+
+    program = torch.onnx.export(
+        module,
+        (probe,),
+        input_names=["pictures"],
+        output_names=["logits"],
+        dynamic_shapes=_any_number(module),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props["packnet_pl"] = _about(info)
+    program.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda pictures: torch.from_numpy(session.run(["logits"], {"pictures": pictures.numpy()})[0])
+
+
+def _any_number(module: nn.Module) -> Any:
+    return ({0: torch.export.Dim("batch", min=1, max=1 << 20)},)
+
+
+def _about(info: TaskInfo) -> str:
+    return json.dumps(info.dump(), ensure_ascii=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters tell of themselves; what counts is whether the answers agree."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

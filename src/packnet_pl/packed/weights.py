@@ -1,0 +1,56 @@
+"""The weights of one layer as a file holds them: the values that somebody owns, in a row, and their owners."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from packnet_pl.core.bits import as_integers
+from packnet_pl.core.ownership import FREE
+from packnet_pl.packed.coding import decode_owners, encode_owners, select, spread
+
+__all__ = ["pack_weights", "unpack_owners", "unpack_weights"]
+
+
+def pack_weights(weight: Tensor, owner: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Returns the values that are owned (1-D, row-major order) and the coded owner map (uint8, 1-D).
+
+    Args:
+        weight: Of any shape, on the CPU, contiguous.
+        owner: uint8, the same shape, likewise.
+        counts: Number of weights of each owner, owner 0 (free) first.
+    """
+    owners = owner.reshape(-1).numpy()
+    values = torch.from_numpy(select(as_integers(weight).reshape(-1).numpy(), owners != FREE))
+    coded = np.frombuffer(bytearray(encode_owners(owners, counts)), np.uint8)
+    return values.view(weight.dtype), torch.from_numpy(coded)
+
+
+def unpack_owners(layer: Mapping[str, Any], coded: Tensor) -> Tensor:
+    """Returns the owner map.
+
+    Args:
+        layer: ``shape`` and ``counts``, as the header has them.
+        coded: From :func:`pack_weights`.
+
+    Raises:
+        ValueError: If they do not belong together.
+    """
+    owners = decode_owners(coded.numpy().tobytes(), layer["counts"])
+    return torch.from_numpy(owners).reshape(layer["shape"])
+
+
+def unpack_weights(layer: Mapping[str, Any], values: Tensor, owner: Tensor) -> Tensor:
+    """Returns the weights, zero where they are free.
+
+    Args:
+        layer: ``dtype``, as the header has it.
+        values: From :func:`pack_weights`, perhaps of another precision.
+        owner: From :func:`unpack_owners`.
+    """
+    weight = torch.zeros(owner.shape, dtype=getattr(torch, layer["dtype"]))
+    numbers = as_integers(values.to(weight.dtype)).numpy()
+    spread(as_integers(weight).reshape(-1).numpy(), owner.reshape(-1).numpy() != FREE, numbers)
+    return weight

@@ -1,0 +1,240 @@
+"""The network of a packed file: one copy that stands ready, batches of several tasks, and single tasks on their own."""
+
+import pytest
+import timm
+import torch
+from test_packed import TASKS, TINY, packed_model, pictures, same_bits, trained
+from torch import nn
+from torchvision import models as torchvision_models
+
+from packnet_pl import TaskClassifier, load_packed, save_packed
+from packnet_pl.core.materialize import write_visible_
+from packnet_pl.models import build_backbone, vgg_small
+
+
+@pytest.fixture(params=["shared", "per_task"])
+def net(request, tmp_path):
+    model = packed_model(norm=request.param, bias=request.param)
+    save_packed(model, tmp_path / "packed.safetensors")
+    return load_packed(tmp_path / "packed.safetensors")
+
+
+def expected(net, task, images=None):
+    """What the shared part itself answers, shown in place."""
+    with net.packnet.subnetwork(task), torch.no_grad():
+        return net.heads[task](net.backbone(pictures() if images is None else images))
+
+
+def test_any_order_of_questions_gets_the_right_answers(net):
+    for task in [*TASKS, *reversed(TASKS), "latin", "latin", "кириллица", "latin"]:
+        assert same_bits(net(pictures(), task=task), expected(net, task))
+
+
+def test_nothing_is_written_while_the_task_stays(net):
+    net(pictures(), task="latin")
+    before = [(tensor.data_ptr(), tensor._version) for tensor in net._view._copy.state_dict().values()]
+    for _ in range(3):
+        net(pictures(), task="latin")
+    assert [(tensor.data_ptr(), tensor._version) for tensor in net._view._copy.state_dict().values()] == before
+    net(pictures(), task="кириллица")
+    after = [(tensor.data_ptr(), tensor._version) for tensor in net._view._copy.state_dict().values()]
+    assert [place for place, _ in after] == [place for place, _ in before]
+    assert after != before
+
+
+def test_the_copy_is_the_only_further_memory_and_in_no_state_dict(net):
+    names = list(net.state_dict())
+    for task in TASKS:
+        net(pictures(), task=task)
+    assert list(net.state_dict()) == names
+    assert len(list(net.modules())) == len(list(net.backbone.modules())) + len(list(net.heads.modules())) + 1
+
+
+def test_weights_that_are_changed_or_converted_show_in_the_next_answer(net):
+    net(pictures(), task="latin")
+    with torch.no_grad():
+        net.backbone.features[0].weight.mul_(2)
+    assert same_bits(net(pictures(), task="latin"), expected(net, "latin"))
+    net.double()
+    assert same_bits(net(pictures().double(), task="latin"), expected(net, "latin", pictures().double()))
+    with torch.no_grad():
+        net._view._copy.features[0].weight.zero_()  # by hand: nobody should, and it is put right all the same
+    assert same_bits(net(pictures().double(), task="latin"), expected(net, "latin", pictures().double()))
+
+
+def test_free_weights_that_somebody_filled_stay_hidden(net):
+    with torch.no_grad():
+        for name, owner in net.packnet.owners.items():
+            net.backbone.get_parameter(name)[owner == 0] = 7
+    assert not net.packnet.free_is_zero()
+    for task in TASKS:
+        assert same_bits(net(pictures(), task=task), expected(net, task))
+
+
+def test_it_answers_while_a_further_task_is_trained_in_it(net):
+    known = {task: net(pictures(), task=task) for task in TASKS}
+    net.requires_grad_(True)
+    head = net.heads.add("later", net.info("latin"))
+    net.packnet.begin_task("later")
+    trained(net.packnet, head)
+    for task, answer in known.items():
+        assert same_bits(net(pictures(), task=task), answer)
+    net.packnet.finish_task()
+    assert same_bits(net(pictures(), task="later"), expected(net, "later"))
+
+
+def test_autocast_does_not_remember_the_task_before(net):
+    with torch.autocast("cpu", torch.bfloat16):
+        for task in TASKS:
+            found = net(pictures(), task=task)
+            torch.clear_autocast_cache()
+            assert same_bits(found, expected(net, task))
+
+
+def test_a_layer_that_writes_to_its_buffers_answers_the_same_each_time(tmp_path):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    def make():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), Counting(), nn.Linear(64, 8))
+        net.num_features = 8
+        return net
+
+    model = packed_model(make(), tasks={"a": 2})
+    save_packed(model, tmp_path / "packed.safetensors")
+    net = load_packed(tmp_path / "packed.safetensors", backbone=make())
+    first = net(pictures(), task="a")
+    assert same_bits(net(pictures(), task="a"), first)
+    assert same_bits(first, model(pictures(), task="a"))
+
+
+# A batch of several tasks.
+
+
+def test_a_batch_of_several_tasks_is_answered_in_its_order(net):
+    names = ["кириллица", "latin", "latin", "caltech 256 v1.5", "кириллица", "latin"]
+    images = pictures(len(names))
+    answers = net(images, task=names)
+    for place, (name, answer) in enumerate(zip(names, answers, strict=True)):
+        assert answer.shape == (TASKS[name],)
+        of_task = [at for at, other in enumerate(names) if other == name]
+        assert same_bits(answer, net(images[of_task], task=name)[of_task.index(place)])
+
+
+def test_each_task_of_a_batch_is_shown_once_and_the_last_one_first(net, monkeypatch):
+    net(pictures(), task="кириллица")
+    shown = []
+    show = net._view.show
+    monkeypatch.setattr(net._view, "show", lambda task: shown.append(task) or show(task))
+    net(pictures(4), task=("latin", "кириллица", "latin", "кириллица"))
+    assert shown == ["кириллица", "latin"]
+
+
+def test_wrong_lists_of_tasks_are_refused(net):
+    with pytest.raises(ValueError, match="2 tasks were given for 5 pictures; allowed is one per picture"):
+        net(pictures(5), task=["latin", "latin"])
+    with pytest.raises(ValueError, match="task 'greek' has no head"):
+        net(pictures(2), task=["latin", "greek"])
+    assert net(pictures(0), task=[]) == []
+
+
+# Writing what a task sees.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        owner = torch.randint(0, 5, (60, 50, 7, 7), dtype=torch.uint8)
+        source = torch.randn(60, 50, 7, 7).to(dtype).contiguous(memory_format=layout)
+        source[0, 0] = -0.0
+        for task in (1, 3, 4, 255):
+            for free_is_zero in (False, True):
+                if free_is_zero:
+                    source[owner == 0] = 0
+                target = torch.full_like(source, float("nan"))
+                write_visible_(target, source, owner, task, free_is_zero=free_is_zero)
+                hidden = (owner == 0) | (owner > task)
+                assert same_bits(target, torch.where(hidden, torch.zeros((), dtype=dtype), source))
+    finally:
+        torch.set_num_threads(before)
+
+
+# One task on its own.
+
+
+def finished(builder, classes=5):
+    """A TaskClassifier whose tasks "first" and "second" own weights; nothing is trained."""
+    torch.manual_seed(0)
+    model = TaskClassifier(build_backbone(builder))
+    for task in ("first", "second"):
+        model.add_task(task, num_classes=classes)
+        model.packnet.begin_task(task, private=model.private_modules(task))
+        model.packnet.prune(0.5)
+        if task == "first":
+            weights = dict(model.backbone.named_parameters())
+            with torch.no_grad():
+                for name, owner in model.packnet.owners.items():
+                    weights[name].add_(0.01 * (owner == 0))
+        model.packnet.finish_task()
+    return model
+
+
+WHOLE = {"resnet18": "torchvision", "test_resnet": "timm", "test_vit": "timm", "mobilenetv3_small_050": "timm"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_single_task_loads_into_its_library(name, tmp_path):
+    size = 160 if name == "test_vit" else 224
+    model = finished({"name": WHOLE[name], "arguments": {"name": name, "image_size": size}})
+    save_packed(model, tmp_path / "packed.safetensors")
+    net = load_packed(tmp_path / "packed.safetensors")
+    state = net.standalone("first").state_dict()
+    make = timm.create_model if WHOLE[name] == "timm" else torchvision_models.get_model
+    original = make(name, num_classes=5)
+    original.load_state_dict(state, strict=True)
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        assert torch.equal(original.eval()(images), net(images, task="first"))
+    for key, owner in net.packnet.owners.items():
+        assert not state[key][owner != 1].any()
+    assert net.packnet.tasks == ["first", "second"]
+    assert not hasattr(net.standalone("first"), "packnet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg11", "densenet121", "vit_b_32", "convnext_tiny", "resnet34"])
+def test_a_single_task_of_a_narrow_network_has_the_names_of_its_library(name, tmp_path):
+    model = finished({"name": "torchvision", "arguments": {"name": name, "image_size": 64, "width": 0.1}})
+    save_packed(model, tmp_path / "packed.safetensors")
+    net = load_packed(tmp_path / "packed.safetensors")
+    alone, images = net.standalone("second"), torch.randn(2, 3, 64, 64)
+    with torch.device("meta"):
+        original = torchvision_models.get_model(name, num_classes=5)
+    assert list(alone.state_dict()) == list(original.state_dict())
+    with torch.no_grad():
+        assert torch.equal(alone(images), net(images, task="second"))
+
+
+def test_a_network_of_no_library_comes_with_its_head(tmp_path):
+    model = finished({"name": "vgg_small", "arguments": TINY})
+    save_packed(model, tmp_path / "packed.safetensors")
+    net = load_packed(tmp_path / "packed.safetensors")
+    alone = net.standalone("second")
+    assert [name for name, _ in alone.named_children()] == ["backbone", "head"]
+    assert same_bits(alone(pictures()), net(pictures(), task="second"))
+    plain = nn.Sequential()
+    plain.add_module("backbone", vgg_small(**TINY))
+    plain.add_module("head", nn.Linear(8, 5))
+    plain.load_state_dict(alone.state_dict(), strict=True)
