@@ -49,8 +49,11 @@ class SeededItems(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, place: tuple[int, int] | int) -> tuple[Tensor, ...]:
         # Lightning's overfit_batches puts a sampler of plain indices in the place of ours.
         epoch, index = place if isinstance(place, tuple) else (0, place)
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed: it also seeds every GPU, and those are not forked.
+        before = torch.get_rng_state()
+        try:
+            # Not torch.manual_seed: it also seeds every GPU, and those are not given back.
             torch.default_generator.manual_seed(derive_seed(*self._key, epoch, "item", index))
             item: tuple[Tensor, ...] = self._split[index]
             return item
+        finally:
+            torch.set_rng_state(before)
