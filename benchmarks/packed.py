@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
+from packnet_pl.core.digest import task_fingerprints
 from packnet_pl.models import torchvision_backbone
 from packnet_pl.packed.coding import decode_owners, encode_owners
 
-RATIOS = (0.5, 0.75, 0.75, None)
+SHARES = (0.5, 0.125, 0.09375, 0.28125)
 CLASSES = 200
 ROUNDS = 7
 
@@ -50,21 +51,31 @@ def main() -> None:
 
 
 def build(width: float) -> TaskClassifier:
-    """Returns a network of four tasks that own as many weights as pruning at these ratios gives them, anywhere."""
+    """Returns a network of four tasks with the shares that pruning gives them, at random places; nothing is trained."""
     torch.manual_seed(0)
     model = TaskClassifier(torchvision_backbone("vgg16", width=width))
-    for number, ratio in enumerate(RATIOS):
-        task = f"task {number + 1}"
-        model.add_task(task, num_classes=CLASSES)
-        model.packnet.begin_task(task, private=model.private_modules(task))
-        layers = model.packnet.summary().owned
-        with torch.no_grad():
-            for name, weight in model.backbone.named_parameters():
-                if name in layers:
-                    weight.masked_scatter_(weight == 0, torch.randn(int((weight == 0).sum())) * 0.01)
-        if ratio is not None:
-            model.packnet.prune(ratio)
-        model.packnet.finish_task()
+    for number in range(len(SHARES)):
+        model.add_task(f"task {number + 1}", num_classes=CLASSES)
+    layers = model.packnet.summary().owned
+    weights = {name: model.backbone.get_parameter(name).detach() for name in layers}
+    bounds = torch.tensor(SHARES).cumsum(0)[:-1]
+    owners = {}
+    for name, weight in weights.items():
+        owners[name] = torch.ones(weight.shape, dtype=torch.uint8)
+        drawn = torch.rand(weight.shape)
+        for bound in bounds:
+            owners[name] += drawn >= bound
+    state = model.packnet.state_dict()
+    marks = [task_fingerprints(weights, owners, number + 1, {}) for number in range(len(SHARES))]
+    model.packnet.load_state_dict(
+        {
+            **state,
+            "tasks": model.tasks,
+            "owners": owners,
+            "fingerprints": dict(zip(model.tasks, marks, strict=True)),
+            "copies": {task: {} for task in model.tasks},
+        }
+    )
     return model
 
 
@@ -78,14 +89,14 @@ def sizes(model: TaskClassifier, path: Path) -> Table:
     table = Table("owners", "bits per weight", "over entropy", title=f"{weights:,} prunable weights, four tasks")
     for name, bits in (
         ("one byte", 8.0),
-        ("log2(tasks + 1)", math.log2(len(RATIOS) + 1)),
+        ("log2(tasks + 1)", math.log2(len(SHARES) + 1)),
         ("in the file", 8 * coded / weights),
         ("entropy", entropy / weights),
     ):
         table.add_row(name, f"{bits:.4f}", f"{bits / (entropy / weights):.4f}")
     backbone = sum(parameter.numel() for parameter in model.backbone.parameters())
     head = (model.heads.num_features + 1) * CLASSES
-    four = 4 * len(RATIOS) * (backbone + head)
+    four = 4 * len(SHARES) * (backbone + head)
     size = path.stat().st_size
     table.add_section()
     table.add_row("whole file, bytes", f"{size:,}", "")
