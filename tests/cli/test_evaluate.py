@@ -4,7 +4,9 @@ import shutil
 import pytest
 from command_line import last_line, run
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from packnet_pl.packed.file import write_packed
 
 pytestmark = pytest.mark.slow
 
@@ -14,12 +16,13 @@ def evaluate(*arguments, cwd):
 
 
 def rewritten(source, target, name, value=1.0):
-    """Copies a safetensors file with one number of one tensor changed."""
+    """Copies a packed file with one number of one tensor changed, and right checksums."""
     tensors = load_file(source)
+    tensors.pop("checksum")
     with safe_open(source, framework="pt") as file:
-        metadata = file.metadata()
+        header = json.loads(file.metadata()["packnet_pl"])
     tensors[name].view(-1)[0] += value
-    save_file(tensors, target, metadata=metadata)
+    write_packed(target, {key: header[key] for key in set(header) - {"format", "checksums"}}, tensors)
 
 
 @pytest.fixture
@@ -55,11 +58,20 @@ def test_a_head_that_was_changed_is_noticed_by_its_logits(moved, tmp_path):
 
 def test_a_shared_weight_that_was_changed_is_named(moved, tmp_path):
     path = moved / "packed.safetensors"
-    rewritten(path, path, "shared/classifier.0.weight")
+    rewritten(path, path, "values/classifier.0.weight")
     done = evaluate(moved, cwd=tmp_path)
     assert done.returncode == 2
     assert "classifier.0.weight is not what it was" in last_line(done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_a_byte_that_was_changed_is_named_by_its_tensor(moved, tmp_path):
+    path = moved / "packed.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    done = evaluate(moved, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is not what was written: its checksum is another" in last_line(done.stderr)
 
 
 @pytest.mark.parametrize("name", ["results.json", "packed.safetensors", "run.yaml"])

@@ -6,6 +6,8 @@ import torch
 from command_line import train
 from safetensors.torch import load_file
 
+from packnet_pl import load_packed
+
 pytestmark = pytest.mark.slow
 
 NAMES = ["latin", "greek", "cyrillic", "digits"]
@@ -65,6 +67,9 @@ def test_results_have_the_pinned_form(tiny_run):
     assert [task["test_size"] for task in found["tasks"]] == [185, 155, 160, 120]
     assert set(found["storage"]) == {"dense_bytes", "packed_bytes", "owner_bits_per_weight"}
     assert found["storage"]["packed_bytes"] == (folder / "packed.safetensors").stat().st_size
+    coded = sum(t.numel() for name, t in load_file(folder / "packed.safetensors").items() if name.startswith("owners/"))
+    assert found["storage"]["owner_bits_per_weight"] == 8 * coded / 142992
+    assert found["storage"]["owner_bits_per_weight"] < 2
 
 
 def test_nothing_is_forgotten_by_a_real_run(tiny_run):
@@ -103,9 +108,7 @@ def test_it_ends_with_a_table_and_shows_its_progress(tiny_run):
 
 def test_owners_in_the_packed_file_are_exact_counts(tiny_run):
     folder, _ = tiny_run
-    owners = {
-        name: part for name, part in load_file(folder / "packed.safetensors").items() if name.startswith("owners/")
-    }
+    owners = load_packed(folder / "packed.safetensors").packnet.owners
     assert len(owners) == 6
     for owner in owners.values():
         rest = owner.numel()
@@ -135,7 +138,7 @@ def test_another_seed_gives_other_weights(tiny_run, tmp_path):
     folder, _ = tiny_run
     done = train("debug=tiny", "sequence.order=[digits]", "seed=1", "hydra.run.dir=b", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    name = "shared/features.0.weight"
+    name = "values/features.0.weight"
     assert not torch.equal(
         load_file(tmp_path / "b" / "packed.safetensors")[name], load_file(folder / "packed.safetensors")[name]
     )
@@ -173,7 +176,7 @@ def test_fine_tuning_is_found_out_by_the_same_probes(tmp_path):
 def test_global_ranking_keeps_the_total_exact(tmp_path):
     done = train("debug=tiny", "prune.scope=global", "sequence.order=[digits]", "hydra.run.dir=r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    owners = [part for name, part in load_file(tmp_path / "r" / "packed.safetensors").items() if "owners/" in name]
+    owners = load_packed(tmp_path / "r" / "packed.safetensors").packnet.owners.values()
     total = sum(owner.numel() for owner in owners)
     assert sum(int((owner == 0).sum()) for owner in owners) == round(0.5 * total)
     assert any(int((owner == 0).sum()) != round(0.5 * owner.numel()) for owner in owners)

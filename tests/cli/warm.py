@@ -24,6 +24,10 @@ _context.set_forkserver_preload(
         "packnet_pl.cli.resume",
         "packnet_pl.cli.evaluate",
         "packnet_pl.cli.build",
+        "packnet_pl.cli.export",
+        "packnet_pl.cli.predict",
+        "packnet_pl.cli.inspect_file",
+        "packnet_pl.packed.predict",
         "packnet_pl.report",
         "packnet_pl.run",
         "matplotlib.backends.backend_agg",
@@ -170,7 +174,7 @@ def _main(program, words, cwd, out, err, before):
         os.close(file)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
-    from packnet_pl.cli import evaluate, resume, train
+    from packnet_pl.cli import evaluate, export, inspect_file, predict, resume, train
 
     def become(_, arguments):
         sys.argv = ["packnet-train", *arguments[3:]]
@@ -182,6 +186,13 @@ def _main(program, words, cwd, out, err, before):
     if before is not None:
         before()
     try:
-        {"packnet-train": train.main, "packnet-resume": resume.main, "packnet-eval": evaluate.main}[program]()
+        {
+            "packnet-train": train.main,
+            "packnet-resume": resume.main,
+            "packnet-eval": evaluate.main,
+            "packnet-export": export.main,
+            "packnet-predict": predict.main,
+            "packnet-inspect": inspect_file.main,
+        }[program]()
     finally:
         sys.stdout.flush()

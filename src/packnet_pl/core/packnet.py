@@ -374,13 +374,16 @@ class PackNet:
         owners = self._state.owners
         return not any(bool(((weight != 0) & (owners[name] == FREE)).any()) for name, weight in weights.items())
 
-    def copy_subnetwork_(self, task: str, copy: nn.Module, *, free_is_zero: bool = False) -> None:
+    def copy_subnetwork_(
+        self, task: str, copy: nn.Module, *, free_is_zero: bool = False, shown: str | None = None
+    ) -> None:
         """Writes into ``copy`` what :meth:`subnetwork` shows; the module itself stays as it is.
 
         Args:
             task: A finished task.
             copy: A deep copy of the module, whose layers hold the same tensors elsewhere.
             free_is_zero: What :meth:`free_is_zero` said, which saves looking for free weights again.
+            shown: The task that ``copy`` has the weights of already, bit for bit: an earlier task's are some of them.
 
         Raises:
             RuntimeError: Inside :meth:`subnetwork`.
@@ -392,12 +395,15 @@ class PackNet:
         if state.open_task is not None:
             self.settle_()
         targets, own = self._guard.inventory(copy).held, state.copies[task]
+        has_all = shown in state.tasks and state.tasks.index(shown) + 1 > number
+        needs_all = free_is_zero and number == len(state.names)
         with torch.no_grad(), self._gradients_as_before():
             for name, place in sources.held.items():
                 source, target = place.now, targets[name].now
                 target.requires_grad_(source.requires_grad)
-                if name in state.owners:
-                    write_visible_(target, source, state.owners[name], number, free_is_zero=free_is_zero)
+                if name in state.owners and not needs_all:
+                    known = target if has_all else source
+                    write_visible_(target, known, state.owners[name], number, free_is_zero=free_is_zero)
                 else:
                     value = own[name].to(source) if name in own else source.detach()
                     put_back_(name, targets[name], value)

@@ -102,12 +102,23 @@ class PackedNetwork(nn.Module):
         whole = with_head(backbone, head)
         return (whole or nn.Sequential(OrderedDict(backbone=backbone, head=head))).eval()
 
+    def show(self, task: str) -> nn.Module:
+        """Returns the shared part with the weights of ``task``, ready for its pictures; nothing is written if it is.
+
+        It is the one copy that all questions share: the next one about another task changes it.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        self.heads.key(task)
+        if self.packnet is None:
+            return self.backbone
+        if self._view is None or self._view.original is not self.backbone:
+            self._view = _View(self.backbone, self.packnet)
+        return self._view.show(task)
+
     def _logits(self, pictures: Tensor, task: str) -> Tensor:
-        head, backbone = self.heads[task], self.backbone
-        if self.packnet is not None:
-            if self._view is None or self._view.original is not backbone:
-                self._view = _View(backbone, self.packnet)
-            backbone = self._view.show(task)
+        head, backbone = self.heads[task], self.show(task)
         with in_eval_mode([*backbone.modules(), *head.modules()]):
             answer: Tensor = head(backbone(pictures))
         return answer
@@ -117,7 +128,8 @@ class _View:
     """A copy of the shared part that holds one task's weights; no module, so that it is in no state dict."""
 
     def __init__(self, original: nn.Module, packnet: PackNet) -> None:
-        self.original, self.task = original, ""
+        self.original = original
+        self.task: str | None = None
         self._packnet = packnet
         self._seen: list[object] = []
         self._written: list[object] = []
@@ -126,11 +138,12 @@ class _View:
     def show(self, task: str) -> nn.Module:
         """Returns the copy with the weights of ``task``; nothing is written if it has them."""
         found = self._marks(self._places)
-        if task == self.task and (found, self._marks(self._copies)) == (self._seen, self._written):
+        shown = self.task if (found, self._marks(self._copies)) == (self._seen, self._written) else None
+        if task == shown:
             return self._copy
         if found != self._seen:
             self._renew()
-        self._packnet.copy_subnetwork_(task, self._copy, free_is_zero=self._free_is_zero)
+        self._packnet.copy_subnetwork_(task, self._copy, free_is_zero=self._free_is_zero, shown=shown)
         self.task, self._seen, self._written = task, self._marks(self._places), self._marks(self._copies)
         return self._copy
 

@@ -1,0 +1,51 @@
+"""How often ``packnet-predict --task auto`` picks the right task: python benchmarks/auto_task.py RUN_DIR...
+
+Asks each run's packed file about all pictures of its tasks' validation and test splits.
+"""
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from packnet_pl import load_packed
+from packnet_pl.cli.build import build_data
+from packnet_pl.cli.run_directory import read_run
+from packnet_pl.packed.predict import normalised_entropy
+
+LEADS = (0.0, 0.05, 0.1, 0.2, 0.3, 1.01)
+
+
+def main() -> None:
+    """Prints a table per run."""
+    console = Console()
+    for folder in map(Path, sys.argv[1:]):
+        network = load_packed(folder / "packed.safetensors")
+        data = build_data(OmegaConf.create(read_run(folder).config))
+        for name in ("val", "test"):
+            table = Table("pictures of", "number", "right task, %", title=f"{folder}, {name}")
+            leads, hits = [], []
+            for task, splits in data.items():
+                pictures = torch.stack([item[0] for item in getattr(splits, name)])
+                answers = [normalised_entropy(network(pictures, task=other)) for other in network.tasks]
+                entropies, order = torch.stack(answers).sort(dim=0, stable=True)
+                hits.append(order[0] == network.tasks.index(task))
+                leads.append(entropies[1] - entropies[0])
+                table.add_row(task, str(len(pictures)), f"{100 * hits[-1].double().mean():.2f}")
+            lead, hit = torch.cat(leads), torch.cat(hits)
+            table.add_section()
+            table.add_row("all", str(len(hit)), f"{100 * hit.double().mean():.2f}")
+            table.add_section()
+            for low, high in pairwise(LEADS):
+                chosen = hit[(lead >= low) & (lead < high)]
+                share = f"{100 * chosen.double().mean():.2f}" if len(chosen) else "-"
+                table.add_row(f"lead {low:g} to {min(high, 1):g}", str(len(chosen)), share)
+            console.print(table)
+
+
+if __name__ == "__main__":
+    main()

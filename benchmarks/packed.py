@@ -1,0 +1,166 @@
+"""Size, coding time and switch cost of VGG-16 with four tasks: python benchmarks/packed.py [--threads N] [--width W].
+
+Weights are random, and so are the owners at (0.5, 0.75, 0.75): no coder can do better there than their entropy. Needs
+about 4 GB of memory.
+"""
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from packnet_pl import TaskClassifier, load_packed, save_packed
+from packnet_pl.core.digest import task_fingerprints
+from packnet_pl.models import torchvision_backbone
+from packnet_pl.packed.coding import decode_owners, encode_owners
+
+SHARES = (0.5, 0.125, 0.09375, 0.28125)
+CLASSES = 200
+ROUNDS = 7
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--width", type=float, default=1.0, help="below 1 for a trial with less memory")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    console = Console()
+    console.print("building VGG-16 with four tasks")
+    model = build(arguments.width)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "packed.safetensors"
+        seconds_to_save = seconds(lambda: save_packed(model, path))
+        console.print(sizes(model, path))
+        console.print(coding(model))
+        begun = time.perf_counter()
+        network = load_packed(path)
+        console.print(
+            f"whole file: written in {seconds_to_save:.1f} s, read, checked and built in "
+            f"{time.perf_counter() - begun:.1f} s"
+        )
+        console.print(switching(network))
+
+
+def build(width: float) -> TaskClassifier:
+    """Returns a network of four tasks with the shares that pruning gives them, at random places; nothing is trained."""
+    torch.manual_seed(0)
+    model = TaskClassifier(torchvision_backbone("vgg16", width=width))
+    for number in range(len(SHARES)):
+        model.add_task(f"task {number + 1}", num_classes=CLASSES)
+    layers = model.packnet.summary().owned
+    weights = {name: model.backbone.get_parameter(name).detach() for name in layers}
+    bounds = torch.tensor(SHARES).cumsum(0)[:-1]
+    owners = {}
+    for name, weight in weights.items():
+        owners[name] = torch.ones(weight.shape, dtype=torch.uint8)
+        drawn = torch.rand(weight.shape)
+        for bound in bounds:
+            owners[name] += drawn >= bound
+    state = model.packnet.state_dict()
+    marks = [task_fingerprints(weights, owners, number + 1, {}) for number in range(len(SHARES))]
+    model.packnet.load_state_dict(
+        {
+            **state,
+            "tasks": model.tasks,
+            "owners": owners,
+            "fingerprints": dict(zip(model.tasks, marks, strict=True)),
+            "copies": {task: {} for task in model.tasks},
+        }
+    )
+    return model
+
+
+def sizes(model: TaskClassifier, path: Path) -> Table:
+    """Returns bits per weight of the owners in several forms, and the file beside four networks."""
+    owners = model.packnet.owners
+    counts = {name: torch.bincount(owner.flatten(), minlength=5).tolist() for name, owner in owners.items()}
+    weights = sum(owner.numel() for owner in owners.values())
+    coded = sum(len(encode_owners(owner.reshape(-1).numpy(), counts[name])) for name, owner in owners.items())
+    entropy = sum(-count * math.log2(count / sum(found)) for found in counts.values() for count in found if count)
+    table = Table("owners", "bits per weight", "over entropy", title=f"{weights:,} prunable weights, four tasks")
+    for name, bits in (
+        ("one byte", 8.0),
+        ("log2(tasks + 1)", math.log2(len(SHARES) + 1)),
+        ("in the file", 8 * coded / weights),
+        ("entropy", entropy / weights),
+    ):
+        table.add_row(name, f"{bits:.4f}", f"{bits / (entropy / weights):.4f}")
+    backbone = sum(parameter.numel() for parameter in model.backbone.parameters())
+    head = (model.heads.num_features + 1) * CLASSES
+    four = 4 * len(SHARES) * (backbone + head)
+    size = path.stat().st_size
+    table.add_section()
+    table.add_row("whole file, bytes", f"{size:,}", "")
+    table.add_row("four networks, bytes", f"{four:,}", "")
+    table.add_row("file over four networks", f"{size / four:.4f}", "")
+    table.add_row("file over one network", f"{size / (four / 4):.4f}", "")
+    return table
+
+
+def coding(model: TaskClassifier) -> Table:
+    """Returns the seconds to code and decode the owners of all layers."""
+    table = Table("coding of owners", "seconds", title=f"{torch.get_num_threads()} threads")
+    encode = decode = 0.0
+    for owner in model.packnet.owners.values():
+        flat = owner.reshape(-1).numpy()
+        counts = torch.bincount(owner.flatten(), minlength=5).tolist()
+        begun = time.perf_counter()
+        coded = encode_owners(flat, counts)
+        encode += time.perf_counter() - begun
+        begun = time.perf_counter()
+        found = decode_owners(coded, counts)
+        decode += time.perf_counter() - begun
+        assert (found == flat).all()
+    table.add_row("encode", f"{encode:.2f}")
+    table.add_row("decode", f"{decode:.2f}")
+    return table
+
+
+def switching(network: torch.nn.Module) -> Table:
+    """Returns the cost of a switch over that of copying all prunable weights, each switch beside a copy."""
+    names = list(network.packnet.owners)
+    weights = [network.backbone.get_parameter(name).detach() for name in names]
+    others = [torch.ones_like(weight) for weight in weights]
+
+    def copy() -> None:
+        for other, weight in zip(others, weights, strict=True):
+            other.copy_(weight)
+
+    tasks = network.tasks
+    network.show(tasks[0])
+    table = Table("from, over one copy", *(f"to {task}" for task in tasks), title=f"medians of {ROUNDS}")
+    every = []
+    for before in tasks:
+        medians = []
+        for task in tasks:
+            ratios = []
+            for _ in range(ROUNDS):
+                network.show(before)
+                switched, copied = seconds(lambda task=task: network.show(task)), seconds(copy)
+                ratios.append(switched / copied)
+            medians.append(statistics.median(ratios))
+            every += [medians[-1]] if before != task else []
+        table.add_row(before, *(f"{median:.3f}" for median in medians))
+    table.caption = f"mean of all switches: {statistics.mean(every):.2f}; the largest: {max(every):.2f}"
+    return table
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Returns the CPU seconds of one thread, or the wall seconds of several: other programs disturb the latter."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    begun = clock()
+    action()
+    return clock() - begun
+
+
+if __name__ == "__main__":
+    main()
