@@ -15,12 +15,17 @@ CONF = Path(__file__).parent.parent / "conf"
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "data")
 )
+OWN_FOLDERS = {
+    "sequence=folders": "sequence.folders={cats: /data/cats, cars: /data/cars}",
+    "sequence=paper": "sequence.root=/data",
+}
+PUBLISHED = {"imagenet", "places365", "cubs", "cars", "flowers", "wikiart", "sketch"}
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 
 
 def compose(*overrides):
     # The folders are the user's: they have no default.
-    own = ["sequence.folders={cats: /data/cats, cars: /data/cars}"] if "sequence=folders" in overrides else []
+    own = [word for choice, word in OWN_FOLDERS.items() if choice in overrides]
     with hydra.initialize_config_module("packnet_pl.conf", version_base="1.3"):
         return expand_tasks(hydra.compose("train", [*overrides, *own]))
 
@@ -32,7 +37,7 @@ def check(config):
 
 def test_there_are_choices():
     assert {"arch=vgg_small", "debug=tiny", "method=finetune", "sequence=alphabets", "trainer=gpu"} <= set(CHOICES)
-    assert {"latin", "greek", "cyrillic", "digits", "folder"} == set(DATA)
+    assert {"latin", "greek", "cyrillic", "digits", "folder"} | PUBLISHED == set(DATA)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -42,9 +47,30 @@ def test_every_choice_composes_and_binds(choice):
 
 @pytest.mark.parametrize("name", DATA)
 def test_every_data_set_can_stand_in_any_task(name):
-    config = compose(f"data@sequence.tasks.greek.data={name}")
+    # The folders are the user's here too.
+    own = ["sequence.tasks.greek.data.path=/data/set"] if name in PUBLISHED else []
+    config = compose(f"data@sequence.tasks.greek.data={name}", *own)
     check(config)
     assert config.sequence.tasks.greek.data._target_ == OmegaConf.load(CONF / "data" / f"{name}.yaml")._target_
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_the_folder_of_a_published_data_set_is_asked_for(name):
+    said = r"sequence\.tasks\.greek\.data\.path has no value: give it as sequence\.tasks\.greek\.data\.path=\.\.\."
+    with pytest.raises(ValueError, match=said):
+        check(compose(f"data@sequence.tasks.greek.data={name}"))
+
+
+def test_the_tasks_of_the_paper_have_their_recipe_and_folders():
+    config = compose("sequence=paper")
+    assert list(config.sequence.order) == ["imagenet", "cubs", "cars", "flowers"]
+    assert set(config.sequence.tasks) == PUBLISHED
+    plain = OmegaConf.to_container(config.sequence.tasks, resolve=True)
+    assert {name: task["data"]["path"] for name, task in plain.items()} == {name: f"/data/{name}" for name in PUBLISHED}
+    first, birds = plain["imagenet"], plain["cubs"]
+    assert (first["head"], first["train"]["epochs"], first["retrain"]["epochs"]) == ("pretrained", 0, 10)
+    assert birds["train"] == {"epochs": 20, "lr": 0.001}
+    assert birds["retrain"] == {"epochs": 10, "lr": 0.0001}
 
 
 def test_every_configuration_begins_with_what_it_is():

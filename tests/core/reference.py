@@ -55,6 +55,19 @@ class Reference:
                 self.values[name][i] = 0.0
                 owners[i] = 0
 
+    def prune_filters(self, ratio):
+        """Whole filters: the weights of an output channel lie one after the other, ``size`` of them."""
+        for name, owners in self.owners.items():
+            channels = self.net.get_parameter(name).shape[0]
+            size = len(owners) // channels
+            places = {f: range(f * size, (f + 1) * size) for f in range(channels)}
+            mine = [f for f in places if owners[places[f][0]] == self.task]
+            mine.sort(key=lambda f: sum(self.values[name][i] ** 2 for i in places[f]))
+            for f in mine[: round(ratio * len(mine))]:
+                for i in places[f]:
+                    self.values[name][i] = 0.0
+                    owners[i] = 0
+
     def gradients(self, x, y, loss):
         self.show()
         self.net.train()

@@ -45,8 +45,9 @@ def assert_same(packnet, reference, when):
         assert same_bits(buffer, reference.net.get_buffer(name)), f"{name} {when}"
 
 
+@pytest.mark.parametrize("granularity", ["weight", "filter"])
 @pytest.mark.parametrize("ratios", [(0.5, 0.75, 0.75), (0.3, 0.9, 0.0)])
-def test_three_tasks_match_the_reference_exactly(ratios):
+def test_three_tasks_match_the_reference_exactly(ratios, granularity):
     net = Toy()
     reference = Reference(copy.deepcopy(net), prunable=["conv.weight", "fc.weight"], norms=["bn"])
     packnet = PackNet(net)
@@ -59,8 +60,8 @@ def test_three_tasks_match_the_reference_exactly(ratios):
         reference.fit(batches, F.cross_entropy, **SGD)
         assert reference.values["fc.weight"] != before["fc.weight"]
         assert_same(packnet, reference, f"before prune of task {number}")
-        packnet.prune(ratio)
-        reference.prune(ratio)
+        packnet.prune(ratio, granularity=granularity)
+        (reference.prune if granularity == "weight" else reference.prune_filters)(ratio)
         assert_same(packnet, reference, f"after prune of task {number}")
         fit(packnet, batches)
         reference.fit(batches, F.cross_entropy, **SGD)

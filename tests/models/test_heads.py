@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from packnet_pl.models import Heads, TaskInfo
+from packnet_pl.models import Heads, TaskInfo, head_values
 
 
 def heads(*tasks):
@@ -83,3 +83,39 @@ def test_fewer_than_two_classes_are_refused(num_classes):
 def test_a_wrong_number_of_class_names_is_refused(names):
     with pytest.raises(ValueError, match=f"{len(names)} class names were given for 2 classes"):
         TaskInfo(2, names)
+
+
+# --- the classifier that pretrained weights came with -----------------------------------------------------------------
+
+
+def backbone_with(classes=4, features=3):
+    backbone = nn.Linear(2, features)
+    backbone.num_features = features
+    backbone.pretrained_head = {"weight": torch.randn(classes, features), "bias": torch.randn(classes)}
+    return backbone
+
+
+def test_a_head_begins_with_the_given_values():
+    heads, values = Heads(3), backbone_with().pretrained_head
+    head = heads.add("a", TaskInfo(4), values)
+    assert torch.equal(head.weight, values["weight"])
+    assert torch.equal(head.bias, values["bias"])
+    assert head.weight.requires_grad
+    assert head.weight.data_ptr() != values["weight"].data_ptr()
+
+
+def test_values_are_asked_for_by_name():
+    backbone = backbone_with()
+    assert head_values("new", backbone, 7) is None
+    assert head_values("pretrained", backbone, 4) is backbone.pretrained_head
+    with pytest.raises(ValueError, match="head is 'old'; allowed are 'new' and 'pretrained'"):
+        head_values("old", backbone, 4)
+    with pytest.raises(
+        ValueError, match=r"the pretrained classifier has 4 classes, and the task has 7; use head='new'"
+    ):
+        head_values("pretrained", backbone, 7)
+    with pytest.raises(ValueError, match=r"this Linear came with no classifier: give it pretrained weights"):
+        head_values("pretrained", nn.Linear(2, 3), 4)
+    backbone.pretrained_head = None
+    with pytest.raises(ValueError, match="came with no classifier"):
+        head_values("pretrained", backbone, 4)

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, pictures
+from torch import nn
 
 from packnet_pl.models import timm_backbone
 
@@ -58,7 +59,31 @@ def test_features_and_the_removed_layer_are_the_original_to_the_bit(name, tmp_pa
     with torch.no_grad():
         outputs = full.get_submodule(LAST[name])(net(pictures(size)))
         assert torch.equal(outputs, full(pictures(size)))
+        head = net.pretrained_head
+        assert torch.equal(nn.functional.linear(net(pictures(size)), head["weight"], head["bias"]), outputs)
     assert "pretrained" not in net.builder["arguments"]
+
+
+def test_timm_s_own_weights_come_with_their_classifier(tmp_path, monkeypatch):
+    full, make = timm.create_model("test_resnet"), timm.create_model
+    torch.save(full.state_dict(), tmp_path / "weights.pth")
+
+    def from_file(name, pretrained=False, **settings):
+        overlay = {"file": str(tmp_path / "weights.pth")} if pretrained else None
+        return make(name, pretrained=pretrained, pretrained_cfg_overlay=overlay, **settings)
+
+    monkeypatch.setattr("timm.create_model", from_file)
+    net = timm_backbone("test_resnet", pretrained=True)
+    assert torch.equal(net.conv1[0].weight, full.conv1[0].weight)
+    assert torch.equal(net.pretrained_head["weight"], full.fc.weight)
+    assert torch.equal(net.pretrained_head["bias"], full.fc.bias)
+    assert not hasattr(timm_backbone("test_resnet"), "pretrained_head")
+
+
+def test_a_network_with_two_classifiers_has_no_head(tmp_path):
+    name = "deit_tiny_distilled_patch16_224"
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
+    assert timm_backbone(name, pretrained=tmp_path / "weights.pth").pretrained_head is None
 
 
 def test_pretrained_filters_are_summed_for_one_channel(tmp_path):

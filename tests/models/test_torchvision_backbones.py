@@ -124,6 +124,9 @@ def test_features_and_the_removed_layer_are_the_original_to_the_bit(name, tmp_pa
         features, outputs = net.eval()(images), full(images)
         assert features.shape == (2, net.num_features)
         assert torch.equal(full.get_submodule(last)(features), outputs)
+        head = net.pretrained_head
+        assert torch.equal(nn.functional.linear(features, head["weight"], head["bias"]), outputs)
+    assert not any("pretrained_head" in key for key in net.state_dict())
     assert len(outputs.unique()) > 100
 
 
@@ -133,6 +136,17 @@ def test_files_of_both_kinds_are_read(resnet18_file, tmp_path):
     second = torchvision_backbone("resnet18", pretrained=str(tmp_path / "resnet18.safetensors"))
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_weights_without_a_last_layer_have_no_head(resnet18_file, tmp_path):
+    state = {key: value for key, value in torch.load(resnet18_file).items() if not key.startswith("fc.")}
+    torch.save(state, tmp_path / "body.pth")
+    assert torchvision_backbone("resnet18", pretrained=tmp_path / "body.pth").pretrained_head is None
+    assert not hasattr(torchvision_backbone("resnet18", width=0.1), "pretrained_head")
+    ten = {**state, "fc.weight": torch.randn(10, 512), "fc.bias": torch.randn(10)}
+    torch.save(ten, tmp_path / "ten.pth")
+    head = torchvision_backbone("resnet18", pretrained=tmp_path / "ten.pth").pretrained_head
+    assert torch.equal(head["weight"], ten["fc.weight"])
 
 
 def test_default_weights_come_from_the_cache(resnet18_file, monkeypatch):

@@ -159,6 +159,16 @@ def test_torch_compile_with_its_default_backend():
     check_promise(subject(module), "torch.compile", trainer=trainer(), tasks=("a", "b"))
 
 
+@pytest.mark.promise("Training loop", label="pruned by whole filters")
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_whole_filters(scope):
+    module = OwnModule()
+    check_promise(subject(module), "pruning by filter", trainer=trainer(), granularity="filter", scope=scope)
+    for owner in module.packnet.owners.values():
+        rows = owner.reshape(len(owner), -1)
+        assert (rows == rows[:, :1]).all()
+
+
 @pytest.mark.promise("Training loop", label="channels_last from the start")
 def test_channels_last():
     module = OwnModule().to(memory_format=torch.channels_last)

@@ -379,6 +379,29 @@ def test_scope_global_ranks_all_layers_together():
     assert {name: share.free for name, share in layers.items()} == {"conv.weight": 0, "fc.weight": 66}
 
 
+def test_granularity_filter_releases_whole_output_channels():
+    module = OwnModule()
+    fit_phase(module, "a", "train", 0.5, own={"granularity": "filter"}, max_epochs=0)
+    for owner in module.packnet.owners.values():
+        assert sorted(set(owner.reshape(len(owner), -1).sum(1).tolist())) == [0, owner[0].numel()]
+    layers = module.packnet.summary().layers
+    assert {name: share.free for name, share in layers.items()} == {"conv.weight": 18, "fc.weight": 48}
+
+
+def test_filters_that_belong_to_several_tasks_are_refused_before_anything_is_trained():
+    module = OwnModule()
+    fit_phase(module, "a", "train", 0.5)
+    fit_phase(module, "a", "retrain")
+    module.task = "b"
+    before = picture(module)
+    with pytest.raises(ValueError, match="belongs to several tasks, as earlier ones were pruned weight by weight"):
+        fit_phase(module, "b", "train", 0.5, own={"granularity": "filter"})
+    assert picture(module) == before
+    # What is not pruned need not be whole.
+    fit_phase(module, "b", "train", None, own={"granularity": "filter"})
+    assert module.packnet.tasks == ["a", "b"]
+
+
 def test_without_a_ratio_train_finishes_the_task_and_frees_nothing():
     module = OwnModule()
     fit_phase(module, "a", "train", None)
@@ -779,6 +802,7 @@ def test_a_module_that_builds_its_layers_late_is_fitted_as_any_other():
         ({"select": "first"}, "select is 'first'; allowed are 'last' and 'best'"),
         ({"select": "best", "mode": "up"}, "mode is 'up'; allowed are 'max' and 'min'"),
         ({"scope": "network"}, "prune scope is 'network'"),
+        ({"granularity": "row"}, "prune granularity is 'row'"),
         ({"task": "a/b"}, "task name is 'a/b'"),
         ({"task": ""}, "task name is ''"),
     ],

@@ -540,3 +540,18 @@ def test_without_packing_checkpoints_load_too(tmp_path):
     loaded = TaskClassifier.load_from_checkpoint(saved(model, tmp_path), backbone=SmallNet(), pack=False)
     assert loaded.packnet is None
     assert same(tensors(loaded), tensors(model))
+
+
+def test_a_head_can_begin_as_the_classifier_that_the_weights_came_with():
+    backbone = vgg_small()
+    backbone.pretrained_head = {"weight": torch.randn(5, 128), "bias": torch.randn(5)}
+    model = TaskClassifier(backbone)
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match="the pretrained classifier has 5 classes, and the task has 4"):
+        model.add_task("a", num_classes=4, head="pretrained")
+    assert model.tasks == []
+    model.add_task("a", num_classes=5, head="pretrained")
+    assert torch.equal(model.heads["a"].weight, backbone.pretrained_head["weight"])
+    model.add_task("b", num_classes=5)
+    assert not torch.equal(model.heads["b"].weight, backbone.pretrained_head["weight"])
+    assert not any("pretrained_head" in name for name in model.state_dict())

@@ -19,14 +19,14 @@ from pytorch_lightning import seed_everything
 
 from packnet_pl.cli.continuing import packed_source
 from packnet_pl.cli.environments import environment_of
+from packnet_pl.cli.forecast import epochs_of, forecast_shares, phases_of, ratios_of
 from packnet_pl.cli.ranks import rank_of
-from packnet_pl.cli.schema import UsageError, nearest, prune_ratios
+from packnet_pl.cli.schema import UsageError, nearest
 from packnet_pl.cli.sharing import SharedTraining, digest
-from packnet_pl.core import Phase
-from packnet_pl.core.capacity import forecast
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
+from packnet_pl.models import HeadStart, head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.run import RunPlan, StopRequest, TaskPlan
 from packnet_pl.run.places import checkpoint_path, packed_path
@@ -38,9 +38,6 @@ __all__ = [
     "build_data",
     "build_parts",
     "build_plan",
-    "epochs_of",
-    "forecast_shares",
-    "phases_of",
     "with_shared_training",
 ]
 
@@ -93,9 +90,6 @@ class Parts:
     packed: Packed | None
 
 
-Share = tuple[str, TaskData | None, float | None, tuple[int, int] | None]
-
-
 def build_parts(config: DictConfig, folder: Path) -> Parts:
     """Builds the network, whose random weights follow from ``seed``, and the data.
 
@@ -118,7 +112,9 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     for name, data in parts.data.items():
         if data is not None:
             _try_pictures(model, name, data)
-    forecast_shares(config, parts)
+        if data is not None and name not in config.sequence.finished:
+            _try_head(model, name, _head(config, name), len(data.class_names))
+    forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
     return parts
 
 
@@ -222,58 +218,6 @@ def build_data(config: DictConfig) -> dict[str, TaskData | None]:
     return found
 
 
-def forecast_shares(config: DictConfig, parts: Parts) -> list[Share]:
-    """Returns, per task that is not finished, its name, data, prune ratio, and how many weights it will own and leave.
-
-    Without pruning, the last two are None.
-
-    Raises:
-        UsageError: If a task will find no free weight.
-    """
-    order, finished = list(config.sequence.order), list(config.sequence.finished)
-    todo = order[len(finished) :]
-    if parts.model.packnet is None:
-        return [(name, parts.data[name], None, None) for name in todo]
-    ratios = _ratios(config)[len(finished) :]
-    layers = [share.weights for share in parts.model.packnet.summary().layers.values()]
-    if parts.packed is not None:
-        owners = (tensor for name, tensor in parts.packed.tensors.items() if name.startswith("owners/"))
-        free_now = [int((owner == 0).sum()) for owner in owners]
-        if todo and not sum(free_now):
-            raise UsageError(
-                f"no weight is free for task {todo[0]!r}: all {sum(layers):,} belong to {finished}. It needs at least "
-                f"one in each of the {len(layers)} layers, {len(layers)} in all; tasks that others are to follow must "
-                "release some: train them again with a higher prune.ratio, and prune.last=true"
-            )
-        layers = free_now
-    shares = forecast(layers, ratios, scope=config.prune.scope)
-    for name, (_, free) in zip(todo[1:], shares, strict=False):
-        if free == 0:
-            raise UsageError(
-                f"prune.ratio is {config.prune.ratio}: no weight is free for task {name!r}; "
-                "release more in earlier tasks"
-            )
-    return [(name, parts.data[name], ratio, share) for name, ratio, share in zip(todo, ratios, shares, strict=True)]
-
-
-def _ratios(config: DictConfig) -> list[float | None]:
-    sequence = config.sequence
-    return prune_ratios(
-        config.prune.ratio, len(sequence.order), last=config.prune.last, finished=len(sequence.finished)
-    )
-
-
-def phases_of(config: DictConfig, ratio: float | None) -> list[Phase]:
-    """Returns the phases of a task with prune ratio ``ratio``: nothing pruned, nothing to retrain."""
-    return ["train", "retrain"] if config.method.pack and ratio is not None else ["train"]
-
-
-def epochs_of(config: DictConfig, task: str, phase: Phase) -> int:
-    """Returns the epochs of a phase, at most ``debug.max_epochs`` of them."""
-    epochs: int = config.sequence.tasks[task][phase].epochs
-    return min(epochs, config.debug.max_epochs or epochs)
-
-
 def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> RunPlan:
     """Returns what the run is to do.
 
@@ -287,7 +231,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         UsageError: If a part cannot be made.
     """
     tasks = []
-    for name, ratio in zip(config.sequence.order, _ratios(config), strict=True):
+    for name, ratio in zip(config.sequence.order, ratios_of(config), strict=True):
         if name in config.sequence.finished:
             tasks.append(TaskPlan(name, parts.data[name], None, {}, {}))
             continue
@@ -299,6 +243,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
                 prune_ratio=ratio if config.method.pack else None,
                 epochs={phase: epochs_of(config, name, phase) for phase in settings},
                 recipes={phase: _recipe(config, part.lr) for phase, part in settings.items()},
+                head=_head(config, name),
             )
         )
     return RunPlan(
@@ -329,7 +274,8 @@ def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -
         stop: Asked while another run is training it.
     """
     own = checkpoint_path(plan.folder, plan.tasks[0].name, "train")
-    if not config.checkpoint.shared or config.packed or own.exists() or packed_path(plan.folder).exists():
+    begun = own.exists() or packed_path(plan.folder).exists()
+    if not config.checkpoint.shared or config.packed or begun or not plan.tasks[0].epochs["train"]:
         return plan
     plain: Any = OmegaConf.to_container(config)
     shared = SharedTraining(Path(config.checkpoint.shared), digest(plain))
@@ -357,6 +303,17 @@ def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
             f"arch gives features of shape {tuple(features.shape)} for one picture of task {task!r}; "
             f"expected (1, {model.heads.num_features})"
         )
+
+
+def _head(config: DictConfig, task: str) -> HeadStart:
+    return "pretrained" if config.sequence.tasks[task].get("head") == "pretrained" else "new"
+
+
+def _try_head(model: TaskClassifier, task: str, head: HeadStart, num_classes: int) -> None:
+    try:
+        head_values(head, model.backbone, num_classes)
+    except ValueError as error:
+        raise UsageError(f"sequence.tasks.{task}: {error}") from error
 
 
 def _trainer_settings(config: DictConfig) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _HARMLESS = (
     "checkpoint",
     "resume",
     "packed",
+    "sequence.root",
     "sequence.add",
     "sequence.finished",
     "sweep",

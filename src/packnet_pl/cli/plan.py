@@ -32,19 +32,19 @@ def _show(config: Any, parts: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from packnet_pl.cli.build import epochs_of, forecast_shares, phases_of
+    from packnet_pl.cli.forecast import epochs_of, forecast_shares, phases_of
     from packnet_pl.report import TABLE_WIDTH
 
     weights = sum(parameter.numel() for parameter in parts.model.backbone.parameters())
     prunable = parts.model.packnet.summary().total.weights if parts.model.packnet else 0
-    shares = forecast_shares(config, parts)
+    shares = forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("task")
     headings = (
         "classes",
         "pictures\ntrain / val / test",
         "ratio",
-        "weights\nowned",
+        f"{config.prune.granularity}s\nowned",
         "free\nthen",
         "epochs",
         "steps",

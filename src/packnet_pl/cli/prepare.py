@@ -104,11 +104,14 @@ def checked(config: DictConfig, folder: Path) -> DictConfig:
     config = add_tasks(config, finished_tasks(packed_source(folder, config)) if going_on else [])
     check_config(config)
     from packnet_pl.cli.build import bind_targets
+    from packnet_pl.cli.inputs import fill_inputs
 
     _quiet_lightning()
-    resolved = OmegaConf.to_container(config, resolve=True)
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
     bind_targets(resolved)
-    return OmegaConf.create(resolved)  # type: ignore[return-value]
+    fill_inputs(resolved)
+    created: DictConfig = OmegaConf.create(resolved)
+    return created
 
 
 class Prepared(NamedTuple):

@@ -31,6 +31,7 @@ class TaskConfig:
     """One task."""
 
     data: dict[str, Any] = MISSING
+    head: str = "new"
     train: PhaseConfig = MISSING
     retrain: PhaseConfig = MISSING
 
@@ -41,6 +42,7 @@ class SequenceConfig:
 
     order: list[str] = MISSING
     tasks: dict[str, TaskConfig] = MISSING
+    root: str | None = None
     add: Any = None
     finished: list[str] = field(default_factory=list)
 
@@ -52,6 +54,7 @@ class PruneConfig:
     ratio: Any = MISSING
     last: bool = MISSING
     scope: str = MISSING
+    granularity: str = MISSING
 
 
 @dataclass
@@ -144,6 +147,8 @@ def expand_tasks(config: DictConfig) -> DictConfig:
     expanded = config.copy()
     OmegaConf.set_struct(expanded, False)
     # As lists: a key whose value is missing is not "in" a configuration.
+    if "root" in list(sequence) and OmegaConf.is_missing(sequence, "root"):
+        raise UsageError("sequence.root has no value: give it as sequence.root=/data, the folder of all data sets")
     template = expanded.sequence.pop("task") if "task" in list(sequence) else None
     if "folders" in list(sequence):
         _expand_folders(expanded.sequence, template)
@@ -233,23 +238,22 @@ def check_config(config: DictConfig) -> None:
             continue
         if name not in tasks:
             raise UsageError(f"sequence.order names {name!r}; {nearest(name, tasks)}")
-        for phase in ("train", "retrain"):
-            _at_least(f"sequence.tasks.{name}.{phase}.epochs", tasks[name][phase].epochs, 1)
+        _one_of(f"sequence.tasks.{name}.head", tasks[name].head, "new", "pretrained")
+        for phase, least in (("train", 0), ("retrain", 1)):
+            _at_least(f"sequence.tasks.{name}.{phase}.epochs", tasks[name][phase].epochs, least)
             _above_zero(f"sequence.tasks.{name}.{phase}.lr", tasks[name][phase].lr)
     prune_ratios(merged.prune.ratio, len(order), last=merged.prune.last, finished=len(finished))
-    if merged.prune.scope not in ("layer", "global"):
-        raise UsageError(f"prune.scope is {merged.prune.scope!r}; allowed are 'layer' and 'global'")
+    _one_of("prune.scope", merged.prune.scope, "layer", "global")
+    _one_of("prune.granularity", merged.prune.granularity, "weight", "filter")
     for key, given in (("norm", merged.norm), ("bias", merged.bias)):
-        if given not in ("shared", "per_task"):
-            raise UsageError(f"{key} is {given!r}; allowed are 'shared' and 'per_task'")
+        _one_of(key, given, "shared", "per_task")
         if given == "per_task" and not merged.method.pack:
             raise UsageError(f"{key}=per_task was given, but method={merged.method.name} packs nothing; leave it out")
     if not isinstance(merged.resume, bool) and merged.resume != "auto":
         raise UsageError(f"resume is {merged.resume!r}; allowed are true, false, and auto: go on if there is a run")
     _at_least("optim.batch_size", merged.optim.batch_size, 1)
     _at_least("optim.accumulate", merged.optim.accumulate, 1)
-    if merged.checkpoint.every_n_steps is not None:
-        _at_least("checkpoint.every_n_steps", merged.checkpoint.every_n_steps, 1)
+    _at_least("checkpoint.every_n_steps", merged.checkpoint.every_n_steps, 1)
     aims = merged.sweep.objective
     for aim in aims if OmegaConf.is_list(aims) and len(aims) else [aims]:
         if aim not in OBJECTIVES:
@@ -257,12 +261,10 @@ def check_config(config: DictConfig) -> None:
     _at_least("optim.num_workers", merged.optim.num_workers, 0)
     _at_least("trainer.num_nodes", merged.trainer.num_nodes, 1)
     _at_least("seed", merged.seed, 0)
-    if merged.optim.gradient_clip is not None:
-        _above_zero("optim.gradient_clip", merged.optim.gradient_clip)
+    _above_zero("optim.gradient_clip", merged.optim.gradient_clip)
     if not 0 < merged.debug.fraction <= 1:
         raise UsageError(f"debug.fraction is {merged.debug.fraction}; allowed is a number in (0, 1]")
-    if merged.debug.max_epochs is not None:
-        _at_least("debug.max_epochs", merged.debug.max_epochs, 1)
+    _at_least("debug.max_epochs", merged.debug.max_epochs, 1)
 
 
 def prune_ratios(given: Any, num_tasks: int, *, last: bool, finished: int = 0) -> list[float | None]:
@@ -287,7 +289,8 @@ def prune_ratios(given: Any, num_tasks: int, *, last: bool, finished: int = 0) -
         )
     for ratio in ratios:
         if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
-            hint = f" (for {ratio:g} percent write {ratio / 100:g})" if _is_percent(ratio) else ""
+            is_percent = isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and 1 < ratio < 100
+            hint = f" (for {ratio:g} percent write {ratio / 100:g})" if is_percent else ""
             raise UsageError(f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them{hint}")
     chosen: list[float | None] = [*[None] * left_out, *(float(ratio) for ratio in ratios)]
     return chosen if last else [*chosen[:-1], None]
@@ -302,15 +305,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"there are {', '.join(names)}" if len(names) <= 12 else "packnet-train --cfg job shows all there are"
 
 
-def _is_percent(ratio: Any) -> bool:
-    return isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and 1 < ratio < 100
+def _one_of(key: str, given: str, first: str, second: str) -> None:
+    if given not in (first, second):
+        raise UsageError(f"{key} is {given!r}; allowed are {first!r} and {second!r}")
 
 
-def _at_least(key: str, value: int, least: int) -> None:
-    if value < least:
+def _at_least(key: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
         raise UsageError(f"{key} is {value}; allowed is {least} or more")
 
 
-def _above_zero(key: str, value: float) -> None:
-    if not value > 0:
+def _above_zero(key: str, value: float | None) -> None:
+    if value is not None and not value > 0:
         raise UsageError(f"{key} is {value}; allowed is a number above 0")

@@ -34,8 +34,9 @@ def digest(config: Mapping[str, Any]) -> str:
     deciding: dict[str, Any] = copy.deepcopy({k: v for k, v in config.items() if k not in _WITHOUT_INFLUENCE})
     first = deciding["sequence"]["order"][0]
     task = deciding["sequence"]["tasks"][first]
-    deciding["sequence"] = {"first": first, "data": task["data"], "train": task["train"]}
-    deciding["method"]["fit"].pop("scope", None)
+    deciding["sequence"] = {"first": first, **{key: value for key, value in task.items() if key != "retrain"}}
+    for key in ("scope", "granularity"):
+        deciding["method"]["fit"].pop(key, None)
     deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
     text = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

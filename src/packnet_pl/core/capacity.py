@@ -1,4 +1,4 @@
-"""How the weights will be divided, known before anything is trained."""
+"""How the weights, or filters, will be divided, known before anything is trained."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,14 @@ __all__ = ["forecast"]
 
 
 def forecast(layers: Sequence[int], ratios: Sequence[float | None], *, scope: Scope = "layer") -> list[tuple[int, int]]:
-    """Returns, for each task, how many weights it will own and how many will be free after it.
+    """Returns, for each task, how many units (weights, or whole filters) it will own and how many it will leave.
 
     The same counts as :meth:`PackNet.prune` gives: each task claims what is free and releases exactly
     ``round(ratio * claimed)``, in each layer or over all of them.
 
     Args:
-        layers: Number of weights of each prunable layer.
+        layers: Number of units of each prunable layer that are free now: see
+            :func:`packnet_pl.core.filters.count_units`.
         ratios: Per task, the share that it releases, in [0, 1); None releases nothing.
         scope: "layer" or "global".
 
@@ -26,6 +27,6 @@ def forecast(layers: Sequence[int], ratios: Sequence[float | None], *, scope: Sc
     shares = []
     for ratio in ratios:
         claimed = sum(free)
-        free = [round(check_ratio(ratio or 0) * weights) for weights in free]
+        free = [round(check_ratio(ratio or 0) * units) for units in free]
         shares.append((claimed - sum(free), sum(free)))
     return shares

@@ -13,11 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core.digest import task_fingerprints
+from packnet_pl.core.filters import choose_filter_releases, filter_rows, owned_filters
 from packnet_pl.core.guard import Guard
 from packnet_pl.core.norms import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, MAX_TASKS, all_free, claim, release, trainable, visible
 from packnet_pl.core.prunable import Inventory, Place, PrunableFilter
-from packnet_pl.core.pruning import Scope, check_finite, check_ratio, check_scope, choose_releases
+from packnet_pl.core.pruning import (
+    Granularity,
+    Scope,
+    check_finite,
+    check_granularity,
+    check_ratio,
+    check_scope,
+    choose_releases,
+)
 from packnet_pl.core.state import Keeping, Phase, State, check_keeping, check_name
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
@@ -218,29 +227,54 @@ class PackNet:
         self._inventory()
         guard.settle_()
 
+    def check_granularity(self, granularity: Granularity) -> None:
+        """Does nothing if the open task, or else the next one, can be pruned by ``granularity``.
+
+        Raises:
+            ValueError: If it is not allowed, or "filter" and a filter belongs to that task and to earlier ones.
+        """
+        if check_granularity(granularity) == "weight":
+            return
+        state, inventory = self._state, self._inventory()
+        number = FREE if state.open_task is None else len(state.names)
+        for name, owner in state.owners.items():
+            owned_filters(name, filter_rows(inventory.owned[name].layer, owner == number))
+
     def prune(
-        self, ratio: float, *, scope: Scope = "layer", agree: Callable[[Iterable[Tensor]], None] | None = None
+        self,
+        ratio: float,
+        *,
+        scope: Scope = "layer",
+        granularity: Granularity = "weight",
+        agree: Callable[[Iterable[Tensor]], None] | None = None,
     ) -> None:
         """Zeroes and frees the open task's smallest weights; the task goes on in phase "retrain".
 
         Args:
             ratio: Share of the task's weights to release, in [0, 1): exactly ``round(ratio * owned)`` are.
             scope: "layer" counts and ranks in each layer (the paper's), "global" over all layers together.
+            granularity: "weight" releases single weights by their magnitude (the paper's), "filter" whole output
+                channels by the L2 norm of their weights; ``ratio`` is then a share of the task's filters.
             agree: Called with each layer's choice (bool, to be changed in place) before anything is done. With several
                 processes: :func:`packnet_pl.core.agreement.broadcast_`.
 
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
-            ValueError: If ``ratio`` or ``scope`` is not allowed, or a weight is NaN or infinite.
+            ValueError: If an argument is not allowed, a weight is NaN or infinite, or a filter is the task's in part.
         """
         number = self._open_number("prune")
         if self._state.phase != "train":
             raise RuntimeError(f"cannot prune {self._state.open_task!r}: it was pruned already; finish_task() is next")
-        ratio, scope = check_ratio(ratio), check_scope(scope)
+        ratio, scope, granularity = check_ratio(ratio), check_scope(scope), check_granularity(granularity)
         self.settle_()
-        owned, owners = _now(self._inventory().owned), self._state.owners
+        places, owners = self._inventory().owned, self._state.owners
+        owned = _now(places)
         mine = {name: trainable(owner, number) for name, owner in owners.items()}
-        released = choose_releases(owned, mine, ratio, scope)
+        if granularity == "filter":
+            layers = {name: place.layer for name, place in places.items()}
+            released = choose_filter_releases(layers, owned, mine, ratio, scope)
+        else:
+            released = choose_releases(owned, mine, ratio, scope)
         if agree is not None:
             agree(released.values())
         remaining = {name: release(owner, released[name]) for name, owner in owners.items()}

@@ -7,9 +7,19 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-__all__ = ["Scope", "check_finite", "check_ratio", "check_scope", "choose_releases", "lowest"]
+__all__ = [
+    "Granularity",
+    "Scope",
+    "check_finite",
+    "check_granularity",
+    "check_ratio",
+    "check_scope",
+    "choose_releases",
+    "lowest",
+]
 
 Scope = Literal["layer", "global"]
+Granularity = Literal["weight", "filter"]
 
 
 def check_ratio(ratio: float) -> float:
@@ -35,6 +45,19 @@ def check_scope(scope: Scope) -> Scope:
     if scope not in get_args(Scope):
         raise ValueError(f"prune scope is {scope!r}; allowed are 'layer' (the paper's) and 'global'")
     return scope
+
+
+def check_granularity(granularity: Granularity) -> Granularity:
+    """Returns ``granularity``.
+
+    Raises:
+        ValueError: If it is neither "weight" nor "filter".
+    """
+    if granularity not in get_args(Granularity):
+        raise ValueError(
+            f"prune granularity is {granularity!r}; allowed are 'weight' (the paper's) and 'filter' (output channels)"
+        )
+    return granularity
 
 
 def check_finite(name: str, weight: Tensor) -> None:

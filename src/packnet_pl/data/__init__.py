@@ -1,9 +1,14 @@
 """Task data sets, and the datamodule that serves one task."""
 
+from packnet_pl.data.cars import read_cars
+from packnet_pl.data.class_folders import read_imagenet, read_places365, read_sketch, read_wikiart
+from packnet_pl.data.cubs import read_cubs
 from packnet_pl.data.datamodule import SeededSampler, TaskDataModule
 from packnet_pl.data.digits import digits
+from packnet_pl.data.flowers import read_flowers
 from packnet_pl.data.glyphs import glyphs
 from packnet_pl.data.image_folder import image_folder
+from packnet_pl.data.published import published_pictures
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import ImageDataset, TaskData
 
@@ -16,4 +21,12 @@ __all__ = [
     "digits",
     "glyphs",
     "image_folder",
+    "published_pictures",
+    "read_cars",
+    "read_cubs",
+    "read_flowers",
+    "read_imagenet",
+    "read_places365",
+    "read_sketch",
+    "read_wikiart",
 ]

@@ -9,7 +9,7 @@ import torch
 from packnet_pl.data.pictures import EXTENSIONS, check_picture
 from packnet_pl.data.seeding import derive_seed
 
-__all__ = ["cut_validation", "find_pictures"]
+__all__ = ["check_classes", "cut_validation", "find_pictures", "held_out", "list_classes"]
 
 Split = dict[str, list[str]]
 """Class -> paths of its pictures, both sorted."""
@@ -38,8 +38,8 @@ def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
         if not (root / name).is_dir():
             raise FileNotFoundError(f"{root} has no folder {name}/; {_layout(root)}")
     names = ("train", "val", "test") if (root / "val").is_dir() else ("train", "test")
-    splits = {name: _split(root / name) for name in names}
-    _check_classes(root, splits)
+    splits = {name: list_classes(root / name) for name in names}
+    check_classes(root, splits, _layout(root))
     _check_once(splits)
     for split in splits.values():
         for files in split.values():
@@ -65,19 +65,36 @@ def cut_validation(train: Split, fraction: float, seed: int) -> tuple[Split, Spl
                 f"class {name!r} has one training picture, {files[0]}; "
                 "without a folder val/ it needs at least two, one of them to validate on"
             )
-        count = min(max(round(len(files) * fraction), 1), len(files) - 1)
-        generator = torch.Generator().manual_seed(derive_seed(seed, name))
-        chosen = set(torch.randperm(len(files), generator=generator)[:count].tolist())
+        chosen = held_out(len(files), fraction, seed, name)
         left[name] = [file for place, file in enumerate(files) if place not in chosen]
         val[name] = [file for place, file in enumerate(files) if place in chosen]
     return left, val
+
+
+def held_out(count: int, fraction: float, seed: int, key: str | int) -> set[int]:
+    """Returns which of a class's ``count`` pictures, at least 2, are for validation: at least one, and never all.
+
+    Args:
+        count: Number of pictures of the class.
+        fraction: Share to validate on, in (0, 1).
+        seed: Decides, with ``key``, which pictures.
+        key: Name or number of the class.
+    """
+    chosen = min(max(round(count * fraction), 1), count - 1)
+    generator = torch.Generator().manual_seed(derive_seed(seed, key))
+    return set(torch.randperm(count, generator=generator)[:chosen].tolist())
 
 
 def _layout(root: Path) -> str:
     return f"expected are {root}/train/CLASS/* and {root}/test/CLASS/*, and optionally {root}/val/CLASS/*"
 
 
-def _split(folder: Path) -> Split:
+def list_classes(folder: Path) -> Split:
+    """Returns the pictures of each sub-folder of ``folder``; one pass, in which no file is opened.
+
+    Raises:
+        ValueError: If a link leads nowhere.
+    """
     return {
         entry.name: sorted(
             file.path for file in _visible(entry.path) if file.name.lower().endswith(_ENDINGS) and file.is_file()
@@ -97,11 +114,21 @@ def _visible(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def _check_classes(root: Path, splits: dict[str, Split]) -> None:
+def check_classes(root: Path, splits: dict[str, Split], layout: str) -> None:
+    """Does nothing for splits that have the same classes, at least two, with pictures of each.
+
+    Args:
+        root: The folder that has a sub-folder for each split.
+        splits: Name of the sub-folder -> its classes.
+        layout: What is expected, for the message.
+
+    Raises:
+        ValueError: Otherwise.
+    """
     classes = sorted({name for split in splits.values() for name in split})
     if len(classes) < 2:
         found = f"only the class {classes[0]!r}" if classes else "no class folder"
-        raise ValueError(f"{root} has {found}; at least two classes are needed, and {_layout(root)}")
+        raise ValueError(f"{root} has {found}; at least two classes are needed, and {layout}")
     for name in classes:
         for split, files in splits.items():
             if name not in files:

@@ -1,23 +1,14 @@
 """A folder of pictures, one sub-folder per class, as the data of a task."""
 
-import math
 import os
 from collections.abc import Sequence
 
-import torch
-from torchvision.transforms import v2
-
 from packnet_pl.data.folder_layout import cut_validation, find_pictures
 from packnet_pl.data.pictures import PictureFiles
+from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 
-__all__ = ["AUGMENTATIONS", "image_folder"]
-
-AUGMENTATIONS = ("flip_crop", "crop", "none")
-"""What training does to a picture: random crop and mirroring, random crop (for what must not be mirrored), nothing."""
-
-# For 3 channels those of ImageNet, on which pretrained backbones were trained.
-_NORMALISATION = {1: ((0.5,), (0.25,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+__all__ = ["image_folder"]
 
 
 def image_folder(
@@ -48,7 +39,7 @@ def image_folder(
             ImageNet for three.
         std: One number per channel, above 0, divides what is left; None is 0.25 for one channel, and that of ImageNet
             for three.
-        augment: Of training pictures: "flip_crop", "crop" or "none".
+        augment: Of training pictures: "flip_crop", "crop", "flip" or "none".
         val_fraction: Share of each class's training pictures to validate on instead, in (0, 1), at least one picture
             and never all; not used where there is a folder val/.
         seed: Decides which pictures these are. It is not the run's: all runs are to be judged on the same pictures.
@@ -58,22 +49,7 @@ def image_folder(
         ValueError: If an argument is out of its range, or the folders do not hold what they should: see
             :func:`packnet_pl.data.folder_layout.find_pictures`.
     """
-    # None, so that a configuration can pass on what a network leaves open.
-    image_size = 224 if image_size is None else image_size
-    channels = 3 if channels is None else channels
-    if channels not in _NORMALISATION:
-        raise ValueError(f"channels is {channels!r}; allowed is 1 (luminance) or 3 (RGB)")
-    means = _per_channel("mean", mean, channels, _NORMALISATION[channels][0])
-    stds = _per_channel("std", std, channels, _NORMALISATION[channels][1])
-    if min(stds) <= 0:
-        raise ValueError(f"std is {list(stds)}; allowed are numbers above 0")
-    if image_size < 1:
-        raise ValueError(f"image_size is {image_size}; allowed is 1 or more pixels")
-    shorter_side = round(image_size * 256 / 224) if resize is None else resize
-    if shorter_side < image_size:
-        raise ValueError(f"resize is {resize}; allowed is None, or image_size ({image_size}) or more pixels")
-    if augment not in AUGMENTATIONS:
-        raise ValueError(f"augment is {augment!r}; there are {list(AUGMENTATIONS)}")
+    how = processing(image_size=image_size, resize=resize, channels=channels, mean=mean, std=std, augment=augment)
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in (0, 1)")
 
@@ -81,55 +57,17 @@ def image_folder(
     if "val" not in splits:
         splits["train"], splits["val"] = cut_validation(splits["train"], val_fraction, seed)
 
-    def pictures(split: str, augment: str) -> PictureFiles:
+    def pictures(split: str) -> PictureFiles:
         files = [(file, label) for label, files in enumerate(splits[split].values()) for file in files]
-        return PictureFiles(
-            [file for file, _ in files],
-            [label for _, label in files],
-            _transform(augment, shorter_side, image_size, means, stds),
-            channels=channels,
-            shorter_side=shorter_side,
-            random=augment != "none",
-        )
+        paths, labels = [file for file, _ in files], [label for _, label in files]
+        return how.pictures(paths, labels, training=split == "train")
 
     return TaskData(
-        pictures("train", augment),
-        pictures("val", "none"),
-        pictures("test", "none"),
+        pictures("train"),
+        pictures("val"),
+        pictures("test"),
         tuple(splits["train"]),
-        (channels, image_size, image_size),
-        means,
-        stds,
-    )
-
-
-def _per_channel(
-    name: str, given: Sequence[float] | None, channels: int, default: tuple[float, ...]
-) -> tuple[float, ...]:
-    if given is None:
-        return default
-    numbers = tuple(given) if isinstance(given, (list, tuple)) else ()
-    if len(numbers) != channels or not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers):
-        raise ValueError(f"{name} is {given!r}; allowed is a list of {channels} finite numbers, one per channel")
-    return tuple(float(number) for number in numbers)
-
-
-def _transform(
-    augment: str, shorter_side: int, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> v2.Compose:
-    # Resized as Pillow pictures: Pillow computes with integers, so the pixels are the same on every machine.
-    resize = v2.Resize(shorter_side, antialias=True)
-    cut = {
-        "flip_crop": [v2.RandomCrop(image_size), v2.RandomHorizontalFlip()],
-        "crop": [v2.RandomCrop(image_size)],
-        "none": [v2.CenterCrop(image_size)],
-    }[augment]
-    return v2.Compose(
-        [
-            resize,
-            *cut,
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(mean), list(std)),
-        ]
+        how.input_shape,
+        how.mean,
+        how.std,
     )

@@ -1,5 +1,6 @@
 """Reads picture files of the common formats and modes as 8-bit grey or RGB."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["EXTENSIONS", "PictureError", "PictureFiles", "check_picture", "read_picture"]
+__all__ = ["EXTENSIONS", "Box", "PictureError", "PictureFiles", "check_picture", "read_picture"]
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
 """Endings, in either case, of the files that are taken for pictures."""
@@ -19,6 +20,10 @@ EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", 
 # Without a list Pillow also tries formats that start programs (EPS), whatever the ending.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MODES = {1: "L", 3: "RGB"}
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom edge in pixels from the top left corner of the picture as it is stored."""
 
 
 class PictureError(ValueError):
@@ -37,8 +42,9 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         labels: Class index of each.
         transform: From a PIL picture to a tensor (float, C x H x W).
         channels: 1 (luminance) or 3 (RGB).
-        shorter_side: Pixels that ``transform`` reduces the shorter side to.
+        shorter_side: Pixels that ``transform`` reduces the shorter side to; not used with ``boxes``.
         random: See above.
+        boxes: Of each picture, what is cut out of it first; None: all of it.
     """
 
     def __init__(
@@ -50,10 +56,12 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         channels: int,
         shorter_side: int,
         random: bool,
+        boxes: Sequence[Box] | None = None,
     ) -> None:
         self.labels, self.random = tuple(labels), random
         self._paths, self._transform = tuple(paths), transform
         self._channels, self._shorter_side = channels, shorter_side
+        self._boxes = None if boxes is None else tuple(boxes)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -62,9 +70,13 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         """Returns a picture and its class index.
 
         Raises:
-            PictureError: If the file cannot be read as a picture.
+            PictureError: If the file cannot be read as a picture, or its box leaves nothing of it.
         """
-        picture = read_picture(self._paths[index], self._channels, at_least=self._shorter_side)
+        if self._boxes is None:
+            picture = read_picture(self._paths[index], self._channels, at_least=self._shorter_side)
+        else:
+            # A JPEG that comes reduced would have other pixels than the box counts.
+            picture = read_picture(self._paths[index], self._channels, box=self._boxes[index])
         return self._transform(picture), torch.tensor(self.labels[index])
 
 
@@ -81,7 +93,7 @@ def check_picture(path: str) -> None:
         raise _unreadable(path, error) from error
 
 
-def read_picture(path: str, channels: int, *, at_least: int | None = None) -> Image.Image:
+def read_picture(path: str, channels: int, *, at_least: int | None = None, box: Box | None = None) -> Image.Image:
     """Returns the (first) picture of a file, upright, in 8 bits: luminance (ITU-R 601) or RGB.
 
     Transparency shows white. 16-bit grey is scaled by its range, 0 to 65535.
@@ -90,9 +102,10 @@ def read_picture(path: str, channels: int, *, at_least: int | None = None) -> Im
         path: Of the file.
         channels: 1 or 3.
         at_least: A JPEG may come reduced, as long as its sides keep twice as many pixels.
+        box: What is cut out; it may reach beyond the edges.
 
     Raises:
-        PictureError: If the file cannot be read as a picture.
+        PictureError: If the file cannot be read as a picture, or ``box`` leaves nothing of it.
     """
     try:
         # Not by its name: Pillow maps such a file into memory, and then turns an uncompressed TIFF wrongly.
@@ -100,8 +113,12 @@ def read_picture(path: str, channels: int, *, at_least: int | None = None) -> Im
             if at_least is not None:
                 image.draft(None, (2 * at_least, 2 * at_least))
             image.load()
-            _turn_upright(image)
-            return _eight_bits(image, _MODES[channels])
+            # Boxes are counted on the picture as it is stored.
+            shown = image if box is None else _cut_out(image, box, path)
+            _turn_upright(shown)
+            return _eight_bits(shown, _MODES[channels])
+    except PictureError:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly any kind on a damaged file
         raise _unreadable(path, error) from error
 
@@ -109,6 +126,18 @@ def read_picture(path: str, channels: int, *, at_least: int | None = None) -> Im
 def _unreadable(path: str, error: Exception) -> PictureError:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return PictureError(f"cannot be read as a picture: {path} ({reason}); replace the file or delete it")
+
+
+def _cut_out(image: Image.Image, box: Box, path: str) -> Image.Image:
+    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    right, bottom = min(image.width, math.ceil(box[2])), min(image.height, math.ceil(box[3]))
+    if left >= right or top >= bottom:
+        edges = ", ".join(f"{edge:g}" for edge in box)
+        raise PictureError(
+            f"the box of {path} (left, top, right, bottom: {edges}) leaves nothing of its {image.width} x "
+            f"{image.height} pixels; correct the data set's annotation of it"
+        )
+    return image.crop((left, top, right, bottom))
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -125,7 +154,8 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+    # convert() copies also where there is nothing to convert.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _scaled(image: Image.Image) -> Image.Image:

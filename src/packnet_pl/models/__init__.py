@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from packnet_pl.models.heads import Heads, TaskInfo
+from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values
 from packnet_pl.models.resnet20 import ResNet20, resnet20
 from packnet_pl.models.timm_backbones import timm_backbone
 from packnet_pl.models.torchvision_backbones import torchvision_backbone
@@ -13,11 +13,13 @@ from packnet_pl.models.vgg_small import VGGSmall, vgg_small
 
 __all__ = [
     "BUILDERS",
+    "HeadStart",
     "Heads",
     "ResNet20",
     "TaskInfo",
     "VGGSmall",
     "build_backbone",
+    "head_values",
     "resnet20",
     "timm_backbone",
     "torchvision_backbone",

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["Heads", "TaskInfo"]
+__all__ = ["HeadStart", "Heads", "TaskInfo", "head_values"]
+
+HeadStart = Literal["new", "pretrained"]
+"""What a head begins as: random, or the classifier that the backbone's pretrained weights came with."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,13 @@ class Heads(nn.Module):
         self.num_features = num_features
         self.infos: dict[str, TaskInfo] = {}
 
-    def add(self, task: str, info: TaskInfo) -> nn.Linear:
-        """Adds a head with random weights (torch's defaults, from the global generator) and returns it.
+    def add(self, task: str, info: TaskInfo, values: Mapping[str, Tensor] | None = None) -> nn.Linear:
+        """Adds a head and returns it.
+
+        Args:
+            task: A new name.
+            info: What it answers.
+            values: Weight and bias to begin with; None: random (torch's defaults, from the global generator).
 
         Raises:
             ValueError: If the task has a head already.
@@ -75,6 +83,8 @@ class Heads(nn.Module):
         if task in self.infos:
             raise ValueError(f"task {task!r} has a head already; there are {list(self.infos)}: choose a new name")
         head = nn.Linear(self.num_features, info.num_classes)
+        if values is not None:
+            head.load_state_dict(values)
         self.add_module(f"head_{len(self.infos)}", head)
         self.infos[task] = info
         return head
@@ -100,3 +110,33 @@ class Heads(nn.Module):
             if name in self.__dict__.get("infos", {}) and not name.startswith("head_"):
                 return self[name]
             raise
+
+
+def head_values(head: HeadStart, backbone: nn.Module, num_classes: int) -> dict[str, Tensor] | None:
+    """Returns weight and bias that a head begins with, or None for random ones.
+
+    Args:
+        head: "new", or "pretrained": the classifier that the backbone lost when it got its pretrained weights.
+        backbone: From a builder; with ``pretrained`` it has that classifier as ``pretrained_head``.
+        num_classes: What the head must tell apart.
+
+    Raises:
+        ValueError: If ``head`` is something else, there is no such classifier, or it has another number of classes.
+    """
+    if head not in get_args(HeadStart):
+        raise ValueError(f"head is {head!r}; allowed are 'new' and 'pretrained'")
+    if head == "new":
+        return None
+    values: dict[str, Tensor] | None = getattr(backbone, "pretrained_head", None)
+    if values is None:
+        raise ValueError(
+            f"head='pretrained' was given, but this {type(backbone).__name__} came with no classifier: give it "
+            "pretrained weights (pretrained=true, or a file that has the last layer too), or use head='new'"
+        )
+    classes = len(values["weight"])
+    if classes != num_classes:
+        raise ValueError(
+            f"head='pretrained' was given: the pretrained classifier has {classes} classes, and the task has "
+            f"{num_classes}; use head='new', or the data that the weights were trained on"
+        )
+    return values

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["load_weights", "read_weights", "without"]
+__all__ = ["cut_off_head", "load_weights", "read_weights", "without"]
 
 _FILLED_IN = "num_batches_tracked"
 
@@ -47,6 +47,20 @@ def without(state: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, Ten
     """Returns ``state`` without the tensors of the named layers."""
     prefixes = tuple(f"{layer}." for layer in layers)
     return {name: value for name, value in state.items() if not name.startswith(prefixes)}
+
+
+def cut_off_head(state: Mapping[str, Tensor], last: str, num_features: int) -> dict[str, Tensor] | None:
+    """Returns weight (classes x features) and bias of the output layer, or None if it is not in ``state``.
+
+    Args:
+        state: The state dict of the whole network.
+        last: Name of its output layer, a linear one or, what is the same behind pooling, a 1 x 1 convolution.
+        num_features: Length of the feature vectors that it takes.
+    """
+    weight, bias = state.get(f"{last}.weight"), state.get(f"{last}.bias")
+    if weight is None or bias is None or weight.numel() != len(weight) * num_features:
+        return None
+    return {"weight": weight.detach().flatten(1).clone(), "bias": bias.detach().clone()}
 
 
 def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, source: str, random: Iterable[str] = ()) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from packnet_pl.models.checks import check_in_channels, check_patches, nearest_names
-from packnet_pl.models.pretrained import load_weights, read_weights, without
+from packnet_pl.models.pretrained import cut_off_head, load_weights, read_weights, without
 
 __all__ = ["timm_backbone"]
 
@@ -33,7 +34,8 @@ def timm_backbone(
             out and whose other tensors must all fit. For ``in_channels=1`` the filters are summed over their channels.
 
     Returns:
-        The network, with ``num_features`` and ``builder`` (name and arguments to build it again, with random weights).
+        The network, with ``num_features`` and ``builder`` (name and arguments to build it again, with random weights);
+        with pretrained weights also ``pretrained_head``: weight and bias of the last layer, or None without them.
 
     Raises:
         OSError: If there is no such file, or the weights can be had neither from the cache nor from the net.
@@ -53,11 +55,13 @@ def timm_backbone(
             f"width is {width}; a timm network's width is part of its name: choose a smaller one of "
             f"timm.list_models({pattern!r}), or torchvision_backbone, which takes a width"
         )
-    settings: dict[str, Any] = {"num_classes": 0, "in_chans": in_channels}
+    settings: dict[str, Any] = {"in_chans": in_channels}
     try:
         if image_size is not None and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
             settings["img_size"] = image_size
-        net: Any = timm.create_model(name, pretrained=pretrained is True, **settings)
+        net: Any = timm.create_model(name, pretrained=pretrained is True, num_classes=0, **settings)
+        # timm throws the classifier away as it loads the weights, so for the head they are loaded once more.
+        whole = timm.create_model(name, pretrained=True, **settings) if pretrained is True else None
     except OSError as error:
         raise OSError(
             f"no pretrained weights for {name}: they are not in the cache of the Hugging Face hub and could not be "
@@ -68,10 +72,14 @@ def timm_backbone(
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     if "img_size" in settings and isinstance(patch, tuple):
         check_patches(name, settings["img_size"], patch[0])
-    if not isinstance(pretrained, bool):
-        _load(net, pretrained, in_channels)
     # What comes out, which for networks with a hidden layer behind their pooling is not timm's num_features.
     net.num_features = int(getattr(net, "head_hidden_size", None) or net.num_features)
+    if whole is not None:
+        net.pretrained_head = _head(net, whole.state_dict())
+    elif pretrained is not False:
+        state = read_weights(str(pretrained))
+        net.pretrained_head = _head(net, state)
+        _load(net, state, str(pretrained), in_channels)
     arguments = {"name": name, "in_channels": in_channels, "image_size": image_size, "width": 1.0}
     net.builder = {"name": "timm", "arguments": arguments}
     network: nn.Module = net
@@ -89,14 +97,20 @@ def _check_name(name: str) -> None:
         raise ValueError(f"{name} is an encoder that puts out one vector per place of a picture; choose a classifier")
 
 
-def _load(net: Any, path: str | os.PathLike[str], in_channels: int) -> None:
+def _head(net: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    # Networks with several output layers, as for distillation, have no classifier that could be a task's head.
+    last = _names(net.pretrained_cfg.get("classifier"))
+    return cut_off_head(state, last[0], net.num_features) if len(last) == 1 else None
+
+
+def _load(net: Any, state: Mapping[str, Tensor], path: str, in_channels: int) -> None:
     config = net.pretrained_cfg
-    state = without(read_weights(path), _names(config.get("classifier")))
+    state = without(state, _names(config.get("classifier")))
     for layer in _names(config.get("first_conv")):
         weight = state.get(f"{layer}.weight")
         if in_channels == 1 and weight is not None and weight.ndim == 4:
             state[f"{layer}.weight"] = weight.sum(1, keepdim=True)
-    load_weights(net, state, source=str(path))
+    load_weights(net, state, source=path)
 
 
 def _names(given: Any) -> list[str]:

@@ -115,7 +115,8 @@ def torchvision_backbone(
             channels, and ViT's position embeddings are interpolated to ``image_size``.
 
     Returns:
-        The network, with ``num_features`` and ``builder`` (name and arguments to build it again, with random weights).
+        The network, with ``num_features`` and ``builder`` (name and arguments to build it again, with random weights);
+        with pretrained weights also ``pretrained_head``: weight and bias of the removed layer, or None without them.
 
     Raises:
         OSError: If there is no such file, or the weights can be had neither from the cache nor from the net.
@@ -140,7 +141,8 @@ def torchvision_backbone(
     if in_channels != 3 or small_stem is not None:
         _replace_stem(net, family, in_channels, small_stem)
     if wants_weights:
-        load_torchvision_weights(
+        # A plain attribute: the classifier belongs to a task, and is no part of the backbone's state.
+        net.pretrained_head = load_torchvision_weights(
             net, name, pretrained, first=family.first, last=family.last, fresh_stem=small_stem is not None
         )
     arguments = {"name": name, "in_channels": in_channels, "image_size": image_size, "width": width}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from packnet_pl.models.pretrained import load_weights, read_weights, without
+from packnet_pl.models.pretrained import cut_off_head, load_weights, read_weights, without
 
 __all__ = ["load_torchvision_weights"]
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 def load_torchvision_weights(
     net: Any, name: str, pretrained: bool | str | os.PathLike[str], *, first: str, last: str, fresh_stem: bool
-) -> None:
+) -> dict[str, Tensor] | None:
     """Loads the original's weights into a network that lost its last layer.
 
     Args:
@@ -31,6 +31,9 @@ def load_torchvision_weights(
         last: Name of the output layer, which ``net`` has no longer.
         fresh_stem: Whether the first convolution is another than the original's and keeps its random weights.
 
+    Returns:
+        Weight and bias of that output layer; None if they are not there.
+
     Raises:
         OSError: If there is no such file, or the weights can be had neither from the cache nor from the net.
         ValueError: If the weights are another network's.
@@ -38,7 +41,7 @@ def load_torchvision_weights(
     state, source = _weights(name, pretrained)
     # torchvision's own DenseNet files are older than its names: "denselayer1.norm.1.weight" is "norm1.weight" today.
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", key): value for key, value in state.items()}
-    state = without(state, [last])
+    head, state = cut_off_head(state, last, net.num_features), without(state, [last])
     filters = state.get(f"{first}.weight")
     if filters is not None and filters.ndim == 4 and net.get_submodule(first).in_channels == 1:
         state[f"{first}.weight"] = filters.sum(1, keepdim=True)
@@ -47,6 +50,7 @@ def load_torchvision_weights(
     if fresh_stem:
         _log.info("%s: %s, made for small pictures, is random; the rest is from %s", name, first, source)
     load_weights(net, state, source=source, random=[first] if fresh_stem else [])
+    return head
 
 
 def _weights(name: str, pretrained: bool | str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:

@@ -9,6 +9,7 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 
 from packnet_pl.core import Phase
 from packnet_pl.data import TaskData
+from packnet_pl.models import HeadStart
 from packnet_pl.training import Recipe
 
 __all__ = ["RunPlan", "TaskPlan"]
@@ -22,8 +23,9 @@ class TaskPlan:
         name: Of the task.
         data: Its splits; None for a task that was finished elsewhere and whose data are not here.
         prune_ratio: Share of the task's weights to release, in [0, 1), or None to release none and not retrain.
-        epochs: Phase -> number of epochs.
+        epochs: Phase -> number of epochs; 0 trains nothing, and the task is pruned as it is.
         recipes: Phase -> optimizer and schedule.
+        head: What its head begins as: see :meth:`TaskClassifier.add_task`.
     """
 
     name: str
@@ -31,6 +33,7 @@ class TaskPlan:
     prune_ratio: float | None
     epochs: Mapping[Phase, int]
     recipes: Mapping[Phase, Recipe]
+    head: HeadStart = "new"
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,10 @@ class _PhaseProgress(pl.Callback):
         self._progress, self._bar, self._name = progress, bar, f"{task}, {phase}"
         self._done = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._progress.update(self._bar, description=self._name)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._done = self._progress.tasks[0].completed
 
     def on_train_batch_end(
@@ -61,6 +63,10 @@ class _PhaseProgress(pl.Callback):
         accuracy = trainer.callback_metrics.get("val_accuracy")
         said = "" if accuracy is None else f", validation accuracy {float(accuracy):.3f}"
         self._progress.console.print(f"{self._name}: {_count(trainer.max_epochs)}{said}", highlight=False)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.max_epochs == 0:  # no hook of training was called
+            self._progress.console.print(f"{self._name}: 0 epochs, nothing is trained", highlight=False)
 
 
 def _count(epochs: int | None) -> str:

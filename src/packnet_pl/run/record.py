@@ -40,6 +40,11 @@ class _Recorder(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._record.values.update(state_dict)
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Nothing will be trained: no hook of training is called, and at the end the module is on the CPU again.
+        if self._phase == "train" and trainer.max_epochs == 0:
+            self._record.values["dense"] = self._measure(trainer, pl_module)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._phase == "retrain" and self._record.values["pruned"] is None:
             self._record.values["pruned"] = self._measure(trainer, pl_module)

@@ -87,6 +87,7 @@ def _fit(
         input_shape=data.input_shape,
         mean=data.mean,
         std=data.std,
+        head=task.head,
     )
     record = ValidationRecord(task.name)
     datamodule = _datamodule(plan, task)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.agreement import broadcast_
-from packnet_pl.core.pruning import Scope, check_ratio, check_scope
+from packnet_pl.core.pruning import Granularity, Scope, check_granularity, check_ratio, check_scope
 from packnet_pl.core.state import check_name
 from packnet_pl.training.averages import keep_in_average
 from packnet_pl.training.checks import (
@@ -42,6 +42,7 @@ class PackNetCallback(pl.Callback):
         prune_ratio: For phase "train": share of the task's weights to release, in [0, 1); None prunes nothing and
             finishes the task at the end of this phase.
         scope: "layer" ranks weights in each layer (the paper's), "global" over all layers.
+        granularity: "weight" prunes single weights (the paper's), "filter" whole output channels by their L2 norm.
         private: Name of a module of this task alone, or several, as ``get_submodule`` takes them: frozen with the task.
             None asks the module's ``private_modules(task)`` if it has that method.
         select: "last" keeps the last epoch's weights, "best" those of the best validation epoch.
@@ -61,6 +62,7 @@ class PackNetCallback(pl.Callback):
         phase: Phase,
         prune_ratio: float | None = None,
         scope: Scope = "layer",
+        granularity: Granularity = "weight",
         private: str | Sequence[str] | None = None,
         select: Literal["last", "best"] = "last",
         monitor: str = "val_accuracy",
@@ -77,6 +79,7 @@ class PackNetCallback(pl.Callback):
         self.phase: Phase = phase
         self.prune_ratio = None if prune_ratio is None else check_ratio(prune_ratio)
         self.scope = check_scope(scope)
+        self.granularity = check_granularity(granularity)
         self._private = [private] if isinstance(private, str) else private
         self.best = BestEpoch(monitor, mode) if select == "best" else None
         self._settled = settled
@@ -230,7 +233,7 @@ class PackNetCallback(pl.Callback):
         if self._settled:
             self._settled(pl_module)
         if self.phase == "train" and self.prune_ratio is not None:
-            packnet.prune(self.prune_ratio, scope=self.scope, agree=agree)
+            packnet.prune(self.prune_ratio, scope=self.scope, granularity=self.granularity, agree=agree)
         else:
             packnet.finish_task(pl_module)
 
@@ -280,6 +283,8 @@ class PackNetCallback(pl.Callback):
         if (packnet.phase or "train") != self.phase:
             state = f"in phase {packnet.phase!r}" if packnet.phase else "not open: fit it in phase 'train' first"
             raise ValueError(f"{given}: the task is {state}")
+        if self.prune_ratio is not None:
+            packnet.check_granularity(self.granularity)
         selected = getattr(pl_module, "selected_task", self.task)
         if selected != self.task:
             raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")

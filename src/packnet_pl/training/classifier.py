@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import Keeping, check_name
-from packnet_pl.models import Heads, TaskInfo
+from packnet_pl.models import Heads, HeadStart, TaskInfo, head_values
 from packnet_pl.training.callback import PackNetCallback
 
 __all__ = ["Recipe", "TaskClassifier"]
@@ -94,6 +94,7 @@ class TaskClassifier(pl.LightningModule):
         input_shape: Sequence[int] = (),
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
+        head: HeadStart = "new",
     ) -> None:
         """Adds a head for a new task and selects it.
 
@@ -104,12 +105,15 @@ class TaskClassifier(pl.LightningModule):
             input_shape: Channels, height, width of a picture in pixels, if known.
             mean: Per channel, what the pictures were normalised with, if known.
             std: Per channel, likewise.
+            head: "new" is random; "pretrained" is the classifier that the backbone's weights came with, and needs a
+                backbone from a builder with ``pretrained``.
 
         Raises:
-            ValueError: If the task exists already, or an argument is not allowed.
+            ValueError: If the task exists already, an argument is not allowed, or there is no such classifier.
         """
         info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std))
-        self.heads.add(check_name(name), info).to(self.device)
+        values = head_values(head, self.backbone, num_classes)
+        self.heads.add(check_name(name), info, values).to(self.device)
         self.select_task(name)
 
     def select_task(self, name: str) -> None:

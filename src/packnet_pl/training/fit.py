@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 
 from packnet_pl.core import PackNet, Phase
-from packnet_pl.core.pruning import Scope
+from packnet_pl.core.pruning import Granularity, Scope
 from packnet_pl.training.callback import PackNetCallback
 
 __all__ = ["fit_task"]
@@ -21,6 +21,7 @@ def fit_task(
     prune_ratio: float | None,
     make_trainer: Callable[[Phase, PackNetCallback], pl.Trainer],
     scope: Scope = "layer",
+    granularity: Granularity = "weight",
     private: str | Sequence[str] | None = None,
     select: Literal["last", "best"] = "last",
     settled: Callable[[pl.LightningModule], None] | None = None,
@@ -38,6 +39,7 @@ def fit_task(
         prune_ratio: Share of the task's weights to release, in [0, 1); None keeps all, and there is no retraining.
         make_trainer: Called with the phase and the callback for it; returns a new Trainer that has the callback.
         scope: "layer" or "global": see :class:`PackNetCallback`.
+        granularity: "weight" or "filter": see :class:`PackNetCallback`.
         private: Modules of this task alone: see :class:`PackNetCallback`.
         select: "last" or "best": see :class:`PackNetCallback`.
         settled: Called with the module when its weights are final, right before the task is finished.
@@ -58,6 +60,7 @@ def fit_task(
             phase=phase,
             prune_ratio=prune_ratio if phase == "train" else None,
             scope=scope,
+            granularity=granularity,
             private=private,
             select=select,
             settled=settled if phase == phases[-1] else None,

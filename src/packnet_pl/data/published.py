@@ -1,0 +1,211 @@
+"""Published data sets: what a reader finds of one, the check of its counts, and the task that is made of it."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packnet_pl.data.folder_layout import held_out
+from packnet_pl.data.pictures import Box, PictureFiles, check_picture
+from packnet_pl.data.processing import processing
+from packnet_pl.data.task_data import TaskData
+
+__all__ = ["Listing", "PictureList", "Published", "published_pictures"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a data set.
+
+    Attributes:
+        name: Of the data set.
+        home: Where it comes from: a web page.
+        layout: The files that are expected in its folder.
+        classes: Number of classes; None if it is not to be checked, as the next two.
+        train: Number of training pictures.
+        test: Number of test pictures.
+    """
+
+    name: str
+    home: str
+    layout: str
+    classes: int | None = None
+    train: int | None = None
+    test: int | None = None
+
+    def missing(self, what: str) -> FileNotFoundError:
+        """Returns the error for data that are not there.
+
+        Args:
+            what: Which file or folder is not there.
+        """
+        return FileNotFoundError(
+            f"there is no {what}; {self.name} is expected as {self.layout}; home page: {self.home}"
+        )
+
+    def folder(self, path: str | os.PathLike[str], *below: str) -> Path:
+        """Returns the folder ``path``, or one of its sub-folders ``below`` if that is there: archives bring one.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            ValueError: If ``path`` is empty.
+        """
+        if not path:
+            raise ValueError(f"path is {path!r}; name the folder of {self.name}: {self.layout}")
+        # Not Path.expanduser: it answers an unknown user with a RuntimeError.
+        root = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+        if not root.is_dir():
+            raise self.missing(f"folder {root}")
+        return next((root / name for name in below if (root / name).is_dir()), root)
+
+
+@dataclass(frozen=True)
+class PictureList:
+    """The pictures of a split.
+
+    Attributes:
+        paths: Of the files.
+        labels: Class index of each, from 0.
+        boxes: Of each, where the object is; None for data sets without boxes.
+    """
+
+    paths: list[str]
+    labels: list[int]
+    boxes: list[Box] | None = None
+
+    def take(self, places: Sequence[int]) -> "PictureList":
+        """Returns some of them."""
+        boxes = None if self.boxes is None else [self.boxes[place] for place in places]
+        return PictureList([self.paths[place] for place in places], [self.labels[place] for place in places], boxes)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a reader finds on a disk, without opening a picture.
+
+    Attributes:
+        of: Which data set it is.
+        root: Its folder.
+        train: To train on; validation is cut from it.
+        test: For the figures that are reported.
+        class_names: One per class index.
+    """
+
+    of: Published
+    root: Path
+    train: PictureList
+    test: PictureList
+    class_names: tuple[str, ...]
+
+
+def published_pictures(
+    read: Callable[[str | os.PathLike[str]], Listing],
+    path: str | os.PathLike[str],
+    *,
+    subset: bool = False,
+    image_size: int | None = None,
+    resize: int | None = None,
+    channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    augment: str | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+) -> TaskData:
+    """Returns a published data set as the data of a task.
+
+    Pictures are read when they are asked for. Where the data set has boxes, what they hold is cut out and resized to a
+    square. Otherwise the shorter side is resized, and a square is cut: the middle, or in training a random one.
+
+    Args:
+        read: Finds the pictures below ``path``: :func:`packnet_pl.data.read_cubs` and its like.
+        path: The folder; ``~`` is the home folder.
+        subset: Whether a part of the data set will do. Otherwise its counts must be the published ones.
+        image_size: As for :func:`packnet_pl.data.image_folder`, like the next four.
+        resize: Not used, and refused, where there are boxes.
+        channels: See there.
+        mean: See there.
+        std: See there.
+        augment: Of training pictures: "flip_crop", "crop", "flip" or "none"; where there are boxes "flip" or "none".
+            None is the first of them.
+        val_fraction: Share of each class's training pictures to validate on instead, in [0, 1), at least one picture
+            and never all. 0 trains on all of them, as the paper does: validation is then a tenth of what was trained
+            on, which tells a fault from a run that learns, but is no ground for a choice.
+        seed: Decides which pictures these are; it is not the run's.
+
+    Raises:
+        FileNotFoundError: If a folder or file is missing.
+        ValueError: If an argument is out of its range, a file is damaged, or counts are not the published ones.
+    """
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in [0, 1), 0 to train on all pictures")
+    how = processing(
+        image_size=image_size, resize=resize, channels=channels, mean=mean, std=std, augment=augment or "flip_crop"
+    )
+    listing = read(path)
+    boxed = listing.train.boxes is not None
+    if boxed and (resize is not None or augment in ("flip_crop", "crop")):
+        raise ValueError(
+            f"resize is {resize} and augment {augment!r}: the pictures of {listing.of.name} are cut out by their boxes "
+            "and resized to a square; allowed are resize=None, and augment 'flip' or 'none'"
+        )
+    if boxed:
+        how = replace(how, augment=augment or "flip")
+    _check(listing, subset)
+    train, val = _train_and_val(listing, val_fraction, seed)
+
+    def pictures(found: PictureList, *, training: bool = False) -> PictureFiles:
+        return how.pictures(found.paths, found.labels, boxes=found.boxes, training=training)
+
+    return TaskData(
+        pictures(train, training=True),
+        pictures(val),
+        pictures(listing.test),
+        listing.class_names,
+        how.input_shape,
+        how.mean,
+        how.std,
+    )
+
+
+def _check(listing: Listing, subset: bool) -> None:
+    of, splits = listing.of, {"training": listing.train, "test": listing.test}
+    for what, found, published in (
+        ("classes", len(listing.class_names), of.classes),
+        ("training pictures", len(listing.train.paths), of.train),
+        ("test pictures", len(listing.test.paths), of.test),
+    ):
+        if not subset and published is not None and found != published:
+            raise ValueError(
+                f"{of.name} has {published:,} {what}, and {listing.root} has {found:,}: complete it ({of.home}), or "
+                "say subset=true if a part of it is what you want"
+            )
+    if len(listing.class_names) < 2:
+        raise ValueError(f"{listing.root} has {len(listing.class_names)} class; at least two are needed")
+    seen: set[str] = set()
+    for name, split in splits.items():
+        if not split.paths:
+            raise ValueError(f"{listing.root} has no {name} picture; {of.name} is expected as {of.layout}")
+        if len(seen | {*split.paths}) != len(seen) + len(split.paths):
+            twice = next(path for path in split.paths if path in seen or split.paths.count(path) > 1)
+            raise ValueError(f"{twice} is listed twice; a picture can be in one split only, once")
+        seen.update(split.paths)
+        check_picture(split.paths[0])
+
+
+def _train_and_val(listing: Listing, fraction: float, seed: int) -> tuple[PictureList, PictureList]:
+    places: dict[int, list[int]] = {}
+    for place, label in enumerate(listing.train.labels):
+        places.setdefault(label, []).append(place)
+    chosen: set[int] = set()
+    for label, mine in places.items():
+        if len(mine) < 2 and fraction:
+            raise ValueError(
+                f"class {listing.class_names[label]!r} has one training picture, {listing.train.paths[mine[0]]}; at "
+                "least two are needed, one of them to validate on"
+            )
+        chosen |= {mine[place] for place in held_out(len(mine), fraction or 0.1, seed, label)} or {*mine}
+    val = listing.train.take(sorted(chosen))
+    if fraction == 0:
+        return listing.train, val
+    return listing.train.take([place for place in range(len(listing.train.paths)) if place not in chosen]), val
