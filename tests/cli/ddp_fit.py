@@ -12,24 +12,14 @@ from torch import distributed as dist
 from packnet_pl.training import fit_task
 
 
-def fit(model, datamodule, *, task, prune_ratio, make_trainer, settled, resume=None, scope="layer", select="last"):
+def fit(model, datamodule, *, task, prune_ratio, make_trainer, **others):
     def watched(phase, callback):
         trainer = make_trainer(phase, callback)
         settings.append((trainer.world_size, trainer.max_epochs, len(datamodule.data.test)))
         return trainer
 
     settings = []
-    fit_task(
-        model,
-        datamodule,
-        task=task,
-        prune_ratio=prune_ratio,
-        make_trainer=watched,
-        scope=scope,
-        select=select,
-        settled=settled,
-        resume=resume,
-    )
+    fit_task(model, datamodule, task=task, prune_ratio=prune_ratio, make_trainer=watched, **others)
     seen = {
         "weights": dict(model.state_dict()),
         "owners": dict(model.packnet.owners),

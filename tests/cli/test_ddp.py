@@ -117,6 +117,16 @@ def test_nothing_is_left_when_one_process_fails(tmp_path, rank, launcher):
 
 
 @pytest.mark.soak
+def test_torchrun_passes_on_a_request_to_stop(tmp_path):
+    family = start(tmp_path, *LONG, "hydra.run.dir=run", launcher=TORCHRUN)
+    family.wait_for((tmp_path / "run/tasks/digits/train/last.ckpt").exists)
+    family.signal(signal.SIGTERM, family.pid)
+    assert family.wait(60) != 0
+    assert family.stderr.count("packnet-train: stopped by SIGTERM; what was done is saved. Go on: ") == 1
+    assert family.left(within=30) == {}
+
+
+@pytest.mark.soak
 def test_nothing_is_left_when_torchrun_itself_is_killed(tmp_path):
     family = start(tmp_path, *LONG, "hydra.run.dir=run", launcher=TORCHRUN)
     family.wait_for((tmp_path / "run/tasks/digits/train/last.ckpt").exists)

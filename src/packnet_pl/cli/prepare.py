@@ -37,6 +37,7 @@ _KNOWN_WARNINGS = (
     "in eval mode at the start of training",
     "exists and is not empty",
     "LeafSpec",
+    "your dataloader is not resumable",  # ours is: a task's datamodule saves its place
     "srun. command is available",
 )
 
