@@ -3,10 +3,7 @@ import shutil
 
 import pytest
 from command_line import last_line, run
-from safetensors import safe_open
-from safetensors.torch import load_file
-
-from packnet_pl.packed.file import write_packed
+from packed_files import rewritten
 
 pytestmark = pytest.mark.slow
 
@@ -15,14 +12,14 @@ def evaluate(*arguments, cwd):
     return run("packnet-eval", *arguments, cwd=cwd)
 
 
-def rewritten(source, target, name, value=1.0):
-    """Copies a packed file with one number of one tensor changed, and right checksums."""
-    tensors = load_file(source)
-    tensors.pop("checksum")
-    with safe_open(source, framework="pt") as file:
-        header = json.loads(file.metadata()["packnet_pl"])
-    tensors[name].view(-1)[0] += value
-    write_packed(target, {key: header[key] for key in set(header) - {"format", "checksums"}}, tensors)
+def add(path, name, value):
+    """Adds ``value`` to one number of one tensor of a packed file."""
+
+    def change(header, tensors):
+        tensors[name].view(-1)[0] += value
+        return header
+
+    rewritten(path, path, change)
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ def test_a_wrong_accuracy_in_the_results_is_noticed(moved, tmp_path):
 
 def test_a_head_that_was_changed_is_noticed_by_its_logits(moved, tmp_path):
     path = moved / "packed.safetensors"
-    rewritten(path, path, "heads/1/bias", 1e-3)
+    add(path, "heads/1/bias", 1e-3)
     done = evaluate(moved, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.count(" NO ") == 1
@@ -58,7 +55,7 @@ def test_a_head_that_was_changed_is_noticed_by_its_logits(moved, tmp_path):
 
 def test_a_shared_weight_that_was_changed_is_named(moved, tmp_path):
     path = moved / "packed.safetensors"
-    rewritten(path, path, "values/classifier.0.weight")
+    add(path, "values/classifier.0.weight", 1.0)
     done = evaluate(moved, cwd=tmp_path)
     assert done.returncode == 2
     assert "classifier.0.weight is not what it was" in last_line(done.stderr)
