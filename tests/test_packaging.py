@@ -1,6 +1,8 @@
 """What is installed is what is in the tree, from the checkout and from a wheel."""
 
 import configparser
+import json
+import shutil
 import subprocess
 import sys
 import venv
@@ -8,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "packnet_pl"
@@ -66,6 +69,7 @@ def test_the_command_runs_from_a_wheel_outside_the_checkout(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r" / "results.json").is_file()
+    _predict_from_the_file_alone(environment, tmp_path / "r" / "packed.safetensors", tmp_path / "elsewhere")
     where = subprocess.run(
         [str(python), "-c", "import packnet_pl, packnet_pl.conf; print(packnet_pl.__file__, packnet_pl.conf.__file__)"],
         cwd=tmp_path,
@@ -75,6 +79,18 @@ def test_the_command_runs_from_a_wheel_outside_the_checkout(wheel, tmp_path):
     ).stdout
     assert where.count(str(environment)) == 2
     assert str(ROOT) not in where
+
+
+def _predict_from_the_file_alone(environment, packed, folder):
+    folder.mkdir()
+    shutil.move(packed, folder / "copied.safetensors")
+    Image.new("L", (40, 30), 200).save(folder / "picture.png")
+    words = ["copied.safetensors", "--task", "digits", "--json", "picture.png"]
+    done = subprocess.run(
+        [str(environment / "bin" / "packnet-predict"), *words], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {found["name"] for found in json.loads(done.stdout)["classes"]} <= set("0123456789")
 
 
 def test_the_editable_install_finds_the_configurations_of_the_checkout(tmp_path):
