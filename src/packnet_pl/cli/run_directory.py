@@ -80,6 +80,12 @@ def lock(folder: Path) -> None:
     except BlockingIOError as error:
         file.close()
         raise UsageError(f"{folder} is in use: another process is running there; wait for it, or stop it") from error
+    except OSError as error:  # ENOLCK, ENOTSUP: some network file systems
+        file.close()
+        raise UsageError(
+            f"{folder} cannot be locked ({error.strerror}), so two processes could write there at once: choose a "
+            "hydra.run.dir on a file system with locks"
+        ) from error
     _locks[folder] = file
 
 
