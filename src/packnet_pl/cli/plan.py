@@ -1,5 +1,6 @@
 """``packnet-plan``: what ``packnet-train`` would do with the same words, without training."""
 
+import math
 import sys
 from typing import Any
 
@@ -71,7 +72,10 @@ def _show(config: Any, parts: Any) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(table)
-    one, many = 4 * (weights + heads) + prunable, 4 * (weights * len(shares) + heads)
+    # Free weights are not stored, and an owner takes at most this many bits.
+    free = next((share[1] for *_, share in reversed(shares) if share is not None), 0)
+    owner_bytes = prunable * math.log2(len(config.sequence.order) + 1) / 8
+    one, many = 4 * (weights - free + heads) + owner_bytes, 4 * (weights * len(shares) + heads)
     console.print(
         f"backbone: {weights:,} parameters, {prunable:,} of them prunable\n"
         f"storage: about {one / 1e6:,.1f} MB packed; {many / 1e6:,.1f} MB as {len(shares)} separate networks",

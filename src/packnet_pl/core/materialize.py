@@ -54,7 +54,8 @@ def _write(out: _Bits, bits: _Bits, owner: NDArray[np.uint8], task: int, free_is
     ``owner - FREE - 1`` wraps around for free weights, so that one comparison finds both kinds that are hidden.
     """
     shown = np.empty(min(_CHUNK, out.size), np.bool_)
-    factors = np.empty(shown.size, out.dtype)
+    ones = shown.view(np.int8)
+    masks = np.empty(shown.size, out.dtype)
     less = np.empty(shown.size, np.uint8)
     for begin in range(0, out.size, _CHUNK):
         chunk = slice(begin, begin + _CHUNK)
@@ -64,5 +65,7 @@ def _write(out: _Bits, bits: _Bits, owner: NDArray[np.uint8], task: int, free_is
         else:
             np.subtract(owner[chunk], np.uint8(FREE + 1), out=less[:size])
             np.less(less[:size], np.uint8(task), out=shown[:size])
-        np.copyto(factors[:size], shown[:size])
-        np.multiply(bits[chunk], factors[:size], out=out[chunk])
+        # From 0 and 1 to no bits and all bits: to keep bits is cheaper than to multiply.
+        np.negative(ones[:size], out=ones[:size])
+        np.copyto(masks[:size], ones[:size])
+        np.bitwise_and(bits[chunk], masks[:size], out=out[chunk])
