@@ -8,8 +8,8 @@ import timm
 import torch
 import warm
 from PIL import Image
-from safetensors.torch import load_file
 
+from packnet_pl import load_packed
 from packnet_pl.data import image_folder
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ def test_the_weights_answer_before_the_pruning_as_they_did_where_they_came_from(
 def test_nothing_was_trained_and_the_largest_weights_stayed(home, finished):
     assert "first, train: 0 epochs, nothing is trained" in finished[1]
     assert not (finished[0] / "tasks" / "first" / "train" / "last.ckpt").exists()
-    owner = load_file(finished[0] / "packed.safetensors")["owners/conv1.0.weight"]
+    owner = load_packed(finished[0] / "packed.safetensors").packnet.owners["conv1.0.weight"]
     before = torch.load(home / "weights.pth", weights_only=True)["conv1.0.weight"].abs()
     first = owner == 1
     assert int(first.sum()) == owner.numel() - round(0.5 * owner.numel())

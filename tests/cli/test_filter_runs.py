@@ -5,7 +5,8 @@ import re
 import pytest
 import warm
 from command_line import run
-from safetensors.torch import load_file
+
+from packnet_pl import load_packed
 
 pytestmark = pytest.mark.slow
 
@@ -17,8 +18,7 @@ def test_a_run_that_prunes_filters_and_one_more_task_from_its_packed_file(tmp_pa
     assert done.returncode == 0, done.stderr
     found = warm.outcome(tmp_path / "r")["results.json"]
     assert found["outputs_unchanged"] == [True, True]
-    owners = {n: part for n, part in load_file(tmp_path / "r" / "packed.safetensors").items() if "owners/" in n}
-    for owner in owners.values():
+    for owner in load_packed(tmp_path / "r" / "packed.safetensors").packnet.owners.values():
         rows = owner.reshape(len(owner), -1)
         assert (rows == rows[:, :1]).all()
         assert [int((rows[:, 0] == number).sum()) for number in (1, 2)] == [len(rows) // 2, len(rows) // 4]
