@@ -9,6 +9,7 @@ import torch
 from run_toys import assert_same_bits, fit, new_model
 
 from packnet_pl.packed import read_packed, save_packed
+from packnet_pl.run import Stage
 from packnet_pl.run.journal import Entry
 from packnet_pl.run.places import checkpoint_path, journal_path, packed_path
 from packnet_pl.run.results import TaskResult
@@ -21,7 +22,8 @@ NAMES = ["a", "b", "c"]
 
 
 def plan(folder, names=NAMES, packs=True):
-    return SimpleNamespace(folder=folder, packs=packs, tasks=[SimpleNamespace(name=name) for name in names])
+    tasks = [SimpleNamespace(name=name) for name in names]
+    return SimpleNamespace(folder=folder, packs=packs, tasks=tasks, stages=[Stage((task,)) for task in tasks])
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,7 @@ def test_a_packed_file_of_another_sequence_is_refused(run):
 
 def entry(name):
     task = TaskResult(name, 3, ["x", "y", "z"], 0.5, 0.5, None, 9, {"dense": 0.5})
-    return Entry(task, {name: Scores((1, 1, 1), None, (3, 3, 3))}, [True])
+    return Entry(task, {name: Scores((1, 1, 1), None, (3, 3, 3))}, [True], {name: 0.5})
 
 
 def test_a_packed_file_is_adopted_once(files, tmp_path):

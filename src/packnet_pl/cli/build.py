@@ -19,7 +19,7 @@ from pytorch_lightning import seed_everything
 
 from packnet_pl.cli.continuing import packed_source
 from packnet_pl.cli.environments import environment_of
-from packnet_pl.cli.forecast import epochs_of, forecast_shares, phases_of, ratios_of
+from packnet_pl.cli.forecast import epochs_of, forecast_shares, phase_settings, phases_of, ratios_of
 from packnet_pl.cli.ranks import rank_of
 from packnet_pl.cli.schema import UsageError, nearest
 from packnet_pl.cli.sharing import SharedTraining, digest
@@ -189,10 +189,12 @@ def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
             raise UsageError(f"packed: {error}") from error
     else:
         backbone = _build(config.arch, "arch")
+    make = _build(config.method.classifier, "method.classifier")
     try:
-        return TaskClassifier(backbone, pack=config.method.pack, norm=norm, bias=bias)
+        model: TaskClassifier = make(backbone, norm=norm, bias=bias) if config.method.pack else make(backbone)
     except ValueError as error:
-        raise UsageError(f"arch: {error}") from error
+        raise UsageError(f"method={config.method.name} with arch: {error}") from error
+    return model
 
 
 def build_data(config: DictConfig) -> dict[str, TaskData | None]:
@@ -231,18 +233,19 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         UsageError: If a part cannot be made.
     """
     tasks = []
-    for name, ratio in zip(config.sequence.order, ratios_of(config), strict=True):
+    for number, (name, ratio) in enumerate(zip(config.sequence.order, ratios_of(config), strict=True)):
         if name in config.sequence.finished:
             tasks.append(TaskPlan(name, parts.data[name], None, {}, {}))
             continue
-        settings = {phase: config.sequence.tasks[name][phase] for phase in phases_of(config, ratio)}
+        settings = {phase: phase_settings(config, name, phase) for phase in phases_of(config, ratio)}
+        factor = config.optim.later_lr if number and not config.method.together else 1.0
         tasks.append(
             TaskPlan(
                 name=name,
                 data=parts.data[name],
                 prune_ratio=ratio if config.method.pack else None,
                 epochs={phase: epochs_of(config, name, phase) for phase in settings},
-                recipes={phase: _recipe(config, part.lr) for phase, part in settings.items()},
+                recipes={phase: _recipe(config, part.lr * factor) for phase, part in settings.items()},
                 head=_head(config, name),
             )
         )
@@ -250,6 +253,8 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         folder=folder,
         tasks=tuple(tasks),
         method=config.method.name,
+        settings=_settings(config),
+        together=config.method.together,
         packs=config.method.pack,
         fit=_build(config.method.fit, "method.fit"),
         arch=arch,
@@ -263,6 +268,19 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
         environment=environment_of(rank_of(os.environ)),
     )
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """Returns what the method was set to, as the report names it."""
+    plain: Any = OmegaConf.to_container(config.method, resolve=True)
+    found = {
+        key: value
+        for part in ("classifier", "fit")
+        for key, value in plain[part].items()
+        if not key.startswith("_") and isinstance(value, (str, int, float))
+    }
+    kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
+    return {**found, **kept, "later_lr": config.optim.later_lr}
 
 
 def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:

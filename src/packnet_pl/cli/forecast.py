@@ -14,7 +14,7 @@ from packnet_pl.data import TaskData
 from packnet_pl.packed import Packed
 from packnet_pl.packed.weights import unpack_owners
 
-__all__ = ["epochs_of", "forecast_shares", "phases_of", "ratios_of"]
+__all__ = ["epochs_of", "forecast_shares", "phase_settings", "phases_of", "ratios_of"]
 
 Share = tuple[str, TaskData | None, float | None, tuple[int, int] | None]
 
@@ -76,8 +76,17 @@ def phases_of(config: DictConfig, ratio: float | None) -> list[Phase]:
 
 def epochs_of(config: DictConfig, task: str, phase: Phase) -> int:
     """Returns the epochs of a phase, at most ``debug.max_epochs`` of them."""
-    epochs: int = config.sequence.tasks[task][phase].epochs
+    epochs: int = phase_settings(config, task, phase).epochs
     return min(epochs, config.debug.max_epochs or epochs)
+
+
+def phase_settings(config: DictConfig, task: str, phase: Phase) -> DictConfig:
+    """Returns what ``task`` is trained with; tasks that are learned at once, with what most epochs are asked for."""
+    tasks = config.sequence.tasks
+    if config.method.together:
+        task = max(config.sequence.order, key=lambda name: tasks[name][phase].epochs)
+    settings: DictConfig = tasks[task][phase]
+    return settings
 
 
 def _free_units(config: DictConfig, packnet: PackNet, owners: Mapping[str, Tensor]) -> list[int]:

@@ -85,7 +85,7 @@ def _layers(packed: "Packed") -> Any:
 def _sizes(packed: "Packed") -> Any:
     table = _table("in the file", ("bytes",))
     parts = {"values/": "weights that tasks own", "owners/": "owners", "shared/": "other shared tensors"}
-    parts |= {"heads/": "heads", "copies/": "norms and biases of single tasks"}
+    parts |= {"heads/": "heads", "copies/": "what single tasks have of their own"}
     rest = packed.size
     for prefix, said in parts.items():
         stored = sum(t.numel() * t.element_size() for name, t in packed.tensors.items() if name.startswith(prefix))

@@ -63,6 +63,8 @@ class MethodConfig:
 
     name: str = MISSING
     pack: bool = MISSING
+    together: bool = MISSING
+    classifier: dict[str, Any] = MISSING
     fit: dict[str, Any] = MISSING
 
 
@@ -72,6 +74,7 @@ class OptimConfig:
 
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] | None = None
+    later_lr: float = 1.0
     batch_size: int = MISSING
     accumulate: int = MISSING
     gradient_clip: float | None = None
@@ -249,10 +252,15 @@ def check_config(config: DictConfig) -> None:
         _one_of(key, given, "shared", "per_task")
         if given == "per_task" and not merged.method.pack:
             raise UsageError(f"{key}=per_task was given, but method={merged.method.name} packs nothing; leave it out")
+    if merged.packed and not merged.method.pack:
+        raise UsageError(f"packed was given, but method={merged.method.name} packs nothing; leave one of them out")
+    if merged.method.together:
+        _check_together(merged, order, finished)
     if not isinstance(merged.resume, bool) and merged.resume != "auto":
         raise UsageError(f"resume is {merged.resume!r}; allowed are true, false, and auto: go on if there is a run")
     _at_least("optim.batch_size", merged.optim.batch_size, 1)
     _at_least("optim.accumulate", merged.optim.accumulate, 1)
+    _above_zero("optim.later_lr", merged.optim.later_lr)
     _at_least("checkpoint.every_n_steps", merged.checkpoint.every_n_steps, 1)
     aims = merged.sweep.objective
     for aim in aims if OmegaConf.is_list(aims) and len(aims) else [aims]:
@@ -265,6 +273,14 @@ def check_config(config: DictConfig) -> None:
     if not 0 < merged.debug.fraction <= 1:
         raise UsageError(f"debug.fraction is {merged.debug.fraction}; allowed is a number in (0, 1]")
     _at_least("debug.max_epochs", merged.debug.max_epochs, 1)
+
+
+def _check_together(config: Any, order: list[str], finished: list[str]) -> None:
+    if finished and finished != order:
+        raise UsageError(
+            f"method={config.method.name} learns all tasks at once, and {finished} are finished: start a new run, with "
+            "the tasks to add in sequence.order"
+        )
 
 
 def prune_ratios(given: Any, num_tasks: int, *, last: bool, finished: int = 0) -> list[float | None]:

@@ -37,6 +37,7 @@ def digest(config: Mapping[str, Any]) -> str:
     deciding["sequence"] = {"first": first, **{key: value for key, value in task.items() if key != "retrain"}}
     for key in ("scope", "granularity"):
         deciding["method"]["fit"].pop(key, None)
+    deciding["optim"].pop("later_lr", None)
     deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
     text = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -106,15 +106,12 @@ def objective(folder: Path, aims: Any) -> float | tuple[float, ...]:
 
     Args:
         folder: The run directory.
-        aims: "val_accuracy" (mean over the tasks, each when it was finished, in [0, 1]), "free" (share of weights that
+        aims: "val_accuracy" (mean over the tasks at the end of the run, in [0, 1]), "free" (share of weights that
             nobody owns, in [0, 1]), or a list of both.
     """
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    finished = [
-        next(value for value in (task["val_accuracy"].get(key) for key in ("retrained", "dense")) if value is not None)
-        for task in results["tasks"]
-    ]
-    values = {"val_accuracy": sum(finished) / len(finished), "free": results["free"]}
+    known = [value for value in results["val_now"] if value is not None]
+    values = {"val_accuracy": sum(known) / len(known), "free": results["free"]}
     if OmegaConf.is_list(aims):
         return tuple(float(values[aim]) for aim in aims)
     return float(values[aims])

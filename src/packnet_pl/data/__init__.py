@@ -8,6 +8,7 @@ from packnet_pl.data.digits import digits
 from packnet_pl.data.flowers import read_flowers
 from packnet_pl.data.glyphs import glyphs
 from packnet_pl.data.image_folder import image_folder
+from packnet_pl.data.joining import join_tasks
 from packnet_pl.data.published import published_pictures
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import ImageDataset, TaskData
@@ -21,6 +22,7 @@ __all__ = [
     "digits",
     "glyphs",
     "image_folder",
+    "join_tasks",
     "published_pictures",
     "read_cars",
     "read_cubs",

@@ -3,7 +3,7 @@
 from packnet_pl.packed.file import Packed, read_packed
 from packnet_pl.packed.network import PackedNetwork
 from packnet_pl.packed.pack import Precision, TaskFigures, save_packed
-from packnet_pl.packed.unpack import build_packed_backbone, load_packed, packed_keeping, unpack_into
+from packnet_pl.packed.unpack import build_packed_backbone, load_packed, packed_keeping, packed_networks, unpack_into
 
 __all__ = [
     "Packed",
@@ -13,6 +13,7 @@ __all__ = [
     "build_packed_backbone",
     "load_packed",
     "packed_keeping",
+    "packed_networks",
     "read_packed",
     "save_packed",
     "unpack_into",

@@ -1,7 +1,7 @@
 """The network that a packed file holds: one shared part, one head per task, the right weights for each question."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import overload
 
@@ -26,13 +26,21 @@ class PackedNetwork(nn.Module):
     Args:
         backbone: The shared part.
         heads: One head per task.
-        packnet: Owners of the backbone's weights; None if all tasks use all weights.
+        packnet: Owners of the backbone's weights; None if no task owns any.
+        networks: Task -> tensors of a whole backbone of its own, for every task; none if all tasks use all weights.
     """
 
-    def __init__(self, backbone: nn.Module, heads: Heads, packnet: PackNet | None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        heads: Heads,
+        packnet: PackNet | None,
+        networks: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone, self.heads, self.packnet = backbone, heads, packnet
+        self.backbone, self.heads, self.packnet, self.networks = backbone, heads, packnet, dict(networks or {})
         self._view: _View | None = None
+        self._loaded: str | None = None
         self.eval()
 
     @property
@@ -99,6 +107,8 @@ class PackedNetwork(nn.Module):
         backbone = deepcopy(self.backbone)
         if self.packnet is not None:
             self.packnet.copy_subnetwork_(task, backbone)
+        elif self.networks:
+            backbone.load_state_dict(self.networks[task])
         whole = with_head(backbone, head)
         return (whole or nn.Sequential(OrderedDict(backbone=backbone, head=head))).eval()
 
@@ -112,6 +122,10 @@ class PackedNetwork(nn.Module):
         """
         self.heads.key(task)
         if self.packnet is None:
+            if self.networks and task != self._loaded:
+                self._loaded = None  # a failure half-way leaves neither
+                self.backbone.load_state_dict(self.networks[task])
+                self._loaded = task
             return self.backbone
         if self._view is None or self._view.original is not self.backbone:
             self._view = _View(self.backbone, self.packnet)

@@ -48,6 +48,7 @@ def save_packed(
     path: str | os.PathLike[str],
     *,
     dtype: Precision | None = None,
+    networks: Mapping[str, Mapping[str, Tensor]] | None = None,
     figures: Mapping[str, TaskFigures] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
 ) -> None:
@@ -61,18 +62,25 @@ def save_packed(
         dtype: Of the weights that tasks own. None keeps what they are; "bf16" and "fp16" halve the file, and change
             what the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the
             type that they have now. Heads, biases and norms are kept as they are.
+        networks: Task -> tensors of a whole backbone of its own, for every task, where tasks share nothing; the
+            weights that the backbone has now are not written then.
         figures: Task -> ratio and accuracy, as far as known.
         history: What was measured of the tasks, for whoever goes on from the file: JSON takes it.
 
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
-        ValueError: If there is no task, a task is not finished, a layer has extra state that is no tensor, or a weight
-            is too large for ``dtype``.
+        ValueError: If there is no task, a task is not finished, a layer has extra state that is no tensor, a weight is
+            too large for ``dtype``, or ``networks`` are not those of all tasks.
     """
     if dtype is not None and dtype not in get_args(Precision):
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
     _check(model, path, dtype)
     packnet = model.packnet
+    if networks and (packnet is not None or list(networks) != list(model.heads.infos)):
+        raise ValueError(
+            f"cannot save {path}: networks of {list(networks)} were given, and heads are of {list(model.heads.infos)}; "
+            "give one for each task, in the same order, of a model whose tasks share no weights (packnet is None)"
+        )
     tensors: dict[str, Tensor] = {}
     header: dict[str, Any] = {
         "backbone": getattr(model.backbone, "builder", None),
@@ -98,6 +106,10 @@ def save_packed(
     for name in sorted(shared, key=lambda name: name not in owners):
         if (known := first.setdefault(identity(shared[name]), name)) != name:
             header["aliases"][name] = known
+            continue
+        if networks:
+            for number, network in enumerate(networks.values()):
+                tensors[f"copies/{number}/{name}"] = _plain(network[name])
             continue
         if name not in owners:
             tensors[f"shared/{name}"] = _plain(shared[name])

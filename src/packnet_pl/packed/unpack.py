@@ -15,7 +15,7 @@ from packnet_pl.packed.network import PackedNetwork
 from packnet_pl.packed.pack import Packable
 from packnet_pl.packed.weights import unpack_owners, unpack_weights
 
-__all__ = ["build_packed_backbone", "load_packed", "packed_keeping", "unpack_into"]
+__all__ = ["build_packed_backbone", "load_packed", "packed_keeping", "packed_networks", "unpack_into"]
 
 
 def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = None) -> PackedNetwork:
@@ -35,7 +35,10 @@ def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = No
         if backbone is None:
             backbone = build_packed_backbone(packed)
         heads, packnet = _fill(backbone, packed)
-        return PackedNetwork(backbone, heads, packnet)
+        networks = packed_networks(packed)
+        if networks:
+            _load(backbone, networks[packed.tasks[0]])
+        return PackedNetwork(backbone, heads, packnet, networks)
 
 
 def build_packed_backbone(packed: Packed) -> nn.Module:
@@ -63,8 +66,17 @@ def packed_keeping(packed: Packed) -> tuple[Keeping, Keeping]:
     return check_keeping("norm", state.get("norm", "shared")), check_keeping("bias", state.get("bias", "shared"))
 
 
+def packed_networks(packed: Packed) -> dict[str, dict[str, Tensor]]:
+    """Returns task -> tensors of its own backbone; nothing for a file whose tasks share one."""
+    if packed.header["packnet"] is not None:
+        return {}
+    aliases = packed.header["aliases"]
+    own = {task: _below(f"copies/{number}/", packed.tensors) for number, task in enumerate(packed.tasks)}
+    return {task: v | {alias: v[name] for alias, name in aliases.items()} for task, v in own.items() if v}
+
+
 def unpack_into(model: Packable, packed: Packed) -> None:
-    """Gives ``model``, which has no tasks yet, everything that the file holds.
+    """Gives ``model``, which has no tasks yet, everything that the file holds, but for :func:`packed_networks`.
 
     Raises:
         ValueError: If the file does not fit its backbone, or owners are kept in one of them only.
@@ -83,6 +95,8 @@ def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
     try:
         _check_shapes(backbone.state_dict(), packed)
         heads = _heads(packed)
+        if packed_networks(packed):
+            return heads, None
         if getattr(backbone, "num_features", heads.num_features) != heads.num_features:
             raise ValueError(f"its heads take {heads.num_features} features, the backbone has {backbone.num_features}")
         owners = {n: unpack_owners(layer, tensors[f"owners/{n}"]) for n, layer in header["weights"].items()}
@@ -112,15 +126,18 @@ def _check_shapes(state: Mapping[str, Any], packed: Packed) -> None:
     Raises:
         ValueError: If they differ.
     """
-    header = packed.header
-    found = {name: list(tensor.shape) for name, tensor in _below("shared/", packed.tensors).items()}
-    found |= {name: layer["shape"] for name, layer in header["weights"].items()}
-    found |= {alias: found.get(name) for alias, name in header["aliases"].items()}
+    header, networks = packed.header, packed_networks(packed)
+    if networks and list(networks) != packed.tasks:
+        raise ValueError(f"only {list(networks)} of its tasks {packed.tasks} have a network")
     wanted = {name: list(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
-    if found != wanted:
-        name = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-        here, there = found.get(name, "missing"), wanted.get(name, "not known")
-        raise ValueError(f"{name} is {here} in the file, and {there} in the network")
+    for tensors in networks.values() or [_below("shared/", packed.tensors)]:
+        found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        found |= {name: layer["shape"] for name, layer in header["weights"].items()}
+        found |= {alias: found.get(name) for alias, name in header["aliases"].items()}
+        if found != wanted:
+            name = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+            here, there = found.get(name, "missing"), wanted.get(name, "not known")
+            raise ValueError(f"{name} is {here} in the file, and {there} in the network")
 
 
 def _heads(packed: Packed) -> Heads:

@@ -32,13 +32,14 @@ def results_table(results: Mapping[str, Any]) -> Table:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     free: float | None = 1.0
+    one_by_one = len(results["accuracy"]) == len(results["tasks"])
     for index, task in enumerate(results["tasks"]):
         owned = task["owned"]
         free = None if owned is None or free is None else free - owned
         table.add_row(
             task["name"],
             str(task["num_classes"]),
-            _percent(1 - results["accuracy"][index][index]),
+            _percent(1 - results["accuracy"][index][index] if one_by_one else None),
             _percent(1 - results["accuracy"][-1][index]),
             _percent(results["forgetting"][index]),
             _percent(owned),

@@ -28,13 +28,16 @@ class Entry:
 
     Attributes:
         task: Its figures.
-        scores: Scores of all tasks so far, right after it was finished.
+        scores: Scores of all tasks so far, right after it was finished; none if others were learned with it, and come
+            after it.
+        val_now: Likewise, accuracy on their validation splits, in [0, 1]; None where the data are not here.
         outputs_unchanged: Likewise, whether their probes' logits were the same bits; None without a probe.
     """
 
     task: TaskResult
     scores: dict[str, Scores]
     outputs_unchanged: list[bool | None]
+    val_now: dict[str, float | None]
 
     def dump(self) -> dict[str, Any]:
         """Returns it as JSON takes it."""
@@ -52,7 +55,7 @@ class Entry:
                 task: Scores(tuple(found["right"]), found["among_five"], tuple(found["pictures"]))
                 for task, found in dumped["scores"].items()
             }
-            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]))
+            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]), dict(dumped.get("val_now", {})))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the record of a finished task: {error}") from error
 

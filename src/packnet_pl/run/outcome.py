@@ -34,12 +34,14 @@ def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]
         entries: One per finished task.
     """
     # The packed file of two equal runs is equal, and the time they took is not.
-    history = [Entry(replace(e.task, seconds=None), e.scores, e.outputs_unchanged).dump() for e in entries]
-    figures = {e.task.name: TaskFigures(e.task.prune_ratio, e.scores[e.task.name].top1) for e in entries}
-    save_packed(model, packed_path(plan.folder), figures=figures, history=history)
+    history = [replace(entry, task=replace(entry.task, seconds=None)).dump() for entry in entries]
+    rows = [entry.scores for entry in entries if entry.scores]
+    finished = {e.task.name: next(row[e.task.name].top1 for row in rows if e.task.name in row) for e in entries}
+    figures = {e.task.name: TaskFigures(e.task.prune_ratio, finished[e.task.name]) for e in entries}
+    save_packed(model, packed_path(plan.folder), networks=model.networks, figures=figures, history=history)
     if model.packnet is not None:
         draw_ownership(model.packnet.summary(), plan.folder / "report" / "ownership.png")
-    write_accuracy_csv(plan.folder / "report" / "accuracy.csv", [entry.scores for entry in entries])
+    write_accuracy_csv(plan.folder / "report" / "accuracy.csv", rows)
     class_names = {entry.task.name: entry.task.class_names for entry in entries}
     write_class_csv(plan.folder / "report" / "per_class.csv", entries[-1].scores, class_names)
     gather_results(plan, model, entries).write(results_path(plan.folder))
@@ -58,6 +60,7 @@ def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry
     head_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.heads.parameters())
     storage = {
         "dense_bytes": len(entries) * backbone_bytes + head_bytes,
+        "networks": max(1, len(model.networks)),
         "packed_bytes": packed_path(plan.folder).stat().st_size,
         "owner_bits_per_weight": read_packed(packed_path(plan.folder)).owner_bits_per_weight or 0.0,
     }
@@ -68,8 +71,10 @@ def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry
         plan.method,
         plan.arch,
         plan.seed,
+        settings=plan.settings,
         tasks=[entry.task for entry in entries],
-        scores=[entry.scores for entry in entries],
+        scores=[entry.scores for entry in entries if entry.scores],
+        val_now=entries[-1].val_now,
         outputs_unchanged=entries[-1].outputs_unchanged,
         free=free,
         storage=storage,

@@ -8,11 +8,11 @@ from typing import Any
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 from packnet_pl.core import Phase
-from packnet_pl.data import TaskData
+from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
 from packnet_pl.training import Recipe
 
-__all__ = ["RunPlan", "TaskPlan"]
+__all__ = ["RunPlan", "Stage", "TaskPlan"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,36 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Tasks that are fitted together: one, but for joint training.
+
+    Attributes:
+        tasks: In order; they have the same epochs, recipes and prune ratio.
+    """
+
+    tasks: tuple[TaskPlan, ...]
+
+    @property
+    def name(self) -> str:
+        """The tasks' names."""
+        return "+".join(task.name for task in self.tasks)
+
+    @property
+    def last(self) -> TaskPlan:
+        """The last task, in whose folder the checkpoints and logs of the fit are."""
+        return self.tasks[-1]
+
+    @property
+    def data(self) -> TaskData:
+        """The pictures of all of its tasks."""
+        found = {}
+        for task in self.tasks:
+            assert task.data is not None, f"the data of {task.name!r} are needed to train it"
+            found[task.name] = task.data
+        return join_tasks(found)
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """The whole sequence.
 
@@ -44,6 +74,8 @@ class RunPlan:
         folder: The run directory.
         tasks: In order.
         method: Name of the method, for the results.
+        settings: Of the method, for the results.
+        together: Whether all tasks are fitted at once.
         packs: Whether tasks own weights.
         fit: Fits one task: called as ``fit(model, datamodule, task=, prune_ratio=, make_trainer=, settled=, resume=)``.
         arch: Name of the backbone, for the results.
@@ -62,6 +94,8 @@ class RunPlan:
     folder: Path
     tasks: tuple[TaskPlan, ...]
     method: str
+    settings: Mapping[str, Any]
+    together: bool
     packs: bool
     fit: Callable[..., None]
     arch: str
@@ -75,3 +109,8 @@ class RunPlan:
     make_logger: Callable[[Path, str], Any] | None
     trained: Callable[[Path], None] | None = None
     environment: ClusterEnvironment | None = None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The fits, in order."""
+        return [Stage(self.tasks)] if self.together else [Stage((task,)) for task in self.tasks]

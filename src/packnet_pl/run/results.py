@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,21 +49,25 @@ class Results:
         method: Name of the method.
         arch: Name of the backbone.
         seed: Of the run.
+        settings: Of the method, as far as it has any: name -> text, number or bool.
         tasks: Finished tasks, in order.
-        scores: After each task: task -> scores on its test split, for all tasks so far.
+        scores: After each fit: task -> scores on its test split, for all tasks so far.
+        val_now: Task -> accuracy on its validation split at the end, in [0, 1]; None where it has none here.
         outputs_unchanged: Per task: whether its probe's logits now are, bit for bit, those before it was finished; None
             for a task that was finished elsewhere and has no probe here.
         free: Share of all prunable weights that nobody owns, or None if the method owns none.
-        storage: "dense_bytes" (a separate network per task), "packed_bytes" (the packed file), and
-            "owner_bits_per_weight".
+        storage: "dense_bytes" (a separate network per task), "packed_bytes" (the packed file), "networks" (that are
+            kept), and "owner_bits_per_weight".
         complete: Whether every task is finished.
     """
 
     method: str
     arch: str
     seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
     tasks: list[TaskResult] = field(default_factory=list)
     scores: list[dict[str, Scores]] = field(default_factory=list)
+    val_now: dict[str, float | None] = field(default_factory=dict)
     outputs_unchanged: list[bool | None] = field(default_factory=list)
     free: float | None = None
     storage: dict[str, float] = field(default_factory=dict)
@@ -71,18 +76,22 @@ class Results:
     def dump(self) -> dict[str, Any]:
         """Returns the content of ``results.json``."""
         accuracy = [[scores.top1 for scores in row.values()] for row in self.scores]
-        last = accuracy[-1] if accuracy else []
+        forgetting: list[float | None] = [None] * len(self.tasks)
+        if len(accuracy) == len(self.tasks):  # tasks that were learned together forget nothing one by one
+            forgetting = [row[-1] - now for row, now in zip(accuracy, accuracy[-1] if accuracy else [], strict=True)]
         return {
             "format": FORMAT,
             "method": self.method,
             "arch": self.arch,
             "seed": self.seed,
+            "settings": dict(self.settings),
             "complete": self.complete,
             "versions": _versions(),
             "tasks": [asdict(task) for task in self.tasks],
             "accuracy": accuracy,
             "outputs_unchanged": self.outputs_unchanged,
-            "forgetting": [row[-1] - now for row, now in zip(accuracy, last, strict=True)],
+            "forgetting": forgetting,
+            "val_now": [self.val_now.get(task.name) for task in self.tasks],
             "free": self.free,
             "storage": self.storage,
         }

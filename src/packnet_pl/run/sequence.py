@@ -11,11 +11,11 @@ from rich.console import Console
 
 from packnet_pl.core import Phase
 from packnet_pl.core.bits import same_bits
-from packnet_pl.data import TaskDataModule, derive_seed
+from packnet_pl.data import TaskData, TaskDataModule, derive_seed
 from packnet_pl.run.journal import Entry, read_entries
 from packnet_pl.run.outcome import gather_results, is_main, write_outcome
 from packnet_pl.run.places import checkpoint_path, journal_path, probe_path, task_folder
-from packnet_pl.run.plan import RunPlan, TaskPlan
+from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
 from packnet_pl.run.probe import load_probe, probe_pictures, save_probe
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.record import ValidationRecord
@@ -57,29 +57,76 @@ def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: S
         _log.info("%s goes on from %s", names[start.finished], start.resume[1])
     if model.tasks and is_main():
         write_outcome(plan, model, entries)  # a killed run may have left it one task behind
-    todo = plan.tasks[start.finished :]
-    with RunProgress(console, sum(sum(task.epochs.values()) for task in todo)) as progress:
-        for number, task in enumerate(todo, start=start.finished + 1):
+    todo = [stage for stage in plan.stages if stage.last.name not in names[: start.finished]]
+    with RunProgress(console, sum(sum(stage.last.epochs.values()) for stage in todo)) as progress:
+        for stage in todo:
             stop.raise_if_asked()
-            result = _fit(plan, task, model, progress, start, stop)
-            start = Start(number)
-            entry = _evaluate(plan, plan.tasks[:number], model, entries, result)
-            entries.append(entry)
+            results = _fit(plan, stage, model, progress, start, stop)
+            start = Start(len(entries) + len(results))
+            new = _evaluate(plan, plan.tasks[: start.finished], model, entries, results)
+            entries += new
             if is_main():
-                entry.write(journal_path(plan.folder, task.name))
+                for entry in new:
+                    entry.write(journal_path(plan.folder, entry.task.name))
                 write_outcome(plan, model, entries)
             _wait_for_all()
     return gather_results(plan, model, entries)
 
 
 def _fit(
-    plan: RunPlan, task: TaskPlan, model: TaskClassifier, progress: RunProgress, start: Start, stop: StopRequest
-) -> TaskResult:
+    plan: RunPlan, stage: Stage, model: TaskClassifier, progress: RunProgress, start: Start, stop: StopRequest
+) -> list[TaskResult]:
     begun = time.perf_counter()
+    model.recipes = stage.last.recipes
+    for task in stage.tasks:
+        _add(plan, task, model)
+    record = ValidationRecord({task.name: _datamodule(plan, task.name, task.data) for task in stage.tasks if task.data})
+    datamodule = _datamodule(plan, stage.name, stage.data)
+
+    def make_trainer(phase: Phase, callback: pl.Callback) -> pl.Trainer:
+        stop.raise_if_asked()
+        path = checkpoint_path(plan.folder, stage.last.name, phase)
+        if phase == "retrain" and plan.trained is not None and stage.last is plan.tasks[0]:
+            plan.trained(checkpoint_path(plan.folder, stage.last.name, "train"))
+        datamodule.key = (plan.seed, stage.name, phase)
+        callbacks = [
+            Reseed(seed=plan.seed, task=stage.name, phase=phase),
+            record.callback(phase),
+            callback,
+            progress.callback(stage.name, phase),
+            SaveState(path, every_n_steps=plan.every_n_steps, stop=stop),
+        ]
+        return _trainer(plan, stage.last, phase, callbacks)
+
+    def settled(module: pl.LightningModule) -> None:
+        assert isinstance(module, TaskClassifier)
+        for task in stage.tasks:
+            assert task.data is not None
+            pictures = probe_pictures(task.data.test)
+            # The task is not finished yet, so the live network answers, and no subnetwork has a part in it.
+            with module.answering(task.name) as logits, torch.no_grad():
+                answer = logits(pictures)
+            if is_main():
+                save_probe(probe_path(plan.folder, task.name), pictures, answer)
+        _wait_for_all()  # every process reads them
+
+    plan.fit(
+        model,
+        datamodule,
+        task=stage.name,
+        prune_ratio=stage.last.prune_ratio,
+        make_trainer=make_trainer,
+        settled=settled,
+        resume=start.resume,
+    )
+    seconds = round(time.perf_counter() - begun, 3)
+    return [_result(task, model, record, seconds) for task in stage.tasks]
+
+
+def _add(plan: RunPlan, task: TaskPlan, model: TaskClassifier) -> None:
     data = task.data
     assert data is not None, f"the data of {task.name!r} are needed to train it"
     seed_everything(derive_seed(plan.seed, task.name, "head"), verbose=False)
-    model.recipes = task.recipes
     model.add_task(
         task.name,
         num_classes=len(data.class_names),
@@ -90,52 +137,19 @@ def _fit(
         resize=data.resize,
         head=task.head,
     )
-    record = ValidationRecord(task.name)
-    datamodule = _datamodule(plan, task)
 
-    def make_trainer(phase: Phase, callback: pl.Callback) -> pl.Trainer:
-        stop.raise_if_asked()
-        if phase == "retrain" and plan.trained is not None and task is plan.tasks[0]:
-            plan.trained(checkpoint_path(plan.folder, task.name, "train"))
-        datamodule.key = (plan.seed, task.name, phase)
-        callbacks = [
-            Reseed(seed=plan.seed, task=task.name, phase=phase),
-            record.callback(phase),
-            callback,
-            progress.callback(task.name, phase),
-            SaveState(checkpoint_path(plan.folder, task.name, phase), every_n_steps=plan.every_n_steps, stop=stop),
-        ]
-        return _trainer(plan, task, phase, callbacks)
 
-    def settled(module: pl.LightningModule) -> None:
-        assert isinstance(module, TaskClassifier)
-        pictures = probe_pictures(data.test)
-        # The task is not finished yet, so the live network answers, and no subnetwork has a part in it.
-        with module.answering(task.name) as logits, torch.no_grad():
-            answer = logits(pictures)
-        if is_main():
-            save_probe(probe_path(plan.folder, task.name), pictures, answer)
-        _wait_for_all()  # every process reads it
-
-    plan.fit(
-        model,
-        datamodule,
-        task=task.name,
-        prune_ratio=task.prune_ratio,
-        make_trainer=make_trainer,
-        settled=settled,
-        resume=start.resume,
-    )
-    owned = model.packnet.summary().total.fraction(task.name) if model.packnet else None
+def _result(task: TaskPlan, model: TaskClassifier, record: ValidationRecord, seconds: float) -> TaskResult:
+    assert task.data is not None
     return TaskResult(
         name=task.name,
-        num_classes=len(data.class_names),
-        class_names=list(data.class_names),
+        num_classes=len(task.data.class_names),
+        class_names=list(task.data.class_names),
         prune_ratio=task.prune_ratio,
-        owned=owned,
-        seconds=round(time.perf_counter() - begun, 3),
-        test_size=len(data.test),  # type: ignore[arg-type]
-        val_accuracy=record.values,
+        owned=model.packnet.summary().total.fraction(task.name) if model.packnet else None,
+        seconds=seconds,
+        test_size=len(task.data.test),  # type: ignore[arg-type]
+        val_accuracy=record.values[task.name],
     )
 
 
@@ -156,11 +170,10 @@ def _trainer(plan: RunPlan, task: TaskPlan, phase: Phase, callbacks: list[pl.Cal
     )
 
 
-def _datamodule(plan: RunPlan, task: TaskPlan) -> TaskDataModule:
-    assert task.data is not None
+def _datamodule(plan: RunPlan, name: str, data: TaskData) -> TaskDataModule:
     return TaskDataModule(
-        task.data,
-        key=(plan.seed, task.name),
+        data,
+        key=(plan.seed, name),
         batch_size=plan.batch_size,
         accumulate=plan.accumulate,
         num_workers=plan.num_workers,
@@ -168,8 +181,12 @@ def _datamodule(plan: RunPlan, task: TaskPlan) -> TaskDataModule:
 
 
 def _evaluate(
-    plan: RunPlan, tasks: Sequence[TaskPlan], model: TaskClassifier, before: Sequence[Entry], result: TaskResult
-) -> Entry:
+    plan: RunPlan,
+    tasks: Sequence[TaskPlan],
+    model: TaskClassifier,
+    before: Sequence[Entry],
+    results: Sequence[TaskResult],
+) -> list[Entry]:
     """Asks every task so far: its accuracy now, and whether its probe's answers are the same bits."""
     unchanged: list[bool | None] = []
     for task in tasks:
@@ -181,17 +198,20 @@ def _evaluate(
         with model.answering(task.name) as logits, torch.no_grad():
             unchanged.append(same_bits(logits(pictures), then))
     scores: dict[str, Scores] = {}
+    val_now: dict[str, float | None] = {}
     model.to(plan.device)
     for task in tasks:
         if task.data is None:
-            scores[task.name] = before[-1].scores[task.name]
+            scores[task.name], val_now[task.name] = before[-1].scores[task.name], before[-1].val_now.get(task.name)
             continue
+        num_classes = len(task.data.class_names)
+        datamodule = _datamodule(plan, task.name, task.data)
         with model.answering(task.name) as logits:
-            num_classes = len(task.data.class_names)
-            scores[task.name] = measure_together(logits, _datamodule(plan, task), "test", num_classes, plan.device)
+            scores[task.name] = measure_together(logits, datamodule, "test", num_classes, plan.device)
+            val_now[task.name] = measure_together(logits, datamodule, "val", num_classes, plan.device).top1
     # A fit leaves the module on the CPU, and the probes are asked there.
     model.cpu()
-    return Entry(result, scores, unchanged)
+    return [*(Entry(result, {}, [], {}) for result in results[:-1]), Entry(results[-1], scores, unchanged, val_now)]
 
 
 def _wait_for_all() -> None:

@@ -5,13 +5,14 @@ import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 
 from packnet_pl.core import Phase
 from packnet_pl.files import replacing
-from packnet_pl.packed import Packed, read_packed, unpack_into
+from packnet_pl.packed import Packed, packed_networks, read_packed, unpack_into
 from packnet_pl.run.journal import Entry
 from packnet_pl.run.places import checkpoint_path, journal_path, packed_path
 from packnet_pl.run.plan import RunPlan
@@ -47,11 +48,12 @@ def find_start(plan: RunPlan, model: TaskClassifier) -> Start:
     """
     names = [task.name for task in plan.tasks]
     finished = _finished(plan.folder, names, model)
-    for number in range(len(names) - 1, finished - 1, -1):
+    ends = accumulate(len(stage.tasks) for stage in plan.stages)
+    for stage, end in reversed(list(zip(plan.stages, ends, strict=True))):
         for phase in reversed(_PHASES):
-            path = checkpoint_path(plan.folder, names[number], phase)
-            if path.exists() and _is_good(path, names[: number + 1], phase if plan.packs else None):
-                return Start(number, (phase, path))
+            path = checkpoint_path(plan.folder, stage.last.name, phase)
+            if end > finished and path.exists() and _is_good(path, names[:end], phase if plan.packs else None):
+                return Start(end - len(stage.tasks), (phase, path))
     return Start(finished)
 
 
@@ -88,6 +90,7 @@ def _finished(folder: Path, names: Sequence[str], model: TaskClassifier) -> int:
     if packed.tasks != list(names[: len(packed.tasks)]):
         raise ValueError(f"{path} holds the tasks {packed.tasks}, but the sequence is {list(names)}")
     unpack_into(model, packed)
+    model.networks = packed_networks(packed)
     return len(packed.tasks)
 
 

@@ -1,20 +1,28 @@
-"""PackNet in PyTorch Lightning."""
+"""PackNet in PyTorch Lightning, and the methods that it is compared with."""
 
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.checkpoints import AtomicCheckpointIO
 from packnet_pl.training.classifier import Recipe, TaskClassifier
-from packnet_pl.training.finetune import fine_tune_task
+from packnet_pl.training.classifier_only import ClassifierOnly
 from packnet_pl.training.fit import fit_task
+from packnet_pl.training.individual import IndividualNetworks
+from packnet_pl.training.joint import JointClassifier
+from packnet_pl.training.lwf import LearningWithoutForgetting
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import warmup_cosine
+from packnet_pl.training.unpruned import fit_unpruned
 
 __all__ = [
     "AtomicCheckpointIO",
+    "ClassifierOnly",
+    "IndividualNetworks",
+    "JointClassifier",
+    "LearningWithoutForgetting",
     "PackNetCallback",
     "Recipe",
     "Reseed",
     "TaskClassifier",
-    "fine_tune_task",
     "fit_task",
+    "fit_unpruned",
     "warmup_cosine",
 ]

@@ -1,7 +1,7 @@
 """A shared backbone with one head per task, trained on one task at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -51,6 +51,7 @@ class TaskClassifier(pl.LightningModule):
 
     Attributes:
         packnet: The owners of the backbone's weights; None if ``pack`` is False.
+        networks: Finished task -> tensors of a whole backbone of its own; empty where all tasks share one.
         selected_task: The task that is trained, validated and tested; None before the first :meth:`add_task`.
 
     Raises:
@@ -78,6 +79,7 @@ class TaskClassifier(pl.LightningModule):
         self.heads = Heads(num_features)
         self.packnet = PackNet(backbone, norm=norm, bias=bias) if pack else None
         self.recipes: Mapping[Phase, Recipe] = recipes or {"train": Recipe(), "retrain": Recipe()}
+        self.networks: dict[str, dict[str, Tensor]] = {}
         self.selected_task: str | None = None
 
     @property
@@ -137,6 +139,16 @@ class TaskClassifier(pl.LightningModule):
         """Returns the names of the modules that only ``task`` uses."""
         return [f"heads.{self.heads.key(task)}"]
 
+    def has_finished(self, task: str) -> bool:
+        """Returns whether :meth:`showing` makes the backbone what it was when ``task`` was finished."""
+        return self.packnet is not None and task in self.packnet.tasks
+
+    def showing(self, task: str) -> AbstractContextManager[None]:
+        """Returns a context in which the backbone has the weights that answer for ``task``."""
+        if self.packnet is not None and self.has_finished(task):
+            return self.packnet.subnetwork(task)
+        return nullcontext()
+
     @contextmanager
     def answering(self, task: str) -> Iterator[Callable[[Tensor], Tensor]]:
         """Gives a function from pictures to logits of ``task``, in eval mode; every module's mode is given back.
@@ -157,10 +169,7 @@ class TaskClassifier(pl.LightningModule):
             try:
                 # As when it was trained: torch chooses kernels by it, and other kernels round otherwise.
                 head.requires_grad_(True)
-                if self.packnet is not None and task in self.packnet.tasks:
-                    with self.packnet.subnetwork(task):
-                        yield logits
-                else:
+                with self.showing(task):
                     yield logits
             finally:
                 for parameter, requires_grad in wanted:
@@ -180,7 +189,7 @@ class TaskClassifier(pl.LightningModule):
         task = task if task is not None else self.selected_task
         if task is None:
             raise ValueError("there is no task yet: add_task(name, num_classes=...) first")
-        if self.packnet is not None and task in self.packnet.tasks:
+        if self.has_finished(task):
             with self.answering(task) as logits:
                 return logits(pictures)
         answer: Tensor = self.heads[task](self.backbone(pictures))
@@ -203,15 +212,26 @@ class TaskClassifier(pl.LightningModule):
                 f"callbacks=[PackNetCallback(task={self.selected_task!r}, phase='train', prune_ratio=...)]"
             )
 
+    def loss_and_logits(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of a batch (a scalar: the cross-entropy of the selected task) and its logits (N x classes).
+
+        Other methods learn from another loss: they override it.
+
+        Args:
+            pictures: N x C x H x W.
+            labels: int64, N.
+        """
+        logits = self(pictures)
+        return cross_entropy(logits, labels), logits
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Returns the cross-entropy of the selected task.
+        """Returns the loss of a batch.
 
         Raises:
             FloatingPointError: If it is NaN or infinite.
         """
         pictures, labels = batch
-        logits = self(pictures)
-        loss = cross_entropy(logits, labels)
+        loss, logits = self.loss_and_logits(pictures, labels)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss of task {self.selected_task!r} became {loss.item()} in epoch {self.current_epoch}, step "
@@ -233,12 +253,10 @@ class TaskClassifier(pl.LightningModule):
         self._evaluate(batch, "test", self.test_accuracy, self.test_top5)
 
     def configure_optimizers(self) -> Any:
-        """Returns the phase's optimizer over the shared part and the selected head, and its schedule."""
-        assert self.selected_task is not None
+        """Returns the phase's optimizer over all that needs gradients, and its schedule."""
         phase: Phase = (self.packnet.phase if self.packnet else None) or "train"
         recipe = self.recipes[phase]
-        used = [*self.backbone.parameters(), *self.heads[self.selected_task].parameters()]
-        optimizer = recipe.optimizer([parameter for parameter in used if parameter.requires_grad])
+        optimizer = recipe.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if recipe.scheduler is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
@@ -283,8 +301,12 @@ class TaskClassifier(pl.LightningModule):
         if self.packnet is not None:
             self.packnet.load_state_dict(checkpoint["packnet"])
 
+    def count_classes(self, task: str) -> int:
+        """Returns the number of classes that the logits of a fit of ``task`` have."""
+        return self.heads.infos[task].num_classes
+
     def _new_metric(self, task: str, *, top_k: int) -> MulticlassAccuracy:
-        num_classes = self.heads.infos[task].num_classes
+        num_classes = self.count_classes(task)
         # With no more classes than top_k every answer is right; such a metric is never logged.
         metric = MulticlassAccuracy(num_classes, average="micro", top_k=min(top_k, num_classes))
         return metric.to(self.device)
@@ -293,9 +315,9 @@ class TaskClassifier(pl.LightningModule):
         self, batch: tuple[Tensor, Tensor], split: str, accuracy: MulticlassAccuracy, top5: MulticlassAccuracy
     ) -> None:
         pictures, labels = batch
-        logits = self(pictures)
+        loss, logits = self.loss_and_logits(pictures, labels)
         accuracy(logits, labels)
-        values: dict[str, Any] = {f"{split}_loss": cross_entropy(logits, labels), f"{split}_accuracy": accuracy}
+        values: dict[str, Any] = {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         if logits.shape[1] > 5:
             top5(logits, labels)
             values[f"{split}_top5"] = top5

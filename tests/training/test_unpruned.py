@@ -4,8 +4,7 @@ import pytest
 import torch
 from training_toys import RECIPES, SmallNet, bits, classifier, loader, pictures, quiet, tensors
 
-from packnet_pl.training import TaskClassifier
-from packnet_pl.training.finetune import fine_tune_task
+from packnet_pl.training import TaskClassifier, fit_unpruned
 
 
 def answer(model, task):
@@ -22,7 +21,7 @@ def fit(model, task, seed=0, **kwargs):
 
     model.add_task(task, num_classes=3)
     given = {"prune_ratio": None, "settled": lambda m: settled.append(answer(m, task)), **kwargs}
-    fine_tune_task(model, loader(seed), task=task, make_trainer=make_trainer, **given)
+    fit_unpruned(model, loader(seed), task=task, make_trainer=make_trainer, **given)
     return phases, settled
 
 
@@ -49,7 +48,7 @@ def test_the_second_task_changes_what_the_first_one_answers():
 
 def test_a_prune_ratio_is_refused():
     model = TaskClassifier(SmallNet(), pack=False)
-    with pytest.raises(ValueError, match=r"task 'a': prune ratio 0\.5 was given, but fine-tuning prunes nothing"):
+    with pytest.raises(ValueError, match=r"task 'a': prune ratio 0\.5 was given, but this method prunes nothing"):
         fit(model, "a", prune_ratio=0.5)
 
 

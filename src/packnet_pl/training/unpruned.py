@@ -1,4 +1,4 @@
-"""Sequential fine-tuning: the baseline that forgets."""
+"""One task trained with nothing pruned: how the methods that PackNet is compared with fit a task."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from packnet_pl.core import Phase
 
-__all__ = ["fine_tune_task"]
+__all__ = ["fit_unpruned"]
 
 
 class _Settled(pl.Callback):
@@ -19,7 +19,7 @@ class _Settled(pl.Callback):
         self._call(pl_module)
 
 
-def fine_tune_task(
+def fit_unpruned(
     model: pl.LightningModule,
     datamodule: Any,
     *,
@@ -29,10 +29,10 @@ def fine_tune_task(
     settled: Callable[[pl.LightningModule], None],
     resume: tuple[Phase, Path] | None = None,
 ) -> None:
-    """Trains every weight on the new task, as if no earlier task mattered.
+    """Trains what ``model`` leaves trainable. With a plain TaskClassifier that is fine-tuning, which forgets.
 
     Args:
-        model: A TaskClassifier made with ``pack=False``.
+        model: A TaskClassifier made with ``pack=False``, or another method's.
         datamodule: Whatever ``Trainer.fit`` takes.
         task: Name of the task, for the message only.
         prune_ratio: Must be None.
@@ -41,10 +41,10 @@ def fine_tune_task(
         resume: "train" and a Lightning checkpoint to go on from.
 
     Raises:
-        ValueError: If a prune ratio is given: fine-tuning prunes nothing.
+        ValueError: If a prune ratio is given.
     """
     if prune_ratio is not None:
-        raise ValueError(f"task {task!r}: prune ratio {prune_ratio} was given, but fine-tuning prunes nothing")
+        raise ValueError(f"task {task!r}: prune ratio {prune_ratio} was given, but this method prunes nothing")
     checkpoint = resume[1] if resume else None
     trainer = make_trainer("train", _Settled(settled))
     trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)

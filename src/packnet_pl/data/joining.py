@@ -1,0 +1,58 @@
+"""Several tasks as one: all pictures together, for joint training."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset
+
+from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers
+
+__all__ = ["join_tasks"]
+
+
+def join_tasks(tasks: Mapping[str, TaskData]) -> TaskData:
+    """Returns the pictures of all tasks together, in the order of the tasks; of one task it is that task itself.
+
+    Class indices go on counting from task to task: those of the second begin where the first one's end.
+
+    Args:
+        tasks: Name -> data, at least one.
+
+    Raises:
+        ValueError: If their pictures differ in shape: a batch holds those of several tasks.
+    """
+    names, data = list(tasks), list(tasks.values())
+    if len(data) == 1:
+        return data[0]
+    for name, other in tasks.items():
+        if other.input_shape != data[0].input_shape:
+            raise ValueError(
+                f"tasks {names[0]!r} and {name!r} have pictures of {data[0].input_shape} and {other.input_shape}; to "
+                "be trained together they must have one shape"
+            )
+    begins = [0, *accumulate(len(other.class_names) for other in data)]
+    return TaskData(
+        _Joined([other.train for other in data], begins),
+        _Joined([other.val for other in data], begins),
+        _Joined([other.test for other in data], begins),
+        class_names=tuple(f"{name}/{found}" for name, other in tasks.items() for found in other.class_names),
+        input_shape=data[0].input_shape,
+        mean=data[0].mean,
+        std=data[0].std,
+    )
+
+
+class _Joined(Dataset[tuple[Tensor, ...]]):
+    def __init__(self, splits: list[ImageDataset], begins: list[int]) -> None:
+        self._splits: ConcatDataset[tuple[Tensor, ...]] = ConcatDataset(splits)
+        self._begins = begins
+        self.random = any(draws_random_numbers(split) for split in splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        picture, label = self._splits[index]
+        return picture, label + self._begins[bisect_right(self._splits.cumulative_sizes, index)]

@@ -1,0 +1,55 @@
+"""The upper bound of one network: all tasks learned at once, from all pictures together."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from packnet_pl.training.classifier import TaskClassifier
+
+__all__ = ["JointClassifier"]
+
+
+class JointClassifier(TaskClassifier):
+    """Learns all tasks that it has, in one fit, on batches that mix them.
+
+    A label says task and class: it counts the classes of all tasks in the order in which they were added. Each picture
+    is answered by its own task's head alone, so the loss is the mean over pictures of their tasks' cross-entropy.
+
+    Args:
+        backbone: As for :class:`TaskClassifier`.
+        num_features: As for :class:`TaskClassifier`.
+    """
+
+    def __init__(self, backbone: nn.Module, *, num_features: int | None = None) -> None:
+        super().__init__(backbone, num_features=num_features, pack=False)
+
+    def setup(self, stage: str) -> None:
+        """Lets all heads learn, before the strategy wraps them."""
+        super().setup(stage)
+        if stage == "fit":
+            self.heads.requires_grad_(True)
+
+    def teardown(self, stage: str) -> None:
+        """Leaves the selected head alone to learn, as ever."""
+        if self.selected_task is not None:
+            self.select_task(self.selected_task)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Lets the heads from the checkpoint learn."""
+        super().on_load_checkpoint(checkpoint)
+        self.heads.requires_grad_(True)
+
+    def count_classes(self, task: str) -> int:
+        """Returns the number of classes of all tasks together."""
+        return sum(info.num_classes for info in self.heads.infos.values())
+
+    def loss_and_logits(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss and logits over the classes of all tasks: minus infinity for those of other tasks."""
+        features = self.backbone(pictures)
+        # Every head answers every picture, so that each has a gradient in each process.
+        logits = torch.cat([self.heads[task](features) for task in self.tasks], dim=1)
+        counts = torch.tensor([info.num_classes for info in self.heads.infos.values()], device=labels.device)
+        task_of_class = torch.arange(len(counts), device=labels.device).repeat_interleave(counts)
+        others = task_of_class[labels].unsqueeze(1) != task_of_class
+        logits = logits.masked_fill(others, -torch.inf)
+        return cross_entropy(logits, labels), logits
