@@ -11,7 +11,8 @@ from packnet_pl.run.results import TaskResult
 from packnet_pl.run.scores import Scores
 
 TASK = TaskResult("latein ä", 2, ["x", "y"], 0.5, 0.25, 1.5, 7, {"dense": 0.5, "pruned": None, "retrained": 1.0})
-ENTRY = Entry(TASK, {"a": Scores((1, 2), 3, (4, 5)), "latein ä": Scores((0, 1), None, (3, 4))}, [True, None], {"a": 0.25, "latein ä": None})
+SCORES = {"a": Scores((1, 2), 3, (4, 5)), "latein ä": Scores((0, 1), None, (3, 4))}
+ENTRY = Entry(TASK, SCORES, [True, None], {"a": 0.25, "latein ä": None})
 
 
 def test_it_is_read_as_it_was_written(tmp_path):

@@ -55,7 +55,8 @@ class Entry:
                 task: Scores(tuple(found["right"]), found["among_five"], tuple(found["pictures"]))
                 for task, found in dumped["scores"].items()
             }
-            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]), dict(dumped.get("val_now", {})))
+            val_now = dict(dumped.get("val_now", {}))  # files of earlier versions have none
+            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]), val_now)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the record of a finished task: {error}") from error
 
