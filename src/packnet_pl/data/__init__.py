@@ -10,6 +10,7 @@ from packnet_pl.data.glyphs import glyphs
 from packnet_pl.data.image_folder import image_folder
 from packnet_pl.data.published import published_pictures
 from packnet_pl.data.seeding import derive_seed
+from packnet_pl.data.spectro import spectro
 from packnet_pl.data.task_data import ImageDataset, TaskData
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "read_places365",
     "read_sketch",
     "read_wikiart",
+    "spectro",
 ]
