@@ -36,8 +36,16 @@ def check(config):
 
 
 def test_there_are_choices():
-    assert {"arch=vgg_small", "debug=tiny", "method=finetune", "sequence=alphabets", "trainer=gpu"} <= set(CHOICES)
-    assert {"latin", "greek", "cyrillic", "digits", "folder"} | PUBLISHED == set(DATA)
+    assert {
+        "arch=vgg_small",
+        "debug=tiny",
+        "method=finetune",
+        "sequence=alphabets",
+        "sequence=far",
+        "trainer=gpu",
+    } <= set(CHOICES)
+    embedded = {"latin", "greek", "greek_inverted", "cyrillic", "digits", "spectro"}
+    assert {*embedded, "folder"} | PUBLISHED == set(DATA)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -71,6 +79,16 @@ def test_the_tasks_of_the_paper_have_their_recipe_and_folders():
     assert (first["head"], first["train"]["epochs"], first["retrain"]["epochs"]) == ("pretrained", 0, 10)
     assert birds["train"] == {"epochs": 20, "lr": 0.001}
     assert birds["retrain"] == {"epochs": 10, "lr": 0.0001}
+
+
+def test_the_far_sequence_has_its_tasks_and_latin_as_in_the_other():
+    far, near = compose("sequence=far"), compose("sequence=alphabets")
+    assert list(far.sequence.order) == ["latin", "digits", "greek_inverted", "spectro"]
+    assert set(far.sequence.tasks) == set(far.sequence.order)
+    assert far.sequence.tasks.latin == near.sequence.tasks.latin
+    assert far.sequence.tasks.digits.data == near.sequence.tasks.digits.data
+    # The same pictures, turned round.
+    assert far.sequence.tasks.greek_inverted.data == {**near.sequence.tasks.greek.data, "inverted": True}
 
 
 def test_every_configuration_begins_with_what_it_is():

@@ -5,9 +5,9 @@ from importlib import import_module
 import pytest
 import torch
 
-from packnet_pl.data import glyphs
+from packnet_pl.data import glyphs, picture_cache
 from packnet_pl.data.drawing import draw, has_glyph
-from packnet_pl.data.glyphs import ALPHABETS, FONTS, default_cache_dir
+from packnet_pl.data.glyphs import ALPHABETS, FONTS
 
 # The package has a function of the same name, which an import statement would find.
 glyphs_module = import_module("packnet_pl.data.glyphs")
@@ -102,7 +102,7 @@ def test_an_interrupted_drawing_leaves_no_file(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(glyphs_module, "save_file", interrupt)
+    monkeypatch.setattr(picture_cache, "save_file", interrupt)
     monkeypatch.setattr(glyphs_module, "_draw_split", lambda *_: (torch.zeros(1), torch.zeros(1)))
     with pytest.raises(KeyboardInterrupt):
         few(tmp_path)
@@ -148,12 +148,34 @@ def test_a_font_without_the_letter_is_known_as_such():
     assert not has_glyph("cmr10", "Ж")
 
 
-def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_dir() == tmp_path / "packnet_pl"
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert default_cache_dir() == tmp_path / "home" / ".cache" / "packnet_pl"
+def test_inverted_pictures_are_the_others_turned_round(drawn):
+    folder, light = drawn
+    dark = few(folder, inverted=True)
+    assert (light.mean, light.std) == ((0.35,), (0.25,))
+    assert (dark.mean, dark.std) == ((0.65,), (0.25,))
+    assert dark.class_names == light.class_names
+    for one, other in ((light.train, dark.train), (light.val, dark.val), (light.test, dark.test)):
+        pixels, turned = (
+            ((split.tensors[0] * data.std[0] + data.mean[0]) * 255).round().to(torch.uint8)
+            for split, data in ((one, light), (other, dark))
+        )
+        assert torch.equal(turned, 255 - pixels)
+        torch.testing.assert_close(other.tensors[0], -one.tensors[0], atol=1e-6, rtol=0)
+        assert torch.equal(other.tensors[1], one.tensors[1])
+    # Most of a picture is ground.
+    assert (turned.float().mean() > 128) & (pixels.float().mean() < 128)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_both_kinds_share_one_cache_file_and_are_not_mixed_up(drawn, tmp_path, monkeypatch, first):
+    _, light = drawn
+    few(tmp_path, inverted=first)
+    monkeypatch.setattr(glyphs_module, "draw", no_drawing)
+    kinds = [few(tmp_path, inverted=inverted).test.tensors[0] for inverted in (False, True, False)]
+    assert len(list(tmp_path.iterdir())) == 1
+    assert torch.equal(kinds[0], light.test.tensors[0])
+    assert torch.equal(kinds[2], kinds[0])
+    torch.testing.assert_close(kinds[1], -kinds[0], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from packnet_pl.data.image_folder import image_folder
 from packnet_pl.data.joining import join_tasks
 from packnet_pl.data.published import published_pictures
 from packnet_pl.data.seeding import derive_seed
+from packnet_pl.data.spectro import spectro
 from packnet_pl.data.task_data import ImageDataset, TaskData
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "read_places365",
     "read_sketch",
     "read_wikiart",
+    "spectro",
 ]

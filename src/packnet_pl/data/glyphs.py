@@ -1,24 +1,18 @@
 """Letters of several alphabets, drawn from the fonts inside the matplotlib package and kept in a cache."""
 
-import hashlib
-import json
-import logging
-import os
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import features
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from packnet_pl.data.drawing import draw, has_glyph
+from packnet_pl.data.picture_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import TaskData, image_tensors
-from packnet_pl.files import replacing
 
-__all__ = ["ALPHABETS", "FONTS", "default_cache_dir", "glyphs"]
+__all__ = ["ALPHABETS", "FONTS", "glyphs"]
 
 # Raise it when the pictures change: old caches are then left alone.
 _VERSION = 1
@@ -53,8 +47,6 @@ FONTS = {
     "test": ("DejaVuSansMono-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "cmss10", "cmtt10"),
 }
 
-logger = logging.getLogger(__name__)
-
 
 def glyphs(
     alphabet: str,
@@ -62,6 +54,7 @@ def glyphs(
     train_per_class: int,
     val_per_class: int = 20,
     test_per_class: int = 50,
+    inverted: bool = False,
     cache_dir: str | None = None,
 ) -> TaskData:
     """Returns an alphabet as 24 x 24 grey pictures; validation and test use fonts that training never sees.
@@ -71,6 +64,8 @@ def glyphs(
         train_per_class: Training pictures per letter.
         val_per_class: Validation pictures per letter.
         test_per_class: Test pictures per letter.
+        inverted: Dark letters on a light ground: each pixel value v in [0, 1] becomes 1 - v. So does the mean that is
+            subtracted: normalised, the pictures are the negatives of those of light letters.
         cache_dir: Where drawn pictures are kept; None is ``packnet_pl`` in the user's cache folder.
 
     Raises:
@@ -79,37 +74,15 @@ def glyphs(
     if alphabet not in ALPHABETS:
         raise ValueError(f"alphabet is {alphabet!r}; there are {sorted(ALPHABETS)}")
     counts = {"train": train_per_class, "val": val_per_class, "test": test_per_class}
-    for split, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{split}_per_class is {count}; allowed is 1 or more")
-    tensors = _cached(alphabet, counts, Path(cache_dir) if cache_dir else default_cache_dir())
-    train, val, test = (
-        image_tensors(tensors[f"{split}.images"], tensors[f"{split}.labels"], MEAN, STD) for split in counts
-    )
-    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (MEAN,), (STD,), resize=24)
-
-
-def default_cache_dir() -> Path:
-    """Returns ``packnet_pl`` in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "packnet_pl"
-
-
-def _cached(alphabet: str, counts: dict[str, int], folder: Path) -> dict[str, Tensor]:
     # FreeType draws slightly differently from version to version: each has its own cache file.
     recipe = [_VERSION, _SEED, ALPHABETS[alphabet], FONTS, counts, features.version("freetype2")]
-    path = folder / f"{alphabet}-{hashlib.blake2b(json.dumps(recipe).encode(), digest_size=6).hexdigest()}.safetensors"
-    if path.exists():
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError) as error:
-            logger.warning("drawing %s again: %s cannot be read (%s)", alphabet, path, error)
-    logger.info("drawing %d %s letters (kept in %s)", len(ALPHABETS[alphabet]) * sum(counts.values()), alphabet, folder)
-    tensors = {}
-    for split, count in counts.items():
-        tensors[f"{split}.images"], tensors[f"{split}.labels"] = _draw_split(alphabet, split, count)
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
-    return tensors
+    splits = drawn_splits(alphabet, recipe, counts, partial(_draw_split, alphabet), cache_dir)
+    # Kept as they are drawn, light on dark, and turned round on reading: one file serves both.
+    mean = 1 - MEAN if inverted else MEAN
+    train, val, test = (
+        image_tensors(255 - images if inverted else images, labels, mean, STD) for images, labels in splits
+    )
+    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (mean,), (STD,), resize=24)
 
 
 def _draw_split(alphabet: str, split: str, count: int) -> tuple[Tensor, Tensor]:
