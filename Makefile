@@ -4,13 +4,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: train test matrix soak lint types check clean
+.PHONY: train test embedded far matrix soak lint types check clean
 
 train: $(INSTALLED)
 	$(BIN)/packnet-train
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+
+# The embedded benchmark: every method on one sequence, two at a time, then the table. SEEDS=0,1,2 for mean and spread.
+SEEDS ?= 0
+METHODS := individual classifier_only finetune lwf lwf_frozen joint packnet_50 packnet_75 packnet_75_norms \
+	packnet_75_global packnet_75_global_norms packnet_90_global_norms
+empty :=
+comma := ,
+SWEEP = OMP_NUM_THREADS=1 $(BIN)/packnet-train -m hydra/launcher=joblib hydra.launcher.n_jobs=2 logger=none \
+	experiment=$(subst $(empty) $(empty),$(comma),$(METHODS:%=$@/%)) seed=$(SEEDS) hydra.sweep.dir=runs/$@
+
+embedded far: $(INSTALLED)
+	$(SWEEP)
+	$(BIN)/packnet-report runs/$@
 
 # Runs what the promise is tested under, and writes docs/promise.md from the outcomes.
 matrix: $(INSTALLED)

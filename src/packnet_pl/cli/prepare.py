@@ -7,7 +7,7 @@ import shlex
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -27,7 +27,7 @@ from packnet_pl.cli.schema import UsageError, add_tasks, check_config, expand_ta
 if TYPE_CHECKING:
     from packnet_pl.cli.build import Parts
 
-__all__ = ["CONFIG_MODULE", "Prepared", "checked", "prepare", "set_up", "sort_arguments", "starts_a_run"]
+__all__ = ["CONFIG_MODULE", "Prepared", "checked", "compose", "prepare", "set_up", "sort_arguments", "starts_a_run"]
 
 CONFIG_MODULE = "packnet_pl.conf"
 
@@ -114,6 +114,28 @@ def checked(config: DictConfig, folder: Path) -> DictConfig:
     return created
 
 
+def compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
+    """Returns the whole configuration, Hydra's own part too.
+
+    Args:
+        arguments: The command line: where the configurations are, and which is the main one.
+        overrides: Without those that make a sweep.
+
+    Raises:
+        UsageError: If it cannot be composed.
+    """
+    words = list(overrides)
+    if arguments.config_dir:
+        words.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]")
+    name = arguments.config_name or "train"
+    try:
+        composed = _compose(name, words)
+        composed.hydra.run.dir, composed.hydra.sweep.dir  # noqa: B018 (their interpolations may fail)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_with_hint(one_line(error), name)) from error
+    return composed
+
+
 class Prepared(NamedTuple):
     """A run that can begin.
 
@@ -139,17 +161,13 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     Raises:
         UsageError: If something in it cannot be run, or the run directory holds a run already.
     """
-    overrides = list(arguments.overrides)
-    if arguments.config_dir:
-        overrides.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]")
     name = arguments.config_name or "train"
-    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        try:
-            composed = hydra.compose(name, overrides, return_hydra_config=True)
-            folder = Path(composed.hydra.run.dir)
-            config = checked(_without_hydra(composed), folder)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UsageError(_with_hint(one_line(error), name)) from error
+    composed = compose(arguments, arguments.overrides)
+    folder = Path(composed.hydra.run.dir)
+    try:
+        config = checked(_without_hydra(composed), folder)
+    except OmegaConfBaseException as error:
+        raise UsageError(_with_hint(one_line(error), name)) from error
     from packnet_pl.cli.build import build_parts
 
     if not to_train:
@@ -182,6 +200,11 @@ def starts_a_run(arguments: Namespace, rank: Rank) -> bool:
     return not any(getattr(arguments, name, None) for name in others) and rank.started_by != "lightning"
 
 
+def _compose(name: str, words: list[str]) -> DictConfig:
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        return hydra.compose(name, words, return_hydra_config=True)
+
+
 def _without_hydra(config: DictConfig) -> DictConfig:
     plain = config.copy()
     OmegaConf.set_struct(plain, False)
@@ -197,7 +220,7 @@ def _with_hint(message: str, config_name: str) -> str:
         return short
     key = found.group(1)
     if "not in" in message:
-        keys = _keys(_without_hydra(hydra.compose(config_name, return_hydra_config=True)))
+        keys = _keys(_without_hydra(_compose(config_name, [])))
         if key not in keys:
             return f"there is no option {key}; {nearest(key, keys)}"
     return short if key in short else f"{key}: {short}"

@@ -42,7 +42,7 @@ def main() -> None:
             raise UsageError(
                 f"sequence.add names {known[0]!r}, which is in the run already: {order}; choose a new name"
             )
-        if is_complete(folder, order) and not adding:
+        if is_complete(folder, saved) and not adding:
             if rank_of(os.environ).is_main:
                 sys.stdout.write(
                     f"{folder} is complete: {len(order)} tasks ({', '.join(order)}). To add one: "

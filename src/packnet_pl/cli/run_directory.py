@@ -125,11 +125,13 @@ def claimed(folder: Path, run: SavedRun) -> Iterator[None]:
         raise
 
 
-def is_complete(folder: Path, order: list[str]) -> bool:
-    """Returns whether ``results.json`` says that all of ``order`` is finished."""
+def is_complete(folder: Path, run: SavedRun) -> bool:
+    """Returns whether ``results.json`` says that all tasks of ``run`` are finished."""
     # Read without the run's own classes: they need Lightning, which takes seconds to import.
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == order
+        return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == list(
+            run.config["sequence"]["order"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -16,15 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.continuing import is_harmless
 from packnet_pl.cli.errors import one_line
+from packnet_pl.cli.prepare import compose
 from packnet_pl.cli.run_directory import is_complete, read_run
 from packnet_pl.cli.schema import UsageError
 from packnet_pl.cli.words import key_of, quoted
@@ -38,7 +37,7 @@ class JobFailedError(Exception):
     """A job of a sweep ended with an error, which it has said itself."""
 
 
-def fix_directory(arguments: Namespace, config_module: str) -> Path:
+def fix_directory(arguments: Namespace) -> Path:
     """Puts the sweep's directory into ``sys.argv``, and returns it: a time stamp in it is one for all of its parts.
 
     Raises:
@@ -46,14 +45,10 @@ def fix_directory(arguments: Namespace, config_module: str) -> Path:
     """
     try:
         parsed = OverridesParser.create().parse_overrides(arguments.overrides)
-        fixed = [word for word, one in zip(arguments.overrides, parsed, strict=True) if not one.is_sweep_override()]
-        with hydra.initialize_config_module(config_module, version_base="1.3"):
-            if arguments.config_dir:
-                fixed.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]")
-            composed = hydra.compose(arguments.config_name or "train", fixed, return_hydra_config=True)
-            folder = Path(composed.hydra.sweep.dir).absolute()
-    except (HydraException, OmegaConfBaseException) as error:
+    except HydraException as error:
         raise UsageError(one_line(error)) from error
+    fixed = [word for word, one in zip(arguments.overrides, parsed, strict=True) if not one.is_sweep_override()]
+    folder = Path(compose(arguments, fixed).hydra.sweep.dir).absolute()
     sys.argv[1:] = [word for word in sys.argv[1:] if key_of(word) != "hydra.sweep.dir"]
     sys.argv.append(f"hydra.sweep.dir={quoted(folder)}")
     return folder
@@ -81,7 +76,7 @@ def run_job(config: DictConfig) -> float | tuple[float, ...]:
                 f"{folder} holds a run of other settings ({shlex.join(_telling(saved.overrides))}) than this job "
                 f"({shlex.join(_telling(words))}): give the sweep a directory of its own, hydra.sweep.dir=..."
             )
-        if is_complete(folder, list(saved.config["sequence"]["order"])):
+        if is_complete(folder, saved):
             print(f"[{job.job.num}] {folder} is complete", file=sys.stderr)  # noqa: T201
             return objective(folder, aims)
         words.append("resume=true")
@@ -124,7 +119,7 @@ def summarize(sweep: Path) -> bool:
     failed = []
     for folder in folders:
         saved = read_run(folder)
-        if saved is None or not is_complete(folder, list(saved.config["sequence"]["order"])):
+        if saved is None or not is_complete(folder, saved):
             failed.append(folder)
     say = partial(print, file=sys.stderr)
     if failed:

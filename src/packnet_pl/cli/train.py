@@ -47,7 +47,7 @@ def main() -> None:
                 f"-m starts the processes of each job itself, but {rank.started_by} started several of this one; "
                 "start packnet-train -m once, without it"
             )
-        sweep = fix_directory(arguments, CONFIG_MODULE) if arguments.multirun else None
+        sweep = fix_directory(arguments) if arguments.multirun else None
         parts, meeting = prepare_together(rank, arguments) if starts_a_run(arguments, rank) else (None, None)
 
         def job(config: DictConfig) -> float | tuple[float, ...] | None:
