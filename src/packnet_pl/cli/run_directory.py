@@ -130,8 +130,7 @@ def is_complete(folder: Path, run: SavedRun) -> bool:
     # Read without the run's own classes: they need Lightning, which takes seconds to import.
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == list(
-            run.config["sequence"]["order"]
-        )
+        order = list(run.config["sequence"]["order"])
+        return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == order
     except (OSError, ValueError, KeyError, TypeError):
         return False
