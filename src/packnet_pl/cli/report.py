@@ -121,12 +121,15 @@ def _write_ratios(console: "Console", swept: list[list["RatioRow"]], output: Pat
 def _print(console: "Console", table: "Table", narrow: "Table") -> None:
     """Prints ``table``, or ``narrow`` where a screen has no room for it; a file is as wide as it has to be."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    needed = Console(width=10_000).measure(table).maximum
-    if console.width < needed and not sys.stdout.isatty():
-        Console(width=needed).print(table)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if needed <= console.width:
+        console.print(table)
+    elif sys.stdout.isatty():
+        console.print(narrow)
     else:
-        console.print(table if console.width >= needed else narrow)
+        Console(width=needed).print(table)
 
 
 if __name__ == "__main__":

@@ -79,10 +79,10 @@ def label(kind: Kind, among: Collection[Kind]) -> str:
 
 
 def ratio_of(kind: Kind, among: Collection[Kind]) -> float | str:
-    """Returns the prune ratio; in full if another of ``among`` differs in the ratio of single tasks alone."""
-    same = [one for one in among if (one.method, one.settings) == (kind.method, kind.settings)]
+    """Returns the prune ratio; in full if another of ``among`` would look the same, but did not prune all of them."""
     short = kind.short_ratio
-    return short if [one.short_ratio for one in same].count(short) == 1 else kind.all_ratios
+    alike = {one.ratios for one in among if (one.method, one.short_ratio) == (kind.method, short)}
+    return short if len(alike) == 1 else kind.all_ratios
 
 
 def setting_words(kind: Kind, among: Iterable[Kind]) -> list[str]:
@@ -100,7 +100,7 @@ def unsaid(kinds: Iterable[Kind]) -> list[str]:
     said = []
     for method, paper in _PAPER.items():
         found = _differing(method, kinds)
-        left = [f"{name} {paper[name]}" for name, values in found.items() if paper.get(name) in values]
+        left = [f"{name} {paper[name]}" for name, values in found.items() if paper.get(name, "") in values]
         said += [f"{method}: {', '.join(left)} where not said otherwise"] if left else []
     return said
 

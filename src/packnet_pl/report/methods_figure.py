@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -42,12 +43,13 @@ def draw_methods(comparison: MethodComparison, path: str | os.PathLike[str]) -> 
     columns = [*comparison.tasks, None]
     sized = [(number, row) for number, row in enumerate(rows, start=1) if row.megabytes is not None]
     height = 1.5 + 0.27 * max(len(rows), 6)
-    figure = Figure(figsize=(2.8 + 1.05 * len(columns) + (2.9 if sized else 0), height), layout="constrained")
+    figure = Figure(figsize=(2.8 + 1.1 * len(columns) + (2.9 if sized else 0), height), layout="constrained")
     ratios = [*[1.0] * len(columns), *([2.7] if sized else [])]
     panels = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
     for index, (axes, task) in enumerate(zip(panels[: len(columns)], columns, strict=True)):
         _draw_errors(axes, rows, task)
-        axes.set_title("mean" if task is None else task, fontsize=10, fontweight="bold" if task is None else "normal")
+        title = "mean" if task is None else "\n".join(wrap(task, width=13))
+        axes.set_title(title, fontsize=10, fontweight="bold" if task is None else "normal")
         axes.tick_params(axis="y", length=0, labelleft=index == 0)
     if sized:
         _draw_sizes(panels[-1], sized)
@@ -87,7 +89,7 @@ def _draw_sizes(axes: Axes, sized: Sequence[tuple[int, MethodRow]]) -> None:
         mean, deviation = _percent(row.errors(None))
         size = row.megabytes or 0.0
         if row.method == "individual":
-            axes.axhline(mean, color="#000000", linewidth=0.8, linestyle=":", zorder=1)
+            axes.plot((0, size), (mean, mean), color="#000000", linewidth=0.8, linestyle=":", zorder=1)
         _draw_point(axes, size, mean, row, yerr=deviation)
         points.append((size, mean, str(number), COLOURS.get(row.method, OTHER_COLOUR)))
     axes.set(xlim=(0, 1.2 * max(point[0] for point in points)), xlabel="kept on disk, MB", ylabel="mean error, %")
