@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from textwrap import wrap
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,6 +29,13 @@ COLOURS = {
 }
 OTHER_COLOUR = "#009e73"
 MARKERS = {"individual": "s", "classifier_only": "D", "finetune": "v", "lwf": "^", "joint": "P", "packnet": "o"}
+
+
+class _Point(NamedTuple):
+    size: float
+    error: float
+    number: str
+    colour: str
 
 
 def draw_methods(comparison: MethodComparison, path: str | os.PathLike[str]) -> None:
@@ -91,35 +99,47 @@ def _draw_sizes(axes: Axes, sized: Sequence[tuple[int, MethodRow]]) -> None:
         if row.method == "individual":
             axes.plot((0, size), (mean, mean), color="#000000", linewidth=0.8, linestyle=":", zorder=1)
         _draw_point(axes, size, mean, row, yerr=deviation)
-        points.append((size, mean, str(number), COLOURS.get(row.method, OTHER_COLOUR)))
-    axes.set(xlim=(0, 1.2 * max(point[0] for point in points)), xlabel="kept on disk, MB", ylabel="mean error, %")
+        points.append(_Point(size, mean, str(number), COLOURS.get(row.method, OTHER_COLOUR)))
+    axes.set(xlim=(0, 1.2 * max(point.size for point in points)), xlabel="kept on disk, MB", ylabel="mean error, %")
     axes.set_title("error against size", fontsize=10)
     axes.margins(y=0.12)
     axes.autoscale_view(scalex=False)
-    _number(axes, sorted(points))
+    _number(axes, points)
     axes.tick_params(labelsize=8)
     axes.grid(color="#ececec", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _number(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes a number beside each point; those of points of about one size stand in a column, apart from each other."""
+def _number(axes: Axes, points: Sequence[_Point]) -> None:
+    """Writes its number beside each point; points of about one size have theirs in columns to the left and right."""
     (_, width), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    columns: list[list[tuple[float, float, str, str]]] = []
-    for point in points:
-        if not columns or point[0] - columns[-1][0][0] > 0.15 * width:
-            columns.append([])
-        columns[-1].append(point)
-    for column in columns:
-        column.sort(key=lambda point: point[1])
-        steps = 0.045 * (top - bottom) * np.arange(len(column))
-        # The heights nearest to the points' own that are a step apart.
-        heights = isotonic_regression([mean for _, mean, _, _ in column] - steps).x + steps
-        for (size, mean, number, colour), height in zip(column, heights, strict=True):
-            where = (column[-1][0] + 0.09 * width, float(height))
-            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-            axes.annotate(number, (size, mean), where, fontsize=8, color=colour, va="center", arrowprops=line)
+    groups: list[list[_Point]] = []
+    for point in sorted(points):
+        if not groups or point.size - groups[-1][0].size > 0.15 * width:
+            groups.append([])
+        groups[-1].append(point)
+    for group in groups:
+        first, last = group[0].size, group[-1].size
+        room = first > 0.12 * width
+        left = [point for point in group if room and point.size < median(other.size for other in group)]
+        right = [point for point in group if point not in left]
+        for column, place, side in ((left, first - 0.05 * width, "right"), (right, last + 0.07 * width, "left")):
+            column.sort(key=lambda point: point.error)
+            steps = 0.045 * (top - bottom) * np.arange(len(column))
+            # The heights nearest to the points' own that are a step apart.
+            heights = isotonic_regression([point.error for point in column] - steps).x + steps if column else []
+            for point, height in zip(column, heights, strict=True):
+                axes.annotate(
+                    point.number,
+                    (point.size, point.error),
+                    (place, height),
+                    fontsize=8,
+                    color=point.colour,
+                    ha=side,
+                    va="center",
+                    arrowprops={"arrowstyle": "-", "color": point.colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+                )
 
 
 def _percent(fractions: Sequence[float]) -> tuple[float, float]:
