@@ -27,6 +27,7 @@ _context.set_forkserver_preload(
         "packnet_pl.cli.export",
         "packnet_pl.cli.predict",
         "packnet_pl.cli.inspect_file",
+        "packnet_pl.cli.report",
         "packnet_pl.packed.predict",
         "packnet_pl.report",
         "packnet_pl.run",
@@ -174,7 +175,7 @@ def _main(program, words, cwd, out, err, before):
         os.close(file)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
-    from packnet_pl.cli import evaluate, export, inspect_file, predict, resume, train
+    from packnet_pl.cli import evaluate, export, inspect_file, predict, report, resume, train
 
     def become(_, arguments):
         sys.argv = ["packnet-train", *arguments[3:]]
@@ -193,6 +194,7 @@ def _main(program, words, cwd, out, err, before):
             "packnet-export": export.main,
             "packnet-predict": predict.main,
             "packnet-inspect": inspect_file.main,
+            "packnet-report": report.main,
         }[program]()
     finally:
         sys.stdout.flush()

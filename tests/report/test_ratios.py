@@ -2,30 +2,14 @@
 
 import csv
 import io
-import json
 
 import pytest
 from rich.console import Console
 
-from packnet_pl.report import draw_ratios, find_runs, ratio_rows, ratio_table, write_ratios_csv
+from packnet_pl.report import draw_ratios, find_runs, ratio_rows, ratio_table, ratio_tables, write_ratios_csv
+from result_files import write_run
 
-
-def write_run(folder, ratios=(0.5, 0.5), errors=(0.2, 0.4), seed=0, complete=True, free=0.25, method="packnet"):
-    folder.mkdir(parents=True)
-    names = ["latin", "greek", "digits"][: len(errors)]
-    results = {
-        "format": 1,
-        "method": method,
-        "arch": "vgg_small",
-        "seed": seed,
-        "complete": complete,
-        "tasks": [{"name": name, "prune_ratio": ratio} for name, ratio in zip(names, ratios, strict=True)],
-        "accuracy": [[1 - error for error in errors[: row + 1]] for row in range(len(errors))],
-        "forgetting": [0.0] * len(errors),
-        "free": free,
-    }
-    (folder / "results.json").write_text(json.dumps(results))
-    return folder
+PAPER = {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared"}
 
 
 @pytest.fixture
@@ -80,6 +64,35 @@ def test_ratios_that_differ_from_task_to_task_are_told_in_words_and_come_last(tm
         ("packnet on vgg_small", 0.5),
         ("packnet on vgg_small", "[0.5, 0.75]"),
     ]
+
+
+def test_runs_of_other_settings_are_no_seeds_of_each_other(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"layer-{seed}", seed=seed, settings=PAPER)
+        write_run(tmp_path / f"global-{seed}", seed=seed, settings=PAPER | {"scope": "global"})
+    write_run(tmp_path / "global-0.75", (0.75, 0.75), settings=PAPER | {"scope": "global"})
+    runs = find_runs([tmp_path])[0]
+    assert [(row.name, row.ratio, len(row.runs)) for row in ratio_rows(runs)] == [
+        ("packnet on vgg_small", 0.5, 2),
+        ("packnet on vgg_small, scope global", 0.5, 2),
+        ("packnet on vgg_small, scope global", 0.75, 1),
+    ]
+    # One ratio alone is told by the table of methods.
+    assert [[row.name for row in rows] for rows in ratio_tables(runs)] == [["packnet on vgg_small, scope global"] * 2]
+
+
+def test_a_last_task_that_was_pruned_and_one_that_was_not_are_two_rows(tmp_path):
+    write_run(tmp_path / "0", (0.5, 0.5))
+    write_run(tmp_path / "1", (0.5, None))
+    rows = ratio_rows(find_runs([tmp_path])[0])
+    assert [(row.ratio, len(row.runs)) for row in rows] == [("[0.5, -]", 1), ("[0.5, 0.5]", 1)]
+
+
+def test_a_narrow_screen_has_the_spread_below_the_mean(sweep):
+    text = io.StringIO()
+    Console(width=60, file=text).print(ratio_table(ratio_rows(find_runs([sweep])[0]), stacked=True))
+    lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
+    assert lines[lines.index("0.75 25.00 50.00 37.50 50.00 2") + 1] == "± 7.07 ± 14.14 ± 10.61"
 
 
 @pytest.mark.parametrize("free", [0.5, None])

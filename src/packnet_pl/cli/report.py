@@ -2,11 +2,17 @@
 
 import argparse
 import sys
-from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.schema import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from packnet_pl.report import MethodComparison, RatioRow
 
 __all__ = ["main", "report"]
 
@@ -17,49 +23,113 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Shows the error of each task against the prune ratio, mean and spread over seeds, with what stays "
-        "free, as a table; and writes it as CSV and figure. Runs that are not finished are left out, and counted.",
+        description="Sets methods side by side: the error of each task, the gap to individual networks, forgetting, "
+        "and what is kept; and shows the error against the prune ratio where runs differ in it. Mean and spread over "
+        "seeds, as table, Markdown, CSV and figure. Runs that are not finished are left out, and counted.",
     )
-    parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="run directories, or folders of them")
-    parser.add_argument("--output", metavar="DIR", type=Path, help="where to write; default: report/ in the first DIR")
+    parser.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="run directories, or folders of them")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="where to write; default: report/ in the first RUN")
+    parser.add_argument(
+        "--split",
+        choices=("test", "val"),
+        default="test",
+        help="val: errors on the validation splits, to choose by them",
+    )
     with answering_errors(PROGRAM):
         arguments = parser.parse_args()
-        report(arguments.folders, arguments.output or arguments.folders[0] / "report")
+        report(arguments.folders, arguments.output or arguments.folders[0] / "report", arguments.split)
 
 
-def report(folders: list[Path], output: Path) -> None:
-    """Prints a table per method, backbone and sequence, and writes ``ratios.csv`` and a figure for each.
+def report(folders: list[Path], output: Path, split: str = "test") -> None:
+    """Prints the tables of each backbone and sequence, and writes them as files and figures.
+
+    Methods or settings that differ are set side by side (``methods.md``, ``.csv``, ``.png``). The runs of one method
+    and its settings are set in a table of prune ratios (``ratios.csv``, ``.png``), if there is nothing else to compare
+    or their ratios differ.
 
     Args:
         folders: Run directories, or folders of them.
         output: Where to write.
+        split: "test", or "val" for the errors on the validation splits, in files of other names (``methods-val.md``).
 
     Raises:
-        UsageError: If a folder holds no run, no run is finished, or a file is damaged.
+        UsageError: If a folder holds no run, no run is finished, a file is damaged, or a run has no error on ``split``.
     """
     from rich.console import Console
 
-    from packnet_pl.report import TABLE_WIDTH, draw_ratios, find_runs, ratio_rows, ratio_table, write_ratios_csv
+    from packnet_pl.report import (
+        TABLE_WIDTH,
+        compare_methods,
+        find_runs,
+        is_comparison,
+        ratio_tables,
+        remarks,
+        sequences,
+    )
 
     try:
-        runs, unfinished = find_runs(folders)
+        runs, unfinished = find_runs(folders, split)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not runs:
         raise UsageError(f"none of the {len(unfinished)} runs is finished; go on with packnet-resume {unfinished[0]}")
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
-    rows = ratio_rows(runs)
-    write_ratios_csv(rows, output / "ratios.csv")
-    written = [output / "ratios.csv"]
-    tables = [list(group) for _, group in groupby(rows, key=lambda row: (row.name, tuple(row.tasks)))]
-    for number, group in enumerate(tables, start=1):
-        console.print(ratio_table(group))
-        written.append(output / f"ratios{f'-{number}' if len(tables) > 1 else ''}.png")
-        draw_ratios(group, written[-1])
+    groups = sequences(runs)
+    compared = [compare_methods(group) for group in groups if is_comparison(group)]
+    swept = [rows for group in groups for rows in ratio_tables(group)]
+    ending = "" if split == "test" else f"-{split}"
+    written = _write_comparisons(console, compared, output, f"methods{ending}")
+    written += _write_ratios(console, swept, output, f"ratios{ending}")
+    for remark in [remark for group in groups if not is_comparison(group) for remark in remarks(group)]:
+        console.print(remark, markup=False, highlight=False)
     if unfinished:
         named = ", ".join(map(str, unfinished))
         console.print(f"{len(unfinished)} of {len(runs) + len(unfinished)} runs are not finished: {named}")
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+
+
+def _write_comparisons(console: "Console", compared: list["MethodComparison"], output: Path, stem: str) -> list[Path]:
+    from packnet_pl.report import draw_methods, method_table, write_methods_csv, write_methods_markdown
+
+    written = []
+    for number, comparison in enumerate(compared, start=1):
+        _print(console, method_table(comparison), method_table(comparison, stacked=True))
+        for note in comparison.notes:
+            console.print(note, markup=False, highlight=False)
+        name = f"{stem}-{number}" if len(compared) > 1 else stem
+        writers = {"md": write_methods_markdown, "csv": write_methods_csv, "png": draw_methods}
+        for kind, write in writers.items():
+            written.append(output / f"{name}.{kind}")
+            write(comparison, written[-1])
+    return written
+
+
+def _write_ratios(console: "Console", swept: list[list["RatioRow"]], output: Path, stem: str) -> list[Path]:
+    from packnet_pl.report import draw_ratios, ratio_table, write_ratios_csv
+
+    if not swept:
+        return []
+    written = [output / f"{stem}.csv"]
+    write_ratios_csv([row for rows in swept for row in rows], written[0])
+    for number, rows in enumerate(swept, start=1):
+        _print(console, ratio_table(rows), ratio_table(rows, stacked=True))
+        written.append(output / f"{stem}{f'-{number}' if len(swept) > 1 else ''}.png")
+        draw_ratios(rows, written[-1])
+    return written
+
+
+def _print(console: "Console", table: "Table", narrow: "Table") -> None:
+    """Prints ``table``, or ``narrow`` where a screen has no room for it; a file is as wide as it has to be."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if needed <= console.width:
+        console.print(table)
+    elif sys.stdout.isatty():
+        console.print(narrow)
+    else:
+        Console(width=needed).print(table)
 
 
 if __name__ == "__main__":

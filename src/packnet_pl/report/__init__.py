@@ -1,19 +1,36 @@
 """Results as tables and figures."""
 
 from packnet_pl.report.figure import draw_ownership
-from packnet_pl.report.ratios import RatioRow, draw_ratios, ratio_rows, ratio_table, write_ratios_csv
-from packnet_pl.report.runs import Run, find_runs
+from packnet_pl.report.kinds import is_comparison, remarks, sequences
+from packnet_pl.report.methods import MethodComparison, MethodRow, compare_methods
+from packnet_pl.report.methods_figure import draw_methods
+from packnet_pl.report.methods_text import method_table, methods_markdown, write_methods_csv, write_methods_markdown
+from packnet_pl.report.ratios import RatioRow, draw_ratios, ratio_rows, ratio_table, ratio_tables, write_ratios_csv
+from packnet_pl.report.runs import SPLITS, Run, find_runs
 from packnet_pl.report.table import TABLE_WIDTH, results_table
 
 __all__ = [
+    "SPLITS",
     "TABLE_WIDTH",
+    "MethodComparison",
+    "MethodRow",
     "RatioRow",
     "Run",
+    "compare_methods",
+    "draw_methods",
     "draw_ownership",
     "draw_ratios",
     "find_runs",
+    "is_comparison",
+    "method_table",
+    "methods_markdown",
     "ratio_rows",
     "ratio_table",
+    "ratio_tables",
+    "remarks",
     "results_table",
+    "sequences",
+    "write_methods_csv",
+    "write_methods_markdown",
     "write_ratios_csv",
 ]

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import fmean, stdev
 
 from matplotlib import colormaps
@@ -14,9 +15,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from packnet_pl.files import replacing
+from packnet_pl.report.kinds import by_kind, is_comparison, ratio_of, sequences, setting_words
 from packnet_pl.report.runs import Run
 
-__all__ = ["RatioRow", "draw_ratios", "ratio_rows", "ratio_table", "write_ratios_csv"]
+__all__ = ["RatioRow", "draw_ratios", "ratio_rows", "ratio_table", "ratio_tables", "spread", "write_ratios_csv"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class RatioRow:
     """The runs that differ in their seed alone.
 
     Attributes:
-        name: Method and backbone.
+        name: Method, backbone, and the settings that tell it from other runs of the method.
         ratio: A number for every task, or a list in words.
         runs: One per seed.
     """
@@ -40,9 +42,7 @@ class RatioRow:
 
     def errors(self, task: str | None) -> list[float]:
         """Returns the error of ``task`` per seed, or of None: the mean over the tasks; in [0, 1]."""
-        if task is None:
-            return [fmean(run.errors.values()) for run in self.runs]
-        return [run.errors[task] for run in self.runs]
+        return [run.error(task) for run in self.runs]
 
     @property
     def free(self) -> float | None:
@@ -52,35 +52,57 @@ class RatioRow:
 
 
 def ratio_rows(runs: Iterable[Run]) -> list[RatioRow]:
-    """Groups ``runs``: by method, backbone and tasks, and then by prune ratio, in rising order."""
-    groups: dict[tuple[str, tuple[str, ...], float | str], list[Run]] = {}
-    for run in runs:
-        groups.setdefault((f"{run.method} on {run.arch}", tuple(run.errors), run.ratio), []).append(run)
-    keys = sorted(groups, key=lambda key: (key[0], key[1], isinstance(key[2], str), key[2]))
-    return [RatioRow(name, ratio, tuple(groups[name, tasks, ratio])) for name, tasks, ratio in keys]
+    """Groups ``runs``: by tasks, backbone, method and settings, and then by prune ratio, in rising order."""
+    rows = []
+    for group in sequences(runs):
+        kinds = by_kind(group)
+        found = [
+            RatioRow(
+                ", ".join([f"{kind.method} on {same[0].arch}", *setting_words(kind, kinds)]),
+                ratio_of(kind, kinds),
+                tuple(same),
+            )
+            for kind, same in kinds.items()
+        ]
+        rows += sorted(found, key=lambda row: row.name)
+    return rows
 
 
-def ratio_table(rows: Sequence[RatioRow]) -> Table:
+def ratio_tables(runs: Sequence[Run]) -> list[list[RatioRow]]:
+    """Returns the rows of one table per method and settings that are worth one.
+
+    Args:
+        runs: Of one sequence and backbone. Where there are methods or settings to compare, their table tells enough of
+            what has one ratio alone.
+    """
+    tables = [list(group) for _, group in groupby(ratio_rows(runs), key=lambda row: row.name)]
+    return [rows for rows in tables if len(rows) > 1 or not is_comparison(runs)]
+
+
+def ratio_table(rows: Sequence[RatioRow], stacked: bool = False) -> Table:
     """Returns one row per prune ratio, with mean and standard deviation over the seeds.
 
     Args:
         rows: Of one method, backbone and sequence.
+        stacked: Puts the spread below the mean, for narrow screens.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{rows[0].name}: error at the end, in %")
+    ending = "error at the end" if rows[0].runs[0].split == "test" else "error at the end on the validation split"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{rows[0].name}: {ending}, in %")
     table.add_column("prune ratio", no_wrap=True)
     for heading in [*rows[0].tasks, "mean", "free", "seeds"]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        cells = [spread(row.errors(task)) for task in [*row.tasks, None]]
+        cells = [spread(row.errors(task), stacked) for task in [*row.tasks, None]]
         free = "-" if row.free is None else f"{100 * row.free:.2f}"
         table.add_row(str(row.ratio), *cells, free, str(len(row.runs)))
     return table
 
 
-def spread(fractions: Sequence[float]) -> str:
+def spread(fractions: Sequence[float], stacked: bool = False) -> str:
     """Returns mean and sample standard deviation of ``fractions``, in percent; the mean alone if there is one."""
-    mean = f"{100 * fmean(fractions):.2f}"
-    return mean if len(fractions) < 2 else f"{mean} ± {100 * stdev(fractions):.2f}"
+    between = "\n± " if stacked else " ± "
+    mean = f"{100 * fmean(fractions):z.2f}"
+    return mean if len(fractions) < 2 else f"{mean}{between}{100 * stdev(fractions):.2f}"
 
 
 def write_ratios_csv(rows: Iterable[RatioRow], path: str | os.PathLike[str]) -> None:
@@ -122,7 +144,8 @@ def draw_ratios(rows: Sequence[RatioRow], path: str | os.PathLike[str]) -> None:
             color="#222222" if task is None else colormaps["viridis"](0.05 + 0.8 * number / max(1, len(lines) - 2)),
             label="mean" if task is None else task,
         )
-    upper.set(ylabel="test error at the end, %", title=rows[0].name)
+    split = {"test": "test", "val": "validation"}[rows[0].runs[0].split]
+    upper.set(ylabel=f"{split} error at the end, %", title=rows[0].name)
     free = [(place, 100 * row.free) for place, row in zip(places, rows, strict=True) if row.free is not None]
     lower.plot(*zip(*free, strict=True), marker="o", markersize=4, color="#888888") if free else None
     lower.set(ylabel="free, %", xlabel="prune ratio")

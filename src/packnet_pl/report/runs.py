@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-__all__ = ["Run", "find_runs"]
+__all__ = ["SPLITS", "Run", "find_runs"]
+
+SPLITS = ("test", "val")
 
 
 @dataclass(frozen=True)
@@ -17,51 +20,78 @@ class Run:
         folder: Its directory.
         method: Name of the method.
         arch: Name of the backbone.
+        settings: What the method was set to, name -> value in words; empty where the results file says nothing of it.
         seed: Of the run.
+        tasks: In order.
         ratios: Prune ratio per task; None where nothing was released.
-        errors: Task -> top-1 error on its test split at the end of the run, in [0, 1].
-        forgetting: Task -> accuracy when it was finished minus accuracy at the end; None where it has no meaning.
+        split: "test" or "val": what ``errors`` were measured on.
+        errors: Task -> top-1 error on that split at the end of the run, in [0, 1]; without tasks that lack the split.
+        forgetting: Task -> accuracy on the test split when it was finished minus that at the end; None where it has no
+            meaning, and on the validation split.
         free: Share of all prunable weights that nobody owns, or None.
+        networks: How many networks are kept.
+        megabytes: Of the file with all tasks, in 10^6 bytes, or None.
     """
 
     folder: Path
     method: str
     arch: str
+    settings: Mapping[str, str]
     seed: int
+    tasks: tuple[str, ...]
     ratios: tuple[float | None, ...]
+    split: str
     errors: Mapping[str, float]
     forgetting: Mapping[str, float | None]
     free: float | None
+    networks: int
+    megabytes: float | None
+
+    def error(self, task: str | None) -> float:
+        """Returns the error of ``task``, or of None: the mean over the tasks; in [0, 1]."""
+        return fmean(self.errors.values()) if task is None else self.errors[task]
 
     @property
-    def ratio(self) -> float | str:
-        """The prune ratio, if it is one number for every task that was pruned; else a list of all, in words."""
-        numbers = {ratio for ratio in self.ratios if ratio is not None}
-        if len(numbers) == 1:
-            return numbers.pop()
-        return "[" + ", ".join("-" if ratio is None else f"{ratio:g}" for ratio in self.ratios) + "]"
+    def mean_forgetting(self) -> float | None:
+        """Mean over all tasks but the last, which nothing came after; None where it has no meaning."""
+        found = [value for task in self.tasks[:-1] if (value := self.forgetting[task]) is not None]
+        return fmean(found) if found else None
 
 
-def find_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Path]]:
+def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], list[Path]]:
     """Reads the runs in ``folders``: each is a run directory, or a folder of them, as a sweep leaves.
+
+    Args:
+        folders: A run that is named twice is read once.
+        split: "test" or "val": which errors to read.
 
     Returns:
         The finished runs, in order, and the folders of those that are not finished.
 
     Raises:
-        ValueError: If a folder is not there or holds no run, or a results file is damaged.
+        ValueError: If a folder is not there or holds no run, a results file is damaged, or a finished run has no error
+            on the split.
     """
-    runs, unfinished = [], []
+    places: dict[Path, Path] = {}
     for folder in folders:
-        places = [folder] if _is_run(folder) else sorted(filter(_is_run, _children(folder)), key=_by_number)
-        if not places:
+        found = [folder] if _is_run(folder) else sorted(filter(_is_run, _children(folder)), key=_by_number)
+        if not found:
             raise ValueError(f"{folder} is neither a run directory nor a folder of them: there is no results.json")
-        for place in places:
-            run = _read(place / "results.json") if (place / "results.json").is_file() else None
-            if run is None:
-                unfinished.append(place)
-            else:
-                runs.append(run)
+        for place in found:
+            places.setdefault(place.resolve(), place)
+    runs, unfinished = [], []
+    for place in places.values():
+        run = _read(place / "results.json", split) if (place / "results.json").is_file() else None
+        if run is None:
+            unfinished.append(place)
+        else:
+            runs.append(run)
+    lacking = [str(run.folder) for run in runs if not run.errors]
+    if lacking:
+        raise ValueError(
+            f"{len(lacking)} of {len(runs)} finished runs have no validation accuracy of their end (val_now in "
+            f"results.json): {', '.join(lacking)}; run them anew with a validation split, or leave them out"
+        )
     return runs, unfinished
 
 
@@ -79,21 +109,39 @@ def _by_number(folder: Path) -> tuple[int, str]:
     return (int(folder.name) if folder.name.isdigit() else 10**9, folder.name)
 
 
-def _read(path: Path) -> Run | None:
+def _read(path: Path, split: str) -> Run | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not found["complete"]:
             return None
-        names = [task["name"] for task in found["tasks"]]
+        names = tuple(task["name"] for task in found["tasks"])
+        if split == "test":
+            accuracy, forgetting = found["accuracy"][-1], found["forgetting"]
+        else:
+            accuracy, forgetting = found.get("val_now") or [None] * len(names), [None] * len(names)
+        # Older files do not say how many networks there are, nor what the method was set to.
+        storage = found.get("storage", {})
+        packed = storage.get("packed_bytes")
         return Run(
             folder=path.parent,
             method=found["method"],
             arch=found["arch"],
+            settings={name: _in_words(value) for name, value in found.get("settings", {}).items()},
             seed=found["seed"],
+            tasks=names,
             ratios=tuple(task["prune_ratio"] for task in found["tasks"]),
-            errors={name: 1 - accuracy for name, accuracy in zip(names, found["accuracy"][-1], strict=True)},
-            forgetting=dict(zip(names, found["forgetting"], strict=True)),
+            split=split,
+            errors={name: 1 - part for name, part in zip(names, accuracy, strict=True) if part is not None},
+            forgetting=dict(zip(names, forgetting, strict=True)),
             free=found["free"],
+            networks=storage.get("networks", len(names) if found["method"] == "individual" else 1),
+            megabytes=None if packed is None else packed / 1e6,
         )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} is not a results file, or is damaged: {error}") from error
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

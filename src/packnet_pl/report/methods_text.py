@@ -1,0 +1,103 @@
+"""The comparison of methods as a table on screen, as Markdown and as CSV."""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from packnet_pl.files import replacing
+from packnet_pl.report.methods import MethodComparison, MethodRow
+from packnet_pl.report.ratios import spread
+
+__all__ = ["method_table", "methods_markdown", "write_methods_csv", "write_methods_markdown"]
+
+FIGURES = ("mean", "gap", "forgetting", "networks", "MB", "seeds")
+COLUMNS = [
+    *("arch", "sequence", "split", "row", "method", "settings", "prune_ratio", "seed", "task", "error", "forgetting"),
+    *("mean_error", "gap", "mean_forgetting", "networks", "megabytes", "folder"),
+]
+
+
+def method_table(comparison: MethodComparison, stacked: bool = False) -> Table:
+    """Returns one row per method and settings, with mean and sample standard deviation over the seeds.
+
+    Args:
+        comparison: From :func:`compare_methods`.
+        stacked: Puts the spread below the mean, for narrow screens.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=escape(comparison.title))
+    table.add_column("method", min_width=12)
+    for heading in [*comparison.tasks, *FIGURES]:
+        table.add_column(escape(heading), justify="right", no_wrap=True)
+    for row in comparison.rows:
+        cells = [cell.replace(" ± ", "\n± ") if stacked else cell for cell in _cells(row, comparison.tasks)]
+        table.add_row(escape(row.label), *cells)
+    return table
+
+
+def methods_markdown(comparison: MethodComparison) -> str:
+    """Returns the table in GitHub's Markdown, with its title above and its notes below."""
+    lines = [
+        ["method", *comparison.tasks, *FIGURES],
+        *([row.label, *_cells(row, comparison.tasks)] for row in comparison.rows),
+    ]
+    first, *others = (f"| {' | '.join(map(_plain, line))} |" for line in lines)
+    rule = "|---|" + "---:|" * (len(lines[0]) - 1)
+    explained = "Mean ± sample standard deviation over the seeds; gap and forgetting in points."
+    notes = "".join(f"- {_plain(note)}\n" for note in comparison.notes)
+    text = f"{_capital(_plain(comparison.title))}. {explained}\n\n" + "\n".join([first, rule, *others]) + "\n"
+    return f"{text}\n{notes}" if notes else text
+
+
+def write_methods_markdown(comparison: MethodComparison, path: str | os.PathLike[str]) -> None:
+    """Writes :func:`methods_markdown`, replacing ``path`` as a whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(methods_markdown(comparison), encoding="utf-8")
+
+
+def write_methods_csv(comparison: MethodComparison, path: str | os.PathLike[str]) -> None:
+    """Writes one line per run and task, replacing ``path`` as a whole.
+
+    Errors, forgetting and gaps are fractions as they were measured; ``mean_error``, ``gap`` and ``mean_forgetting`` are
+    those of the whole run. What has no meaning is empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in comparison.rows:
+        for run, gap in zip(row.runs, row.run_gaps, strict=True):
+            settings = "; ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
+            whole = [run.error(None), gap, run.mean_forgetting, run.networks, run.megabytes, str(run.folder)]
+            for task, error in run.errors.items():
+                ratio = run.ratios[run.tasks.index(task)]
+                what = [run.arch, ", ".join(run.tasks), run.split, row.label, run.method, settings, ratio, run.seed]
+                writer.writerow([*what, task, error, run.forgetting[task], *whole])
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _cells(row: MethodRow, tasks: Sequence[str]) -> list[str]:
+    forgetting = "0" if row.forgets_nothing else _points(row.forgetting)
+    # Individual networks have a gap of 0 because the gap is to them.
+    gap = "0" if row.gaps and not any(row.gaps) else _points(row.gaps)
+    megabytes = "-" if row.megabytes is None else f"{row.megabytes:.2f}"
+    errors = [spread(row.errors(task)) for task in [*tasks, None]]
+    return [*errors, gap, forgetting, f"{row.networks:g}", megabytes, str(len(row.runs))]
+
+
+def _points(fractions: Sequence[float]) -> str:
+    return spread(fractions) if fractions else "-"
+
+
+def _plain(text: str) -> str:
+    """Keeps what would be markup from being it; underscores within a word are none."""
+    return re.sub(r"([\\|*`<])", r"\\\1", text)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
