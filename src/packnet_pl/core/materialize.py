@@ -13,6 +13,7 @@ from packnet_pl.core.ownership import FREE, visible
 __all__ = ["write_visible_"]
 
 _CHUNK = 1 << 20
+_BUFFER = 1 << 15
 _Bits = NDArray[np.signedinteger]
 
 
@@ -51,18 +52,22 @@ def write_visible_(target: Tensor, source: Tensor, owner: Tensor, task: int, *, 
 def _write(out: _Bits, bits: _Bits, owner: NDArray[np.uint8], task: int, free_is_zero: bool) -> None:
     """In chunks whose masks stay in the cache: torch's kernels for masks take three times as long on a CPU.
 
-    Weights are multiplied by 0 and 1 as integers, which keeps bits. numpy widens the mask on the way, in pieces for the
-    first-level cache. ``owner - FREE - 1`` wraps around for free weights, so that one comparison finds both kinds that
-    are hidden.
+    Weights are multiplied by 0 and 1 as integers, which keeps bits. numpy widens the mask on the way, in pieces of its
+    buffer size. ``owner - FREE - 1`` wraps around for free weights, so that one comparison finds both kinds that are
+    hidden.
     """
     shown = np.empty(min(_CHUNK, out.size), np.bool_)
     less = np.empty(0 if free_is_zero else shown.size, np.uint8)
-    for begin in range(0, out.size, _CHUNK):
-        chunk = slice(begin, begin + _CHUNK)
-        size = owner[chunk].size
-        if free_is_zero:
-            np.less_equal(owner[chunk], np.uint8(task), out=shown[:size])
-        else:
-            np.subtract(owner[chunk], np.uint8(FREE + 1), out=less[:size])
-            np.less(less[:size], np.uint8(task), out=shown[:size])
-        np.multiply(bits[chunk], shown[:size].view(np.int8), out=out[chunk])
+    before = np.setbufsize(_BUFFER)
+    try:
+        for begin in range(0, out.size, _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            size = owner[chunk].size
+            if free_is_zero:
+                np.less_equal(owner[chunk], np.uint8(task), out=shown[:size])
+            else:
+                np.subtract(owner[chunk], np.uint8(FREE + 1), out=less[:size])
+                np.less(less[:size], np.uint8(task), out=shown[:size])
+            np.multiply(bits[chunk], shown[:size].view(np.int8), out=out[chunk])
+    finally:
+        np.setbufsize(before)
