@@ -56,11 +56,11 @@ def build_packed_backbone(packed: Packed) -> nn.Module:
         _check_shapes(backbone_skeleton(build_backbone, builder), packed)
     except ValueError as error:
         raise ValueError(f"{packed.path} names a backbone that it does not fit: {error}") from error
-    with torch.random.fork_rng(devices=[]), _NotDrawn():
+    with torch.random.fork_rng(devices=[]), _NotDrawn():  # type: ignore[no-untyped-call]
         return build_backbone(builder)
 
 
-class _NotDrawn(TorchDispatchMode):
+class _NotDrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Parameters are not filled with random numbers: the file's take their place, and large networks take seconds."""
 
     def __torch_dispatch__(
