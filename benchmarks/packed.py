@@ -38,16 +38,12 @@ def main() -> None:
     model = build(arguments.width)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "packed.safetensors"
-        seconds_to_save = seconds(lambda: save_packed(model, path))
+        to_save = times(lambda: save_packed(model, path))
         console.print(sizes(model, path))
         console.print(coding(model))
-        begun = time.perf_counter()
-        network = load_packed(path)
-        console.print(
-            f"whole file: written in {seconds_to_save:.1f} s, read, checked and built in "
-            f"{time.perf_counter() - begun:.1f} s"
-        )
-        console.print(switching(network))
+        to_load = times(lambda: load_packed(path))
+        console.print(f"whole file: written in {to_save}; read, checked and built in {to_load}")
+        console.print(switching(load_packed(path)))
 
 
 def build(width: float) -> TaskClassifier:
@@ -113,13 +109,10 @@ def coding(model: TaskClassifier) -> Table:
     for owner in model.packnet.owners.values():
         flat = owner.reshape(-1).numpy()
         counts = torch.bincount(owner.flatten(), minlength=5).tolist()
-        begun = time.perf_counter()
         coded = encode_owners(flat, counts)
-        encode += time.perf_counter() - begun
-        begun = time.perf_counter()
-        found = decode_owners(coded, counts)
-        decode += time.perf_counter() - begun
-        assert (found == flat).all()
+        assert (decode_owners(coded, counts) == flat).all()
+        encode += seconds(lambda flat=flat, counts=counts: encode_owners(flat, counts))
+        decode += seconds(lambda coded=coded, counts=counts: decode_owners(coded, counts))
     table.add_row("encode", f"{encode:.2f}")
     table.add_row("decode", f"{decode:.2f}")
     return table
@@ -152,6 +145,13 @@ def switching(network: torch.nn.Module) -> Table:
         table.add_row(before, *(f"{median:.3f}" for median in medians))
     table.caption = f"mean of all switches: {statistics.mean(every):.2f}; the largest: {max(every):.2f}"
     return table
+
+
+def times(action: Callable[[], object]) -> str:
+    """Returns the CPU seconds and the wall seconds, as text."""
+    begun, used = time.perf_counter(), time.process_time()
+    action()
+    return f"{time.process_time() - used:.1f} CPU seconds ({time.perf_counter() - begun:.1f} by the clock)"
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -72,3 +72,14 @@ def test_a_task_is_marked_by_its_own_weights_and_the_fixed_tensors():
     assert marks(9.0, 2.0, 9.0) == marks(1.0, 2.0, 3.0)
     assert marks(1.0, 9.0, 3.0) != marks(1.0, 2.0, 3.0)
     assert marks(1.0, 2.0, 3.0)["b"] == fingerprint(weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_weights_of_a_task_are_hashed_in_row_major_order(dtype, layout):
+    owner = torch.randint(0, 4, (700, 60, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    owner = owner.contiguous(memory_format=layout)
+    weight = torch.randn(owner.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for task in (1, 3, 9):
+        marks = task_fingerprints({"w": weight}, {"w": owner}, task, {"bias": weight[0]})
+        assert marks == {"w": fingerprint(weight[owner == task]), "bias": fingerprint(weight[0])}

@@ -1,5 +1,7 @@
 """The network of a packed file: one copy that stands ready, batches of several tasks, and single tasks on their own."""
 
+import gc
+
 import pytest
 import timm
 import torch
@@ -48,6 +50,28 @@ def test_the_copy_is_the_only_further_memory_and_in_no_state_dict(net):
         net(pictures(), task=task)
     assert list(net.state_dict()) == names
     assert len(list(net.modules())) == len(list(net.backbone.modules())) + len(list(net.heads.modules())) + 1
+
+
+def storages():
+    """Place -> bytes of all memory that tensors have in this process."""
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    found = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
+    return {storage.data_ptr(): storage.nbytes() for storage in found}
+
+
+def test_memory_is_one_network_its_owners_and_the_weights_of_one_task(tmp_path):
+    save_packed(packed_model(), tmp_path / "packed.safetensors")
+    gc.collect()
+    before = storages()
+    net = load_packed(tmp_path / "packed.safetensors")
+    for task in TASKS:
+        net(pictures(), task=task)
+    gc.collect()
+    taken = sum(size for place, size in storages().items() if place not in before)
+    dense = sum(tensor.nbytes for tensor in net.backbone.state_dict().values())
+    heads = sum(tensor.nbytes for tensor in net.heads.state_dict().values())
+    owners = sum(owner.numel() for owner in net.packnet.owners.values())
+    assert 2 * dense < taken <= 2 * dense + owners + heads
 
 
 def test_weights_that_are_changed_or_converted_show_in_the_next_answer(net):
@@ -158,6 +182,7 @@ def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads):
         owner = torch.randint(0, 5, (60, 50, 7, 7), dtype=torch.uint8)
         source = torch.randn(60, 50, 7, 7).to(dtype).contiguous(memory_format=layout)
         source[0, 0] = -0.0
+        source[0, 1], source[0, 2] = float("nan"), -float("inf")  # may be another task's: still zero, not NaN
         for task in (1, 3, 4, 255):
             for free_is_zero in (False, True):
                 if free_is_zero:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from packnet_pl.core.bits import parts
+from packnet_pl.core.bits import as_integers, parts
+from packnet_pl.core.chosen import select
 
 __all__ = ["fingerprint", "task_fingerprints", "type_of"]
 
@@ -29,10 +30,18 @@ def task_fingerprints(
     weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], task: int, fixed: Mapping[str, Tensor]
 ) -> dict[str, str]:
     """Returns name -> fingerprint of the weights that ``task`` (1 to 255) owns and of every tensor in ``fixed``."""
-    marks = {name: fingerprint(weight.detach()[owners[name] == task]) for name, weight in weights.items()}
+    marks = {name: fingerprint(_owned(weight.detach(), owners[name], task)) for name, weight in weights.items()}
     return marks | {name: fingerprint(tensor) for name, tensor in fixed.items()}
 
 
 def type_of(mark: str) -> str:
     """Returns the type that a fingerprint says, such as "float32"."""
     return mark.partition(":")[0]
+
+
+def _owned(weight: Tensor, owner: Tensor, task: int) -> Tensor:
+    """Returns ``weight[owner == task]``."""
+    if weight.device.type != "cpu":
+        return weight[owner == task]
+    values = select(as_integers(weight).reshape(-1).numpy(), owner.reshape(-1).numpy() == task)
+    return torch.from_numpy(values).view(weight.dtype)

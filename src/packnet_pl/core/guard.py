@@ -41,11 +41,9 @@ class Guard:
     def holding(self) -> bool:  # noqa: D102
         return self._hold is not None
 
-    def inventory(self, module: nn.Module | None = None) -> Inventory:
-        """Returns all tensors of the module, or of a copy of it, sorted, as they are now."""
-        return take_inventory(
-            module or self.module, self.prunable, own_norms=self._own_norms, own_biases=self._own_biases
-        )
+    def inventory(self) -> Inventory:
+        """Returns all tensors of the module, sorted, as they are now."""
+        return take_inventory(self.module, self.prunable, own_norms=self._own_norms, own_biases=self._own_biases)
 
     def take(self, trainable: Mapping[str, Tensor], *, first: bool) -> None:
         """Takes the values that must stay, as they are now.

@@ -19,7 +19,7 @@ from packnet_pl.core.guard import Guard
 from packnet_pl.core.materialize import write_visible_
 from packnet_pl.core.norms import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, MAX_TASKS, all_free, claim, release, trainable, visible
-from packnet_pl.core.prunable import Inventory, Place, PrunableFilter
+from packnet_pl.core.prunable import Inventory, Place, PrunableFilter, places_of, plain_name
 from packnet_pl.core.pruning import (
     Granularity,
     Scope,
@@ -394,7 +394,8 @@ class PackNet:
         sources, state = self._inventory(), self._state
         if state.open_task is not None:
             self.settle_()
-        targets, own = self._guard.inventory(copy).held, state.copies[task]
+        targets = {plain_name(name): place for name, place in places_of(copy)}
+        own = state.copies[task]
         has_all = shown in state.tasks and state.tasks.index(shown) + 1 > number
         needs_all = free_is_zero and number == len(state.names)
         with torch.no_grad(), self._gradients_as_before():

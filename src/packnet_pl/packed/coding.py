@@ -1,18 +1,17 @@
 """Owner maps close to their entropy: one plane of bits per owner, only over what is left, through a Huffman code."""
 
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_WEIGHTS_PER_BYTE", "decode_owners", "encode_owners", "select", "spread"]
+from packnet_pl.core.chosen import select, spread
+
+__all__ = ["MOST_WEIGHTS_PER_BYTE", "decode_owners", "encode_owners"]
 
 Owners = NDArray[np.uint8]
-_Number = TypeVar("_Number", bound=np.generic)
 
-_CHUNK = 1 << 18
 MOST_WEIGHTS_PER_BYTE = 64
 """No map with two owners or more is coded shorter: a Huffman code spends at least one bit on eight bits of a plane."""
 
@@ -77,28 +76,6 @@ def decode_owners(coded: bytes, counts: Sequence[int]) -> Owners:
         spread(plane, others, owners)
         owners = plane
     return owners
-
-
-# Lists of positions in chunks that stay in the cache: selecting by bools is four times slower where they are random.
-
-
-def select(values: NDArray[_Number], chosen: NDArray[np.bool_]) -> NDArray[_Number]:
-    """Returns the entries of ``values`` (1-D) where ``chosen`` (bool, same length) is True, in order."""
-    parts = [values[chunk][np.flatnonzero(chosen[chunk])] for chunk in _chunks(values.size)]
-    return np.concatenate(parts) if parts else values.copy()
-
-
-def spread(target: NDArray[_Number], chosen: NDArray[np.bool_], values: NDArray[_Number]) -> None:
-    """Writes ``values``, in order, to where ``chosen`` (bool) is True in ``target`` (1-D, same length)."""
-    used = 0
-    for chunk in _chunks(target.size):
-        places = np.flatnonzero(chosen[chunk])
-        target[chunk][places] = values[used : used + places.size]
-        used += places.size
-
-
-def _chunks(size: int) -> Iterator[slice]:
-    return (slice(begin, begin + _CHUNK) for begin in range(0, size, _CHUNK))
 
 
 def _order(counts: Sequence[int]) -> list[int]:

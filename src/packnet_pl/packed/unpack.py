@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.state import Keeping, check_keeping
@@ -16,6 +17,8 @@ from packnet_pl.packed.pack import Packable
 from packnet_pl.packed.weights import unpack_owners, unpack_weights
 
 __all__ = ["build_packed_backbone", "load_packed", "packed_keeping", "packed_networks", "unpack_into"]
+
+_DRAWING = (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
 
 
 def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = None) -> PackedNetwork:
@@ -42,7 +45,7 @@ def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = No
 
 
 def build_packed_backbone(packed: Packed) -> nn.Module:
-    """Returns the backbone that the file names, with random weights; the global generator is left as it was.
+    """Returns the backbone that the file names, its parameters not set; the global generator is left as it was.
 
     What it is made of is compared with the file before any memory is spent on it.
 
@@ -56,8 +59,19 @@ def build_packed_backbone(packed: Packed) -> nn.Module:
         _check_shapes(backbone_skeleton(build_backbone, builder), packed)
     except ValueError as error:
         raise ValueError(f"{packed.path} names a backbone that it does not fit: {error}") from error
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _NotDrawn():  # type: ignore[no-untyped-call]
         return build_backbone(builder)
+
+
+class _NotDrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Parameters are not filled with random numbers: the file's take their place, and large networks take seconds."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _DRAWING and isinstance(args[0], nn.Parameter):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def packed_keeping(packed: Packed) -> tuple[Keeping, Keeping]:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
+from packnet_pl.core.chosen import select, spread
 from packnet_pl.core.ownership import FREE
-from packnet_pl.packed.coding import decode_owners, encode_owners, select, spread
+from packnet_pl.packed.coding import decode_owners, encode_owners
 
 __all__ = ["pack_weights", "unpack_owners", "unpack_weights"]
 
