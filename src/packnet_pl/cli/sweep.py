@@ -142,7 +142,10 @@ def summarize(sweep: Path) -> bool:
 
 def _telling(words: list[str]) -> list[str]:
     """Returns the words that make a job what it is."""
-    return sorted(word for word in words if not is_harmless(key_of(word)) and not key_of(word).startswith("hydra"))
+    keys = {word: key_of(word) for word in words}
+    # A run may go on with more tasks; a job of a sweep may not take the place of one with others.
+    telling = {key for key in keys.values() if key == "sequence.add" or not (is_harmless(key) or key.startswith("hydra"))}
+    return sorted(word for word, key in keys.items() if key in telling)
 
 
 def _run(command: list[str], cwd: str, prefix: str) -> int:

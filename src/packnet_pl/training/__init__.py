@@ -6,7 +6,7 @@ from packnet_pl.training.classifier import Recipe, TaskClassifier
 from packnet_pl.training.finetune import fine_tune_task
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.reseed import Reseed
-from packnet_pl.training.schedules import warmup_cosine
+from packnet_pl.training.schedules import step_decay, warmup_cosine
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -16,5 +16,6 @@ __all__ = [
     "TaskClassifier",
     "fine_tune_task",
     "fit_task",
+    "step_decay",
     "warmup_cosine",
 ]
