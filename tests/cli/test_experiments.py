@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 import published_toys as toys
 from packnet_pl import load_packed
 from packnet_pl.cli.build import bind_targets, build_parts, build_plan
+from packnet_pl.cli.forecast import epochs_of, phases_of, ratios_of
 from packnet_pl.cli.prepare import checked
 from packnet_pl.cli.schema import add_tasks, check_config, expand_tasks
 from packnet_pl.packed import packed_keeping, read_packed
@@ -37,6 +38,15 @@ SINGLE = {
     "cpg": (SIX, [0.5, 0.75, 0.75, 0.75, 0.75, None], "resnet50"),
 }
 SWEEPS = {"orders": 6, "first_ratio": 3}
+PICTURES = {  # to train on, as the data sets' own papers say; WikiArt and Sketch from memory
+    "imagenet": 1_281_167,
+    "places365": 1_803_460,
+    "cubs": 5_994,
+    "cars": 8_144,
+    "flowers": 2_040,
+    "wikiart": 42_129,
+    "sketch": 16_000,
+}
 WITHOUT_WEIGHTS = ["arch.pretrained=false", "arch.width=0.1", "sequence.tasks.imagenet.head=new"]
 SMALLEST = ["arch=timm/test_resnet", "arch.pretrained=false", "sequence.tasks.imagenet.head=new"]
 
@@ -136,6 +146,24 @@ def test_the_sweeps_have_all_orders_and_all_first_ratios():
     for config in ratios:
         check(config)
     assert [list(config.prune.ratio) for config in ratios] == [[first, 0.75, 0.75, 0.75] for first in (0.5, 0.75, 0.9)]
+
+
+def test_the_document_has_every_experiment_its_commands_and_its_pictures():
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    for name in [*SINGLE, *SWEEPS]:
+        assert f"| `paper/{name}`" in text
+        assert f"experiment=paper/{name} sequence.root=/data trainer=gpu" in text
+        config, _ = compose(f"experiment=paper/{name}", "sequence.root=/data")
+        trained = sum(
+            PICTURES[task] * epochs_of(config, task, phase)
+            for task, ratio in zip(config.sequence.order, ratios_of(config), strict=True)
+            for phase in phases_of(config, ratio)
+        )
+        assert re.search(rf"^\|[^|]*`paper/{name}`.*\b{trained:,} ?[|;]", text, flags=re.MULTILINE)
+        assert re.search(rf"\b{trained:,} pictures are trained on", head_of(name))
+    for line in re.findall(r"^packnet-(?:train|plan) +(.*)$", text, flags=re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        check(compose(*(re.sub(r"^(method=\w+),.*", r"\1", word) for word in words if word != "-m"))[0])
 
 
 @pytest.mark.slow

@@ -270,7 +270,7 @@ def test_position_embeddings_are_interpolated_to_the_pictures(tmp_path, caplog):
         (
             "resnet18",
             {"pretrained": "IMAGENET1K_V3"},
-            "pretrained is 'IMAGENET1K_V3'; torchvision has IMAGENET1K_V1, DEFAULT for resnet18; allowed are these, True",
+            "pretrained is 'IMAGENET1K_V3'; torchvision has IMAGENET1K_V1 for resnet18; allowed are these, True",
         ),
         ("resnet18", {"pretrained": "weights.ckpt"}, "pretrained is 'weights.ckpt'; allowed are True, False or a .pth"),
     ],

@@ -142,10 +142,12 @@ def summarize(sweep: Path) -> bool:
 
 def _telling(words: list[str]) -> list[str]:
     """Returns the words that make a job what it is."""
-    keys = {word: key_of(word) for word in words}
-    # A run may go on with more tasks; a job of a sweep may not take the place of one with others.
-    telling = {key for key in keys.values() if key == "sequence.add" or not (is_harmless(key) or key.startswith("hydra"))}
-    return sorted(word for word, key in keys.items() if key in telling)
+    return sorted(word for word in words if _tells(key_of(word)))
+
+
+def _tells(key: str) -> bool:
+    # A run may go on with more tasks, but no job of a sweep may take the place of one with others.
+    return key == "sequence.add" or not (is_harmless(key) or key.startswith("hydra"))
 
 
 def _run(command: list[str], cwd: str, prefix: str) -> int:

@@ -58,13 +58,13 @@ def _weights(name: str, pretrained: bool | str | os.PathLike[str]) -> tuple[dict
     """Returns the original's state dict and where it comes from."""
     from torchvision import models
 
-    known = models.get_model_weights(name).__members__  # DEFAULT is one of them
+    known: Any = models.get_model_weights(name)
     chosen = "DEFAULT" if pretrained is True else str(pretrained)
-    if chosen not in known:
+    if chosen not in known.__members__:
         if not Path(chosen).suffix:
             raise ValueError(
-                f"pretrained is {chosen!r}; torchvision has {', '.join(known)} for {name}; allowed are these, True, "
-                "False or a .pth, .pt or .safetensors file"
+                f"pretrained is {chosen!r}; torchvision has {', '.join(one.name for one in known)} for {name}; allowed "
+                "are these, True, False or a .pth, .pt or .safetensors file"
             )
         return read_weights(chosen), chosen
     weights: Any = known[chosen]
