@@ -59,7 +59,7 @@ def tables() -> dict[str, str]:
         "pictures": _pictures(),
         "hours": _hours(),
         "owners": _owners(networks),
-        "memory": _memory(networks),
+        "memory": _memory(networks | {name: torchvision_backbone(name) for name in ("vgg16_bn", "densenet121")}),
         "storage": _storage(networks),
     }
 

@@ -169,3 +169,15 @@ def places(root, train_folder="data_256", val_folder="val_256"):
     (root / "places365_train_standard.txt").write_text("\n".join(train) + "\n")
     (root / "places365_val.txt").write_text("\n".join(val) + "\n")
     return root
+
+
+def all_of_them(root):
+    """A folder for ``sequence.root``."""
+    class_folders(root / "imagenet", WNIDS)
+    places(root / "places365")
+    cubs(root / "cubs" / "CUB_200_2011")
+    cars(root / "cars" / "stanford_cars")
+    flowers(root / "flowers")
+    class_folders(root / "wikiart", ["a_y", "b"], "test", ending="jpg")
+    class_folders(root / "sketch", ["bee", "cup"], "test", ending="png")
+    return root

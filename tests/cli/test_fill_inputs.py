@@ -22,6 +22,12 @@ def test_what_is_left_open_is_filled():
     assert imagenet["mean"] == [0.485, 0.456, 0.406]
 
 
+def test_weights_chosen_by_name_have_metadata_of_their_own():
+    arch = {"_target_": "packnet_pl.models.torchvision_backbone", "name": "vit_b_16"}
+    assert [filled(OPEN, **arch, pretrained=given)["image_size"] for given in (True, "x.pth")] == [224, 224]
+    assert filled(OPEN, **arch, pretrained="IMAGENET1K_SWAG_E2E_V1")["image_size"] == 384
+
+
 def test_what_the_user_gave_stays_and_nothing_is_added():
     given = {"image_size": 32, "mean": [0.0] * 3, "std": [1.0] * 3}
     assert filled(given) == given

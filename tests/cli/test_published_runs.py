@@ -17,14 +17,7 @@ ORDER = ["imagenet", "places365", "cubs", "cars", "flowers", "wikiart", "sketch"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("all data")
-    toys.class_folders(folder / "imagenet", toys.WNIDS)
-    toys.places(folder / "places365")
-    toys.cubs(folder / "cubs" / "CUB_200_2011")
-    toys.cars(folder / "cars" / "stanford_cars")
-    toys.flowers(folder / "flowers")
-    toys.class_folders(folder / "wikiart", ["a_y", "b"], "test", ending="jpg")
-    toys.class_folders(folder / "sketch", ["bee", "cup"], "test", ending="png")
+    folder = toys.all_of_them(tmp_path_factory.mktemp("all data"))
     torch.manual_seed(0)
     torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), folder / "weights.pth")
     return folder

@@ -175,7 +175,7 @@ def _main(program, words, cwd, out, err, before):
         os.close(file)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
-    from packnet_pl.cli import evaluate, export, inspect_file, predict, report, resume, train
+    from packnet_pl.cli import evaluate, export, inspect_file, plan, predict, report, resume, train
 
     def become(_, arguments):
         sys.argv = ["packnet-train", *arguments[3:]]
@@ -189,6 +189,7 @@ def _main(program, words, cwd, out, err, before):
     try:
         {
             "packnet-train": train.main,
+            "packnet-plan": plan.main,
             "packnet-resume": resume.main,
             "packnet-eval": evaluate.main,
             "packnet-export": export.main,

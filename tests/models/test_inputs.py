@@ -14,13 +14,13 @@ def test_every_network_of_torchvision_has_its_metadata():
     for name in torchvision_names():
         found, preset = torchvision_input(name), models.get_model_weights(name).DEFAULT.transforms()
         assert (found.image_size, list(found.mean)) == (preset.crop_size[0], list(preset.mean)), name
-    assert torchvision_input("vgg16") == INPUTS[torchvision_backbone]("vgg16")
+    assert torchvision_input("vgg16") == INPUTS[torchvision_backbone]("vgg16", True)
     assert (torchvision_input("vgg16").image_size, torchvision_input("vit_h_14").image_size) == (224, 518)
     assert (torchvision_input("vgg16").mean, torchvision_input("vgg16").std) == IMAGENET
 
 
 def test_networks_of_timm_differ():
-    found = INPUTS[timm_backbone]("vit_tiny_patch16_224")
+    found = INPUTS[timm_backbone]("vit_tiny_patch16_224", True)
     assert (found.image_size, found.mean, found.std) == (224, (0.5,) * 3, (0.5,) * 3)
     assert timm_input("inception_v3").image_size == 299
     assert (timm_input("resnet18").mean, timm_input("resnet18").std) == IMAGENET

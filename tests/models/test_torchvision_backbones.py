@@ -161,6 +161,17 @@ def test_default_weights_come_from_the_cache(resnet18_file, monkeypatch):
     assert net.builder["arguments"] == {"name": "resnet18", "in_channels": 3, "image_size": 224, "width": 1.0}
 
 
+def test_older_weights_are_chosen_by_name(monkeypatch):
+    asked = []
+    state = original("resnet50").state_dict()
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda url, **_: asked.append(url) or dict(state)
+    )
+    net = torchvision_backbone("resnet50", pretrained="IMAGENET1K_V1")
+    assert asked == [models.ResNet50_Weights.IMAGENET1K_V1.url] != [models.ResNet50_Weights.DEFAULT.url]
+    assert torch.equal(net.pretrained_head["weight"], state["fc.weight"])
+
+
 def test_old_names_and_missing_counters_of_densenet_files_are_understood(tmp_path):
     torch.manual_seed(1)
     state = original("densenet121").state_dict()
@@ -256,6 +267,11 @@ def test_position_embeddings_are_interpolated_to_the_pictures(tmp_path, caplog):
         ("resnet18", {"width": 0}, "width is 0; allowed is a number above 0"),
         ("resnet18", {"width": float("nan")}, "width is nan"),
         ("resnet18", {"width": 0.5, "pretrained": True}, "width is 0.5 and pretrained True; .* fit width=1 only"),
+        (
+            "resnet18",
+            {"pretrained": "IMAGENET1K_V3"},
+            "pretrained is 'IMAGENET1K_V3'; torchvision has IMAGENET1K_V1 for resnet18; allowed are these, True",
+        ),
         ("resnet18", {"pretrained": "weights.ckpt"}, "pretrained is 'weights.ckpt'; allowed are True, False or a .pth"),
     ],
 )

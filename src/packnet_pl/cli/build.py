@@ -245,7 +245,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
                 data=parts.data[name],
                 prune_ratio=ratio if config.method.pack else None,
                 epochs={phase: epochs_of(config, name, phase) for phase in settings},
-                recipes={phase: _recipe(config, part.lr * factor) for phase, part in settings.items()},
+                recipes={phase: _recipe(config, part, factor) for phase, part in settings.items()},
                 head=_head(config, name),
             )
         )
@@ -338,10 +338,11 @@ def _trainer_settings(config: DictConfig) -> dict[str, Any]:
     return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
 
 
-def _recipe(config: DictConfig, lr: float) -> Recipe:
+def _recipe(config: DictConfig, part: DictConfig, factor: float) -> Recipe:
     optimizer = _build(config.optim.optimizer, "optim.optimizer")
-    scheduler = _build(config.optim.scheduler, "optim.scheduler") if config.optim.scheduler else None
-    return Recipe(partial(optimizer, lr=lr), scheduler)
+    scheduled = config.optim.scheduler and part.get("schedule", True)
+    scheduler = _build(config.optim.scheduler, "optim.scheduler") if scheduled else None
+    return Recipe(partial(optimizer, lr=part.lr * factor), scheduler)
 
 
 def _make_logger(logger: DictConfig, folder: Path, phase: str) -> Any:

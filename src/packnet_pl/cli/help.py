@@ -1,11 +1,12 @@
 """What ``packnet-train --help`` says: every choice in one line, taken from the configurations themselves."""
 
+from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 __all__ = ["help_text"]
 
-GROUPS = ("sequence", "arch", "prune", "method", "optim", "trainer", "logger", "debug")
+GROUPS = ("sequence", "arch", "prune", "method", "optim", "trainer", "logger", "debug", "experiment")
 
 HEAD = """\
 packnet-train trains tasks, one after the other, into one network that forgets nothing.
@@ -25,6 +26,7 @@ Examples:
     packnet-train sequence=folders 'sequence.folders={cats: /data/cats, cars: /data/cars}' arch=resnet18
     packnet-train arch=timm/efficientnet_b0 arch.pretrained=true trainer=gpu sequence=folders 'sequence.folders={...}'
     packnet-train debug=tiny hydra.run.dir=runs/trial          the same path in seconds; the run directory by name
+    packnet-train experiment=paper/vgg16 sequence.root=/data trainer=gpu   the paper's table: docs/experiments.md
 
 packnet-plan with the same words shows what would be trained, and whether it fits, without training.
 packnet-eval RUN_DIR holds a run's packed file against its results.
@@ -38,13 +40,18 @@ def help_text() -> str:
     lines = []
     for group in GROUPS:
         lines.append(f"  {group}=")
-        choices = sorted(entry.name.removesuffix(".yaml") for entry in (conf / group).iterdir() if _is_choice(entry))
-        for choice in choices:
-            said = (conf / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        for choice, said in sorted(_choices(conf / group)):
             mark = "*" if f"- {group}: {choice}\n" in defaults else " "
-            lines.append(f"   {mark}{choice:<12} {said}")
+            lines.append(f"   {mark}{choice:<18} {said}")
     return f"{HEAD}\n" + "\n".join(lines) + f"\n\n{TAIL}"
 
 
-def _is_choice(entry: Traversable) -> bool:
-    return entry.name.endswith(".yaml")
+def _choices(group: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the name of each configuration in a folder and the folders in it, and what it says of itself."""
+    for entry in group.iterdir():
+        if entry.is_dir():
+            yield from _choices(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            lines = entry.read_text(encoding="utf-8").splitlines()
+            said = next(line for line in lines if not line.startswith("# @"))  # where Hydra puts it
+            yield prefix + entry.name.removesuffix(".yaml"), said.lstrip("# ")

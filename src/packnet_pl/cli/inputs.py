@@ -21,7 +21,7 @@ def fill_inputs(config: dict[str, Any]) -> None:
     ask = INPUTS.get(_locate(arch["_target_"])) if arch.get("_target_") else None
     if ask is None or not arch.get("pretrained") or arch.get("in_channels", 3) != 3 or config.get("packed"):
         return
-    wanted = ask(arch["name"])
+    wanted = ask(arch["name"], arch["pretrained"])
     if wanted is None:
         return  # building it says what is wrong
     filled = {"image_size": wanted.image_size, "mean": list(wanted.mean), "std": list(wanted.std)}

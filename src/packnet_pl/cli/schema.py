@@ -24,6 +24,7 @@ class PhaseConfig:
 
     epochs: int = MISSING
     lr: float = MISSING
+    schedule: bool = True
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from packnet_pl.models.timm_backbones import timm_backbone
 from packnet_pl.models.torchvision_backbones import torchvision_backbone, torchvision_names
@@ -24,13 +25,20 @@ class PretrainedInput:
     std: tuple[float, ...]
 
 
-def torchvision_input(name: str) -> PretrainedInput | None:
-    """Returns what torchvision's default weights for ``name`` expect; None if there are none."""
+def torchvision_input(name: str, pretrained: object = True) -> PretrainedInput | None:
+    """Returns what torchvision's weights for ``name`` expect; None if there are none.
+
+    Args:
+        name: Of the network.
+        pretrained: The name of weights; anything else, a file too, counts as the default ones.
+    """
     from torchvision import models
 
     if name not in torchvision_names():
         return None
-    preset = models.get_model_weights(name).DEFAULT.transforms()
+    known = models.get_model_weights(name).__members__
+    weights: Any = known.get(str(pretrained), known["DEFAULT"])
+    preset = weights.transforms()
     return PretrainedInput(preset.crop_size[0], tuple(preset.mean), tuple(preset.std))
 
 
@@ -45,8 +53,8 @@ def timm_input(name: str) -> PretrainedInput | None:
     return None if config is None else PretrainedInput(config.input_size[-1], tuple(config.mean), tuple(config.std))
 
 
-INPUTS: dict[Callable[..., object], Callable[[str], PretrainedInput | None]] = {
-    timm_backbone: timm_input,
+INPUTS: dict[Callable[..., object], Callable[[str, object], PretrainedInput | None]] = {
+    timm_backbone: lambda name, _: timm_input(name),
     torchvision_backbone: torchvision_input,
 }
-"""Builder -> what the pretrained weights of one of its networks expect, by name."""
+"""Builder -> what pretrained weights of one of its networks expect, by its name and its ``pretrained``."""

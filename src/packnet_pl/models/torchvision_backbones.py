@@ -109,10 +109,11 @@ def torchvision_backbone(
         image_size: Height and width of a picture in pixels: for VGG at least 32, DenseNet 8, ConvNeXt 16; for ViT a
             multiple of the patch size.
         width: Scales the channels, above 0, to multiples of 8 (ViT: number of heads); 1 is the original.
-        pretrained: False, True for torchvision's default weights (from its cache, or downloaded), or a file with the
-            original's state dict (.pth, .pt or .safetensors), whose last layer is left out. Loads all of the network,
-            but: a small stem's first convolution stays random, for ``in_channels=1`` the filters are summed over their
-            channels, and ViT's position embeddings are interpolated to ``image_size``.
+        pretrained: False, True for torchvision's default weights (from its cache, or downloaded), the name of others
+            that it has ("IMAGENET1K_V1"), or a file with the original's state dict (.pth, .pt or .safetensors), whose
+            last layer is left out. Loads all of the network, but: a small stem's first convolution stays random, for
+            ``in_channels=1`` the filters are summed over their channels, and ViT's position embeddings are
+            interpolated to ``image_size``.
 
     Returns:
         The network, with ``num_features`` and ``builder`` (name and arguments to build it again, with random weights);

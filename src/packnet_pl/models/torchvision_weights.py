@@ -26,7 +26,8 @@ def load_torchvision_weights(
     Args:
         net: The network.
         name: Its name in torchvision.
-        pretrained: True for torchvision's default weights, or a file with a state dict.
+        pretrained: True for torchvision's default weights, the name of others (IMAGENET1K_V1), or a file with a state
+            dict.
         first: Name of the first convolution; if it has one input channel and the weights have more, they are summed.
         last: Name of the output layer, which ``net`` has no longer.
         fresh_stem: Whether the first convolution is another than the original's and keeps its random weights.
@@ -55,11 +56,18 @@ def load_torchvision_weights(
 
 def _weights(name: str, pretrained: bool | str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
     """Returns the original's state dict and where it comes from."""
-    if not isinstance(pretrained, bool):
-        return read_weights(pretrained), str(pretrained)
     from torchvision import models
 
-    weights = models.get_model_weights(name).DEFAULT
+    known: Any = models.get_model_weights(name)
+    chosen = "DEFAULT" if pretrained is True else str(pretrained)
+    if chosen not in known.__members__:
+        if not Path(chosen).suffix:
+            raise ValueError(
+                f"pretrained is {chosen!r}; torchvision has {', '.join(one.name for one in known)} for {name}; allowed "
+                "are these, True, False or a .pth, .pt or .safetensors file"
+            )
+        return read_weights(chosen), chosen
+    weights: Any = known[chosen]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True)), weights.url

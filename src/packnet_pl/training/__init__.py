@@ -9,7 +9,7 @@ from packnet_pl.training.individual import IndividualNetworks
 from packnet_pl.training.joint import JointClassifier
 from packnet_pl.training.lwf import LearningWithoutForgetting
 from packnet_pl.training.reseed import Reseed
-from packnet_pl.training.schedules import warmup_cosine
+from packnet_pl.training.schedules import step_decay, warmup_cosine
 from packnet_pl.training.unpruned import fit_unpruned
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "TaskClassifier",
     "fit_task",
     "fit_unpruned",
+    "step_decay",
     "warmup_cosine",
 ]
