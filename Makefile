@@ -18,11 +18,17 @@ METHODS := individual classifier_only finetune lwf lwf_frozen joint packnet_50 p
 	packnet_75_global packnet_75_global_norms packnet_90_global_norms
 empty :=
 comma := ,
-SWEEP = OMP_NUM_THREADS=1 $(BIN)/packnet-train -m hydra/launcher=joblib hydra.launcher.n_jobs=2 logger=none \
-	experiment=$(subst $(empty) $(empty),$(comma),$(METHODS:%=$@/%)) seed=$(SEEDS) hydra.sweep.dir=runs/$@
+EMBEDDED = OMP_NUM_THREADS=1 $(BIN)/packnet-train -m hydra/launcher=joblib hydra.launcher.n_jobs=2 logger=none \
+	sweep.share=true seed=$(SEEDS) hydra.sweep.dir=runs/$@ \
+	experiment=$(subst $(empty) $(empty),$(comma),$(METHODS:%=embedded/%))
 
-embedded far: $(INSTALLED)
-	$(SWEEP)
+embedded: $(INSTALLED)
+	$(EMBEDDED)
+	$(BIN)/packnet-report runs/$@
+
+# The same on tasks whose domains differ.
+far: $(INSTALLED)
+	$(EMBEDDED) sequence=far
 	$(BIN)/packnet-report runs/$@
 
 # Runs what the promise is tested under, and writes docs/promise.md from the outcomes.
