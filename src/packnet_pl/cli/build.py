@@ -83,11 +83,13 @@ class Parts:
         data: Task -> its data, in order; None for a finished task whose data are not here.
         model: The network, without tasks.
         packed: What the run goes on from, or None.
+        device: Where finished tasks are tested.
     """
 
     data: dict[str, TaskData | None]
     model: TaskClassifier
     packed: Packed | None
+    device: str
 
 
 def build_parts(config: DictConfig, folder: Path) -> Parts:
@@ -105,10 +107,11 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
             check_name(name)
         except ValueError as error:
             raise UsageError(f"sequence.order: {error}") from error
-    _check_batches(config, _trainer(config))
+    trainer = _trainer(config)
+    _check_batches(config, trainer)
     packed = _packed(folder, config) if config.packed or config.resume else None
     model = _build_model(config, packed)
-    parts = Parts(build_data(config), model, packed)
+    parts = Parts(build_data(config), model, packed, str(trainer.strategy.root_device))
     for name, data in parts.data.items():
         if data is not None:
             _try_pictures(model, name, data)
@@ -263,7 +266,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         accumulate=config.optim.accumulate,
         every_n_steps=config.checkpoint.every_n_steps,
         num_workers=config.optim.num_workers,
-        device=str(_trainer(config).strategy.root_device),
+        device=parts.device,
         trainer=_trainer_settings(config),
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
         environment=environment_of(rank_of(os.environ)),
