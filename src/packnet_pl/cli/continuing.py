@@ -65,10 +65,17 @@ def packed_source(folder: Path, config: DictConfig) -> Path:
     return own if own.is_file() or not config.packed else Path(config.packed)
 
 
-def begun_tasks(folder: Path, order: list[str]) -> list[str]:
-    """Returns the tasks of ``order`` of which something is on disk in the run directory ``folder``, in order."""
+def begun_tasks(folder: Path, order: list[str], *, together: bool = False) -> list[str]:
+    """Returns the tasks of ``order`` of which something is on disk in the run directory ``folder``, in order.
+
+    Args:
+        folder: The run directory.
+        order: Of its tasks.
+        together: Whether they are learned at once: the files of that are in the last one's folder.
+    """
     finished = finished_tasks(folder / "packed.safetensors")
-    return [name for name in order if name in finished or any((folder / "tasks" / name).glob("*/last.ckpt"))]
+    begun = [name for name in order if name in finished or any((folder / "tasks" / name).glob("*/last.ckpt"))]
+    return order if together and begun else begun
 
 
 def with_packed_tasks(config: DictConfig, folder: Path) -> DictConfig:
