@@ -27,6 +27,7 @@ _context.set_forkserver_preload(
         "packnet_pl.cli.export",
         "packnet_pl.cli.predict",
         "packnet_pl.cli.inspect_file",
+        "packnet_pl.cli.plan",
         "packnet_pl.packed.predict",
         "packnet_pl.report",
         "packnet_pl.run",
@@ -143,7 +144,8 @@ def outcome(folder):
     for task in found["tasks"]:
         task.pop("seconds")
     names = [task["name"] for task in found["tasks"]]
-    files = ["packed.safetensors", "report/accuracy.csv", "report/per_class.csv", "report/ownership.png"]
+    files = ["packed.safetensors", "report/accuracy.csv", "report/per_class.csv"]
+    files += ["report/ownership.png"] if found["free"] is not None else []
     files += [
         f"tasks/{name}/probe.safetensors" for name in names if (folder / f"tasks/{name}/probe.safetensors").exists()
     ]
@@ -174,7 +176,7 @@ def _main(program, words, cwd, out, err, before):
         os.close(file)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
-    from packnet_pl.cli import evaluate, export, inspect_file, predict, resume, train
+    from packnet_pl.cli import evaluate, export, inspect_file, plan, predict, resume, train
 
     def become(_, arguments):
         sys.argv = ["packnet-train", *arguments[3:]]
@@ -193,6 +195,7 @@ def _main(program, words, cwd, out, err, before):
             "packnet-export": export.main,
             "packnet-predict": predict.main,
             "packnet-inspect": inspect_file.main,
+            "packnet-plan": plan.main,
         }[program]()
     finally:
         sys.stdout.flush()

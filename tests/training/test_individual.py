@@ -134,5 +134,5 @@ def test_a_fit_that_fails_finishes_nothing_and_can_be_begun_again():
 
 @pytest.mark.parametrize("start", ["first", None, "Backbone"])
 def test_another_start_is_refused(start):
-    with pytest.raises(ValueError, match="start is .*; allowed are 'first_task' and 'backbone'"):
+    with pytest.raises(ValueError, match=r"start is .*; allowed are 'first_task' and 'backbone'"):
         IndividualNetworks(SmallNet(), start=start)

@@ -277,7 +277,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         key: value
         for part in ("classifier", "fit")
         for key, value in plain[part].items()
-        if not key.startswith("_") and isinstance(value, (str, int, float))
+        # "pack" is part of what the method is, and no setting of it.
+        if not key.startswith("_") and key != "pack" and isinstance(value, (str, int, float))
     }
     kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
     return {**found, **kept, "later_lr": config.optim.later_lr}
