@@ -1,8 +1,10 @@
 """The methods that PackNet is compared with, through the commands."""
 
 import json
+import os
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from PIL import Image
 from processes import Family
 
 from packnet_pl import load_packed
+from packnet_pl.core.bits import same_bits
 from packnet_pl.packed import read_packed
 
 pytestmark = pytest.mark.slow
@@ -250,8 +253,13 @@ def test_what_cannot_run_is_refused_in_one_line(run_of, tmp_path, words, reason)
 def test_two_processes_train_it_and_one_that_asks_again_gets_the_same(tmp_path, method):
     """DDP waits for each gradient; statistics that each process gathered by itself become the first's."""
     words = [*SMALL, "sequence.order=[digits,greek]", f"method={method}", "trainer=ddp", "trainer.devices=2"]
-    family = Family("packnet-train", *words, "hydra.run.dir=run", cwd=tmp_path)
+    words += ["method.fit._target_=ddp_fit.unpruned", "hydra.run.dir=run"]
+    family = Family("packnet-train", *words, cwd=tmp_path, SEEN=tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
     assert family.wait() == 0, family.stderr
     assert family.left() == {}
+    for fit in ["digits+greek"] if method == "joint" else ["digits", "greek"]:
+        one, other = (torch.load(tmp_path / f"{fit}.{rank}.pt", weights_only=True) for rank in range(2))
+        assert any(name.endswith("running_mean") for name in one)
+        assert all(same_bits(value, other[name]) for name, value in one.items())
     assert results(tmp_path / "run")["outputs_unchanged"] == [method != "lwf", True]
     done_well("packnet-eval", "run", cwd=tmp_path)

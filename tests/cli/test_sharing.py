@@ -4,7 +4,7 @@ import copy
 import logging
 import multiprocessing
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ CONFIG = {
     "arch": {"_target_": "vgg_small"},
     "prune": {"ratio": 0.5, "last": True},
     "method": {"name": "packnet", "fit": {"scope": "layer", "granularity": "weight", "select": "last"}},
+    "optim": {"later_lr": 1.0, "batch_size": 64},
     "checkpoint": {"every_n_steps": None, "shared": "a"},
     "sweep": {"share": True},
     "sequence": {
@@ -49,6 +50,7 @@ def changed(key, value):
         ("method.fit.scope", "global"),
         ("method.fit.granularity", "filter"),
         ("checkpoint.every_n_steps", 5),
+        ("optim.later_lr", 0.1),
         ("sequence.order", ["a"]),
         ("sequence.tasks.a.retrain.epochs", 7),
         ("sequence.tasks.b.data.path", "z"),
@@ -64,6 +66,7 @@ def test_what_comes_after_the_first_training_has_no_say(key, value):
         ("seed", 1),
         ("arch", {"_target_": "resnet20"}),
         ("method.fit.select", "best"),
+        ("optim.batch_size", 32),
         ("sequence.order", ["b", "a"]),
         ("sequence.tasks.a.data.path", "z"),
         ("sequence.tasks.a.head", "pretrained"),
@@ -137,7 +140,7 @@ def shared_plan(folder, epochs, shared):
 
 
 def test_a_run_that_prunes_its_first_task_shares_its_training(tmp_path):
-    plan, config, found = shared_plan(tmp_path / "run", {"train": 3, "retrain": 1}, tmp_path / "shared")
+    _, config, found = shared_plan(tmp_path / "run", {"train": 3, "retrain": 1}, tmp_path / "shared")
     assert found.trained is not None
     assert [path.name for path in (tmp_path / "shared").iterdir()] == [f"{digest(OmegaConf.to_container(config))}.lock"]
 
