@@ -171,8 +171,11 @@ def test_killed_in_the_second_task_it_ends_as_if_it_had_not_been(run_of, tmp_pat
 
 def test_joint_training_that_was_killed_ends_as_if_it_had_not_been(run_of, tmp_path):
     killed(tmp_path / "run", "joint", "latin")
-    done = done_well("packnet-resume", "run", cwd=tmp_path)
-    assert "goes on from" in done.stderr
+    said = refused(warm.run("packnet-resume", "run", "sequence.add=[cyrillic]", cwd=tmp_path))
+    assert "method=joint learns all tasks at once, and its training has begun" in said
+    process = warm.Process("packnet-resume", "run", cwd=tmp_path)
+    warm.kill_after(process, lambda: "digits+greek+latin, train: 2 epochs" in process.stderr)
+    done_well("packnet-resume", "run", cwd=tmp_path)
     warm.assert_same(tmp_path / "run", warm.outcome(run_of("joint")))
 
 

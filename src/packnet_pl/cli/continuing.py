@@ -114,6 +114,11 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
     order, old_order = list(now["sequence"]["order"]), list(saved["sequence"]["order"])
     if order[: len(begun)] != begun:
         raise UsageError(f"sequence.order is {order}, but {begun} were trained first: they have to stay there")
+    if begun and order != old_order and now["method"]["together"]:
+        raise UsageError(
+            f"sequence.order was {old_order} and would be {order}, but method={now['method']['name']} learns all tasks "
+            "at once, and its training has begun: leave it as it was, or start a new run in another hydra.run.dir"
+        )
     before, after = (_ratios(config) for config in (saved, now))
     for name in begun:
         # A finished task that was the last one, and kept all: whether another one fits is found out later.

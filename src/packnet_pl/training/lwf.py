@@ -92,6 +92,7 @@ class LearningWithoutForgetting(TaskClassifier):
 
     def on_fit_start(self) -> None:
         """Moves the old network to where the new one is, in its type."""
+        assert isinstance(self.dtype, torch.dtype)
         for before in self._before:
             for module in before:
                 module.to(self.device, self.dtype)
