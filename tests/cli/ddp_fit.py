@@ -1,4 +1,4 @@
-"""What ``method.fit._target_`` may be in the tests of several processes: ``fit_task``, and what each process saw of it.
+"""What ``method.fit._target_`` may be in the tests of several processes: a fit, and what each process saw of it.
 
 ``SEEN`` names a folder: each process writes there, after each task, its weights, owners and settings.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from packnet_pl.training import fit_task
+from packnet_pl.training import fit_task, fit_unpruned
 
 
 def fit(model, datamodule, *, task, prune_ratio, make_trainer, **others):
@@ -30,3 +30,13 @@ def fit(model, datamodule, *, task, prune_ratio, make_trainer, **others):
     torch.save(seen, Path(os.environ["SEEN"], f"{task}.{dist.get_rank()}.pt"))
     if os.environ.get("FAIL_IN") == f"{task}.{dist.get_rank()}":
         raise RuntimeError("this process fails, as it was told to")
+
+
+def unpruned(model, datamodule, *, task, make_trainer, **others):
+    def without_validation(phase, callback):
+        trainer = make_trainer(phase, callback)
+        trainer.limit_val_batches = 0  # its first forward pass would make the processes' statistics equal
+        return trainer
+
+    fit_unpruned(model, datamodule, task=task, make_trainer=without_validation, **others)
+    torch.save(dict(model.state_dict()), Path(os.environ["SEEN"], f"{task}.{dist.get_rank()}.pt"))

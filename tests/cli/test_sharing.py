@@ -4,16 +4,23 @@ import copy
 import logging
 import multiprocessing
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from packnet_pl.cli.build import with_shared_training
 from packnet_pl.cli.sharing import SharedTraining, digest
+from packnet_pl.run import TaskPlan
 
 CONFIG = {
     "seed": 0,
     "arch": {"_target_": "vgg_small"},
     "prune": {"ratio": 0.5, "last": True},
     "method": {"name": "packnet", "fit": {"scope": "layer", "granularity": "weight", "select": "last"}},
+    "optim": {"later_lr": 1.0, "batch_size": 64},
     "checkpoint": {"every_n_steps": None, "shared": "a"},
     "sweep": {"share": True},
     "sequence": {
@@ -43,6 +50,7 @@ def changed(key, value):
         ("method.fit.scope", "global"),
         ("method.fit.granularity", "filter"),
         ("checkpoint.every_n_steps", 5),
+        ("optim.later_lr", 0.1),
         ("sequence.order", ["a"]),
         ("sequence.tasks.a.retrain.epochs", 7),
         ("sequence.tasks.b.data.path", "z"),
@@ -58,6 +66,7 @@ def test_what_comes_after_the_first_training_has_no_say(key, value):
         ("seed", 1),
         ("arch", {"_target_": "resnet20"}),
         ("method.fit.select", "best"),
+        ("optim.batch_size", 32),
         ("sequence.order", ["b", "a"]),
         ("sequence.tasks.a.data.path", "z"),
         ("sequence.tasks.a.head", "pretrained"),
@@ -107,3 +116,43 @@ def test_a_run_waits_for_the_one_that_trains_and_takes_over_if_that_is_killed(tm
     assert len(waited) >= 2
     assert "waiting for another job" in caplog.text
     assert not (tmp_path / "last.ckpt").exists()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """As much of a run's plan as sharing looks at."""
+
+    folder: Path
+    tasks: list[TaskPlan]
+    trained: Any = None
+
+
+class Stop:
+    """A request to stop: whoever waits is told at once."""
+
+    raise_if_asked = staticmethod(never)
+
+
+def shared_plan(folder, epochs, shared):
+    config = OmegaConf.create({**changed("checkpoint.shared", str(shared)), "packed": None})
+    plan = Plan(folder, [TaskPlan("a", None, None, epochs, {}), TaskPlan("b", None, None, {"train": 3}, {})])
+    return plan, config, with_shared_training(plan, config, Stop())
+
+
+def test_a_run_that_prunes_its_first_task_shares_its_training(tmp_path):
+    _, config, found = shared_plan(tmp_path / "run", {"train": 3, "retrain": 1}, tmp_path / "shared")
+    assert found.trained is not None
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == [f"{digest(OmegaConf.to_container(config))}.lock"]
+
+
+@pytest.mark.parametrize("epochs", [{"train": 3}, {"train": 0, "retrain": 1}], ids=["nothing pruned", "not trained"])
+def test_a_run_that_does_not_neither_shares_nor_waits(tmp_path, epochs):
+    """Nothing of it is ever left for others, who would wait until it ends."""
+    shared = tmp_path / "shared"
+    plan, config, found = shared_plan(tmp_path / "run", epochs, shared)
+    assert found is plan
+    assert not shared.exists()
+    holder = SharedTraining(shared, digest(OmegaConf.to_container(config)))
+    holder.adopt(tmp_path / "last.ckpt", never)  # it holds the lock, as a run that trains does
+    assert shared_plan(tmp_path / "other", epochs, shared)[2].trained is None
+    assert not (tmp_path / "other").exists()

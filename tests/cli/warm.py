@@ -27,6 +27,7 @@ _context.set_forkserver_preload(
         "packnet_pl.cli.export",
         "packnet_pl.cli.predict",
         "packnet_pl.cli.inspect_file",
+        "packnet_pl.cli.plan",
         "packnet_pl.cli.report",
         "packnet_pl.packed.predict",
         "packnet_pl.report",
@@ -144,7 +145,8 @@ def outcome(folder):
     for task in found["tasks"]:
         task.pop("seconds")
     names = [task["name"] for task in found["tasks"]]
-    files = ["packed.safetensors", "report/accuracy.csv", "report/per_class.csv", "report/ownership.png"]
+    files = ["packed.safetensors", "report/accuracy.csv", "report/per_class.csv"]
+    files += ["report/ownership.png"] if found["free"] is not None else []
     files += [
         f"tasks/{name}/probe.safetensors" for name in names if (folder / f"tasks/{name}/probe.safetensors").exists()
     ]

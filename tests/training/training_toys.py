@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,7 +11,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNet, PackNetCallback, TaskClassifier, fit_task
-from packnet_pl.training import Recipe
+from packnet_pl.training import Recipe, Reseed, fit_unpruned
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 MOMENTUM = partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-3)
@@ -153,6 +154,51 @@ def fit_class(model, task, ratio=0.5, seed=0, classes=3, callbacks=(), **kwargs)
         prune_ratio=ratio,
         make_trainer=lambda _, callback: quiet(callback, *callbacks, **kwargs),
     )
+
+
+class StoppedError(Exception):
+    """What :class:`SaveAndStop` raises."""
+
+
+class SaveAndStop(pl.Callback):
+    """Writes a checkpoint at the end of the first epoch, and ends the fit there."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.save_checkpoint(self.path)
+        raise StoppedError
+
+
+def fit_method(model, task, seed=0, *, callbacks=(), resume=None, settled=None, data=None, **kwargs):
+    """Fits ``task``, which gets its head first, as the methods that prune nothing do; twice the same for a seed."""
+    if task not in model.tasks:
+        torch.manual_seed(seed)
+        model.add_task(task, num_classes=3)
+    fit_unpruned(
+        model,
+        data if data is not None else loader(seed),
+        task=task,
+        prune_ratio=None,
+        make_trainer=lambda phase, callback: quiet(
+            Reseed(seed=0, task=task, phase=phase), callback, *callbacks, **{"max_epochs": 2, **kwargs}
+        ),
+        settled=settled or (lambda module: None),
+        resume=("train", resume) if resume else None,
+    )
+
+
+def stop_after_an_epoch(model, task, seed, path, **kwargs):
+    """Fits ``task`` for one epoch of two; the checkpoint goes to ``path``."""
+    with pytest.raises(StoppedError):
+        fit_method(model, task, seed, callbacks=[SaveAndStop(path)], **kwargs)
+
+
+def answer(model, task):
+    """What ``task`` answers in eval mode."""
+    with model.answering(task) as logits, torch.no_grad():
+        return logits(pictures())
 
 
 def bits(tensor):

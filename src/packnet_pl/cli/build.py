@@ -280,6 +280,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         key: value
         for part in ("classifier", "fit")
         for key, value in plain[part].items()
+        # "pack" is part of what the method is, and no setting of it.
         if not key.startswith("_") and key != "pack" and isinstance(value, (str, int, float))
     }
     kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
@@ -289,6 +290,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:
     """Returns the plan of a run that finds its first task trained in ``checkpoint.shared``, or leaves it there.
 
+    Runs that do not prune the first task share nothing: others could differ from them in no other way.
+
     Args:
         plan: What to do.
         config: Checked.
@@ -296,7 +299,10 @@ def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -
     """
     own = checkpoint_path(plan.folder, plan.tasks[0].name, "train")
     begun = own.exists() or packed_path(plan.folder).exists()
-    if not config.checkpoint.shared or config.packed or begun or not plan.tasks[0].epochs["train"]:
+    if not config.checkpoint.shared or config.packed or begun:
+        return plan
+    epochs = plan.tasks[0].epochs
+    if not epochs["train"] or "retrain" not in epochs:
         return plan
     plain: Any = OmegaConf.to_container(config)
     shared = SharedTraining(Path(config.checkpoint.shared), digest(plain))

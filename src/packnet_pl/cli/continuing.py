@@ -65,10 +65,17 @@ def packed_source(folder: Path, config: DictConfig) -> Path:
     return own if own.is_file() or not config.packed else Path(config.packed)
 
 
-def begun_tasks(folder: Path, order: list[str]) -> list[str]:
-    """Returns the tasks of ``order`` of which something is on disk in the run directory ``folder``, in order."""
+def begun_tasks(folder: Path, order: list[str], *, together: bool = False) -> list[str]:
+    """Returns the tasks of ``order`` of which something is on disk in the run directory ``folder``, in order.
+
+    Args:
+        folder: The run directory.
+        order: Of its tasks.
+        together: Whether they are learned at once: the files of that are in the last one's folder.
+    """
     finished = finished_tasks(folder / "packed.safetensors")
-    return [name for name in order if name in finished or any((folder / "tasks" / name).glob("*/last.ckpt"))]
+    begun = [name for name in order if name in finished or any((folder / "tasks" / name).glob("*/last.ckpt"))]
+    return order if together and begun else begun
 
 
 def with_packed_tasks(config: DictConfig, folder: Path) -> DictConfig:
@@ -107,6 +114,11 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
     order, old_order = list(now["sequence"]["order"]), list(saved["sequence"]["order"])
     if order[: len(begun)] != begun:
         raise UsageError(f"sequence.order is {order}, but {begun} were trained first: they have to stay there")
+    if begun and order != old_order and now["method"]["together"]:
+        raise UsageError(
+            f"sequence.order was {old_order} and would be {order}, but method={now['method']['name']} learns all tasks "
+            "at once, and its training has begun: leave it as it was, or start a new run in another hydra.run.dir"
+        )
     before, after = (_ratios(config) for config in (saved, now))
     for name in begun:
         # A finished task that was the last one, and kept all: whether another one fits is found out later.

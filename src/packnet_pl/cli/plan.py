@@ -75,7 +75,8 @@ def _show(config: Any, parts: Any) -> None:
     # Free weights are not stored, and an owner takes at most this many bits.
     free = next((share[1] for *_, share in reversed(shares) if share is not None), 0)
     owner_bytes = prunable * math.log2(len(config.sequence.order) + 1) / 8
-    one, many = 4 * (weights - free + heads) + owner_bytes, 4 * (weights * len(shares) + heads)
+    many = 4 * (weights * len(shares) + heads)
+    one = 4 * (weights - free + heads) + owner_bytes if parts.model.shares else many
     console.print(
         f"backbone: {weights:,} parameters, {prunable:,} of them prunable\n"
         f"storage: about {one / 1e6:,.1f} MB packed; {many / 1e6:,.1f} MB as {len(shares)} separate networks",

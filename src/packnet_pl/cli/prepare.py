@@ -191,7 +191,8 @@ def _check_resumed(folder: Path, saved: SavedRun | None, config: DictConfig) -> 
     if saved is None:
         raise UsageError(f"resume=true, but there is no run in {folder}: it has no run.yaml")
     now: Any = OmegaConf.to_container(config)
-    refuse_mixing(saved.config, now, begun_tasks(folder, saved.config["sequence"]["order"]))
+    together = saved.config["method"].get("together", False)
+    refuse_mixing(saved.config, now, begun_tasks(folder, saved.config["sequence"]["order"], together=together))
 
 
 def starts_a_run(arguments: Namespace, rank: Rank) -> bool:

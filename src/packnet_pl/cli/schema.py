@@ -267,6 +267,10 @@ def check_config(config: DictConfig) -> None:
     for aim in aims if OmegaConf.is_list(aims) and len(aims) else [aims]:
         if aim not in OBJECTIVES:
             raise UsageError(f"sweep.objective is {aims}; allowed is one of {', '.join(OBJECTIVES)}, or a list of them")
+        if aim == "free" and not merged.method.pack:
+            raise UsageError(
+                f"sweep.objective is {aims}, but method={merged.method.name} packs nothing; leave free out"
+            )
     _at_least("optim.num_workers", merged.optim.num_workers, 0)
     _at_least("trainer.num_nodes", merged.trainer.num_nodes, 1)
     _at_least("seed", merged.seed, 0)

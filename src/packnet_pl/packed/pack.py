@@ -23,7 +23,7 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Packable(Protocol):
-    """What can be packed: a TaskClassifier, or anything with these three."""
+    """What can be packed: a TaskClassifier, or anything with these three; and perhaps with ``networks``, as it has."""
 
     backbone: nn.Module
     heads: Heads
@@ -63,7 +63,7 @@ def save_packed(
             what the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the
             type that they have now. Heads, biases and norms are kept as they are.
         networks: Task -> tensors of a whole backbone of its own, for every task, where tasks share nothing; the
-            weights that the backbone has now are not written then.
+            weights that the backbone has now are not written then. None asks ``model.networks``, if there is such.
         figures: Task -> ratio and accuracy, as far as known.
         history: What was measured of the tasks, for whoever goes on from the file: JSON takes it.
 
@@ -76,6 +76,7 @@ def save_packed(
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
     _check(model, path, dtype)
     packnet = model.packnet
+    networks = networks if networks is not None else getattr(model, "networks", None)
     if networks and (packnet is not None or list(networks) != list(model.heads.infos)):
         raise ValueError(
             f"cannot save {path}: networks of {list(networks)} were given, and heads are of {list(model.heads.infos)}; "

@@ -86,7 +86,8 @@ def packed_networks(packed: Packed) -> dict[str, dict[str, Tensor]]:
         return {}
     aliases = packed.header["aliases"]
     own = {task: _below(f"copies/{number}/", packed.tensors) for number, task in enumerate(packed.tasks)}
-    return {task: v | {alias: v[name] for alias, name in aliases.items()} for task, v in own.items() if v}
+    named = {task: {alias: v[name] for alias, name in aliases.items() if name in v} for task, v in own.items()}
+    return {task: v | named[task] for task, v in own.items() if v}
 
 
 def unpack_into(model: Packable, packed: Packed) -> None:
@@ -109,10 +110,10 @@ def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
     try:
         _check_shapes(backbone.state_dict(), packed)
         heads = _heads(packed)
-        if packed_networks(packed):
-            return heads, None
         if getattr(backbone, "num_features", heads.num_features) != heads.num_features:
             raise ValueError(f"its heads take {heads.num_features} features, the backbone has {backbone.num_features}")
+        if packed_networks(packed):
+            return heads, None
         owners = {n: unpack_owners(layer, tensors[f"owners/{n}"]) for n, layer in header["weights"].items()}
         state = _below("shared/", tensors)
         for name, layer in header["weights"].items():
@@ -143,6 +144,8 @@ def _check_shapes(state: Mapping[str, Any], packed: Packed) -> None:
     header, networks = packed.header, packed_networks(packed)
     if networks and list(networks) != packed.tasks:
         raise ValueError(f"only {list(networks)} of its tasks {packed.tasks} have a network")
+    if networks and (shared := list(_below("shared/", packed.tensors))):
+        raise ValueError(f"{shared[0]} is shared, and each task has a network of its own")
     wanted = {name: list(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
     for tensors in networks.values() or [_below("shared/", packed.tensors)]:
         found = {name: list(tensor.shape) for name, tensor in tensors.items()}

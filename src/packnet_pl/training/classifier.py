@@ -53,10 +53,13 @@ class TaskClassifier(pl.LightningModule):
         packnet: The owners of the backbone's weights; None if ``pack`` is False.
         networks: Finished task -> tensors of a whole backbone of its own; empty where all tasks share one.
         selected_task: The task that is trained, validated and tested; None before the first :meth:`add_task`.
+        shares: Whether all tasks have one backbone together; a class says it.
 
     Raises:
         ValueError: If the number of features is unknown.
     """
+
+    shares = True
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class TaskClassifier(pl.LightningModule):
         self.recipes: Mapping[Phase, Recipe] = recipes or {"train": Recipe(), "retrain": Recipe()}
         self.networks: dict[str, dict[str, Tensor]] = {}
         self.selected_task: str | None = None
+        self._fitting = False
 
     @property
     def tasks(self) -> list[str]:
@@ -196,7 +200,7 @@ class TaskClassifier(pl.LightningModule):
         return answer
 
     def setup(self, stage: str) -> None:
-        """Refuses a fit that nobody watches.
+        """Refuses a fit that nobody watches, and begins one.
 
         Raises:
             ValueError: If a fit has no PackNetCallback, or no task is selected.
@@ -211,6 +215,26 @@ class TaskClassifier(pl.LightningModule):
                 "this fit has no PackNetCallback, so it would train over finished tasks: give the Trainer "
                 f"callbacks=[PackNetCallback(task={self.selected_task!r}, phase='train', prune_ratio=...)]"
             )
+        self._fitting = True
+        self.begin_fit()
+
+    def teardown(self, stage: str) -> None:
+        """Ends a fit."""
+        if stage == "fit":
+            self.end_fit()
+
+    def begin_fit(self) -> None:
+        """Makes ready what a fit of the selected task needs, before the strategy wraps the module.
+
+        It is called again when a checkpoint has brought its tasks. Other methods override it.
+        """
+
+    def end_fit(self) -> None:
+        """Gives back what :meth:`begin_fit` took; does nothing the second time.
+
+        The weights are final then: what the module answers from here on is what it is to answer for good.
+        """
+        self._fitting = False
 
     def loss_and_logits(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch (a scalar: the cross-entropy of the selected task) and its logits (N x classes).
@@ -239,9 +263,8 @@ class TaskClassifier(pl.LightningModule):
                 "check its data"
             )
         self.train_accuracy(logits, labels)
-        self.log_dict(
-            {"train_loss": loss, "train_accuracy": self.train_accuracy}, on_step=False, on_epoch=True, sync_dist=True
-        )
+        self._log("train_loss", loss)
+        self._log("train_accuracy", self.train_accuracy)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -300,6 +323,8 @@ class TaskClassifier(pl.LightningModule):
             self.select_task(checkpoint["selected_task"])
         if self.packnet is not None:
             self.packnet.load_state_dict(checkpoint["packnet"])
+        if self._fitting:
+            self.begin_fit()
 
     def count_classes(self, task: str) -> int:
         """Returns the number of classes that the logits of a fit of ``task`` have."""
@@ -317,8 +342,13 @@ class TaskClassifier(pl.LightningModule):
         pictures, labels = batch
         loss, logits = self.loss_and_logits(pictures, labels)
         accuracy(logits, labels)
-        values: dict[str, Any] = {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+        self._log(f"{split}_loss", loss)
+        self._log(f"{split}_accuracy", accuracy)
         if logits.shape[1] > 5:
             top5(logits, labels)
-            values[f"{split}_top5"] = top5
-        self.log_dict(values, on_epoch=True, sync_dist=True)
+            self._log(f"{split}_top5", top5)
+
+    def _log(self, name: str, value: Tensor | MulticlassAccuracy) -> None:
+        # A metric has the name of its attribute; the list that Lightning makes of them outlives a fit that failed.
+        attribute = name if isinstance(value, MulticlassAccuracy) else None
+        self.log(name, value, on_step=False, on_epoch=True, sync_dist=True, metric_attribute=attribute)

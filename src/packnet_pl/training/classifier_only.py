@@ -22,12 +22,13 @@ class ClassifierOnly(TaskClassifier):
         super().__init__(backbone, num_features=num_features, pack=False)
         self._still = Still()
 
-    def setup(self, stage: str) -> None:
-        """Holds the backbone still, before the strategy wraps it."""
-        super().setup(stage)
-        if stage == "fit" and len(self.tasks) > 1:
+    def begin_fit(self) -> None:
+        """Holds the backbone still."""
+        super().begin_fit()
+        if len(self.tasks) > 1:
             self._still.begin(self.backbone.modules())
 
-    def teardown(self, stage: str) -> None:
+    def end_fit(self) -> None:
         """Lets the backbone go."""
+        super().end_fit()
         self._still.end()

@@ -29,6 +29,8 @@ class IndividualNetworks(TaskClassifier):
         ValueError: If ``start`` is something else.
     """
 
+    shares = False
+
     def __init__(self, backbone: nn.Module, *, num_features: int | None = None, start: Start = "first_task") -> None:
         super().__init__(backbone, num_features=num_features, pack=False)
         if start not in get_args(Start):
@@ -51,6 +53,19 @@ class IndividualNetworks(TaskClassifier):
         if task not in self.networks:
             return nullcontext()
         return shown(self._places, {}, self.networks[task])
+
+    def begin_fit(self) -> None:
+        """Refuses a task that is finished.
+
+        Raises:
+            ValueError: If it is.
+        """
+        super().begin_fit()
+        if self.selected_task in self.networks:
+            raise ValueError(
+                f"task {self.selected_task!r} has a network that is trained to its end; finished are "
+                f"{list(self.networks)}: choose a new name"
+            )
 
     def on_fit_end(self) -> None:
         """Keeps the network of the selected task."""

@@ -23,21 +23,16 @@ class JointClassifier(TaskClassifier):
     def __init__(self, backbone: nn.Module, *, num_features: int | None = None) -> None:
         super().__init__(backbone, num_features=num_features, pack=False)
 
-    def setup(self, stage: str) -> None:
-        """Lets all heads learn, before the strategy wraps them."""
-        super().setup(stage)
-        if stage == "fit":
-            self.heads.requires_grad_(True)
+    def begin_fit(self) -> None:
+        """Lets all heads learn."""
+        super().begin_fit()
+        self.heads.requires_grad_(True)
 
-    def teardown(self, stage: str) -> None:
+    def end_fit(self) -> None:
         """Leaves the selected head alone to learn, as ever."""
+        super().end_fit()
         if self.selected_task is not None:
             self.select_task(self.selected_task)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Lets the heads from the checkpoint learn."""
-        super().on_load_checkpoint(checkpoint)
-        self.heads.requires_grad_(True)
 
     def count_classes(self, task: str) -> int:
         """Returns the number of classes of all tasks together."""

@@ -4,7 +4,6 @@ Source: Li & Hoiem, "Learning without Forgetting", ECCV 2016, equations 2 to 4; 
 PackNet paper.
 """
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Literal, get_args
 
@@ -45,7 +44,7 @@ class LearningWithoutForgetting(TaskClassifier):
     Args:
         backbone: As for :class:`TaskClassifier`.
         num_features: As for :class:`TaskClassifier`.
-        weight: Of the distillation, 0 or more; 0 is sequential fine-tuning.
+        weight: Of the distillation, 0 or more; 0 is sequential fine-tuning: old heads stand still then.
         temperature: Of the distillation, above 0.
         norms: "trained", or "frozen": from the second task on norms (parameters and statistics) stand still. A control:
             much of what this method forgets are the statistics.
@@ -64,9 +63,9 @@ class LearningWithoutForgetting(TaskClassifier):
         norms: Norms = "trained",
     ) -> None:
         super().__init__(backbone, num_features=num_features, pack=False)
-        if not 0 <= weight < float("inf"):
+        if not (isinstance(weight, (int, float)) and 0 <= weight < float("inf")):
             raise ValueError(f"weight is {weight!r}; allowed is a finite number, 0 or more")
-        if not 0 < temperature < float("inf"):
+        if not (isinstance(temperature, (int, float)) and 0 < temperature < float("inf")):
             raise ValueError(f"temperature is {temperature!r}; allowed is a finite number above 0")
         if norms not in get_args(Norms):
             raise ValueError(f"norms is {norms!r}; allowed are 'trained' and 'frozen'")
@@ -80,20 +79,27 @@ class LearningWithoutForgetting(TaskClassifier):
         """The tasks whose answers are to be kept: all but the selected one."""
         return [task for task in self.tasks if task != self.selected_task]
 
-    def setup(self, stage: str) -> None:
-        """Keeps the network as it is now, and lets the old heads learn, before the strategy wraps them."""
-        super().setup(stage)
-        if stage == "fit" and self.old_tasks:
-            self._keep()
+    def begin_fit(self) -> None:
+        """Keeps the network as it is now, and lets the old heads learn."""
+        super().begin_fit()
+        if self.old_tasks and self.norms == "frozen":
+            self._still.begin(layer for layer in self.backbone.modules() if is_norm(layer))
+        if self.old_tasks and self.weight:
+            self._before = [(deepcopy(self.backbone), deepcopy(self.heads))]
+            for module in self._before[0]:
+                module.requires_grad_(False).eval()
+            self.heads.requires_grad_(True)
 
     def on_fit_start(self) -> None:
-        """Moves the old network to where the new one is."""
+        """Moves the old network to where the new one is, in its type."""
+        assert isinstance(self.dtype, torch.dtype)
         for before in self._before:
             for module in before:
-                module.to(self.device)
+                module.to(self.device, self.dtype)
 
-    def teardown(self, stage: str) -> None:
+    def end_fit(self) -> None:
         """Forgets the old network."""
+        super().end_fit()
         self._before = []
         self._still.end()
         if self.selected_task is not None:
@@ -118,23 +124,22 @@ class LearningWithoutForgetting(TaskClassifier):
             checkpoint["before"] = {"backbone": backbone.state_dict(), "heads": heads.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the network before the task from the checkpoint."""
-        super().on_load_checkpoint(checkpoint)
-        saved: Mapping[str, Any] | None = checkpoint.get("before")
-        if saved is not None:
-            self._keep()
-            backbone, heads = self._before[0]
-            backbone.load_state_dict(saved["backbone"])
-            heads.load_state_dict(saved["heads"])
+        """Takes the network before the task from the checkpoint of a fit that goes on.
 
-    def _keep(self) -> None:
-        before = deepcopy(self.backbone), deepcopy(self.heads)
-        for module in before:
-            module.requires_grad_(False).eval()
-        self._before = [before]
-        self.heads.requires_grad_(True)
-        if self.norms == "frozen":
-            self._still.begin(layer for layer in self.backbone.modules() if is_norm(layer))
+        Raises:
+            ValueError: If it is not there.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if not self._before:
+            return
+        if "before" not in checkpoint:
+            raise ValueError(
+                f"the checkpoint does not hold the network as it was before task {self.selected_task!r}: it was not "
+                "written by such a fit"
+            )
+        backbone, heads = self._before[0]
+        backbone.load_state_dict(checkpoint["before"]["backbone"])
+        heads.load_state_dict(checkpoint["before"]["heads"])
 
     @torch.no_grad()
     def _answers_before(self, pictures: Tensor) -> dict[str, Tensor]:

@@ -7,20 +7,28 @@ from typing import Any
 import pytorch_lightning as pl
 
 from packnet_pl.core import Phase
+from packnet_pl.core.agreement import broadcast_
+from packnet_pl.training.classifier import TaskClassifier
 
 __all__ = ["fit_unpruned"]
 
 
 class _Settled(pl.Callback):
-    def __init__(self, call: Callable[[pl.LightningModule], None]) -> None:
-        self._call = call
+    def __init__(self, model: TaskClassifier, call: Callable[[pl.LightningModule], None]) -> None:
+        self._model, self._call = model, call
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._model.end_fit()
+        # Statistics that each process gathered by itself become the first's.
+        broadcast_([*pl_module.parameters(), *pl_module.buffers()])
         self._call(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._model.end_fit()  # Lightning calls no teardown then
 
 
 def fit_unpruned(
-    model: pl.LightningModule,
+    model: TaskClassifier,
     datamodule: Any,
     *,
     task: str,
@@ -46,5 +54,5 @@ def fit_unpruned(
     if prune_ratio is not None:
         raise ValueError(f"task {task!r}: prune ratio {prune_ratio} was given, but this method prunes nothing")
     checkpoint = resume[1] if resume else None
-    trainer = make_trainer("train", _Settled(settled))
+    trainer = make_trainer("train", _Settled(model, settled))
     trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
