@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from packnet_pl import load_packed
-from packnet_pl.cli.build import build_data
+from packnet_pl.cli.parts import build_data
 from packnet_pl.cli.run_directory import read_run
 from packnet_pl.packed.predict import normalised_entropy
 

@@ -7,8 +7,9 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from packnet_pl.cli.build import bind_targets
-from packnet_pl.cli.schema import check_config, expand_tasks
+from packnet_pl.cli.check import check_config
+from packnet_pl.cli.expand import expand_tasks
+from packnet_pl.cli.targets import bind_targets
 
 CONF = Path(__file__).parent.parent / "conf"
 # Hydra's own group holds logging set-ups, not choices of a run; data sets are chosen per task.

@@ -15,10 +15,13 @@ from omegaconf import OmegaConf
 
 import published_toys as toys
 from packnet_pl import load_packed
-from packnet_pl.cli.build import bind_targets, build_parts, build_plan
+from packnet_pl.cli.check import check_config
+from packnet_pl.cli.expand import add_tasks, expand_tasks
 from packnet_pl.cli.forecast import epochs_of, phases_of, ratios_of
+from packnet_pl.cli.parts import build_parts
+from packnet_pl.cli.planning import build_plan
 from packnet_pl.cli.prepare import checked
-from packnet_pl.cli.schema import add_tasks, check_config, expand_tasks
+from packnet_pl.cli.targets import bind_targets
 from packnet_pl.packed import packed_keeping, read_packed
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 
 from packnet_pl.cli.meeting import Meeting
 from packnet_pl.cli.ranks import Rank
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 
 def free_port():

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from packnet_pl.cli.run_directory import lock
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):

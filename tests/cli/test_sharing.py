@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from packnet_pl.cli.build import with_shared_training
+from packnet_pl.cli.planning import with_shared_training
 from packnet_pl.cli.sharing import SharedTraining, digest
 from packnet_pl.run import TaskPlan
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.cli.schema import UsageError, prune_ratios
+from packnet_pl.cli.check import prune_ratios
+from packnet_pl.cli.usage import UsageError
 
 __all__ = [
     "begun_tasks",

@@ -6,7 +6,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from packnet_pl.cli.ranks import Rank
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 __all__ = ["environment_of"]
 

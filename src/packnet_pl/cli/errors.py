@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 __all__ = ["answering_errors", "is_mendable", "one_line"]
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.run_directory import read_run
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 __all__ = ["main"]
 
@@ -49,7 +49,7 @@ def evaluate(folder: Path) -> bool:
     from rich.console import Console
     from rich.table import Table
 
-    from packnet_pl.cli.build import build_data
+    from packnet_pl.cli.parts import build_data
     from packnet_pl.core.bits import same_bits
     from packnet_pl.data import TaskDataModule
     from packnet_pl.packed import load_packed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, load_network, read_file
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 if TYPE_CHECKING:
     from packnet_pl.data import TaskData
@@ -95,7 +95,7 @@ def _test_data(file: Path) -> "dict[str, TaskData | None]":
         return {}
     from omegaconf import OmegaConf
 
-    from packnet_pl.cli.build import build_data
+    from packnet_pl.cli.parts import build_data
 
     try:
         return build_data(OmegaConf.create(saved.config))

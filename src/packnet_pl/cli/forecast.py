@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from omegaconf import DictConfig
 from torch import Tensor
 
-from packnet_pl.cli.schema import UsageError, prune_ratios
+from packnet_pl.cli.check import prune_ratios
+from packnet_pl.cli.usage import UsageError
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.capacity import forecast
 from packnet_pl.core.filters import count_units

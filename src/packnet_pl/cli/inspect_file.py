@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import console_width, read_file
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 if TYPE_CHECKING:
     from packnet_pl.packed import Packed

@@ -18,11 +18,11 @@ from packnet_pl.cli.continuing import differing
 from packnet_pl.cli.errors import is_mendable, one_line
 from packnet_pl.cli.prepare import Prepared, prepare
 from packnet_pl.cli.ranks import Rank
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import quoted
 
 if TYPE_CHECKING:
-    from packnet_pl.cli.build import Parts
+    from packnet_pl.cli.parts import Parts
 
 __all__ = ["Meeting", "prepare_together"]
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 if TYPE_CHECKING:
     from packnet_pl.packed import Packed, PackedNetwork

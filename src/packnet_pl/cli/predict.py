@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, find_pictures, load_network
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 if TYPE_CHECKING:
     from packnet_pl.packed.predict import Prediction, Unreadable

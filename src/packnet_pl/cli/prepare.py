@@ -18,14 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.backbones import rewrite_arch
+from packnet_pl.cli.check import check_config
 from packnet_pl.cli.continuing import begun_tasks, finished_tasks, packed_source, refuse_mixing, with_packed_tasks
 from packnet_pl.cli.errors import one_line
+from packnet_pl.cli.expand import add_tasks, expand_tasks
 from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
-from packnet_pl.cli.schema import UsageError, add_tasks, check_config, expand_tasks, nearest
+from packnet_pl.cli.usage import UsageError, nearest
 
 if TYPE_CHECKING:
-    from packnet_pl.cli.build import Parts
+    from packnet_pl.cli.parts import Parts
 
 __all__ = ["CONFIG_MODULE", "Prepared", "checked", "compose", "prepare", "set_up", "sort_arguments", "starts_a_run"]
 
@@ -103,8 +105,8 @@ def checked(config: DictConfig, folder: Path) -> DictConfig:
         config = with_packed_tasks(config, folder)
     config = add_tasks(config, finished_tasks(packed_source(folder, config)) if going_on else [])
     check_config(config)
-    from packnet_pl.cli.build import bind_targets
     from packnet_pl.cli.inputs import fill_inputs
+    from packnet_pl.cli.targets import bind_targets
 
     _quiet_lightning()
     resolved: Any = OmegaConf.to_container(config, resolve=True)
@@ -168,7 +170,7 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
         config = checked(_without_hydra(composed), folder)
     except OmegaConfBaseException as error:
         raise UsageError(_with_hint(one_line(error), name)) from error
-    from packnet_pl.cli.build import build_parts
+    from packnet_pl.cli.parts import build_parts
 
     if not to_train:
         return Prepared(config, folder, build_parts(config, folder))

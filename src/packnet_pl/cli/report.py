@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ from pathlib import Path
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.ranks import rank_of
 from packnet_pl.cli.run_directory import is_complete, read_run
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import added_tasks, key_of, merge_words, quoted
 
 __all__ = ["main"]

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 from packnet_pl.files import replacing
 
 __all__ = ["SavedRun", "claimed", "is_complete", "lock", "read_run", "write_run"]

@@ -25,7 +25,7 @@ from packnet_pl.cli.continuing import is_harmless
 from packnet_pl.cli.errors import one_line
 from packnet_pl.cli.prepare import compose
 from packnet_pl.cli.run_directory import is_complete, read_run
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import key_of, quoted
 
 _OF_THE_SWEEP = ("hydra.mode", "hydra.run", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")

@@ -20,11 +20,11 @@ from packnet_pl.cli.meeting import Meeting, prepare_together
 from packnet_pl.cli.orphans import end_with_parent
 from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
 from packnet_pl.cli.ranks import Rank, rank_of
-from packnet_pl.cli.schema import UsageError
 from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
+from packnet_pl.cli.usage import UsageError
 
 if TYPE_CHECKING:
-    from packnet_pl.cli.build import Parts
+    from packnet_pl.cli.parts import Parts
 
 __all__ = ["main", "train"]
 
@@ -83,7 +83,8 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     from pytorch_lightning.utilities import rank_zero_only
     from rich.console import Console
 
-    from packnet_pl.cli.build import build_parts, build_plan, with_shared_training
+    from packnet_pl.cli.parts import build_parts
+    from packnet_pl.cli.planning import build_plan, with_shared_training
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from packnet_pl.cli.schema import UsageError
+from packnet_pl.cli.usage import UsageError
 
 __all__ = ["added_tasks", "key_of", "merge_words", "quoted"]
 

@@ -1,78 +1,31 @@
-"""From a checked configuration to plain objects: the last place that knows configurations."""
+"""What a run is made of, and what can go wrong before it has a directory."""
 
-import inspect
 import os
 import re
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra._internal.utils import _locate
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
 from packnet_pl.cli.continuing import packed_source
 from packnet_pl.cli.environments import environment_of
-from packnet_pl.cli.forecast import epochs_of, forecast_shares, phase_settings, phases_of, ratios_of
+from packnet_pl.cli.forecast import forecast_shares
 from packnet_pl.cli.ranks import rank_of
-from packnet_pl.cli.schema import UsageError, nearest
-from packnet_pl.cli.sharing import SharedTraining, digest
+from packnet_pl.cli.targets import build_target
+from packnet_pl.cli.usage import UsageError
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.models import HeadStart, head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
-from packnet_pl.run import RunPlan, StopRequest, TaskPlan
-from packnet_pl.run.places import checkpoint_path, packed_path
-from packnet_pl.training import Recipe, TaskClassifier
+from packnet_pl.training import TaskClassifier
 
-__all__ = [
-    "Parts",
-    "bind_targets",
-    "build_data",
-    "build_parts",
-    "build_plan",
-    "with_shared_training",
-]
-
-
-def bind_targets(node: Any, key: str = "") -> None:
-    """Checks, without building anything, that each ``_target_`` exists and takes the arguments beside it.
-
-    Args:
-        node: A resolved configuration, as dicts and lists.
-        key: Where it stands, for the message.
-
-    Raises:
-        UsageError: If a target does not exist, or an argument is unknown or missing.
-    """
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else []
-    for name, child in children:
-        bind_targets(child, f"{key}.{name}" if key else str(name))
-    if not isinstance(node, dict) or "_target_" not in node:
-        return
-    try:
-        target = _locate(node["_target_"])
-    except Exception as error:
-        raise UsageError(f"{key}._target_ is {node['_target_']!r}, which cannot be imported: {error}") from error
-    signature = inspect.signature(target)
-    arguments = [name for name in node if not name.startswith("_")]
-    known = [name for name, parameter in signature.parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
-    open_ended = len(known) < len(signature.parameters)
-    for name in arguments:
-        if name not in known and not open_ended:
-            raise UsageError(f"{key}.{name}: {node['_target_']} has no such argument; {nearest(name, known)}")
-    if not node.get("_partial_"):
-        try:
-            signature.bind(**{name: node[name] for name in arguments})
-        except TypeError as error:
-            raise UsageError(f"{key}: {node['_target_']}: {error}") from error
+__all__ = ["Parts", "build_data", "build_parts", "head_of", "trainer_settings"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +69,7 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
         if data is not None:
             _try_pictures(model, name, data)
         if data is not None and name not in config.sequence.finished:
-            _try_head(model, name, _head(config, name), len(data.class_names))
+            _try_head(model, name, head_of(config, name), len(data.class_names))
     forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
     return parts
 
@@ -147,7 +100,7 @@ def _trainer(config: DictConfig) -> pl.Trainer:
     environment = environment_of(rank)
     try:
         trainer = pl.Trainer(
-            **_trainer_settings(config),
+            **trainer_settings(config),
             plugins=[environment],
             logger=False,
             enable_checkpointing=False,
@@ -191,8 +144,8 @@ def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
         except ValueError as error:
             raise UsageError(f"packed: {error}") from error
     else:
-        backbone = _build(config.arch, "arch")
-    make = _build(config.method.classifier, "method.classifier")
+        backbone = build_target(config.arch, "arch")
+    make = build_target(config.method.classifier, "method.classifier")
     try:
         model: TaskClassifier = make(backbone, norm=norm, bias=bias) if config.method.pack else make(backbone)
     except ValueError as error:
@@ -213,7 +166,7 @@ def build_data(config: DictConfig) -> dict[str, TaskData | None]:
             found[name] = None
             continue
         try:
-            data = _build(config.sequence.tasks[name].data, f"sequence.tasks.{name}.data")
+            data = build_target(config.sequence.tasks[name].data, f"sequence.tasks.{name}.data")
         except UsageError:
             if not finished:
                 raise
@@ -223,91 +176,14 @@ def build_data(config: DictConfig) -> dict[str, TaskData | None]:
     return found
 
 
-def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> RunPlan:
-    """Returns what the run is to do.
-
-    Args:
-        config: Checked.
-        folder: The run directory.
-        arch: Name of the chosen backbone configuration.
-        parts: From :func:`build_parts`.
-
-    Raises:
-        UsageError: If a part cannot be made.
-    """
-    tasks = []
-    for number, (name, ratio) in enumerate(zip(config.sequence.order, ratios_of(config), strict=True)):
-        if name in config.sequence.finished:
-            tasks.append(TaskPlan(name, parts.data[name], None, {}, {}))
-            continue
-        settings = {phase: phase_settings(config, name, phase) for phase in phases_of(config, ratio)}
-        factor = config.optim.later_lr if number and not config.method.together else 1.0
-        tasks.append(
-            TaskPlan(
-                name=name,
-                data=parts.data[name],
-                prune_ratio=ratio if config.method.pack else None,
-                epochs={phase: epochs_of(config, name, phase) for phase in settings},
-                recipes={phase: _recipe(config, part, factor) for phase, part in settings.items()},
-                head=_head(config, name),
-            )
-        )
-    return RunPlan(
-        folder=folder,
-        tasks=tuple(tasks),
-        method=config.method.name,
-        settings=_settings(config),
-        together=config.method.together,
-        packs=config.method.pack,
-        fit=_build(config.method.fit, "method.fit"),
-        arch=arch,
-        seed=config.seed,
-        batch_size=config.optim.batch_size,
-        accumulate=config.optim.accumulate,
-        every_n_steps=config.checkpoint.every_n_steps,
-        num_workers=config.optim.num_workers,
-        device=parts.device,
-        trainer=_trainer_settings(config),
-        make_logger=partial(_make_logger, config.logger) if config.logger else None,
-        environment=environment_of(rank_of(os.environ)),
-    )
+def head_of(config: DictConfig, task: str) -> HeadStart:
+    """Returns what the head of ``task`` begins as."""
+    return "pretrained" if config.sequence.tasks[task].get("head") == "pretrained" else "new"
 
 
-def _settings(config: DictConfig) -> dict[str, Any]:
-    """Returns what the method was set to, as the report names it."""
-    plain: Any = OmegaConf.to_container(config.method, resolve=True)
-    found = {
-        key: value
-        for part in ("classifier", "fit")
-        for key, value in plain[part].items()
-        # "pack" is part of what the method is, and no setting of it.
-        if not key.startswith("_") and key != "pack" and isinstance(value, (str, int, float))
-    }
-    kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
-    return {**found, **kept, "later_lr": config.optim.later_lr}
-
-
-def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:
-    """Returns the plan of a run that finds its first task trained in ``checkpoint.shared``, or leaves it there.
-
-    Runs that do not prune the first task share nothing: others could differ from them in no other way.
-
-    Args:
-        plan: What to do.
-        config: Checked.
-        stop: Asked while another run is training it.
-    """
-    own = checkpoint_path(plan.folder, plan.tasks[0].name, "train")
-    begun = own.exists() or packed_path(plan.folder).exists()
-    if not config.checkpoint.shared or config.packed or begun:
-        return plan
-    epochs = plan.tasks[0].epochs
-    if not epochs["train"] or "retrain" not in epochs:
-        return plan
-    plain: Any = OmegaConf.to_container(config)
-    shared = SharedTraining(Path(config.checkpoint.shared), digest(plain))
-    shared.adopt(own, stop.raise_if_asked)
-    return replace(plan, trained=shared.publish)
+def trainer_settings(config: DictConfig) -> dict[str, Any]:
+    """Returns the keyword arguments of every Trainer of the run."""
+    return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
 
 
 def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
@@ -332,38 +208,8 @@ def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
         )
 
 
-def _head(config: DictConfig, task: str) -> HeadStart:
-    return "pretrained" if config.sequence.tasks[task].get("head") == "pretrained" else "new"
-
-
 def _try_head(model: TaskClassifier, task: str, head: HeadStart, num_classes: int) -> None:
     try:
         head_values(head, model.backbone, num_classes)
     except ValueError as error:
         raise UsageError(f"sequence.tasks.{task}: {error}") from error
-
-
-def _trainer_settings(config: DictConfig) -> dict[str, Any]:
-    return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
-
-
-def _recipe(config: DictConfig, part: DictConfig, factor: float) -> Recipe:
-    optimizer = _build(config.optim.optimizer, "optim.optimizer")
-    scheduled = config.optim.scheduler and part.get("schedule", True)
-    scheduler = _build(config.optim.scheduler, "optim.scheduler") if scheduled else None
-    return Recipe(partial(optimizer, lr=part.lr * factor), scheduler)
-
-
-def _make_logger(logger: DictConfig, folder: Path, phase: str) -> Any:
-    return _build(logger, "logger")(save_dir=folder, name="logs", version=phase)
-
-
-def _build(node: DictConfig, key: str) -> Any:
-    """Instantiates ``node``; what the target says against its arguments is the user's to mend."""
-    plain = OmegaConf.to_container(node, resolve=True)
-    try:
-        return instantiate(plain, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, (ValueError, TypeError, OSError)):
-            raise UsageError(f"{key}: {error.__cause__}") from error.__cause__
-        raise
