@@ -241,7 +241,8 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 
 def _quiet_lightning() -> None:
-    """Call it after Lightning was imported, which sets its loggers' levels."""
+    import pytorch_lightning  # noqa: F401 (it sets its loggers' levels when it is imported)
+
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _KNOWN_WARNINGS:
