@@ -40,6 +40,8 @@ def test_results_have_the_pinned_form(tiny_run):
         "forgetting",
         "free",
         "storage",
+        "settings",
+        "val_now",
     ]
     assert (found["format"], found["method"], found["arch"], found["seed"]) == (1, "packnet", "vgg_small", 0)
     assert found["complete"] is True

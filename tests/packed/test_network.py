@@ -55,7 +55,9 @@ def test_the_copy_is_the_only_further_memory_and_in_no_state_dict(net):
 def storages():
     """Place -> bytes of all memory that tensors have in this process."""
     tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
-    found = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
+    found = [
+        tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu" and tensor.layout == torch.strided
+    ]
     return {storage.data_ptr(): storage.nbytes() for storage in found}
 
 

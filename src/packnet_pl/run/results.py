@@ -84,16 +84,16 @@ class Results:
             "method": self.method,
             "arch": self.arch,
             "seed": self.seed,
-            "settings": dict(self.settings),
             "complete": self.complete,
             "versions": _versions(),
             "tasks": [asdict(task) for task in self.tasks],
             "accuracy": accuracy,
             "outputs_unchanged": self.outputs_unchanged,
             "forgetting": forgetting,
-            "val_now": [self.val_now.get(task.name) for task in self.tasks],
             "free": self.free,
             "storage": self.storage,
+            "settings": dict(self.settings),
+            "val_now": [self.val_now.get(task.name) for task in self.tasks],
         }
 
     def write(self, path: str | os.PathLike[str]) -> None:
