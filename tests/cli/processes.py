@@ -77,8 +77,9 @@ class Family:
         try:
             return self._first.wait(timeout)
         except subprocess.TimeoutExpired:
+            alive = self.alive()
             self.end()
-            raise
+            raise AssertionError(f"{alive} still run after {timeout} s: {self.stderr}") from None
 
     def left(self, within=10.0):
         """Returns what still lives ``within`` seconds later."""
