@@ -12,7 +12,7 @@ from packnet_pl.core.ownership import FREE, visible
 
 __all__ = ["write_visible_"]
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 21
 _BUFFER = 1 << 15
 _Bits = NDArray[np.signedinteger]
 
