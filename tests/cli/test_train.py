@@ -67,7 +67,8 @@ def test_results_have_the_pinned_form(tiny_run):
         assert all(0 <= value <= 1 for value in task["val_accuracy"].values())
         assert task["seconds"] > 0
     assert [task["test_size"] for task in found["tasks"]] == [185, 155, 160, 120]
-    assert set(found["storage"]) == {"dense_bytes", "packed_bytes", "owner_bits_per_weight"}
+    assert set(found["storage"]) == {"dense_bytes", "packed_bytes", "owner_bits_per_weight", "networks"}
+    assert found["storage"]["networks"] == 1
     assert found["storage"]["packed_bytes"] == (folder / "packed.safetensors").stat().st_size
     coded = sum(t.numel() for name, t in load_file(folder / "packed.safetensors").items() if name.startswith("owners/"))
     assert found["storage"]["owner_bits_per_weight"] == 8 * coded / 142992
