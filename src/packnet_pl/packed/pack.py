@@ -48,7 +48,6 @@ def save_packed(
     path: str | os.PathLike[str],
     *,
     dtype: Precision | None = None,
-    networks: Mapping[str, Mapping[str, Tensor]] | None = None,
     figures: Mapping[str, TaskFigures] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
 ) -> None:
@@ -57,30 +56,29 @@ def save_packed(
     Free weights are not written: they are zero in the network that is read back.
 
     Args:
-        model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does.
+        model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it also has
+            ``networks``, task -> tensors of a whole backbone of its own: what the backbone has now is not written then.
         path: Where to; the ending ``.safetensors`` is usual.
         dtype: Of the weights that tasks own. None keeps what they are; "bf16" and "fp16" halve the file, and change
             what the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the
             type that they have now. Heads, biases and norms are kept as they are.
-        networks: Task -> tensors of a whole backbone of its own, for every task, where tasks share nothing; the
-            weights that the backbone has now are not written then. None asks ``model.networks``, if there is such.
         figures: Task -> ratio and accuracy, as far as known.
         history: What was measured of the tasks, for whoever goes on from the file: JSON takes it.
 
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
         ValueError: If there is no task, a task is not finished, a layer has extra state that is no tensor, a weight is
-            too large for ``dtype``, or ``networks`` are not those of all tasks.
+            too large for ``dtype``, or the model's networks are not those of all its tasks.
     """
     if dtype is not None and dtype not in get_args(Precision):
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
     _check(model, path, dtype)
     packnet = model.packnet
-    networks = networks if networks is not None else getattr(model, "networks", None)
+    networks: Mapping[str, Mapping[str, Tensor]] = getattr(model, "networks", {})
     if networks and (packnet is not None or list(networks) != list(model.heads.infos)):
         raise ValueError(
-            f"cannot save {path}: networks of {list(networks)} were given, and heads are of {list(model.heads.infos)}; "
-            "give one for each task, in the same order, of a model whose tasks share no weights (packnet is None)"
+            f"cannot save {path}: its networks are of {list(networks)}, and its heads of {list(model.heads.infos)}; it "
+            "needs one for each task, in the same order, and no weights that tasks share (packnet is None)"
         )
     tensors: dict[str, Tensor] = {}
     header: dict[str, Any] = {
