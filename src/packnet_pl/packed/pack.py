@@ -56,8 +56,8 @@ def save_packed(
     Free weights are not written: they are zero in the network that is read back.
 
     Args:
-        model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it also has
-            ``networks``, task -> tensors of a whole backbone of its own: what the backbone has now is not written then.
+        model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it also
+            has ``networks``, task -> tensors of a whole backbone of its own: what the backbone has now is not written.
         path: Where to; the ending ``.safetensors`` is usual.
         dtype: Of the weights that tasks own. None keeps what they are; "bf16" and "fp16" halve the file, and change
             what the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the

@@ -11,7 +11,7 @@ from packnet_pl.run.journal import Entry
 from packnet_pl.run.places import packed_path, results_path
 from packnet_pl.run.plan import RunPlan
 from packnet_pl.run.results import Results
-from packnet_pl.run.scores import write_accuracy_csv, write_class_csv
+from packnet_pl.run.scores import Scores, write_accuracy_csv, write_class_csv
 from packnet_pl.training import TaskClassifier
 
 __all__ = ["gather_results", "is_main", "write_outcome"]
@@ -35,7 +35,7 @@ def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]
     """
     # The packed file of two equal runs is equal, and the time they took is not.
     history = [replace(entry, task=replace(entry.task, seconds=None)).dump() for entry in entries]
-    rows = [entry.scores for entry in entries if entry.scores]
+    rows = _rows(entries)
     finished = {e.task.name: next(row[e.task.name].top1 for row in rows if e.task.name in row) for e in entries}
     figures = {e.task.name: TaskFigures(e.task.prune_ratio, finished[e.task.name]) for e in entries}
     save_packed(model, packed_path(plan.folder), figures=figures, history=history)
@@ -73,10 +73,15 @@ def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry
         plan.seed,
         settings=plan.settings,
         tasks=[entry.task for entry in entries],
-        scores=[entry.scores for entry in entries if entry.scores],
+        scores=_rows(entries),
         val_now=entries[-1].val_now,
         outputs_unchanged=entries[-1].outputs_unchanged,
         free=free,
         storage=storage,
         complete=len(entries) == len(plan.tasks),
     )
+
+
+def _rows(entries: Sequence[Entry]) -> list[dict[str, Scores]]:
+    """Returns the scores after each fit: of tasks that were learned together, only the last has any."""
+    return [entry.scores for entry in entries if entry.scores]
