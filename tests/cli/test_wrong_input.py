@@ -3,6 +3,10 @@ from command_line import run, train
 
 WRONG = {
     "unknown option": (["--foo"], "unrecognized arguments: --foo"),
+    "options that exclude each other": (
+        ["-m", "seed=0,1", "--cfg", "job"],
+        "--multirun and --cfg were given; give one",
+    ),
     "misspelt key": (["prune.ratoi=0.5"], "there is no option prune.ratoi; did you mean prune.ratio"),
     "misspelt key with plus": (["+prune.ratoi=0.5"], "there is no option prune.ratoi; did you mean prune.ratio"),
     "unknown top-level key with plus": (["+foo=1"], "there is no option foo"),

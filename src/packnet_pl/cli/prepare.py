@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG_MODULE", "Prepared", "checked", "compose", "prepare", "set_up", "sort_arguments", "starts_a_run"]
 
 CONFIG_MODULE = "packnet_pl.conf"
+_EXCLUSIVE = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra takes one of these options
 
 # What Lightning says about every short run on a CPU, and about norms that PackNet keeps in eval mode.
 _KNOWN_WARNINGS = (
@@ -58,7 +59,7 @@ def sort_arguments() -> Namespace:
     Lightning starts further DDP processes with an override behind the options that Hydra's parser does not find there.
 
     Raises:
-        UsageError: If an option is unknown.
+        UsageError: If an option is unknown, or two are given that exclude each other.
     """
     parser = get_args_parser()
     options = [name for action in parser._actions for name in action.option_strings]
@@ -69,6 +70,9 @@ def sort_arguments() -> Namespace:
 
     parser.error = refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(sys.argv[1:])
+    given = ["--" + name.replace("_", "-") for name in _EXCLUSIVE if getattr(arguments, name) not in (None, False)]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} were given; give one of them at a time")
     rest = sys.argv[1:]
     for override in arguments.overrides:
         rest.remove(override)
