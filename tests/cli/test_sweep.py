@@ -130,6 +130,19 @@ def test_under_optuna_and_ddp_each_process_of_a_job_has_the_same_ratio(tmp_path,
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["0", "1", "optimization_results.yaml"]
 
 
+def test_a_search_of_which_every_job_failed_names_them_without_a_traceback(tmp_path):
+    words = [
+        "hydra/sweeper=search_ratio",
+        "hydra.sweeper.n_trials=1",
+        "hydra.sweep.dir=s",
+        "packed=missing.safetensors",
+    ]
+    done = train(*TINY, *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"1 of 1 jobs failed or were broken off:\n    {tmp_path / 's' / '0'}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_sweep_that_cannot_be_composed_starts_nothing(tmp_path):
     done = train(*TINY, "prune.ratoi=0.5,0.75", "optim.batchsize=3", cwd=tmp_path)
     assert done.returncode == 2

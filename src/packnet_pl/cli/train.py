@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "train"]
 
 PROGRAM = "packnet-train"
+_OPTUNA_HAS_NONE = "No trials are completed yet."  # it looks for the best job, and all of them failed
 
 
 def main() -> None:
@@ -64,6 +65,10 @@ def main() -> None:
         except JobFailedError as error:
             complete = False
             print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        except ValueError as error:
+            if sweep is None or str(error) != _OPTUNA_HAS_NONE:
+                raise
+            complete = False
         finally:
             if sweep is not None:
                 complete = summarize(sweep) and complete
