@@ -10,6 +10,7 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
+from packnet_pl.core import materialize
 from packnet_pl.core.materialize import write_visible_
 from packnet_pl.models import build_backbone, vgg_small
 
@@ -178,20 +179,33 @@ def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        owner = torch.randint(0, 5, (60, 50, 7, 7), dtype=torch.uint8)
-        source = torch.randn(60, 50, 7, 7).to(dtype).contiguous(memory_format=layout)
-        source[0, 0] = -0.0
-        source[0, 1], source[0, 2] = float("nan"), -float("inf")  # may be another task's: still zero, not NaN
+        owners = [torch.randint(0, 5, (60, 50, 7, 7), dtype=torch.uint8) for _ in range(5)]
+        sources = [torch.randn(owner.shape).to(dtype).contiguous(memory_format=layout) for owner in owners]
+        for source in sources:
+            source[0, 0] = -0.0
+            source[0, 1], source[0, 2] = float("nan"), -float("inf")  # may be another task's: still zero, not NaN
         for task in (1, 3, 4, 255):
             for free_is_zero in (False, True):
                 if free_is_zero:
-                    source[owner == 0] = 0
-                target = torch.full_like(source, float("nan"))
-                write_visible_(target, source, owner, task, free_is_zero=free_is_zero)
-                hidden = (owner == 0) | (owner > task)
-                assert same_bits(target, torch.where(hidden, torch.zeros((), dtype=dtype), source))
+                    sources = [source.masked_fill(owner == 0, 0) for source, owner in zip(sources, owners, strict=True)]
+                targets = [torch.full_like(source, float("nan")) for source in sources]
+                write_visible_(zip(targets, sources, owners, strict=True), task, free_is_zero=free_is_zero)
+                for target, source, owner in zip(targets, sources, owners, strict=True):
+                    hidden = (owner == 0) | (owner > task)
+                    assert same_bits(target, torch.where(hidden, torch.zeros((), dtype=dtype), source))
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_large_weight_is_written_in_pieces(monkeypatch):
+    monkeypatch.setattr(materialize, "_CHUNK", 7)
+    owner = torch.randint(0, 4, (5, 9), dtype=torch.uint8)
+    source = torch.randn(5, 9).masked_fill(owner == 0, 0)
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        target = torch.full_like(source, float("nan"))
+        write_visible_([(target, source, owner)], 2, free_is_zero=True)
+        assert same_bits(target, source.masked_fill(owner > 2, 0))
 
 
 # One task on its own.

@@ -1,5 +1,6 @@
-"""Writing what one task sees of a weight into other memory, at nearly the speed of a copy."""
+"""Writing what one task sees of all weights into other memory, at nearly the speed of a copy."""
 
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,60 +15,59 @@ __all__ = ["write_visible_"]
 
 _CHUNK = 1 << 21
 _BUFFER = 1 << 15
-_Bits = NDArray[np.signedinteger]
+_Chunk = tuple[NDArray[np.signedinteger], NDArray[np.signedinteger], NDArray[np.uint8]]
 
 
 @torch.no_grad()
-def write_visible_(target: Tensor, source: Tensor, owner: Tensor, task: int, *, free_is_zero: bool) -> None:
-    """Makes ``target`` the weights of ``source`` that ``task`` sees, bit for bit, and zero elsewhere.
+def write_visible_(weights: Iterable[tuple[Tensor, Tensor, Tensor]], task: int, *, free_is_zero: bool) -> None:
+    """Makes each target the weights of its source that ``task`` sees, bit for bit, and zero elsewhere.
 
     Args:
-        target: Written to; the shape, type and device of ``source``.
-        source: The weights of all tasks.
-        owner: uint8 owner map of the same shape.
+        weights: Of each layer target, source and owner map, all of one shape and on one device: the target is written
+            to, the source (of the same type; it may be the target) has the weights of all tasks, owners are uint8.
         task: Number of the task, 1 to 255.
-        free_is_zero: Whether all free weights are zero in ``source``, so that nobody has to look for them.
+        free_is_zero: Whether all free weights are zero in the sources, so that nobody has to look for them.
     """
-    bits, out = as_integers(source), as_integers(target)
-    flat = all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in (bits, out, owner))
-    if not flat:
-        torch.mul(bits, visible(owner, task), out=out)
+    chunks: list[_Chunk] = []
+    for target, source, owner in weights:
+        out, bits = as_integers(target), as_integers(source)
+        if all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in (out, bits, owner)):
+            flat = out.reshape(-1).numpy(), bits.reshape(-1).numpy(), owner.reshape(-1).numpy()
+            parts = (slice(begin, begin + _CHUNK) for begin in range(0, out.numel(), _CHUNK))
+            chunks += [(flat[0][part], flat[1][part], flat[2][part]) for part in parts]
+        else:
+            torch.mul(bits, visible(owner, task), out=out)
+    # Each thread takes what is next: torch's own wait busily after each of its operations, and slow some of these down.
+    to_do = iter(chunks)
+    helpers = min(torch.get_num_threads(), len(chunks)) - 1
+    if helpers < 1:
+        _write(to_do, task, free_is_zero)
         return
-    arrays = out.reshape(-1).numpy(), bits.reshape(-1).numpy(), owner.reshape(-1).numpy()
-    threads = min(torch.get_num_threads(), -(-bits.numel() // _CHUNK))
-    if threads <= 1:
-        _write(*arrays, task, free_is_zero)
-        return
-    share = -(-bits.numel() // threads)
-    out_array, bits_array, owner_array = arrays
-
-    def write(begin: int) -> None:
-        part = slice(begin, begin + share)
-        _write(out_array[part], bits_array[part], owner_array[part], task, free_is_zero)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(write, range(0, bits.numel(), share)))
+    with ThreadPoolExecutor(helpers) as pool:
+        working = [pool.submit(_write, to_do, task, free_is_zero) for _ in range(helpers)]
+        _write(to_do, task, free_is_zero)
+        for helper in working:
+            helper.result()
 
 
-def _write(out: _Bits, bits: _Bits, owner: NDArray[np.uint8], task: int, free_is_zero: bool) -> None:
+def _write(chunks: Iterator[_Chunk], task: int, free_is_zero: bool) -> None:
     """In chunks whose masks stay in the cache: torch's kernels for masks take three times as long on a CPU.
 
     Weights are multiplied by 0 and 1 as integers, which keeps bits. numpy widens the mask on the way, in pieces of its
     buffer size. ``owner - FREE - 1`` wraps around for free weights, so that one comparison finds both kinds that are
     hidden.
     """
-    shown = np.empty(min(_CHUNK, out.size), np.bool_)
-    less = np.empty(0 if free_is_zero else shown.size, np.uint8)
+    shown_memory = np.empty(_CHUNK, np.bool_)
+    less_memory = np.empty(0 if free_is_zero else _CHUNK, np.uint8)
     before = np.setbufsize(_BUFFER)
     try:
-        for begin in range(0, out.size, _CHUNK):
-            chunk = slice(begin, begin + _CHUNK)
-            size = owner[chunk].size
+        for out, bits, owner in chunks:
+            shown, less = shown_memory[: owner.size], less_memory[: owner.size]
             if free_is_zero:
-                np.less_equal(owner[chunk], np.uint8(task), out=shown[:size])
+                np.less_equal(owner, np.uint8(task), out=shown)
             else:
-                np.subtract(owner[chunk], np.uint8(FREE + 1), out=less[:size])
-                np.less(less[:size], np.uint8(task), out=shown[:size])
-            np.multiply(bits[chunk], shown[:size].view(np.int8), out=out[chunk])
+                np.subtract(owner, np.uint8(FREE + 1), out=less)
+                np.less(less, np.uint8(task), out=shown)
+            np.multiply(bits, shown.view(np.int8), out=out)
     finally:
         np.setbufsize(before)

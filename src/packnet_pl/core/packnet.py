@@ -398,16 +398,17 @@ class PackNet:
         own = state.copies[task]
         has_all = shown in state.tasks and state.tasks.index(shown) + 1 > number
         needs_all = free_is_zero and number == len(state.names)
+        masked = []
         with torch.no_grad(), self._gradients_as_before():
             for name, place in sources.held.items():
                 source, target = place.now, targets[name].now
                 target.requires_grad_(source.requires_grad)
                 if name in state.owners and not needs_all:
-                    known = target if has_all else source
-                    write_visible_(target, known, state.owners[name], number, free_is_zero=free_is_zero)
+                    masked.append((target, target if has_all else source, state.owners[name]))
                 else:
                     value = own[name].to(source) if name in own else source.detach()
                     put_back_(name, targets[name], value)
+            write_visible_(masked, number, free_is_zero=free_is_zero)
         torch.clear_autocast_cache()
 
     def verify(self, root: nn.Module | None = None, *, settle: bool = True) -> None:
