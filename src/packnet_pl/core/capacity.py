@@ -1,10 +1,42 @@
-"""How the weights, or filters, will be divided, known before anything is trained."""
+"""How much room there is: for one more task now, and for tasks to come before anything is trained."""
 
 from collections.abc import Sequence
 
+from packnet_pl.core.ownership import FREE, MAX_TASKS
 from packnet_pl.core.pruning import Scope, check_ratio, check_scope
+from packnet_pl.core.state import State
 
-__all__ = ["forecast"]
+__all__ = ["CapacityError", "check_room", "forecast"]
+
+
+class CapacityError(RuntimeError):
+    """There is no free weight, or no free task number, for another task."""
+
+
+def check_room(task: str, state: State, network: str) -> None:
+    """Does nothing if a weight and a task number are free.
+
+    Args:
+        task: To be begun.
+        state: With the owners as they are now.
+        network: What the network is called in the message.
+
+    Raises:
+        CapacityError: Otherwise.
+    """
+    if len(state.tasks) == MAX_TASKS:
+        raise CapacityError(f"cannot begin {task!r}: {MAX_TASKS} tasks are the most that one network can hold")
+    weights = sum(owner.numel() for owner in state.owners.values())
+    if not weights:
+        raise CapacityError(
+            f"cannot begin {task!r}: {network} has no weights to divide among tasks (those of convolutions and linear "
+            "layers that are not parametrized)"
+        )
+    if not any(bool((owner == FREE).any()) for owner in state.owners.values()):
+        raise CapacityError(
+            f"cannot begin {task!r}: no weight is free, all {weights} prunable ones belong to {state.tasks}; prune "
+            "every task that others follow with a ratio above 0"
+        )
 
 
 def forecast(layers: Sequence[int], ratios: Sequence[float | None], *, scope: Scope = "layer") -> list[tuple[int, int]]:

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from packnet_pl.core.capacity import check_room
 from packnet_pl.core.digest import task_fingerprints
 from packnet_pl.core.filters import choose_filter_releases, filter_rows, owned_filters
 from packnet_pl.core.freezing import put_back_
+from packnet_pl.core.gradients import StoppedGradients
 from packnet_pl.core.guard import Guard
 from packnet_pl.core.materialize import write_visible_
 from packnet_pl.core.norms import in_eval_mode, layers_with_statistics
-from packnet_pl.core.ownership import FREE, MAX_TASKS, all_free, claim, release, trainable, visible
+from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable, visible
 from packnet_pl.core.prunable import Inventory, Place, PrunableFilter, places_of, plain_name
 from packnet_pl.core.pruning import (
     Granularity,
@@ -34,11 +36,7 @@ from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
 from packnet_pl.core.view import shown
 
-__all__ = ["CapacityError", "PackNet"]
-
-
-class CapacityError(RuntimeError):
-    """There is no free weight, or no free task number, for another task."""
+__all__ = ["PackNet"]
 
 
 class PackNet:
@@ -80,7 +78,7 @@ class PackNet:
         self._state = State(norm=check_keeping("norm", norm), bias=check_keeping("bias", bias))
         self._guard = Guard(module, prunable, own_norms=norm == "per_task", own_biases=bias == "per_task")
         self._viewed: str | None = None
-        self._stopped: dict[nn.Parameter, bool] = {}
+        self._stopped = StoppedGradients()
         self._inventory()
 
     @classmethod
@@ -149,23 +147,11 @@ class PackNet:
             )
         if task in state.tasks:
             raise ValueError(f"task {task!r} is finished already; finished are {state.tasks}: choose a new name")
-        if len(state.tasks) == MAX_TASKS:
-            raise CapacityError(f"cannot begin {task!r}: {MAX_TASKS} tasks are the most that one network can hold")
         inventory = self._inventory()
         if inventory.refused:
             name, reason = next(iter(inventory.refused.items()))
             raise ValueError(f"cannot begin {task!r}: parameter {name} is refused: {reason}")
-        if not any(bool((owner == FREE).any()) for owner in state.owners.values()):
-            weights = sum(owner.numel() for owner in state.owners.values())
-            if not weights:
-                raise CapacityError(
-                    f"cannot begin {task!r}: {type(self.module).__name__} has no weights to divide among tasks (those "
-                    "of convolutions and linear layers that are not parametrized)"
-                )
-            raise CapacityError(
-                f"cannot begin {task!r}: no weight is free, all {weights} prunable ones belong to {state.tasks}; "
-                "prune every task that others follow with a ratio above 0"
-            )
+        check_room(task, state, type(self.module).__name__)
         self.verify(root)
         number = len(state.tasks) + 1
         self._give_back_copies(inventory)
@@ -358,7 +344,7 @@ class PackNet:
         hidden = {name: ~visible(owner, number) for name, owner in state.owners.items()}
         # torch chooses kernels by requires_grad, also without a graph, and other kernels round otherwise.
         with (
-            self._gradients_as_before(),
+            self._stopped.given_back(),
             shown(lambda: self._inventory().held, hidden, state.copies[task]),
             in_eval_mode(layers_with_statistics(self.module)),
         ):
@@ -399,7 +385,7 @@ class PackNet:
         has_all = shown in state.tasks and state.tasks.index(shown) + 1 > number
         needs_all = free_is_zero and number == len(state.names)
         masked = []
-        with torch.no_grad(), self._gradients_as_before():
+        with torch.no_grad(), self._stopped.given_back():
             for name, place in sources.held.items():
                 source, target = place.now, targets[name].now
                 target.requires_grad_(source.requires_grad)
@@ -445,15 +431,11 @@ class PackNet:
         Args:
             others: Parameters outside the shared module to treat alike.
         """
-        for parameter in [*self.fixed_parameters(), *others]:
-            self._stopped.setdefault(parameter, parameter.requires_grad)
-            parameter.requires_grad_(False)
+        self._stopped.stop([*self.fixed_parameters(), *others])
 
     def give_back_gradients(self) -> None:
         """Undoes :meth:`stop_gradients`."""
-        for parameter, requires_grad in self._stopped.items():
-            parameter.requires_grad_(requires_grad)
-        self._stopped = {}
+        self._stopped.give_back()
 
     @property
     def owners(self) -> dict[str, torch.Tensor]:
@@ -502,16 +484,6 @@ class PackNet:
         # A copy made inside subnetwork() would never get its other tasks' weights back.
         self._refuse_while_viewing("copying or pickling PackNet")
         return self.__dict__.copy()
-
-    @contextmanager
-    def _gradients_as_before(self) -> Iterator[None]:
-        for parameter, requires_grad in self._stopped.items():
-            parameter.requires_grad_(requires_grad)
-        try:
-            yield
-        finally:
-            for parameter in self._stopped:
-                parameter.requires_grad_(False)
 
     def _inventory(self) -> Inventory:
         """Finds the tensors by name and brings the owner maps to their devices."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from packnet_pl.core.gradients import StoppedGradients
+
 __all__ = ["Still"]
 
 
@@ -11,7 +13,7 @@ class Still:
     """Takes gradients and training mode away from modules, and gives both back as they were."""
 
     def __init__(self) -> None:
-        self._gradients: dict[nn.Parameter, bool] = {}
+        self._gradients = StoppedGradients()
         self._modes: dict[nn.Module, bool] = {}
 
     def begin(self, modules: Iterable[nn.Module]) -> None:
@@ -23,14 +25,11 @@ class Still:
         for module in modules:
             self._modes.setdefault(module, module.training)
             module.training = False
-            for parameter in module.parameters(recurse=False):
-                self._gradients.setdefault(parameter, parameter.requires_grad)
-                parameter.requires_grad_(False)
+            self._gradients.stop(module.parameters(recurse=False))
 
     def end(self) -> None:
         """Gives back what :meth:`begin` took: torch chooses kernels by it, and answers must keep their bits."""
-        for parameter, requires_grad in self._gradients.items():
-            parameter.requires_grad_(requires_grad)
+        self._gradients.give_back()
         for module, mode in self._modes.items():
             module.training = mode
-        self._gradients, self._modes = {}, {}
+        self._modes = {}
