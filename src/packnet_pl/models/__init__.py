@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values
+from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values, tasks_of
 from packnet_pl.models.resnet20 import ResNet20, resnet20
 from packnet_pl.models.skeleton import backbone_skeleton
 from packnet_pl.models.timm_backbones import timm_backbone, timm_with_head
@@ -23,6 +23,7 @@ __all__ = [
     "build_backbone",
     "head_values",
     "resnet20",
+    "tasks_of",
     "timm_backbone",
     "torchvision_backbone",
     "vgg_small",

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-__all__ = ["HeadStart", "Heads", "TaskInfo", "head_values"]
+__all__ = ["HeadStart", "Heads", "TaskInfo", "head_values", "tasks_of"]
 
 HeadStart = Literal["new", "pretrained"]
 """What a head begins as: random, or the classifier that the backbone's pretrained weights came with."""
@@ -144,3 +144,26 @@ def head_values(head: HeadStart, backbone: nn.Module, num_classes: int) -> dict[
             f"{num_classes}; use head='new', or the data that the weights were trained on"
         )
     return values
+
+
+def tasks_of(checkpoint: Mapping[str, Any], here: Mapping[str, TaskInfo]) -> dict[str, TaskInfo]:
+    """Returns the tasks that a checkpoint has, in its order.
+
+    Args:
+        checkpoint: As Lightning loads it; "tasks" in it is task -> what :meth:`TaskInfo.dump` returned.
+        here: The tasks that the module has already.
+
+    Raises:
+        ValueError: If there are none, or those that the module has are not among them or have other classes.
+    """
+    if "tasks" not in checkpoint:
+        raise ValueError("the checkpoint holds no tasks: it was not written by a TaskClassifier")
+    infos = {name: TaskInfo.parse(dumped) for name, dumped in checkpoint["tasks"].items()}
+    for name, info in here.items():
+        if name not in infos:
+            raise ValueError(f"task {name!r} is not in the checkpoint, which has {list(infos)}: add it after loading")
+        if info.num_classes != infos[name].num_classes:
+            raise ValueError(
+                f"task {name!r} has {infos[name].num_classes} classes in the checkpoint and {info.num_classes} here"
+            )
+    return infos

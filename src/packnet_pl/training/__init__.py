@@ -2,12 +2,13 @@
 
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.checkpoints import AtomicCheckpointIO
-from packnet_pl.training.classifier import Recipe, TaskClassifier
+from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.classifier_only import ClassifierOnly
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.individual import IndividualNetworks
 from packnet_pl.training.joint import JointClassifier
 from packnet_pl.training.lwf import LearningWithoutForgetting
+from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
 from packnet_pl.training.unpruned import fit_unpruned

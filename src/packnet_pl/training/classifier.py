@@ -2,39 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassAccuracy
 
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import Keeping, check_name
-from packnet_pl.models import Heads, HeadStart, TaskInfo, head_values
+from packnet_pl.models import Heads, HeadStart, TaskInfo, head_values, tasks_of
 from packnet_pl.training.callback import PackNetCallback
+from packnet_pl.training.recipe import Recipe
 
-__all__ = ["Recipe", "TaskClassifier"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one phase is optimized.
-
-    Attributes:
-        optimizer: Takes the parameters, returns the optimizer. The default is the paper's: SGD, momentum 0.9, 1e-3.
-        scheduler: Takes the optimizer and the keyword ``total_steps``, returns a schedule that is stepped after each
-            optimizer step; None keeps the rate.
-    """
-
-    optimizer: Callable[[list[nn.Parameter]], Optimizer] = field(default=partial(SGD, lr=1e-3, momentum=0.9))
-    scheduler: Callable[..., LRScheduler] | None = None
+__all__ = ["TaskClassifier"]
 
 
 class TaskClassifier(pl.LightningModule):
@@ -301,21 +284,10 @@ class TaskClassifier(pl.LightningModule):
         Raises:
             ValueError: If it was not written by such a TaskClassifier, or its tasks are not those of this module.
         """
-        if "tasks" not in checkpoint:
-            raise ValueError("the checkpoint holds no tasks: it was not written by a TaskClassifier")
+        infos = tasks_of(checkpoint, self.heads.infos)
         if ("packnet" in checkpoint) != (self.packnet is not None):
             owners = "holds owners of weights" if "packnet" in checkpoint else "holds no owners of weights"
             raise ValueError(f"the checkpoint {owners}, and this TaskClassifier has pack={self.packnet is not None}")
-        infos = {name: TaskInfo.parse(dumped) for name, dumped in checkpoint["tasks"].items()}
-        for name, here in self.heads.infos.items():
-            if name not in infos:
-                raise ValueError(
-                    f"task {name!r} is not in the checkpoint, which has {list(infos)}: add it after loading"
-                )
-            if here.num_classes != infos[name].num_classes:
-                raise ValueError(
-                    f"task {name!r} has {infos[name].num_classes} classes in the checkpoint and {here.num_classes} here"
-                )
         self.heads = Heads(self.heads.num_features).to(self.device)
         for name, info in infos.items():
             self.heads.add(name, info).to(self.device)
