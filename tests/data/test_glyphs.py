@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from packnet_pl.data import glyphs, picture_cache
+from packnet_pl.data import glyphs
 from packnet_pl.data.drawing import draw, has_glyph
 from packnet_pl.data.glyphs import ALPHABETS, FONTS
 
@@ -85,28 +85,6 @@ def test_other_counts_have_another_cache_file(drawn, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         few(drawn[0], train_per_class=3)
     assert len(list(drawn[0].iterdir())) == 1
-
-
-@pytest.mark.parametrize("length", [0, 5, 1000])
-def test_a_truncated_cache_file_is_drawn_again(drawn, tmp_path, length):
-    (source,) = drawn[0].iterdir()
-    damaged = tmp_path / source.name
-    damaged.write_bytes(source.read_bytes()[:length])
-    again = few(tmp_path)
-    assert torch.equal(again.train.tensors[0], drawn[1].train.tensors[0])
-    assert damaged.read_bytes() == source.read_bytes()
-    assert list(tmp_path.iterdir()) == [damaged]
-
-
-def test_an_interrupted_drawing_leaves_no_file(tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(picture_cache, "save_file", interrupt)
-    monkeypatch.setattr(glyphs_module, "_draw_split", lambda *_: (torch.zeros(1), torch.zeros(1)))
-    with pytest.raises(KeyboardInterrupt):
-        few(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_splits_draw_from_fonts_of_their_own_in_turn(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from packnet_pl.data import picture_cache
 from packnet_pl.data.picture_cache import default_cache_dir, drawn_splits
 
 COUNTS = {"train": 2, "val": 1}
@@ -38,15 +39,25 @@ def test_another_name_or_recipe_has_a_file_of_its_own(tmp_path, name, recipe):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"12345", b"\xff" * 1000])
-def test_a_damaged_file_is_made_anew_and_said(tmp_path, caplog, content):
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"\xff" * 1000, lambda whole: whole[:5], lambda w: w[:-1]])
+def test_a_damaged_file_is_made_anew_and_said(tmp_path, caplog, damage):
     first = drawn_splits("name", [1], COUNTS, paint, str(tmp_path))
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    path.write_bytes(content)
+    path.write_bytes(damage(whole))
     assert same(drawn_splits("name", [1], COUNTS, paint, str(tmp_path)), first)
     assert path.read_bytes() == whole
     assert f"{path} cannot be read" in caplog.text
+
+
+def test_an_interruption_leaves_no_file(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(picture_cache, "save_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        drawn_splits("name", [1], COUNTS, paint, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_and_folder_are_made_anew(tmp_path):

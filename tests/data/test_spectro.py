@@ -116,16 +116,6 @@ def test_the_second_time_nothing_is_drawn(drawn, monkeypatch):
         assert torch.equal(left.tensors[1], right.tensors[1])
 
 
-@pytest.mark.parametrize("length", [0, 5, 1000])
-def test_a_truncated_cache_file_is_drawn_again(drawn, tmp_path, length):
-    (source,) = drawn[0].iterdir()
-    damaged = tmp_path / source.name
-    damaged.write_bytes(source.read_bytes()[:length])
-    again = few(tmp_path)
-    assert torch.equal(again.train.tensors[0], drawn[1].train.tensors[0])
-    assert damaged.read_bytes() == source.read_bytes()
-
-
 def test_the_cache_holds_bytes_sorted_by_class(drawn):
     (path,) = drawn[0].iterdir()
     tensors = load_file(path)
