@@ -68,15 +68,6 @@ def test_drawing_twice_gives_the_same_bytes(drawn, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_second_time_nothing_is_drawn(drawn, monkeypatch):
-    folder, data = drawn
-    monkeypatch.setattr(glyphs_module, "draw", no_drawing)
-    again = few(folder)
-    for left, right in ((data.train, again.train), (data.val, again.val), (data.test, again.test)):
-        assert torch.equal(left.tensors[0], right.tensors[0])
-        assert torch.equal(left.tensors[1], right.tensors[1])
-
-
 def test_other_counts_have_another_cache_file(drawn, monkeypatch):
     def stop(*_):
         raise ZeroDivisionError

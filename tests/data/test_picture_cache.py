@@ -1,9 +1,12 @@
 """The cache that the embedded tasks have in common."""
 
+from functools import partial
+from importlib import import_module
+
 import pytest
 import torch
 
-from packnet_pl.data import picture_cache
+from packnet_pl.data import glyphs, picture_cache, spectro
 from packnet_pl.data.picture_cache import default_cache_dir, drawn_splits
 
 COUNTS = {"train": 2, "val": 1}
@@ -74,6 +77,19 @@ def test_a_number_below_one_is_refused_before_anything_is_drawn(tmp_path):
     with pytest.raises(ValueError, match="val_per_class is 0; allowed is 1 or more"):
         drawn_splits("name", [1], {"train": 1, "val": 0}, no_drawing, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data_set", "module", "draws"), [(partial(glyphs, "greek"), "glyphs", "draw"), (spectro, "spectro", "listen")]
+)
+def test_an_embedded_data_set_is_drawn_once(tmp_path, monkeypatch, data_set, module, draws):
+    few = partial(data_set, train_per_class=2, val_per_class=1, test_per_class=1, cache_dir=str(tmp_path))
+    first = few()
+    # The package has functions of these names, which an import statement would find.
+    monkeypatch.setattr(import_module(f"packnet_pl.data.{module}"), draws, no_drawing)
+    again = few()
+    for split in ("train", "val", "test"):
+        assert same([getattr(again, split).tensors], [getattr(first, split).tensors])
 
 
 def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):

@@ -22,10 +22,6 @@ def few(folder, **kwargs):
     return spectro(**{"train_per_class": 3, "val_per_class": 2, "test_per_class": 2, **kwargs}, cache_dir=str(folder))
 
 
-def no_drawing(*_):
-    pytest.fail("a sound was drawn, and the cache should have been read")
-
-
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """A folder with a cached data set, and its data."""
@@ -105,15 +101,6 @@ def test_another_process_draws_the_same_bytes(drawn, tmp_path):
     (second,) = tmp_path.iterdir()
     assert first.name == second.name
     assert first.read_bytes() == second.read_bytes()
-
-
-def test_the_second_time_nothing_is_drawn(drawn, monkeypatch):
-    folder, data = drawn
-    monkeypatch.setattr(spectro_module, "listen", no_drawing)
-    again = few(folder)
-    for left, right in ((data.train, again.train), (data.val, again.val), (data.test, again.test)):
-        assert torch.equal(left.tensors[0], right.tensors[0])
-        assert torch.equal(left.tensors[1], right.tensors[1])
 
 
 def test_the_cache_holds_bytes_sorted_by_class(drawn):

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 from independent import reseal
-from test_packed import TASKS, TINY, packed_model, pictures, same_bits
-from torch import nn
+from test_packed import TASKS, TINY, Tied, packed_model, pictures, same_bits
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.models import vgg_small
@@ -117,17 +116,6 @@ def test_a_reader_made_from_the_document_alone_finds_the_same_networks(model, pa
 
 
 def test_tied_weights_are_stored_once_for_each_task(tmp_path):
-    class Tied(nn.Module):
-        num_features = 8
-
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
-            self.second.weight = self.first.weight
-
-        def forward(self, x):
-            return self.second(self.first(x[:, 0, 0]))
-
     model = individual(Tied, tasks={"a": 2, "b": 2})
     save_packed(model, tmp_path / "packed.safetensors")
     names = [name for name in read_packed(tmp_path / "packed.safetensors").tensors if "weight" in name]

@@ -30,6 +30,18 @@ def trained(packnet, head, steps=2):
         packnet.restore_()
 
 
+class Tied(nn.Module):
+    num_features = 8
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x[:, 0, 0]))
+
+
 def packed_model(backbone=None, tasks=TASKS, **kwargs):
     """A TaskClassifier with finished tasks."""
     model = TaskClassifier(backbone or vgg_small(**TINY), **kwargs)
@@ -220,17 +232,6 @@ def test_a_network_in_which_all_tasks_use_all_weights_can_be_packed(tmp_path):
 
 
 def test_tied_and_strided_weights_can_be_packed(tmp_path):
-    class Tied(nn.Module):
-        num_features = 8
-
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
-            self.second.weight = self.first.weight
-
-        def forward(self, x):
-            return self.second(self.first(x[:, 0, 0]))
-
     for make in (Tied, lambda: vgg_small(**TINY).to(memory_format=torch.channels_last)):
         model = packed_model(make(), tasks={"a": 2})
         expected = model(pictures(), task="a")

@@ -1,5 +1,4 @@
 import json
-import logging
 from dataclasses import astuple
 from pathlib import Path
 
@@ -7,21 +6,9 @@ import matrix
 import pytest
 import torch
 
-torch.set_num_threads(1)
-logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
+from quiet_fits import expect_warnings
 
-# What Lightning has to say about fits that are tiny on purpose.
-EXPECTED = (
-    "does not have many workers",
-    "have no `val_dataloader`",
-    "have no `training_step`",
-    "module.s. in eval mode at the start of training",
-    "callbacks used to create the checkpoint need to be provided",
-    "exists and is not empty",
-    "LeafSpec.. is deprecated",
-    "resuming from a checkpoint that ended before the epoch ended",
-    "Trainer.barebones=True.. is configured",
-)
+torch.set_num_threads(1)
 
 _outcomes: dict[str, matrix.Row] = {}
 
@@ -45,8 +32,7 @@ def pytest_configure(config):
 
 
 def pytest_itemcollected(item):
-    for warning in EXPECTED:
-        item.add_marker(pytest.mark.filterwarnings(f"ignore:.*{warning}"))
+    expect_warnings(item)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,6 +11,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNet, PackNetCallback
+from quiet_fits import quiet
 
 FEATURES = 8
 MOMENTUM = partial(SGD, lr=0.05, momentum=0.9, weight_decay=5e-3)
@@ -145,21 +146,6 @@ def subject(module, data=loader):
         module.task = task
 
     return Subject(module, data, ask, select, private=lambda task: [f"heads.{task}"])
-
-
-def quiet(*callbacks, **settings):
-    """A Trainer that prints and writes nothing unless it is told to."""
-    defaults = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
-    }
-    return pl.Trainer(**{**defaults, **settings}, callbacks=list(callbacks))
 
 
 def trainer(*more, **settings):

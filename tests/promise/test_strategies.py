@@ -46,7 +46,13 @@ def run(folder, device, rows, *, limit):
     """Runs rows in two processes; after ``limit`` seconds they are ended."""
     command = [sys.executable, str(SCRIPT), str(folder), device, *rows]
     process = subprocess.Popen(
-        command, cwd=SCRIPT.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=SCRIPT.parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     try:
         output, _ = process.communicate(timeout=limit)

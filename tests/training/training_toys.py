@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNet, PackNetCallback, TaskClassifier, fit_task
 from packnet_pl.training import Recipe, Reseed, fit_unpruned
+from quiet_fits import quiet
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 MOMENTUM = partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-3)
@@ -92,21 +93,6 @@ def samples(seed=0, n=32, classes=3):
 def loader(seed=0, n=32, classes=3):
     """Batches of 8, always in the same order."""
     return DataLoader(samples(seed, n, classes), batch_size=8)
-
-
-def quiet(*callbacks, **kwargs):
-    """A Trainer that prints and writes nothing unless it is told to."""
-    settings = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
-    }
-    return pl.Trainer(**{**settings, **kwargs}, callbacks=list(callbacks))
 
 
 def fit_own(module, task, ratio=0.5, data=None, callbacks=(), settled=None, select="last", **kwargs):
