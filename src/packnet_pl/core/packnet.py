@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.digest import task_fingerprints
 from packnet_pl.core.filters import choose_filter_releases, filter_rows, owned_filters
-from packnet_pl.core.freezing import put_back_
 from packnet_pl.core.gradients import StoppedGradients
 from packnet_pl.core.guard import Guard
-from packnet_pl.core.materialize import write_visible_
+from packnet_pl.core.live_copy import Finished, LiveCopy
 from packnet_pl.core.norms import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable, visible
-from packnet_pl.core.prunable import Inventory, Place, PrunableFilter, places_of, plain_name
+from packnet_pl.core.prunable import Inventory, Place, PrunableFilter
 from packnet_pl.core.pruning import (
     Granularity,
     Scope,
@@ -354,48 +353,9 @@ class PackNet:
             finally:
                 self._viewed = None
 
-    def free_is_zero(self) -> bool:
-        """Returns whether all free weights are exactly zero, as pruning leaves them."""
-        weights = _now(self._inventory().owned)
-        owners = self._state.owners
-        return not any(bool(((weight != 0) & (owners[name] == FREE)).any()) for name, weight in weights.items())
-
-    def copy_subnetwork_(
-        self, task: str, copy: nn.Module, *, free_is_zero: bool = False, shown: str | None = None
-    ) -> None:
-        """Writes into ``copy`` what :meth:`subnetwork` shows; the module itself stays as it is.
-
-        Args:
-            task: A finished task.
-            copy: A deep copy of the module, whose layers hold the same tensors elsewhere.
-            free_is_zero: What :meth:`free_is_zero` said, which saves looking for free weights again.
-            shown: The task that ``copy`` has the weights of already, bit for bit: an earlier task's are some of them.
-
-        Raises:
-            RuntimeError: Inside :meth:`subnetwork`.
-            ValueError: If ``task`` is not finished.
-        """
-        self._refuse_while_viewing("copy_subnetwork_")
-        number = self._finished_number(task)
-        sources, state = self._inventory(), self._state
-        if state.open_task is not None:
-            self.settle_()
-        targets = {plain_name(name): place for name, place in places_of(copy)}
-        own = state.copies[task]
-        has_all = shown in state.tasks and state.tasks.index(shown) + 1 > number
-        needs_all = free_is_zero and number == len(state.names)
-        masked = []
-        with torch.no_grad(), self._stopped.given_back():
-            for name, place in sources.held.items():
-                source, target = place.now, targets[name].now
-                target.requires_grad_(source.requires_grad)
-                if name in state.owners and not needs_all:
-                    masked.append((target, target if has_all else source, state.owners[name]))
-                else:
-                    value = own[name].to(source) if name in own else source.detach()
-                    put_back_(name, targets[name], value)
-            write_visible_(masked, number, free_is_zero=free_is_zero)
-        torch.clear_autocast_cache()
+    def live_copy(self) -> LiveCopy:
+        """Returns a copy of the module that shows one task at a time, while the module itself stays as it is."""
+        return LiveCopy(self.module, self._inventory, self._finished, self._stopped.given_back)
 
     def verify(self, root: nn.Module | None = None, *, settle: bool = True) -> None:
         """Does nothing if every finished task's weights are, bit for bit, what they were when it was finished.
@@ -528,6 +488,13 @@ class PackNet:
                 f"{action}: no task is open; finished are {self._state.tasks}; call begin_task(name) first"
             )
         return len(self._state.tasks) + 1
+
+    def _finished(self, task: str) -> Finished:
+        self._refuse_while_viewing("showing a task")
+        state, number = self._state, self._finished_number(task)
+        if state.open_task is not None:
+            self.settle_()
+        return Finished(number, number == len(state.names), state.owners, state.copies[task])
 
     def _finished_number(self, task: str) -> int:
         state = self._state

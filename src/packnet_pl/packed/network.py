@@ -1,7 +1,7 @@
 """The network that a packed file holds: one shared part, one head per task, the right weights for each question."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import overload
 
@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.bits import identity
 from packnet_pl.core.norms import in_eval_mode
-from packnet_pl.core.prunable import Place, places_of
 from packnet_pl.models import Heads, TaskInfo, with_head
 
 __all__ = ["PackedNetwork"]
@@ -39,7 +37,7 @@ class PackedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.heads, self.packnet, self.networks = backbone, heads, packnet, dict(networks or {})
-        self._view: _View | None = None
+        self._copy = packnet.live_copy() if packnet is not None else None
         self._loaded: str | None = None
         self.eval()
 
@@ -89,7 +87,8 @@ class PackedNetwork(nn.Module):
         for name in groups:
             self.heads.key(name)
         answers: dict[int, Tensor] = {}
-        for name in sorted(groups, key=lambda name: self._view is None or name != self._view.task):
+        last = self._copy.task if self._copy is not None else self._loaded
+        for name in sorted(groups, key=lambda name: name != last):
             answers |= zip(groups[name], self._logits(pictures[groups[name]], name), strict=True)
         return [answers[place] for place in range(len(pictures))]
 
@@ -104,11 +103,12 @@ class PackedNetwork(nn.Module):
         """
         head = deepcopy(self.heads[task])
         assert isinstance(head, nn.Linear)
-        backbone = deepcopy(self.backbone)
         if self.packnet is not None:
-            self.packnet.copy_subnetwork_(task, backbone)
-        elif self.networks:
-            backbone.load_state_dict(self.networks[task])
+            backbone = self.packnet.live_copy().show(task)
+        else:
+            backbone = deepcopy(self.backbone)
+            if self.networks:
+                backbone.load_state_dict(self.networks[task])
         whole = with_head(backbone, head)
         return (whole or nn.Sequential(OrderedDict(backbone=backbone, head=head))).eval()
 
@@ -121,61 +121,16 @@ class PackedNetwork(nn.Module):
             ValueError: If there is no such task.
         """
         self.heads.key(task)
-        if self.packnet is None:
+        if self._copy is None:
             if self.networks and task != self._loaded:
                 self._loaded = None  # a failure half-way leaves neither
                 self.backbone.load_state_dict(self.networks[task])
                 self._loaded = task
             return self.backbone
-        if self._view is None or self._view.original is not self.backbone:
-            self._view = _View(self.backbone, self.packnet)
-        return self._view.show(task)
+        return self._copy.show(task)
 
     def _logits(self, pictures: Tensor, task: str) -> Tensor:
         head, backbone = self.heads[task], self.show(task)
         with in_eval_mode([*backbone.modules(), *head.modules()]):
             answer: Tensor = head(backbone(pictures))
         return answer
-
-
-class _View:
-    """A copy of the shared part that holds one task's weights; no module, so that it is in no state dict."""
-
-    def __init__(self, original: nn.Module, packnet: PackNet) -> None:
-        self.original = original
-        self.task: str | None = None
-        self._packnet = packnet
-        self._seen: list[object] = []
-        self._written: list[object] = []
-        self._renew()
-
-    def show(self, task: str) -> nn.Module:
-        """Returns the copy with the weights of ``task``; nothing is written if it has them."""
-        found = self._marks(self._places)
-        shown = self.task if (found, self._marks(self._copies)) == (self._seen, self._written) else None
-        if task == shown:
-            return self._copy
-        if found != self._seen:
-            self._renew()
-        self._packnet.copy_subnetwork_(task, self._copy, free_is_zero=self._free_is_zero, shown=shown)
-        self.task, self._seen, self._written = task, self._marks(self._places), self._marks(self._copies)
-        return self._copy
-
-    @torch.inference_mode(False)
-    def _renew(self) -> None:
-        """Copies anew: what was converted or moved is so in the copy too."""
-        self._copy = deepcopy(self.original)
-        self._places = [place for _, place in places_of(self.original)]
-        self._copies = [place for _, place in places_of(self._copy)]
-        self._free_is_zero = self._packnet.free_is_zero()
-        self._seen = self._written = self._marks(self._places)
-
-    @staticmethod
-    def _marks(places: Sequence[Place]) -> list[object]:
-        """Returns what changes when a tensor is moved, replaced or written to."""
-        tensors = (place.now for place in places)
-        return [(identity(tensor), _version(tensor), tensor.requires_grad) for tensor in tensors]
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version

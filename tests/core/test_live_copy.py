@@ -1,0 +1,88 @@
+"""What a task computes with, written into a copy of the module."""
+
+import pytest
+import torch
+from core_toys import same_bits
+from torch import nn
+
+from packnet_pl.core import PackNet
+
+
+@pytest.fixture
+def packnet():
+    module = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    packnet = PackNet(module, norm="per_task")
+    for number, task in enumerate(("a", "b", "c")):
+        packnet.begin_task(task)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(number + 1)
+        packnet.restore_()
+        packnet.prune(0.5)
+        packnet.finish_task()
+    return packnet
+
+
+def shown(packnet, task):
+    with packnet.subnetwork(task):
+        return {name: value.clone() for name, value in packnet.module.state_dict().items()}
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_copy_is_bit_for_bit_what_the_subnetwork_is(packnet, keeps):
+    before = {name: value.clone() for name, value in packnet.module.state_dict().items()}
+    copy = packnet.live_copy()
+    for task in ("a", "b", "c", "b", "a", "c", "a", "a"):
+        if not keeps:
+            copy = packnet.live_copy()
+        found = copy.show(task).state_dict()
+        assert copy.task == task
+        for name, value in shown(packnet, task).items():
+            assert same_bits(found[name], value), (task, name)
+    assert all(same_bits(value, before[name]) for name, value in packnet.module.state_dict().items())
+
+
+def test_with_a_task_in_training_a_copy_of_the_last_finished_one_has_none_of_its_weights(packnet):
+    expected, copy = shown(packnet, "c"), packnet.live_copy()
+    copy.show("c")
+    packnet.begin_task("d")
+    for _ in range(2):
+        with torch.no_grad():
+            for parameter in packnet.module.parameters():
+                parameter.add_(1)
+        for one in (copy, packnet.live_copy()):
+            found = one.show("c").state_dict()
+            assert all(same_bits(found[name], value) for name, value in expected.items())
+
+
+def test_requires_grad_is_copied_too_as_it_is_when_no_gradients_are_stopped(packnet):
+    packnet.module[0].bias.requires_grad_(False)
+    wanted = [p.requires_grad for p in packnet.module.parameters()]
+    copy = packnet.live_copy()
+    for _ in range(2):
+        assert [p.requires_grad for p in copy.show("a").parameters()] == wanted
+        packnet.stop_gradients(packnet.module[2].parameters())
+        assert [p.requires_grad for p in packnet.module.parameters()] != wanted
+    packnet.give_back_gradients()
+
+
+def test_free_weights_that_are_not_zero_are_hidden(packnet):
+    copy = packnet.live_copy()
+    copy.show("a")
+    with torch.no_grad():
+        packnet.module[0].weight[packnet.owners["0.weight"] == 0] = -1
+    for task in ("c", "a", "b"):
+        found = copy.show(task).state_dict()
+        assert all(same_bits(found[name], value) for name, value in shown(packnet, task).items())
+
+
+def test_unknown_and_open_tasks_and_a_copy_inside_a_view_are_refused(packnet):
+    copy = packnet.live_copy()
+    with pytest.raises(ValueError, match="task 'x' is unknown"):
+        copy.show("x")
+    packnet.begin_task("d")
+    with pytest.raises(ValueError, match="task 'd' is still open"):
+        copy.show("d")
+    packnet.abort_task()
+    with packnet.subnetwork("a"), pytest.raises(RuntimeError, match=r"showing a task inside subnetwork\('a'\)"):
+        copy.show("a")
