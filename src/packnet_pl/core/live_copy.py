@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from packnet_pl.core.bits import identity
 from packnet_pl.core.freezing import put_back_
 from packnet_pl.core.materialize import write_visible_
 from packnet_pl.core.ownership import FREE
@@ -62,6 +61,7 @@ class LiveCopy:
         self.task: str | None = None
         self._number = 0
         self._copy: nn.Module | None = None
+        self._layers: list[nn.Module] = []
         self._pairs: dict[str, tuple[Place, Place]] = {}
         self._free_is_zero = False
         self._seen: list[object] = []
@@ -103,6 +103,7 @@ class LiveCopy:
         self._free_is_zero = not any(
             bool(((places[name].now != 0) & (owner == FREE)).any()) for name, owner in owners.items()
         )
+        self._layers = list(self._module.modules())
         self._seen = self._marks_of_module()
 
     def _write(self, found: Finished, shown: int) -> None:
@@ -128,13 +129,20 @@ class LiveCopy:
 
     def _marks_of_module(self) -> list[object]:
         # Layers too: one that was put in the place of another has tensors that nobody has looked at yet.
-        layers: list[object] = [id(layer) for layer in self._module.modules()]
-        return layers + _marks(source for source, _ in self._pairs.values())
+        layers = [layer for parent in self._layers for layer in parent._modules.values()]
+        return [layers, *_marks(source for source, _ in self._pairs.values())]
 
 
 def _marks(places: Iterable[Place]) -> list[object]:
-    """Returns what changes when a tensor is moved, replaced or written to."""
-    tensors = (place.now for place in places)
+    """Returns what changes when a tensor is moved, replaced, written to or seen otherwise.
+
+    Numbers only: with a tuple for each tensor Python's collection of garbage took most of the time.
+    """
+    tensors = [place.now for place in places]
     return [
-        (identity(tensor), -1 if tensor.is_inference() else tensor._version, tensor.requires_grad) for tensor in tensors
+        [tensor.data_ptr() if tensor.layout == torch.strided else id(tensor) for tensor in tensors],
+        [-1 if tensor.is_inference() else tensor._version for tensor in tensors],
+        [tensor.requires_grad for tensor in tensors],
+        [tensor.dtype for tensor in tensors],
+        [hash((tensor.shape, tensor.stride())) for tensor in tensors if tensor.layout == torch.strided],
     ]
