@@ -1,7 +1,7 @@
-"""Size, coding time and switch cost of VGG-16 with four tasks: python benchmarks/packed.py [--threads N] [--width W].
+"""Size, coding time and switch cost of four tasks: python benchmarks/packed.py [--arch A] [--threads N] [--width W].
 
 Weights are random, and so are the owners at (0.5, 0.75, 0.75): no coder can do better there than their entropy. Needs
-about 4 GB of memory.
+about 4 GB of memory for VGG-16.
 """
 
 import argparse
@@ -29,13 +29,14 @@ ROUNDS = 7
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", default="vgg16", help="a network of torchvision: vgg16, resnet50, densenet121, ...")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--width", type=float, default=1.0, help="below 1 for a trial with less memory")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     console = Console()
-    console.print("building VGG-16 with four tasks")
-    model = build(arguments.width)
+    console.print(f"building {arguments.arch} with four tasks")
+    model = build(arguments.arch, arguments.width)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "packed.safetensors"
         to_save = times(lambda: save_packed(model, path))
@@ -46,10 +47,10 @@ def main() -> None:
         console.print(switching(load_packed(path)))
 
 
-def build(width: float) -> TaskClassifier:
+def build(arch: str, width: float) -> TaskClassifier:
     """Returns a network of four tasks with the shares that pruning gives them, at random places; nothing is trained."""
     torch.manual_seed(0)
-    model = TaskClassifier(torchvision_backbone("vgg16", width=width))
+    model = TaskClassifier(torchvision_backbone(arch, width=width))
     for number in range(len(SHARES)):
         model.add_task(f"task {number + 1}", num_classes=CLASSES)
     layers = model.packnet.summary().owned
