@@ -56,7 +56,7 @@ def draw_methods(comparison: MethodComparison, path: str | os.PathLike[str]) -> 
     panels = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
     for index, (axes, task) in enumerate(zip(panels[: len(columns)], columns, strict=True)):
         _draw_errors(axes, rows, task)
-        title = "mean" if task is None else "\n".join(wrap(task, width=13))
+        title = "mean" if task is None else "\n".join(_wrapped(task))
         axes.set_title(title, fontsize=10, fontweight="bold" if task is None else "normal")
         axes.tick_params(axis="y", length=0, labelleft=index == 0)
     if sized:
@@ -70,6 +70,11 @@ def draw_methods(comparison: MethodComparison, path: str | os.PathLike[str]) -> 
 def _title(comparison: MethodComparison) -> str:
     split = {"test": "Test", "val": "Validation"}[comparison.split]
     return f"{split} error at the end of the sequence on {comparison.arch}, %"
+
+
+def _wrapped(task: str) -> list[str]:
+    """Returns the lines of a panel's title: names break after spaces, hyphens and underscores, if they can."""
+    return [line.replace("_ ", "_") for line in wrap(task.replace("_", "_ "), width=13)]
 
 
 def _draw_errors(axes: Axes, rows: Sequence[MethodRow], task: str | None) -> None:
