@@ -66,6 +66,23 @@ def test_requires_grad_is_copied_too_as_it_is_when_no_gradients_are_stopped(pack
     packnet.give_back_gradients()
 
 
+def test_the_memory_of_weights_that_were_shown_is_not_given_to_others_before_they_are_looked_at_again():
+    """Or weights that are converted there and back could lie where they lay, and nobody would see that they changed."""
+    module = nn.Linear(3000, 3000)
+    packnet = PackNet(module)
+    packnet.begin_task("a")
+    packnet.prune(0.5)
+    packnet.finish_task()
+    copy = packnet.live_copy()
+    copy.show("a")
+    place = module.weight.data_ptr()
+    module.half()
+    others = [torch.empty(3000, 3000) for _ in range(8)]
+    assert place not in [other.data_ptr() for other in others]
+    module.float()
+    assert same_bits(copy.show("a").weight, shown(packnet, "a")["weight"])
+
+
 def test_free_weights_that_are_not_zero_are_hidden(packnet):
     copy = packnet.live_copy()
     copy.show("a")

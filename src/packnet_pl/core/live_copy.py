@@ -63,6 +63,7 @@ class LiveCopy:
         self._copy: nn.Module | None = None
         self._layers: list[nn.Module] = []
         self._pairs: dict[str, tuple[Place, Place]] = {}
+        self._kept: list[Tensor] = []
         self._free_is_zero = False
         self._seen: list[object] = []
         self._written: list[object] = []
@@ -95,11 +96,13 @@ class LiveCopy:
     @torch.inference_mode(False)
     def _renew(self, owners: Mapping[str, Tensor]) -> None:
         """Copies anew: what was converted, moved or replaced is so in the copy too."""
-        self._copy, self._pairs = None, {}  # their memory first
+        self._copy, self._pairs, self._kept = None, {}, []  # their memory first
         self._copy = deepcopy(self._module)
         places = self._inventory().held
         targets = {plain_name(name): place for name, place in places_of(self._copy)}
         self._pairs = {name: (place, targets[name]) for name, place in places.items()}
+        # Converted there and back, the module would get this memory again, and with it the marks of other values.
+        self._kept = [place.now.detach() for place in places.values()]
         self._free_is_zero = not any(
             bool(((places[name].now != 0) & (owner == FREE)).any()) for name, owner in owners.items()
         )
