@@ -22,17 +22,19 @@ class StoppedGradients:
 
     def give_back(self) -> None:
         """Gives all back what they had."""
-        for parameter, requires_grad in self._before.items():
-            parameter.requires_grad_(requires_grad)
+        self._restore()
         self._before = {}
 
     @contextmanager
     def given_back(self) -> Iterator[None]:
         """Gives all back what they had, for a while."""
-        for parameter, requires_grad in self._before.items():
-            parameter.requires_grad_(requires_grad)
+        self._restore()
         try:
             yield
         finally:
             for parameter in self._before:
                 parameter.requires_grad_(False)
+
+    def _restore(self) -> None:
+        for parameter, requires_grad in self._before.items():
+            parameter.requires_grad_(requires_grad)

@@ -37,7 +37,7 @@ class LiveCopy:
     """A copy of a shared module that has the weights of one finished task, and is written over for another one.
 
     Nothing is written while the task stays, as long as nobody changes the module or the copy; what they change shows in
-    the next answer.
+    the next answer. A module that is converted or moved keeps its old memory until then, too.
 
     Args:
         module: The shared module.
