@@ -1,5 +1,7 @@
 """What a task computes with, written into a copy of the module."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from core_toys import same_bits
@@ -81,6 +83,17 @@ def test_the_memory_of_weights_that_were_shown_is_not_given_to_others_before_the
     assert place not in [other.data_ptr() for other in others]
     module.float()
     assert same_bits(copy.show("a").weight, shown(packnet, "a")["weight"])
+
+
+def test_owners_that_were_loaded_show_in_the_next_answer(packnet):
+    copy, state = packnet.live_copy(), deepcopy(packnet.state_dict())
+    before = copy.show("a").state_dict()["0.weight"].clone()
+    for owner in state["owners"].values():
+        owner[owner == 2] = 1
+    packnet.load_state_dict(state)
+    found = copy.show("a").state_dict()
+    assert not same_bits(found["0.weight"], before)
+    assert all(same_bits(found[name], value) for name, value in shown(packnet, "a").items())
 
 
 def test_free_weights_that_are_not_zero_are_hidden(packnet):

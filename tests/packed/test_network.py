@@ -11,8 +11,8 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
-from packnet_pl.core import live_copy, materialize
-from packnet_pl.core.materialize import write_visible_
+from packnet_pl.core import materialize
+from packnet_pl.core.materialize import Materializer
 from packnet_pl.models import build_backbone, vgg_small
 
 
@@ -39,7 +39,7 @@ def test_nothing_is_written_while_the_task_stays(net, monkeypatch):
     before = [(tensor.data_ptr(), tensor._version) for tensor in copy.state_dict().values()]
     values = {name: value.clone() for name, value in copy.state_dict().items()}
     with monkeypatch.context() as patch:
-        patch.setattr(live_copy, "write_visible_", lambda *_, **__: pytest.fail("weights were written"))
+        patch.setattr(Materializer, "write_", lambda *_: pytest.fail("weights were written"))
         for _ in range(3):
             net(pictures(), task="latin")
     assert [(tensor.data_ptr(), tensor._version) for tensor in copy.state_dict().values()] == before
@@ -52,7 +52,7 @@ def test_a_write_that_fails_half_way_is_made_good_by_the_next(net, monkeypatch):
     net.show("кириллица")
     for task in ("latin", "caltech 256 v1.5"):
         with monkeypatch.context() as patch:
-            patch.setattr(live_copy, "write_visible_", lambda weights, *_, **__: weights[0][0].detach().zero_() / "x")
+            patch.setattr(Materializer, "write_", lambda half, _: half._chunks[0][0].fill(0) / "x")
             with pytest.raises(TypeError):
                 net(pictures(), task=task)
         assert same_bits(net(pictures(), task=task), expected(net, task))
@@ -205,15 +205,13 @@ def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads):
         for source in sources:
             source[0, 0] = -0.0
             source[0, 1], source[0, 2] = float("nan"), -float("inf")  # may be another task's: still zero, not NaN
-        for task in (1, 3, 4, 255):
-            for free_is_zero in (False, True):
-                if free_is_zero:
-                    sources = [source.masked_fill(owner == 0, 0) for source, owner in zip(sources, owners, strict=True)]
-                targets = [torch.full_like(source, float("nan")) for source in sources]
-                write_visible_(zip(targets, sources, owners, strict=True), task, free_is_zero=free_is_zero)
-                for target, source, owner in zip(targets, sources, owners, strict=True):
-                    hidden = (owner == 0) | (owner > task)
-                    assert same_bits(target, torch.where(hidden, torch.zeros((), dtype=dtype), source))
+        targets = [torch.full_like(source, float("nan")) for source in sources]
+        written = Materializer(zip(targets, sources, owners, strict=True))
+        for task in (4, 1, 3, 255):
+            written.write_(task)
+            for target, source, owner in zip(targets, sources, owners, strict=True):
+                hidden = (owner == 0) | (owner > task)
+                assert same_bits(target, torch.where(hidden, torch.zeros((), dtype=dtype), source))
     finally:
         torch.set_num_threads(before)
 
@@ -221,12 +219,12 @@ def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads):
 def test_a_large_weight_is_written_in_pieces(monkeypatch):
     monkeypatch.setattr(materialize, "_CHUNK", 7)
     owner = torch.randint(0, 4, (5, 9), dtype=torch.uint8)
-    source = torch.randn(5, 9).masked_fill(owner == 0, 0)
+    source = torch.randn(5, 9)
     for threads in (1, 2):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         target = torch.full_like(source, float("nan"))
-        write_visible_([(target, source, owner)], 2, free_is_zero=True)
-        assert same_bits(target, source.masked_fill(owner > 2, 0))
+        Materializer([(target, source, owner)]).write_(2)
+        assert same_bits(target, source.masked_fill((owner == 0) | (owner > 2), 0))
 
 
 # One task on its own.

@@ -338,8 +338,7 @@ class PackNet:
         state = self._state
         number = self._finished_number(task)
         self._inventory()
-        if state.open_task is not None:
-            self.settle_()
+        self._settle_open_task()
         hidden = {name: ~visible(owner, number) for name, owner in state.owners.items()}
         # torch chooses kernels by requires_grad, also without a graph, and other kernels round otherwise.
         with (
@@ -355,7 +354,7 @@ class PackNet:
 
     def live_copy(self) -> LiveCopy:
         """Returns a copy of the module that shows one task at a time, while the module itself stays as it is."""
-        return LiveCopy(self.module, self._inventory, self._finished, self._stopped.given_back)
+        return LiveCopy(self.module, self._inventory, self._finished, self._settle_open_task, self._stopped.given_back)
 
     def verify(self, root: nn.Module | None = None, *, settle: bool = True) -> None:
         """Does nothing if every finished task's weights are, bit for bit, what they were when it was finished.
@@ -492,9 +491,11 @@ class PackNet:
     def _finished(self, task: str) -> Finished:
         self._refuse_while_viewing("showing a task")
         state, number = self._state, self._finished_number(task)
-        if state.open_task is not None:
+        return Finished(number, state.owners, state.copies[task])
+
+    def _settle_open_task(self) -> None:
+        if self._state.open_task is not None:
             self.settle_()
-        return Finished(number, number == len(state.names), state.owners, state.copies[task])
 
     def _finished_number(self, task: str) -> int:
         state = self._state
