@@ -22,7 +22,6 @@ _READS: tuple[Callable[[Tensor], object], ...] = (
     attrgetter("requires_grad"),
     attrgetter("dtype"),
     Tensor.numel,
-    lambda tensor: hash(tensor.stride()),
 )
 
 
@@ -143,7 +142,7 @@ def _marks(places: Mapping[str, Place]) -> list[object]:
     """Returns what changes when a tensor is moved, replaced, written to or seen otherwise."""
     tensors = [tensor for place in places.values() if (tensor := place.found) is not None]
     try:  # numbers only: with a tuple for each tensor Python's collection of garbage took most of the time
-        return [list(map(read, tensors)) for read in _READS]
+        return [*(list(map(read, tensors)) for read in _READS), list(map(hash, map(Tensor.stride, tensors)))]
     except RuntimeError:  # sparse tensors have no place in memory, those of inference mode no version
         versions = [-1 if tensor.is_inference() else tensor._version for tensor in tensors]
         return [[identity(tensor) for tensor in tensors], versions, [tensor.requires_grad for tensor in tensors]]
