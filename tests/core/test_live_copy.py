@@ -1,5 +1,6 @@
 """What a task computes with, written into a copy of the module."""
 
+import pickle
 from copy import deepcopy
 
 import pytest
@@ -94,6 +95,18 @@ def test_owners_that_were_loaded_show_in_the_next_answer(packnet):
     found = copy.show("a").state_dict()
     assert not same_bits(found["0.weight"], before)
     assert all(same_bits(found[name], value) for name, value in shown(packnet, "a").items())
+
+
+def test_it_is_copied_and_saved_without_the_weights_that_it_shows(packnet):
+    copy = packnet.live_copy()
+    empty = len(pickle.dumps(copy))
+    copy.show("b")
+    assert len(pickle.dumps(copy)) == empty
+    for other in (deepcopy(copy), pickle.loads(pickle.dumps(copy))):
+        assert other.show("b") is not copy.show("b")
+        for task in ("b", "a"):
+            found = other.show(task).state_dict()
+            assert all(same_bits(found[name], value) for name, value in shown(packnet, task).items())
 
 
 def test_free_weights_that_are_not_zero_are_hidden(packnet):

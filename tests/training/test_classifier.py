@@ -46,9 +46,9 @@ def live(model, task, x):
     return logits
 
 
-def fitted_with_logits(*tasks):
+def fitted_with_logits(*tasks, **kept):
     """A classifier in which ``tasks`` were fitted, and what each answered right before it was finished."""
-    model, settled = classifier(), {}
+    model, settled = TaskClassifier(SmallNet(), recipes=RECIPES, **kept), {}
     for number, task in enumerate(tasks):
         model.add_task(task, num_classes=3)
         fit_task(
@@ -278,17 +278,7 @@ def test_a_finished_task_is_answered_so_in_train_mode_too_while_a_later_task_is_
 
 @pytest.mark.parametrize("kept", [{"norm": "per_task"}, {"bias": "per_task"}], ids=["norm", "bias"])
 def test_each_task_may_have_norms_or_biases_of_its_own(tmp_path, kept):
-    model, settled = TaskClassifier(SmallNet(), recipes=RECIPES, **kept), {}
-    for number, task in enumerate("ab"):
-        model.add_task(task, num_classes=3)
-        fit_task(
-            model,
-            loader(number),
-            task=task,
-            prune_ratio=0.5,
-            make_trainer=lambda _, callback: quiet(callback),
-            settled=lambda m, task=task: settled.__setitem__(task, live(m, task, pictures())),
-        )
+    model, settled = fitted_with_logits("a", "b", **kept)
     (changed,) = {"norm": ["bn.weight"], "bias": ["fc.bias"]}[next(iter(kept))]
     with model.packnet.subnetwork("a"):
         first = bits(model.backbone.get_parameter(changed))

@@ -101,6 +101,10 @@ class LiveCopy:
         assert self._copy is not None
         return self._copy
 
+    def __reduce__(self) -> tuple[type["LiveCopy"], tuple[object, ...]]:
+        # Copied or saved, it begins anew: the weights that it shows can be written again, and would be kept thrice.
+        return LiveCopy, (self._module, self._inventory, self._finished, self._settle, self._as_trained)
+
     def _is_of(self, found: Finished) -> bool:
         return list(map(id, found.owners.values())) == list(map(id, self._owners))
 
