@@ -97,6 +97,14 @@ def test_owners_that_were_loaded_show_in_the_next_answer(packnet):
     assert all(same_bits(found[name], value) for name, value in shown(packnet, "a").items())
 
 
+def test_norms_of_its_own_that_were_loaded_show_in_the_next_answer(packnet):
+    copy, state = packnet.live_copy(), packnet.state_dict()
+    before = copy.show("a").state_dict()["1.weight"].clone()
+    state["copies"]["a"]["1.weight"] = before + 1
+    packnet.load_state_dict(state)
+    assert same_bits(copy.show("a").state_dict()["1.weight"], before + 1)
+
+
 def test_it_is_copied_and_saved_without_the_weights_that_it_shows(packnet):
     copy = packnet.live_copy()
     empty = len(pickle.dumps(copy))

@@ -43,8 +43,8 @@ class Finished:
 class LiveCopy:
     """A copy of a shared module that has the weights of one finished task, and is written over for another one.
 
-    Nothing is written while the task stays, as long as nobody changes the module or the copy; what they change shows in
-    the next answer. A module that is converted or moved keeps its old memory until then, too.
+    Nothing is written while the task stays, as long as nobody changes the module or the copy, or loads another state;
+    what they change shows in the next answer. A module that is converted or moved keeps its old memory until then, too.
 
     Args:
         module: The shared module.
@@ -74,7 +74,8 @@ class LiveCopy:
         self._sources: dict[str, Place] = {}
         self._targets: dict[str, Place] = {}
         self._kept: list[Tensor] = []
-        self._owners: list[Tensor] = []
+        self._owners: Mapping[str, Tensor] = {}
+        self._own: Mapping[str, Tensor] = {}
         self._owned = Materializer([])
         self._seen: list[object] = []
         self._written: list[object] = []
@@ -89,7 +90,8 @@ class LiveCopy:
         """
         found = self._finished(task)
         with self._as_trained():
-            if task != self.task or not self._is_of(found) or not self._is_unchanged():
+            is_of = _are_same(found.owners, self._owners) and _are_same(found.own, self._own)
+            if task != self.task or not is_of or not self._is_unchanged():
                 self._settle()
                 is_unchanged = self._is_unchanged()
                 written, self._written, self.task = self._written, [], None  # a failure half-way leaves no task
@@ -105,9 +107,6 @@ class LiveCopy:
         # Copied or saved, it begins anew: the weights that it shows can be written again, and would be kept thrice.
         return LiveCopy, (self._module, self._inventory, self._finished, self._settle, self._as_trained)
 
-    def _is_of(self, found: Finished) -> bool:
-        return list(map(id, found.owners.values())) == list(map(id, self._owners))
-
     def _is_unchanged(self) -> bool:
         return bool(self._written) and self._marks_of_module() == self._seen and _marks(self._targets) == self._written
 
@@ -115,7 +114,7 @@ class LiveCopy:
     def _renew(self) -> None:
         """Copies anew: what was converted, moved or replaced is so in the copy too."""
         self._copy, self._targets, self._kept = None, {}, []  # their memory first
-        self._owners, self._owned = [], Materializer([])
+        self._owners, self._owned = {}, Materializer([])
         self._copy = deepcopy(self._module)
         self._sources = self._inventory().held
         targets = {plain_name(name): place for name, place in places_of(self._copy)}
@@ -127,19 +126,24 @@ class LiveCopy:
 
     def _write(self, found: Finished) -> None:
         """Writes what ``found`` has of its own and sees of the owned weights: all else is as it was copied."""
-        if not self._is_of(found):
+        if not _are_same(found.owners, self._owners):
             self._owned = Materializer(
                 (self._targets[name].now, self._sources[name].now, owner) for name, owner in found.owners.items()
             )
-            self._owners = list(found.owners.values())
+            self._owners = dict(found.owners)
         for name, value in found.own.items():
             put_back_(name, self._targets[name], value.to(self._sources[name].now))
+        self._own = dict(found.own)
         self._owned.write_(found.number)
         torch.clear_autocast_cache()
 
     def _marks_of_module(self) -> list[object]:
         # Layers too: one that was put in the place of another has tensors that nobody has looked at yet.
         return [[layer for parent in self._layers for layer in parent._modules.values()], *_marks(self._sources)]
+
+
+def _are_same(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return list(map(id, tensors.values())) == list(map(id, others.values()))
 
 
 def _marks(places: Mapping[str, Place]) -> list[object]:
