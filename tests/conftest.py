@@ -5,7 +5,7 @@ from pathlib import Path
 
 # Two workers on two cores: more threads than that only wait for each other. Set before torch is imported anywhere, and
 # inherited by the commands that the tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # One cache for all tests and their subprocesses: the embedded alphabets are drawn once.
 _CACHE = Path(__file__).parent.parent / ".cache"
