@@ -69,7 +69,8 @@ def test_requires_grad_is_copied_too_as_it_is_when_no_gradients_are_stopped(pack
     packnet.give_back_gradients()
 
 
-def test_the_memory_of_weights_that_were_shown_is_not_given_to_others_before_they_are_looked_at_again():
+@pytest.mark.parametrize("which", ["module", "copy"])
+def test_the_memory_of_what_was_shown_is_not_given_to_others_before_it_is_looked_at_again(which):
     """Or weights that are converted there and back could lie where they lay, and nobody would see that they changed."""
     module = nn.Linear(3000, 3000)
     packnet = PackNet(module)
@@ -77,13 +78,14 @@ def test_the_memory_of_weights_that_were_shown_is_not_given_to_others_before_the
     packnet.prune(0.5)
     packnet.finish_task()
     copy = packnet.live_copy()
-    copy.show("a")
-    place = module.weight.data_ptr()
-    module.half()
-    others = [torch.empty(3000, 3000) for _ in range(8)]
-    assert place not in [other.data_ptr() for other in others]
-    module.float()
-    assert same_bits(copy.show("a").weight, shown(packnet, "a")["weight"])
+    converted = {"module": module, "copy": copy.show("a")}[which]
+    places = [parameter.data_ptr() for parameter in converted.parameters()]
+    converted.half()
+    others = [torch.empty(3000, 3000) for _ in range(8)] + [torch.empty(3000) for _ in range(200)]
+    assert not {other.data_ptr() for other in others} & set(places)
+    converted.float()
+    for name, value in shown(packnet, "a").items():
+        assert same_bits(copy.show("a").state_dict()[name], value)
 
 
 def test_owners_that_were_loaded_show_in_the_next_answer(packnet):

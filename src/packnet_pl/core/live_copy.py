@@ -1,10 +1,11 @@
 """A copy of the shared module that shows one task at a time, while the module itself stays as it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,11 @@ from packnet_pl.core.prunable import Inventory, Place, places_of, plain_name
 
 __all__ = ["Finished", "LiveCopy"]
 
+_Slot = tuple[Mapping[str, Any], str]
 _READS: tuple[Callable[[Tensor], object], ...] = (
     Tensor.data_ptr,
     attrgetter("_version"),
     attrgetter("requires_grad"),
-    attrgetter("dtype"),
     Tensor.numel,
 )
 
@@ -44,7 +45,7 @@ class LiveCopy:
     """A copy of a shared module that has the weights of one finished task, and is written over for another one.
 
     Nothing is written while the task stays, as long as nobody changes the module or the copy, or loads another state;
-    what they change shows in the next answer. A module that is converted or moved keeps its old memory until then, too.
+    what they change shows in the next answer. What is converted or moved keeps its old memory until then, too.
 
     Args:
         module: The shared module.
@@ -70,9 +71,11 @@ class LiveCopy:
         self._settle, self._as_trained = settle, as_trained
         self.task: str | None = None
         self._copy: nn.Module | None = None
-        self._layers: list[nn.Module] = []
+        self._children: list[Mapping[str, nn.Module | None]] = []
         self._sources: dict[str, Place] = {}
         self._targets: dict[str, Place] = {}
+        self._source_slots: list[_Slot] = []
+        self._target_slots: list[_Slot] = []
         self._kept: list[Tensor] = []
         self._owners: Mapping[str, Tensor] = {}
         self._own: Mapping[str, Tensor] = {}
@@ -98,7 +101,7 @@ class LiveCopy:
                 if not is_unchanged:
                     self._renew()
                 self._write(found)
-                self._written = written if is_unchanged and not found.own else _marks(self._targets)
+                self._written = written if is_unchanged and not found.own else _marks(self._target_slots)
                 self.task = task
         assert self._copy is not None
         return self._copy
@@ -108,7 +111,11 @@ class LiveCopy:
         return LiveCopy, (self._module, self._inventory, self._finished, self._settle, self._as_trained)
 
     def _is_unchanged(self) -> bool:
-        return bool(self._written) and self._marks_of_module() == self._seen and _marks(self._targets) == self._written
+        return (
+            bool(self._written)
+            and self._marks_of_module() == self._seen
+            and _marks(self._target_slots) == self._written
+        )
 
     @torch.inference_mode(False)
     def _renew(self) -> None:
@@ -119,9 +126,10 @@ class LiveCopy:
         self._sources = self._inventory().held
         targets = {plain_name(name): place for name, place in places_of(self._copy)}
         self._targets = {name: targets[name] for name in self._sources}
-        # Converted there and back, the module would get this memory again, and with it the marks of other values.
-        self._kept = [place.now.detach() for place in self._sources.values()]
-        self._layers = list(self._module.modules())
+        # Converted there and back, module or copy would get this memory again, and with it the marks of other values.
+        self._kept = [place.now.detach() for place in [*self._sources.values(), *self._targets.values()]]
+        self._source_slots, self._target_slots = _slots(self._sources), _slots(self._targets)
+        self._children = [layer._modules for layer in self._module.modules()]
         self._seen = self._marks_of_module()
 
     def _write(self, found: Finished) -> None:
@@ -139,18 +147,27 @@ class LiveCopy:
 
     def _marks_of_module(self) -> list[object]:
         # Layers too: one that was put in the place of another has tensors that nobody has looked at yet.
-        return [[layer for parent in self._layers for layer in parent._modules.values()], *_marks(self._sources)]
+        return [[layer for children in self._children for layer in children.values()], *_marks(self._source_slots)]
 
 
 def _are_same(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
     return list(map(id, tensors.values())) == list(map(id, others.values()))
 
 
-def _marks(places: Mapping[str, Place]) -> list[object]:
-    """Returns what changes when a tensor is moved, replaced, written to or seen otherwise."""
-    tensors = [tensor for place in places.values() if (tensor := place.found) is not None]
+def _slots(places: Mapping[str, Place]) -> list[_Slot]:
+    return [(place.table, place.key) for place in places.values()]
+
+
+def _marks(slots: Iterable[_Slot]) -> list[object]:
+    """Returns what changes when a tensor is moved, replaced, written to or seen otherwise.
+
+    After a switch nothing of this is in the processor's cache: what it takes is each object that it looks at.
+    """
     try:  # numbers only: with a tuple for each tensor Python's collection of garbage took most of the time
+        tensors = [table[key] for table, key in slots]
         return [*(list(map(read, tensors)) for read in _READS), list(map(hash, map(Tensor.stride, tensors)))]
+    except (KeyError, TypeError):  # taken away, or None
+        return [object()]
     except RuntimeError:  # sparse tensors have no place in memory, those of inference mode no version
         versions = [-1 if tensor.is_inference() else tensor._version for tensor in tensors]
         return [[identity(tensor) for tensor in tensors], versions, [tensor.requires_grad for tensor in tensors]]

@@ -1,6 +1,6 @@
 """Which parameters PackNet owns, which it only holds still, and which it cannot handle."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -43,9 +43,14 @@ class Place:
     is_saved: bool
 
     @property
+    def table(self) -> Mapping[str, Tensor | None]:
+        """What the layer has of this kind, as key -> tensor."""
+        return self.layer._parameters if self.is_parameter else self.layer._buffers
+
+    @property
     def found(self) -> Tensor | None:
         """The tensor that stands here now, or None: layers may take a buffer away."""
-        table = self.layer._parameters if self.is_parameter else self.layer._buffers
+        table = self.table
         return table[self.key] if self.key in table else None  # noqa: SIM401 (a scripted module has no get)
 
     @property
