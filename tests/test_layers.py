@@ -49,9 +49,12 @@ def test_only_training_and_below_know_lightning():
     ("statement", "absent"),
     [
         ("import packnet_pl", ["torch", "pytorch_lightning", "hydra"]),
-        ("import packnet_pl.core", ["pytorch_lightning", "lightning_fabric", "hydra", "omegaconf", "torchvision"]),
+        (
+            "import packnet_pl.core",
+            ["pytorch_lightning", "lightning_fabric", "hydra", "omegaconf", "torchvision", "numba"],
+        ),
         ("from packnet_pl import PackNet", ["pytorch_lightning", "hydra", "torchvision"]),
-        ("from packnet_pl import load_packed", ["pytorch_lightning", "hydra"]),
+        ("from packnet_pl import load_packed", ["pytorch_lightning", "hydra", "numba"]),
         ("import packnet_pl.cli.train", ["torch", "pytorch_lightning"]),
     ],
 )

@@ -1263,7 +1263,7 @@ def test_the_core_needs_torch_only():
     code = (
         "import sys, packnet_pl.core; "
         "print(sorted({name.split('.')[0] for name in sys.modules} "
-        "& {'pytorch_lightning', 'lightning', 'hydra', 'omegaconf', 'torchvision', 'torchmetrics'}))"
+        "& {'pytorch_lightning', 'lightning', 'hydra', 'omegaconf', 'torchvision', 'torchmetrics', 'numba'}))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

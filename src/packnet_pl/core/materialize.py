@@ -1,9 +1,9 @@
 """Writing what one task sees of all weights into other memory, at nearly the speed of a copy."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ __all__ = ["Materializer"]
 _CHUNK = 1 << 21
 _Integers = NDArray[np.signedinteger]
 _Chunk = tuple[_Integers, _Integers, NDArray[np.uint8]]
+_Loop = Callable[[_Integers, _Integers, NDArray[np.uint8], np.uint8], None]
 
 
 class Materializer:
@@ -50,27 +51,35 @@ class Materializer:
         for out, bits, owner in self._others:
             torch.mul(bits, visible(owner, task), out=out)
         # Each thread takes what is next: torch's own wait busily after each of its operations, which slows some down.
-        to_do = iter(self._chunks)
+        loop, to_do = _compiled(), iter(self._chunks)
         helpers = min(torch.get_num_threads(), len(self._chunks)) - 1
         if helpers < 1:
-            _write_all(to_do, task)
+            _write_all(loop, to_do, task)
             return
         with ThreadPoolExecutor(helpers) as pool:
-            working = [pool.submit(_write_all, to_do, task) for _ in range(helpers)]
-            _write_all(to_do, task)
+            working = [pool.submit(_write_all, loop, to_do, task) for _ in range(helpers)]
+            _write_all(loop, to_do, task)
             for helper in working:
                 helper.result()
 
 
-def _write_all(chunks: Iterator[_Chunk], task: int) -> None:
+def _write_all(loop: _Loop, chunks: Iterator[_Chunk], task: int) -> None:
     number = np.uint8(task)
     for out, bits, owner in chunks:
-        _write(out, bits, owner, number)
+        loop(out, bits, owner, number)
 
 
-@numba.njit(nogil=True)
+@cache
+def _compiled() -> _Loop:
+    # Loaded at the first switch: it takes a third of a second, and training, reading and writing do without it.
+    import numba
+
+    compiled: _Loop = numba.njit(nogil=True)(_write)
+    return compiled
+
+
 def _write(out: _Integers, bits: _Integers, owner: NDArray[np.uint8], task: np.uint8) -> None:
-    """One pass over the weights, compiled: with numpy or torch their mask goes through memory on its own.
+    """One pass over the weights, for numba: with numpy or torch their mask goes through memory on its own.
 
     ``owner - FREE - 1`` wraps around for free weights, so that one comparison finds both kinds that are hidden.
     """
