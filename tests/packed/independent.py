@@ -24,7 +24,7 @@ def read(path):
     metadata = table.pop("__metadata__")
     text = metadata["packnet_pl"]
     header = json.loads(text)
-    assert header["format"] == 1
+    assert header["format"] in (1, 2)
     arrays = {}
     for name, entry in table.items():
         begin, end = entry["data_offsets"]
@@ -90,14 +90,13 @@ def reseal(path, header=None, tensors=None, target=None):
         content = json.loads(file.metadata()["packnet_pl"])
     if tensors:
         tensors(found)
-    if content.get("format") == 1:
+    if isinstance(content.get("checksums"), dict):
         content["checksums"] = {name: _checksum(tensor) for name, tensor in found.items()}
     if header:
         content = header(content) or content
     text = json.dumps(content)
     digest = bytearray(hashlib.blake2b(text.encode(), digest_size=16).digest())
-    if content.get("format") != 0:
-        found["checksum"] = torch.frombuffer(digest, dtype=torch.uint8)
+    found["checksum"] = torch.frombuffer(digest, dtype=torch.uint8)
     save_file(found, target or path, metadata={"packnet_pl": text})
 
 

@@ -1,4 +1,4 @@
-"""What is in the file: as docs/format.md says, and as earlier versions wrote it."""
+"""What is in the file: as docs/format.md says, and as the version before wrote it."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from packnet_pl import load_packed, save_packed
 from packnet_pl.models import vgg_small
 from packnet_pl.packed import TaskFigures, read_packed
 
-DATA = Path(__file__).parent / "data"
+MADE = Path(__file__).parents[1] / "made_at_5b152f2" / "packed"
 
 
 @pytest.fixture(scope="module", params=["shared", "per_task"])
@@ -124,39 +124,46 @@ def test_wrong_precisions_are_refused(model, tmp_path):
 # Files of earlier versions.
 
 
-@pytest.mark.parametrize("kind", ["shared", "per_task"])
-def test_a_file_of_format_0_still_loads(kind, tmp_path):
-    path = DATA / f"format0_{kind}.safetensors"
-    net = load_packed(path)  # the fingerprints in it tell whether the weights are those that were finished
-    assert net.tasks == list(TASKS)
-    assert read_packed(path).history == [{"note": "as it was"}]
-    answers = load_file(DATA / f"format0_{kind}_answers.safetensors")
-    for number, task in enumerate(TASKS):
-        assert torch.allclose(net(answers["pictures"], task=task), answers[str(number)], atol=1e-6)
-    old = load_file(path)
-    assert all(same_bits(net.packnet.owners[name], old[f"owners/{name}"]) for name in net.packnet.owners)
-    assert all(same_bits(value, old[f"shared/{name}"]) for name, value in net.backbone.state_dict().items())
-    save_packed(net, tmp_path / "new.safetensors")
-    assert read_packed(tmp_path / "new.safetensors").header["format"] == 1
-    for name, value in load_packed(tmp_path / "new.safetensors").state_dict().items():
-        assert same_bits(value, net.state_dict()[name])
+@pytest.mark.parametrize("kind", ["finished", "per_task", "individual"])
+def test_a_file_of_format_1_answers_with_the_same_bits_and_is_saved_as_format_2(kind, tmp_path):
+    path, new = MADE / kind / "packed.safetensors", tmp_path / "new.safetensors"
+    old = load_packed(path)
+    assert independent.read(path)[0]["format"] == 1
+    save_packed(old, new)
+    header, arrays = independent.read(new)
+    assert header["format"] == 2
+    for net in (old, load_packed(new)):
+        assert net.tasks == ["digits", "latin"]
+        for task in net.tasks:
+            probe = load_file(MADE / kind / f"{task}.probe.safetensors")
+            assert same_bits(net(probe["pictures"], task=task), probe["logits"])
+    for task in old.tasks:
+        before = independent.subnetwork(*independent.read(path), task)
+        after = independent.subnetwork(header, arrays, task)
+        assert before.keys() == after.keys() == old.backbone.state_dict().keys()
+        for name, value in old.show(task).state_dict().items():
+            assert np.array_equal(before[name], value.numpy())
+            assert np.array_equal(after[name], value.numpy())
 
 
-def test_a_tampered_file_of_format_0_is_refused(tmp_path):
-    path, target = DATA / "format0_shared.safetensors", tmp_path / "packed.safetensors"
+def test_a_file_of_format_1_keeps_its_history_and_what_it_says_of_its_tasks():
+    path = MADE / "finished" / "packed.safetensors"
+    written, packed = independent.read(path)[0], read_packed(path)
+    assert packed.history == written["history"] != []
+    for task, found in zip(written["tasks"], packed.header["tasks"], strict=True):
+        assert task.items() <= found.items()
 
-    def change(tensors):
-        owner = tensors["owners/classifier.0.weight"]
-        owner[owner == 1] = 2
 
-    reseal(path, tensors=change, target=target)
-    with pytest.raises(ValueError, match=r"classifier\.0\.weight is not what it was when task 'latin' was finished"):
+def test_the_keys_of_format_1_are_all_that_a_file_of_format_1_may_have(tmp_path):
+    path, target = MADE / "finished" / "packed.safetensors", tmp_path / "packed.safetensors"
+    reseal(path, header=lambda header: header.pop("aliases") and None, target=target)
+    with pytest.raises(ValueError, match=r"its header has no \['aliases'\]"):
         load_packed(target)
-    reseal(path, tensors=lambda tensors: tensors.pop("shared/features.0.weight"), target=target)
-    with pytest.raises(ValueError, match=r"the owners of features\.0\.weight do not fit its weights"):
+    reseal(path, header=lambda header: header["tasks"][0].update(more=1), target=target)
+    with pytest.raises(ValueError, match=r"a task in its header has the entries .*'more'.*, those of format 1 are"):
         load_packed(target)
-    reseal(path, tensors=lambda tensors: tensors.pop("owners/features.0.weight"), target=target)
-    with pytest.raises(ValueError, match=r"have no owners \['features\.0\.weight'\]"):
+    reseal(path, header=lambda header: header.update(format=0), target=target)
+    with pytest.raises(ValueError, match="it has format 0; this version reads formats 1 to 2"):
         load_packed(target)
 
 

@@ -34,7 +34,7 @@ class Packed:
 
     Attributes:
         path: Where it was.
-        header: Of format 1, checked.
+        header: Of format 2, checked.
         tensors: Name -> tensor, as stored.
         size: Of the file, in bytes.
     """
@@ -112,12 +112,11 @@ def read_packed(path: str | os.PathLike[str]) -> Packed:
                 raise ValueError(f"it is a safetensors file without a {_KEY!r} header")
             header = parse_header(metadata[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if header["format"] == FORMAT:
-            checksum = tensors.pop(_CHECKSUM, None)
-            if checksum is None or not torch.equal(checksum, _digest(metadata[_KEY])):
-                raise ValueError("its header is not what was written")
-        else:
-            header, tensors = upgrade(header, tensors)
+        checksum = tensors.pop(_CHECKSUM, None)
+        if checksum is None or not torch.equal(checksum, _digest(metadata[_KEY])):
+            raise ValueError("its header is not what was written")
+        if header["format"] != FORMAT:
+            header = upgrade(header)
         packed = Packed(str(path), header, tensors, size)
         check_header(header)
         _check_tensors(packed)

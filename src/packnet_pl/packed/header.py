@@ -6,17 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from packnet_pl.core.state import check_name
+from packnet_pl.packed.old_formats import OLDEST
 
 __all__ = ["FORMAT", "STORED_TYPES", "check_header", "expected_tensors", "parse_header"]
 
-FORMAT = 1
+FORMAT = 2
 STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Types that weights may have in the network, and bytes of each."""
 
-_KEYS = {
-    0: {"backbone", "tasks", "packnet", "history"},
-    1: {"backbone", "tasks", "packnet", "weights", "aliases", "history", "checksums"},
-}
+# Of format 2. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
+_KEYS = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "history", "checksums"}
+_TASK_KEYS = {"name", "num_classes", "class_names", "input_shape", "mean", "std", "resize", "ratio", "accuracy"}
+
 _MOST_CLASSES = 1 << 20
 _MOST_PIXELS = 1 << 13
 _MOST_DIMENSIONS = 8
@@ -35,23 +36,23 @@ def parse_header(text: str) -> dict[str, Any]:
     if not isinstance(header, dict) or type(header.get("format")) is not int:
         _refuse("its header names no format")
     version = header["format"]
-    if version not in _KEYS:
+    if not OLDEST <= version <= FORMAT:
         hint = ": a newer version of packnet_pl wrote it" if version > FORMAT else ""
-        _refuse(f"it has format {version}; this version reads formats {sorted(_KEYS)}{hint}")
-    missing = _KEYS[version] - set(header)
-    if missing:
-        _refuse(f"its header has no {sorted(missing)}")
+        _refuse(f"it has format {version}; this version reads formats {OLDEST} to {FORMAT}{hint}")
     return header
 
 
 def check_header(header: Mapping[str, Any]) -> None:
-    """Does nothing for a header of format 1 all of whose entries are what they should be.
+    """Does nothing for a header of format 2 all of whose entries are what they should be.
 
     Names of tensors are looked at where the tensors are read, and the state of PackNet where it is loaded.
 
     Raises:
         ValueError: Otherwise.
     """
+    if header.keys() != _KEYS:
+        missing, unknown = sorted(_KEYS - header.keys()), sorted(header.keys() - _KEYS)
+        _refuse(f"its header has no {missing}" if missing else f"its header has the unknown entries {unknown[:3]}")
     for key, kind in (("tasks", list), ("weights", dict), ("aliases", dict), ("history", list), ("checksums", dict)):
         if not isinstance(header[key], kind):
             _refuse(f"{key} in its header is a {type(header[key]).__name__}")
@@ -79,9 +80,8 @@ def check_header(header: Mapping[str, Any]) -> None:
 def _check_task(task: Any) -> None:
     if not isinstance(task, dict):
         _refuse(f"a task in its header is a {type(task).__name__}")
-    keys = {"name", "num_classes", "class_names", "input_shape", "mean", "std", "resize", "ratio", "accuracy"}
-    if set(task) != keys:
-        _refuse(f"a task in its header has the entries {sorted(task)}, expected are {sorted(keys)}")
+    if set(task) != _TASK_KEYS:
+        _refuse(f"a task in its header has the entries {sorted(task)}, expected are {sorted(_TASK_KEYS)}")
     check_name(task["name"])
     where = f"task {task['name']!r}"
     if not _is_count(task["num_classes"], 2, _MOST_CLASSES):

@@ -1,52 +1,43 @@
-"""Packed files of earlier formats, as files of the present one."""
+"""Headers of earlier formats, as headers of the present one."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+__all__ = ["OLDEST", "upgrade"]
 
-from packnet_pl.core.digest import fingerprint
-from packnet_pl.core.ownership import count_owners
-from packnet_pl.packed.weights import pack_weights
+OLDEST = 1
 
-__all__ = ["upgrade"]
+_KEYS_1 = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "history", "checksums"}
+_TASK_KEYS_1 = {"name", "num_classes", "class_names", "input_shape", "mean", "std", "resize", "ratio", "accuracy"}
+
+# What a file of format 1 says of the keys that format 2 added: that nobody knows.
+_NEW_IN_2: dict[str, Any] = {}
+_NEW_OF_A_TASK_IN_2: dict[str, Any] = {}
 
 
-def upgrade(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Returns header and tensors of format 1 for those of format 0.
-
-    Format 0 had all weights as ``shared/<name>``, one byte per weight as ``owners/<name>``, and no checksums: those of
-    the state of PackNet are left to tell whether it is whole.
+def upgrade(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the header of format 2 for one of format 1, whose tensors are the same.
 
     Args:
-        header: Parsed, not checked.
-        tensors: As stored.
+        header: Parsed, its values not checked; other keys than those of format 1 were never read, and are left out.
 
     Raises:
-        ValueError: If they contradict each other; other errors where the header is not what it should be.
+        ValueError: If it has not the keys of format 1.
     """
-    known = {"resize": None, "ratio": None, "accuracy": None}
-    new: dict[str, Any] = {
-        **{key: header[key] for key in ("backbone", "packnet", "history")},
-        "format": 1,
-        "tasks": [{**task, **known} for task in header["tasks"]],
-        "weights": {},
-        "aliases": {},
-    }
-    packed = {name: tensor for name, tensor in tensors.items() if not name.startswith("owners/")}
-    for key, owner in tensors.items():
-        name = key.removeprefix("owners/")
-        if name == key:
-            continue
-        weight = packed.pop(f"shared/{name}", None)
-        if weight is None or weight.shape != owner.shape:
-            raise ValueError(f"the owners of {name} do not fit its weights")
-        counts = count_owners(owner, len(header["tasks"]))
-        new["weights"][name] = {
-            "shape": list(weight.shape),
-            "dtype": str(weight.dtype).removeprefix("torch."),
-            "counts": counts,
-        }
-        packed[f"values/{name}"], packed[f"owners/{name}"] = pack_weights(weight, owner, counts)
-    new["checksums"] = {name: fingerprint(tensor) for name, tensor in packed.items()}
-    return new, packed
+    missing = sorted(_KEYS_1 - set(header))
+    if missing:
+        raise ValueError(f"its header has no {missing}")
+    if not isinstance(header["tasks"], list):
+        raise ValueError(f"tasks in its header is a {type(header['tasks']).__name__}")
+    tasks = [_upgrade_task(task) for task in header["tasks"]]
+    return {**{key: header[key] for key in _KEYS_1}, **_NEW_IN_2, "format": 2, "tasks": tasks}
+
+
+def _upgrade_task(task: Any) -> dict[str, Any]:
+    if not isinstance(task, Mapping):
+        raise ValueError(f"a task in its header is a {type(task).__name__}")
+    if set(task) != _TASK_KEYS_1:
+        raise ValueError(
+            f"a task in its header has the entries {sorted(task)}, those of format 1 are {sorted(_TASK_KEYS_1)}"
+        )
+    return {**task, **_NEW_OF_A_TASK_IN_2}
