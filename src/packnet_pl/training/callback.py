@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
-from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -13,7 +13,7 @@ from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.agreement import broadcast_
 from packnet_pl.core.pruning import Granularity, Scope, check_granularity, check_ratio, check_scope
 from packnet_pl.core.state import check_name
-from packnet_pl.training.averages import keep_in_average
+from packnet_pl.training.averages import UnbegunAverages, averaging_callbacks, check_averages_begin, keep_in_average
 from packnet_pl.training.checks import (
     check_module,
     check_precision,
@@ -22,6 +22,7 @@ from packnet_pl.training.checks import (
     expect_unused_parameters,
     raise_on_all_ranks,
 )
+from packnet_pl.training.families import of_both, overrides
 from packnet_pl.training.private import PrivateHold, check_private_names, private_parameters
 from packnet_pl.training.selection import BestEpoch
 from packnet_pl.training.steps import StepWatch
@@ -85,6 +86,7 @@ class PackNetCallback(pl.Callback):
         self._settled = settled
         self._others: PrivateHold | None = None
         self._steps: StepWatch | None = None
+        self._unbegun: UnbegunAverages | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Checks what can be checked, and makes what is frozen need no gradient (before DDP wraps the module)."""
@@ -95,15 +97,15 @@ class PackNetCallback(pl.Callback):
             raise ValueError(
                 f"{len(others)} PackNetCallbacks in one Trainer; a fit trains one task in one phase: keep one"
             )
-        averaging = (WeightAveraging, StochasticWeightAveraging)
-        if self.best and any(isinstance(c, averaging) for c in trainer.callbacks):  # type: ignore[attr-defined]
+        if self.best and averaging_callbacks(trainer.callbacks):  # type: ignore[attr-defined]
             raise ValueError(
                 "select='best' with an averaging callback: the weights at the end are either the average or those of "
                 "the best epoch; use select='last', or leave the averaging out"
             )
         self._go_behind_averages(trainer)
         check_strategy(trainer.strategy)
-        if getattr(pl_module, "packnet", None) is None and is_overridden("configure_model", pl_module):
+        check_averages_begin(trainer)
+        if getattr(pl_module, "packnet", None) is None and overrides(pl_module, "configure_model"):
             # It builds its layers later, and on_fit_start looks again.
             expect_unused_parameters(trainer, pl_module, used=None)
             return
@@ -133,10 +135,14 @@ class PackNetCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Puts the PackNet state into the checkpoint, beside the weights that it belongs to."""
-        if self._steps is not None:
+        if self._steps is not None and _packnet(pl_module).open_task is not None:
             self._restore(pl_module)
-            if any(isinstance(c, WeightAveraging) for c in trainer.callbacks):  # type: ignore[attr-defined]
+            self._follow(pl_module)
+            if any(isinstance(c, of_both(WeightAveraging)) for c in trainer.callbacks):  # type: ignore[attr-defined]
                 keep_in_average(_packnet(pl_module), pl_module, checkpoint["state_dict"])
+        elif "current_model_state" in checkpoint:
+            # The fit is over, and its average is in the weights, which were pruned and restored since.
+            checkpoint["state_dict"] = checkpoint["current_model_state"]
         if "packnet" not in checkpoint:
             checkpoint["packnet"] = _packnet(pl_module).state_dict(pl_module)
 
@@ -159,6 +165,7 @@ class PackNetCallback(pl.Callback):
             error = raised
         raise_on_all_ranks(trainer, error)
         self._others = PrivateHold(_packnet(pl_module), pl_module)
+        self._unbegun = UnbegunAverages(trainer.callbacks)  # type: ignore[attr-defined]
         self._steps = StepWatch(trainer.optimizers, lambda stepped: self._restore(pl_module, stepped))
 
     def on_train_batch_start(
@@ -191,6 +198,10 @@ class PackNetCallback(pl.Callback):
         else:
             _packnet(pl_module).restore_buffers_()
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lets an average that has not begun be the weights: it is validated in their place."""
+        self._follow(pl_module)
+
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -205,12 +216,19 @@ class PackNetCallback(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs what the task owns and what is free, as fractions of all prunable weights."""
+        self._follow(pl_module)
         total = _packnet(pl_module).summary().total
         fractions = {"packnet/owned": total.fraction(self.task), "packnet/free": total.free_fraction}
         pl_module.log_dict(fractions, sync_dist=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes the averaged weights of schedule-free optimizers; swapped in later, they would move frozen ones."""
+        assert self._unbegun is not None
+        for name in self._unbegun.names():
+            rank_zero_warn(
+                f"{name} never updated its average in this fit, so the trained weights are used as they are: its start "
+                "lies behind the end of the fit, or the callback has served a fit before (make a new one for each)"
+            )
         for optimizer in trainer.optimizers:
             if any(group.get("train_mode") for group in optimizer.param_groups) and hasattr(optimizer, "eval"):
                 optimizer.eval()
@@ -268,7 +286,7 @@ class PackNetCallback(pl.Callback):
     def _go_behind_averages(self, trainer: pl.Trainer) -> None:
         """Moves itself behind averaging callbacks, whose averages it corrects in checkpoints."""
         callbacks = [c for c in trainer.callbacks if c is not self]  # type: ignore[attr-defined]
-        behind = max((i + 1 for i, c in enumerate(callbacks) if isinstance(c, WeightAveraging)), default=0)
+        behind = max((i + 1 for i, c in enumerate(callbacks) if isinstance(c, of_both(WeightAveraging))), default=0)
         if behind > trainer.callbacks.index(self):  # type: ignore[attr-defined]
             trainer.callbacks = [*callbacks[:behind], self, *callbacks[behind:]]  # type: ignore[attr-defined]
 
@@ -298,6 +316,10 @@ class PackNetCallback(pl.Callback):
         packnet = _packnet(pl_module)
         packnet.stop_gradients(private_parameters(packnet, pl_module))
 
+    def _follow(self, pl_module: pl.LightningModule) -> None:
+        if self._unbegun is not None:
+            self._unbegun.follow_(pl_module)
+
     def _mask(self, pl_module: pl.LightningModule) -> None:
         _packnet(pl_module).mask_gradients_()
         if self._others is not None:
@@ -316,7 +338,7 @@ class PackNetCallback(pl.Callback):
         packnet = getattr(pl_module, "packnet", None)
         if isinstance(packnet, PackNet):
             packnet.give_back_gradients()
-        self._steps = self._others = None
+        self._steps = self._others = self._unbegun = None
 
 
 def _packnet(pl_module: pl.LightningModule) -> PackNet:

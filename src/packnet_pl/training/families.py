@@ -1,0 +1,29 @@
+"""``pytorch_lightning`` and ``lightning.pytorch``: one library under two names, of strangers.
+
+This package is written with the first. What a user's Trainer, module or callback is may come from either.
+"""
+
+import sys
+from typing import Any
+
+__all__ = ["of_both", "overrides"]
+
+_NAMES = {"pytorch_lightning": "lightning.pytorch", "lightning_fabric": "lightning.fabric"}
+
+
+def of_both(cls: type[Any]) -> tuple[type[Any], ...]:
+    """Returns ``cls``, and the class of that name in the other library if somebody has imported it.
+
+    Args:
+        cls: A class of ``pytorch_lightning`` or ``lightning_fabric``.
+    """
+    first, _, rest = cls.__module__.partition(".")
+    # Looked up, not imported: whoever has an object of the other library has imported it.
+    other = getattr(sys.modules.get(f"{_NAMES[first]}.{rest}"), cls.__name__, None)
+    return (cls,) if other is None else (cls, other)
+
+
+def overrides(instance: object, hook: str) -> bool:
+    """Returns whether the class of a LightningModule or datamodule has a method of its own for ``hook``."""
+    home: str = getattr(getattr(type(instance), hook, None), "__module__", "pytorch_lightning")
+    return not home.startswith(("pytorch_lightning.", "lightning.pytorch."))
