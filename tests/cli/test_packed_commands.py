@@ -15,8 +15,9 @@ from warm import run
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.data import image_folder
-from packnet_pl.models import vgg_small
+from packnet_pl.models import Preparation, vgg_small
 from packnet_pl.packed import TaskFigures
+from packnet_pl.packed.predict import image_reader
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def folder(tmp_path_factory):
             input_shape=data.input_shape,
             mean=data.mean,
             std=data.std,
-            resize=data.resize,
+            preparation=data.preparation,
         )
         model.packnet.begin_task(task, private=model.private_modules(task))
         with torch.no_grad():
@@ -122,6 +123,32 @@ def test_auto_takes_the_task_of_the_lowest_entropy_and_says_its_lead(folder, tmp
     assert "lead" in done.stdout
 
 
+def test_a_box_is_cut_out_first_and_what_the_test_split_had_otherwise_is_said(folder, tmp_path):
+    torch.manual_seed(0)
+    model = TaskClassifier(vgg_small(image_size=16, stages=((4,), (6,)), hidden=8))
+    known = {"input_shape": (1, 16, 16), "mean": (0.5,), "std": (0.25,)}
+    model.add_task("birds", num_classes=2, preparation=Preparation("L", (16, 16), boxes=True), **known)
+    model.add_task("any", num_classes=2, **known)
+    for task in model.tasks:
+        model.packnet.begin_task(task)
+        model.packnet.prune(0.5)
+        model.packnet.finish_task()
+    save_packed(model, tmp_path / "packed.safetensors")
+    picture = folder / "pictures" / "test" / "dark" / "0.png"
+    with Image.open(picture) as image:
+        image.crop((3, 4, 21, 24)).save(tmp_path / "cut.png")
+    words = ("packnet-predict", "packed.safetensors", "--json", "--task")
+    boxed = run(*words, "birds", "--box", "3,4,21,24", picture, cwd=tmp_path)
+    cut = run(*words, "auto", "cut.png", cwd=tmp_path)
+    assert (boxed.returncode, boxed.stderr, cut.returncode) == (0, "", 0)
+    network = load_packed(tmp_path / "packed.safetensors")
+    answer = network(image_reader(network.info("birds"))(str(tmp_path / "cut.png")).unsqueeze(0), task="birds")
+    likeliest = json.loads(boxed.stdout)["classes"][0]["probability"]
+    assert likeliest == round(float(answer.double().softmax(1).max()), 6)
+    assert "birds: its test images were cut out by boxes; without --box an image counts as cut out" in cut.stderr
+    assert "any: the file does not say how its images were prepared; 256 / 224" in cut.stderr
+
+
 def test_a_file_that_is_no_picture_is_named_and_the_others_are_answered(folder, tmp_path):
     good = folder / "pictures" / "test" / "dark" / "0.png"
     (tmp_path / "bad.png").write_bytes(good.read_bytes()[:50])
@@ -147,6 +174,8 @@ def test_wrong_words_get_one_line(folder, tmp_path):
         (file, "--task", "light", "nothing.png"): "there is no picture or folder nothing.png",
         (file, "--task", "light", tmp_path / "empty"): "holds no picture; files that end in one of",
         (file, "--task", "light", "--top", 0, pictures): "--top is 0; allowed is 1 or more",
+        (file, "--task", "light", "--box", "0,0,9,9", pictures): "--box is of one picture, and 20 were given",
+        (file, "--task", "light", "--box", "9,0,9,9", pictures): "--box is '9,0,9,9'; allowed are the left, top, right",
         (pictures / "test/dark/0.png", "--task", "light", pictures): "0.png is not a packed file, or is damaged",
     }.items():
         done = run("packnet-predict", *words, cwd=tmp_path)
@@ -180,6 +209,7 @@ def test_an_exported_task_answers_as_the_packed_network_does(folder, tmp_path, f
             program = torch.export.load(path, extra_files=extra)
             assert torch.allclose(program.module()(pictures), expected, atol=1e-6)
             assert json.loads(extra["packnet_pl.json"])["class_names"] == ["bright", "dark"]
+            assert json.loads(extra["packnet_pl.json"])["preparation"]["shorter_side"] == 20
         else:
             import onnxruntime
 
@@ -188,6 +218,7 @@ def test_an_exported_task_answers_as_the_packed_network_does(folder, tmp_path, f
             assert torch.allclose(torch.from_numpy(found), expected, atol=1e-5)
             about = session.get_modelmeta().custom_metadata_map["packnet_pl"]
             assert json.loads(about)["mean"] == [0.5]
+            assert json.loads(about)["preparation"] == network.info("light").preparation.dump()
 
 
 def test_a_file_that_answers_otherwise_is_not_left(folder, tmp_path, monkeypatch):

@@ -151,7 +151,9 @@ def test_a_file_of_format_1_keeps_its_history_and_what_it_says_of_its_tasks():
     written, packed = independent.read(path)[0], read_packed(path)
     assert packed.history == written["history"] != []
     for task, found in zip(written["tasks"], packed.header["tasks"], strict=True):
+        side = task.pop("resize")
         assert task.items() <= found.items()
+        assert found["preparation"]["shorter_side"] == side == 24
 
 
 def test_the_keys_of_format_1_are_all_that_a_file_of_format_1_may_have(tmp_path):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from test_packed import packed_model
 
 from packnet_pl import load_packed, save_packed
-from packnet_pl.models import backbone_skeleton, build_backbone
+from packnet_pl.models import Preparation, backbone_skeleton, build_backbone
 
 BOUNDED = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -150,6 +150,12 @@ ATTACKS = {
     "classes without end": lambda h: h["tasks"][0].update(num_classes=1 << 50, class_names=[]),
     "classes that the head has not": lambda h: h["tasks"][0].update(num_classes=1 << 19, class_names=[]),
     "large pictures": lambda h: h["tasks"][0].update(input_shape=[1, 1 << 40, 1 << 40]),
+    "images of another shape": lambda h: h["tasks"][0].update(preparation=Preparation("RGB", (8, 8), 9).dump()),
+    "a shorter side without end": lambda h: h["tasks"][0].update(
+        preparation=Preparation("L", tuple(h["tasks"][0]["input_shape"][1:]), 1 << 40).dump()
+    ),
+    "an unknown preparation": lambda h: h["tasks"][0].update(preparation={"resize": "squash"}),
+    "a preparation that is a number": lambda h: h["tasks"][0].update(preparation=24),
     "mean": lambda h: h["tasks"][0].update(mean=["0.5"]),
     "std": lambda h: h["tasks"][0].update(std=[0]),
     "the same task twice": lambda h: h["tasks"][1].update(name="latin"),

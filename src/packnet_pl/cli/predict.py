@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,8 @@ from packnet_pl.cli.packed_files import check_task, console_width, find_packed, 
 from packnet_pl.cli.usage import UsageError
 
 if TYPE_CHECKING:
+    from packnet_pl.data.pictures import Box
+    from packnet_pl.models import Preparation
     from packnet_pl.packed.predict import Prediction, Unreadable
 
 __all__ = ["main"]
@@ -25,13 +28,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Prints the likeliest classes of pictures and their probabilities. Pictures are prepared as those "
-        "of the test split were: resized, cut to the middle and normalised as the file says.",
+        "of the test split were, as the file says: squashed, or resized and cut to the middle, and normalised.",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a packed file, or the directory of a run")
     parser.add_argument("pictures", metavar="IMAGE|FOLDER", type=Path, nargs="+", help="pictures, or folders of them")
     parser.add_argument("--task", required=True, help="whose classes; 'auto' takes for each picture the surest task")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes per picture (default: 3)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
+    parser.add_argument(
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        help="what to cut out of the picture first, in pixels from its top left corner; for one picture",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     with answering_errors(PROGRAM):
         arguments = parser.parse_args()
@@ -40,16 +48,24 @@ def main() -> None:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed is 1 or more")
         find_packed(arguments.file)
         pictures = find_pictures(arguments.pictures)
+        box = None if arguments.box is None else _box(arguments.box)
+        if box is not None and len(pictures) > 1:
+            raise UsageError(f"--box is of one picture, and {len(pictures)} were given: give them one at a time")
         network = load_network(arguments.file)
         choose = arguments.task == AUTO and AUTO not in network.tasks
         tasks = network.tasks if choose else [check_task(arguments.task, network.tasks)]
+
+        for task in tasks:
+            _tell(task, network.info(task).preparation, box)
 
         from rich.console import Console
         from rich.progress import track
 
         from packnet_pl.packed.predict import predict_pictures
 
-        answers = predict_pictures(network, pictures, tasks, top=arguments.top, batch_size=arguments.batch_size)
+        answers = predict_pictures(
+            network, pictures, tasks, top=arguments.top, batch_size=arguments.batch_size, box=box
+        )
         terminal = Console(stderr=True)
         shown = track(
             answers, "asking", len(pictures), console=terminal, transient=True, disable=not terminal.is_terminal
@@ -59,6 +75,29 @@ def main() -> None:
         except ValueError as error:
             raise UsageError(str(error)) from error
     sys.exit(1 if bad else 0)
+
+
+def _box(text: str) -> "Box":
+    try:
+        left, top, right, bottom = (float(edge) for edge in text.split(","))
+    except ValueError:
+        left = top = right = bottom = math.nan
+    if not (left < right < math.inf and top < bottom < math.inf and min(left, top) > -math.inf):
+        raise UsageError(
+            f"--box is {text!r}; allowed are the left, top, right and bottom edge in pixels, as in 10,20,110,90"
+        )
+    return left, top, right, bottom
+
+
+def _tell(task: str, preparation: "Preparation | None", box: "Box | None") -> None:
+    """Says where an answer may be worse than those of the test split were."""
+    if preparation is None:
+        said = "the file does not say how its images were prepared; 256 / 224 of the input size, cut to the middle"
+    elif preparation.boxes and box is None:
+        said = "its test images were cut out by boxes; without --box an image counts as cut out, and is squashed whole"
+    else:
+        return
+    sys.stderr.write(f"{PROGRAM}: {task}: {said}\n")
 
 
 def _print_lines(answers: "Iterable[Prediction | Unreadable]") -> int:

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate, pad
 
-from packnet_pl.data.task_data import TaskData, image_tensors
+from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 
 __all__ = ["digits"]
 
@@ -37,4 +37,4 @@ def digits(*, num_train: int = 400, num_val: int = 200) -> TaskData:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     blocks = [slice(0, num_train), slice(num_train, num_train + num_val), slice(num_train + num_val, None)]
     train, val, test = (image_tensors(images[block], labels[block], MEAN, STD) for block in blocks)
-    return TaskData(train, val, test, tuple("0123456789"), (1, 24, 24), (MEAN,), (STD,), resize=24)
+    return TaskData(train, val, test, tuple("0123456789"), (1, 24, 24), (MEAN,), (STD,), DRAWN)

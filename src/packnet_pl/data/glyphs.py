@@ -10,7 +10,7 @@ from torch import Tensor
 from packnet_pl.data.drawing import draw, has_glyph
 from packnet_pl.data.picture_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
-from packnet_pl.data.task_data import TaskData, image_tensors
+from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 
 __all__ = ["ALPHABETS", "FONTS", "glyphs"]
 
@@ -82,7 +82,7 @@ def glyphs(
     train, val, test = (
         image_tensors(255 - images if inverted else images, labels, mean, STD) for images, labels in splits
     )
-    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (mean,), (STD,), resize=24)
+    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (mean,), (STD,), DRAWN)
 
 
 def _draw_split(alphabet: str, split: str, count: int) -> tuple[Tensor, Tensor]:

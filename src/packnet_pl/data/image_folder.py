@@ -67,8 +67,8 @@ def image_folder(
         pictures("val"),
         pictures("test"),
         tuple(splits["train"]),
-        how.input_shape,
+        how.preparation.input_shape,
         how.mean,
         how.std,
-        how.shorter_side,
+        how.preparation,
     )

@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["EXTENSIONS", "Box", "PictureError", "PictureFiles", "check_picture", "read_picture"]
+from packnet_pl.models import Preparation
+
+__all__ = ["EXTENSIONS", "Box", "PictureError", "PictureFiles", "check_picture", "open_image", "read_picture"]
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
 """Endings, in either case, of the files that are taken for pictures."""
@@ -41,8 +43,7 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         paths: Of the pictures.
         labels: Class index of each.
         transform: From a PIL picture to a tensor (float, C x H x W).
-        channels: 1 (luminance) or 3 (RGB).
-        shorter_side: Pixels that ``transform`` reduces the shorter side to; not used with ``boxes``.
+        preparation: How they are read; ``transform`` does the rest of it.
         random: See above.
         boxes: Of each picture, what is cut out of it first; None: all of it.
     """
@@ -53,14 +54,13 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         labels: Sequence[int],
         transform: Callable[[Image.Image], Any],
         *,
-        channels: int,
-        shorter_side: int,
+        preparation: Preparation,
         random: bool,
         boxes: Sequence[Box] | None = None,
     ) -> None:
         self.labels, self.random = tuple(labels), random
         self._paths, self._transform = tuple(paths), transform
-        self._channels, self._shorter_side = channels, shorter_side
+        self._preparation = preparation
         self._boxes = None if boxes is None else tuple(boxes)
 
     def __len__(self) -> int:
@@ -72,12 +72,9 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         Raises:
             PictureError: If the file cannot be read as a picture, or its box leaves nothing of it.
         """
-        if self._boxes is None:
-            picture = read_picture(self._paths[index], self._channels, at_least=self._shorter_side)
-        else:
-            # A JPEG that comes reduced would have other pixels than the box counts.
-            picture = read_picture(self._paths[index], self._channels, box=self._boxes[index])
-        return self._transform(picture), torch.tensor(self.labels[index])
+        box = None if self._boxes is None else self._boxes[index]
+        image = open_image(self._paths[index], self._preparation, box)
+        return self._transform(image), torch.tensor(self.labels[index])
 
 
 def check_picture(path: str) -> None:
@@ -91,6 +88,22 @@ def check_picture(path: str) -> None:
             pass
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def open_image(path: str, preparation: Preparation, box: Box | None = None) -> Image.Image:
+    """Returns the image of a file as it is before it is resized: see :class:`packnet_pl.models.Preparation`.
+
+    Args:
+        path: Of the file.
+        preparation: Of the task that is asked.
+        box: What is cut out first; it may reach beyond the edges.
+
+    Raises:
+        PictureError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
+    """
+    # A JPEG that comes reduced would have other pixels than the box counts.
+    at_least = preparation.shorter_side if box is None else None
+    return read_picture(path, len(preparation.colour), at_least=at_least, box=box)
 
 
 def read_picture(path: str, channels: int, *, at_least: int | None = None, box: Box | None = None) -> Image.Image:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from torch import Tensor
 from torchvision.transforms import v2
 
-from packnet_pl.data.pictures import Box, PictureFiles
+from packnet_pl.data.pictures import Box, PictureFiles, open_image
+from packnet_pl.models import Preparation
+from packnet_pl.models.preparation import Colour
 
 __all__ = ["AUGMENTATIONS", "Processing", "processing"]
 
@@ -16,6 +18,7 @@ AUGMENTATIONS = ("flip_crop", "crop", "flip", "none")
 """What training does to a picture: random crop, mirroring, both (crop alone for what must not be mirrored), nothing."""
 
 # For 3 channels those of ImageNet, on which pretrained backbones were trained.
+_COLOURS: dict[int, Colour] = {1: "L", 3: "RGB"}
 _NORMALISATION = {1: ((0.5,), (0.25,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 
 
@@ -24,25 +27,16 @@ class Processing:
     """How the pictures of a task become tensors: made by :func:`processing`, which checks it.
 
     Attributes:
-        image_size: Height and width of an item in pixels.
-        shorter_side: Pixels of the shorter side before cutting.
-        channels: 1 (luminance) or 3 (RGB).
+        preparation: How a file becomes pixels; for training, where that draws nothing.
         mean: Per channel, subtracted from pixel values in [0, 1].
         std: Per channel, divides what is left.
         augment: Of training pictures: one of :data:`AUGMENTATIONS`.
     """
 
-    image_size: int
-    shorter_side: int
-    channels: int
+    preparation: Preparation
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augment: str
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an item in pixels."""
-        return self.channels, self.image_size, self.image_size
+    augment: str = "none"
 
     def pictures(
         self, paths: Sequence[str], labels: Sequence[int], *, training: bool, boxes: Sequence[Box] | None = None
@@ -53,37 +47,54 @@ class Processing:
             paths: Of the pictures.
             labels: Class index of each.
             training: Whether they are augmented.
-            boxes: Of each, what is cut out of it; that is resized to a square.
+            boxes: Of each, what is cut out of it.
         """
         augment = self.augment if training else "none"
         return PictureFiles(
             paths,
             labels,
-            self.transform(augment, boxed=boxes is not None),
-            channels=self.channels,
-            shorter_side=self.shorter_side,
+            self.transform(augment),
+            preparation=self.preparation,
             random=augment != "none",
             boxes=boxes,
         )
 
-    def transform(self, augment: str = "none", *, boxed: bool = False) -> v2.Compose:
-        """Returns what makes a tensor of a Pillow picture.
+    def item(self, path: str, box: Box | None = None) -> Tensor:
+        """Returns what validation and test make of a file (float, C x H x W).
 
         Args:
-            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test pictures go through.
-            boxed: Whether the picture is what was cut out of another one: it is resized to a square as it is.
+            path: Of the file.
+            box: What is cut out of it first.
+
+        Raises:
+            PictureError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
+        """
+        found: Tensor = self.transform()(open_image(path, self.preparation, box))
+        return found
+
+    def transform(self, augment: str = "none") -> v2.Compose:
+        """Returns what makes a tensor of the Pillow image that :func:`packnet_pl.data.pictures.open_image` returns.
+
+        Args:
+            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test pictures go through. Where the
+                image is squashed there is nothing to crop.
         """
         # Resized as Pillow pictures: Pillow computes with integers, so the pixels are the same on every machine.
+        how, size = self.preparation, list(self.preparation.size)
         steps: list[Any] = []
-        if boxed:
-            steps = [v2.Resize((self.image_size, self.image_size), antialias=True)]
+        if how.shorter_side is None:
+            steps = [v2.Resize(size, antialias=True)]
         else:
             crop = v2.RandomCrop if augment in ("flip_crop", "crop") else v2.CenterCrop
-            steps = [v2.Resize(self.shorter_side, antialias=True), crop(self.image_size)]
+            steps = [v2.Resize(how.shorter_side, antialias=True), crop(size)]
         if augment in ("flip_crop", "flip"):
             steps.append(v2.RandomHorizontalFlip())
-        to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([*self.mean], [*self.std])]
-        return v2.Compose([*steps, *to_tensor])
+        return v2.Compose([*steps, v2.PILToTensor(), _to_unit, v2.Normalize([*self.mean], [*self.std])])
+
+
+def _to_unit(image: Tensor) -> Tensor:
+    # Divided as the embedded tasks are; v2.ToDtype multiplies by 1 / 255, which rounds half of all values otherwise.
+    return image.float() / 255
 
 
 def processing(
@@ -123,7 +134,8 @@ def processing(
         raise ValueError(f"resize is {resize}; allowed is None, or image_size ({image_size}) or more pixels")
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augment is {augment!r}; there are {list(AUGMENTATIONS)}")
-    return Processing(image_size, shorter_side, channels, means, stds, augment)
+    how = Preparation(_COLOURS[channels], (image_size, image_size), shorter_side)
+    return Processing(how, means, stds, augment)
 
 
 def _per_channel(

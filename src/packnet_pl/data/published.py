@@ -150,7 +150,8 @@ def published_pictures(
             "and resized to a square; allowed are resize=None, and augment 'flip' or 'none'"
         )
     if boxed:
-        how = replace(how, augment=augment or "flip")
+        squashed = replace(how.preparation, shorter_side=None, boxes=True)
+        how = replace(how, preparation=squashed, augment=augment or "flip")
     _check(listing, subset)
     train, val = _train_and_val(listing, val_fraction, seed)
 
@@ -162,10 +163,10 @@ def published_pictures(
         pictures(val),
         pictures(listing.test),
         listing.class_names,
-        how.input_shape,
+        how.preparation.input_shape,
         how.mean,
         how.std,
-        None if boxed else how.shorter_side,
+        how.preparation,
     )
 
 

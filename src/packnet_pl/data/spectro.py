@@ -7,7 +7,7 @@ from torch import Tensor
 from packnet_pl.data.picture_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.sounds import SIZE, SOUNDS, listen
-from packnet_pl.data.task_data import TaskData, image_tensors
+from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 
 __all__ = ["spectro"]
 
@@ -42,7 +42,7 @@ def spectro(
         image_tensors(images, labels, MEAN, STD)
         for images, labels in drawn_splits("spectro", recipe, counts, _draw_split, cache_dir)
     )
-    return TaskData(train, val, test, names, (1, SIZE, SIZE), (MEAN,), (STD,), resize=SIZE)
+    return TaskData(train, val, test, names, (1, SIZE, SIZE), (MEAN,), (STD,), DRAWN)
 
 
 def _draw_split(split: str, count: int) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-__all__ = ["ImageDataset", "TaskData", "draws_random_numbers", "image_tensors"]
+from packnet_pl.models import Preparation
+
+__all__ = ["DRAWN", "ImageDataset", "TaskData", "draws_random_numbers", "image_tensors"]
 
 ImageDataset = Dataset[tuple[Tensor, ...]]
+
+DRAWN = Preparation("L", (24, 24), shorter_side=24)
+"""Of the embedded tasks, which come from no files: one of their images, saved and read, is what it was."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,10 @@ class TaskData:
         input_shape: Channels, height, width in pixels.
         mean: Per channel, subtracted from pixel values in [0, 1].
         std: Per channel, divides what is left.
-        resize: Pixels that the shorter side of a picture file is resized to before the middle is cut out; None if the
-            pictures come from no files.
+        preparation: How an image file becomes what an item is before mean and standard deviation; None if unknown.
+
+    Raises:
+        ValueError: If the preparation gives another shape.
     """
 
     train: ImageDataset
@@ -39,7 +46,14 @@ class TaskData:
     input_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    resize: int | None = None
+    preparation: Preparation | None = None
+
+    def __post_init__(self) -> None:
+        if self.preparation is not None and self.preparation.input_shape != tuple(self.input_shape):
+            raise ValueError(
+                f"input_shape is {tuple(self.input_shape)}, and the preparation of images gives "
+                f"{self.preparation.input_shape}; give both alike"
+            )
 
     def take(self, fraction: float) -> "TaskData":
         """Returns the same task on a share of each split, evenly spaced, for trials.

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values, tasks_of
+from packnet_pl.models.preparation import Preparation
 from packnet_pl.models.resnet20 import ResNet20, resnet20
 from packnet_pl.models.skeleton import backbone_skeleton
 from packnet_pl.models.timm_backbones import timm_backbone, timm_with_head
@@ -16,6 +17,7 @@ __all__ = [
     "BUILDERS",
     "HeadStart",
     "Heads",
+    "Preparation",
     "ResNet20",
     "TaskInfo",
     "VGGSmall",

@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from packnet_pl.models.preparation import Preparation, cut_out_of
+
 __all__ = ["HeadStart", "Heads", "TaskInfo", "head_values", "tasks_of"]
 
 HeadStart = Literal["new", "pretrained"]
@@ -22,11 +24,10 @@ class TaskInfo:
         input_shape: Channels, height, width of a picture in pixels, or empty if unknown.
         mean: Per channel, subtracted from pixel values in [0, 1], or empty if unknown.
         std: Per channel, divides what is left, or empty if unknown.
-        resize: Pixels that the shorter side of a picture file is resized to before the middle is cut out, or None if
-            unknown.
+        preparation: How an image file becomes pixels of this shape, or None if unknown.
 
     Raises:
-        ValueError: If there are fewer than 2 classes, or not one name per class.
+        ValueError: If there are fewer than 2 classes, not one name per class, or the preparation gives another shape.
     """
 
     num_classes: int
@@ -34,28 +35,43 @@ class TaskInfo:
     input_shape: tuple[int, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    resize: int | None = None
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ValueError(f"a task has {self.num_classes} classes; allowed is 2 or more")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(f"{len(self.class_names)} class names were given for {self.num_classes} classes")
+        if self.preparation is not None and self.preparation.input_shape != tuple(self.input_shape):
+            raise ValueError(
+                f"input_shape is {tuple(self.input_shape)}, and the preparation of images gives "
+                f"{self.preparation.input_shape}; give both alike"
+            )
 
     def dump(self) -> dict[str, Any]:
-        """Returns it as a dict of primitives and tuples."""
-        return asdict(self)
+        """Returns it as a dict of primitives, lists and tuples."""
+        prepared = None if self.preparation is None else self.preparation.dump()
+        return {**asdict(self), "preparation": prepared}
 
     @classmethod
     def parse(cls, dumped: Mapping[str, Any]) -> "TaskInfo":
-        """Reads what :meth:`dump` wrote."""
+        """Reads what :meth:`dump` wrote, also in earlier versions, that knew the shorter side only.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        shape = tuple(dumped["input_shape"])
+        if "preparation" in dumped:
+            prepared = None if dumped["preparation"] is None else Preparation.parse(dumped["preparation"])
+        else:
+            prepared = cut_out_of(shape, dumped.get("resize"))
         return cls(
             dumped["num_classes"],
             tuple(dumped["class_names"]),
-            tuple(dumped["input_shape"]),
+            shape,
             tuple(dumped["mean"]),
             tuple(dumped["std"]),
-            dumped.get("resize"),  # not known to older checkpoints
+            prepared,
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from packnet_pl.core.state import check_name
+from packnet_pl.models.preparation import Preparation
 from packnet_pl.packed.old_formats import OLDEST
 
 __all__ = ["FORMAT", "STORED_TYPES", "check_header", "expected_tensors", "parse_header"]
@@ -16,7 +17,7 @@ STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 
 # Of format 2. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
 _KEYS = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "history", "checksums"}
-_TASK_KEYS = {"name", "num_classes", "class_names", "input_shape", "mean", "std", "resize", "ratio", "accuracy"}
+_TASK_KEYS = {"name", "num_classes", "class_names", "input_shape", "mean", "std", "preparation", "ratio", "accuracy"}
 
 _MOST_CLASSES = 1 << 20
 _MOST_PIXELS = 1 << 13
@@ -102,11 +103,25 @@ def _check_task(task: Any) -> None:
             _refuse(f"{where}: {key} has {len(numbers)} numbers for {shape[0]} channels")
     if any(number <= 0 for number in task["std"]):
         _refuse(f"{where}: std is {task['std']}; allowed are numbers above 0")
-    if task["resize"] is not None and not _is_count(task["resize"], 1, _MOST_PIXELS):
-        _refuse(f"{where}: resize is {task['resize']!r}; allowed is null, or 1 to {_MOST_PIXELS}")
+    _check_preparation(where, task["preparation"], shape)
     for key in ("ratio", "accuracy"):
         if task[key] is not None and not _is_number(task[key], 0, 1):
             _refuse(f"{where}: {key} is {task[key]!r}; allowed is null, or 0 to 1")
+
+
+def _check_preparation(where: str, preparation: Any, shape: list[int]) -> None:
+    if preparation is None:
+        return
+    if not isinstance(preparation, dict):
+        _refuse(f"{where}: its preparation of images is a {type(preparation).__name__}")
+    try:
+        found = Preparation.parse(preparation)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if list(found.input_shape) != shape:
+        _refuse(f"{where} takes pictures of shape {shape}, and their preparation gives {list(found.input_shape)}")
+    if found.shorter_side is not None and found.shorter_side > _MOST_PIXELS:
+        _refuse(f"{where}: the shorter side is {found.shorter_side}; allowed is up to {_MOST_PIXELS}")
 
 
 def _check_layer(name: str, layer: Any, tasks: int) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from packnet_pl.models.preparation import cut_out_of
+
 __all__ = ["OLDEST", "upgrade"]
 
 OLDEST = 1
@@ -12,7 +14,6 @@ _TASK_KEYS_1 = {"name", "num_classes", "class_names", "input_shape", "mean", "st
 
 # What a file of format 1 says of the keys that format 2 added: that nobody knows.
 _NEW_IN_2: dict[str, Any] = {}
-_NEW_OF_A_TASK_IN_2: dict[str, Any] = {}
 
 
 def upgrade(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,4 +41,15 @@ def _upgrade_task(task: Any) -> dict[str, Any]:
         raise ValueError(
             f"a task in its header has the entries {sorted(task)}, those of format 1 are {sorted(_TASK_KEYS_1)}"
         )
-    return {**task, **_NEW_OF_A_TASK_IN_2}
+    kept = {key: value for key, value in task.items() if key != "resize"}
+    return {**kept, "preparation": _preparation(task["input_shape"], task["resize"])}
+
+
+def _preparation(shape: Any, resize: Any) -> dict[str, Any] | None:
+    """Format 1 knew the shorter side; of images that were cut out by boxes it knew nothing."""
+    if resize is not None and type(resize) is not int:
+        raise ValueError(f"resize of a task in its header is {resize!r}; allowed is null, or a number of pixels")
+    if not isinstance(shape, list) or any(type(side) is not int for side in shape):
+        return None  # refused with the rest of the task
+    found = cut_out_of(shape, resize)
+    return None if found is None else found.dump()

@@ -1,18 +1,17 @@
 """Answers for picture files: what a task says of them, and which task they belong to."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from packnet_pl.data.pictures import PictureError, read_picture
-from packnet_pl.data.processing import processing
+from packnet_pl.data.pictures import Box, PictureError
+from packnet_pl.data.processing import Processing, processing
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.network import PackedNetwork
 
-__all__ = ["Prediction", "Unreadable", "normalised_entropy", "predict_pictures"]
+__all__ = ["Prediction", "Unreadable", "image_reader", "normalised_entropy", "predict_pictures"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,13 @@ class Unreadable:
 
 
 def predict_pictures(
-    network: PackedNetwork, pictures: Sequence[str], tasks: Sequence[str], *, top: int, batch_size: int
+    network: PackedNetwork,
+    pictures: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    top: int,
+    batch_size: int,
+    box: Box | None = None,
 ) -> Iterator[Prediction | Unreadable]:
     """Yields an answer per picture, in order. Pictures are prepared as those of the test split were.
 
@@ -58,13 +63,45 @@ def predict_pictures(
         tasks: One task, or several, of which for each picture the one is taken whose answer has the lowest entropy.
         top: Classes to name, 1 or more.
         batch_size: Pictures that are answered together, 1 or more.
+        box: What is cut out of each picture first.
 
     Raises:
         ValueError: If there is no such task, or the file does not say what pictures a task takes.
     """
-    transforms = {task: _transform(task, network.info(task)) for task in tasks}
+    readers = {task: image_reader(network.info(task), box=box) for task in tasks}
     for begin in range(0, len(pictures), batch_size):
-        yield from _batch(network, pictures[begin : begin + batch_size], transforms, top)
+        yield from _batch(network, pictures[begin : begin + batch_size], readers, top)
+
+
+def image_reader(info: TaskInfo, *, box: Box | None = None) -> Callable[[str], Tensor]:
+    """Returns what makes of a file's path the very tensor (float, C x H x W) that the task's test split made of it.
+
+    Where ``info.preparation`` is None, the shorter side is resized to 256 / 224 of the input size, and the middle is
+    cut out.
+
+    Args:
+        info: Of the task, from ``network.info(task)``.
+        box: What is cut out of the image first. Without one, images of tasks whose data set has boxes
+            (``info.preparation.boxes``) are taken whole.
+
+    Raises:
+        ValueError: If ``info`` does not say what the task takes. What is returned raises PictureError.
+    """
+    if not (info.input_shape and info.mean and info.std):
+        raise ValueError(
+            "the file does not say what images the task takes: give add_task() input_shape, mean, std and preparation"
+        )
+    if info.preparation is not None:
+        how = Processing(info.preparation, info.mean, info.std)
+    else:
+        channels, height, width = info.input_shape
+        if height != width:
+            raise ValueError(
+                f"the task takes images of {height} x {width} pixels, and the file does not say how they are prepared: "
+                "give add_task() preparation"
+            )
+        how = processing(image_size=height, channels=channels, mean=info.mean, std=info.std)
+    return lambda path: how.item(path, box)
 
 
 def normalised_entropy(logits: Tensor) -> Tensor:
@@ -78,16 +115,16 @@ def normalised_entropy(logits: Tensor) -> Tensor:
 
 
 def _batch(
-    network: PackedNetwork, paths: Sequence[str], transforms: Mapping[str, Any], top: int
+    network: PackedNetwork, paths: Sequence[str], readers: Mapping[str, Callable[[str], Tensor]], top: int
 ) -> Iterator[Prediction | Unreadable]:
     reasons: dict[int, str] = {}
     logits: dict[str, Tensor] = {}
-    for task, transform in transforms.items():
+    for task, read in readers.items():
         ready = []
         for place, path in enumerate(paths):
             try:
                 if place not in reasons:
-                    ready.append(transform(path))
+                    ready.append(read(path))
             except PictureError as error:
                 reasons[place] = str(error)
         if ready:
@@ -111,18 +148,3 @@ def _top(info: TaskInfo, logits: Tensor, top: int) -> tuple[tuple[str, float], .
     found = logits.double().softmax(dim=0).topk(min(top, info.num_classes))
     names = [info.class_names[place] if info.class_names else str(place) for place in found.indices.tolist()]
     return tuple(zip(names, found.values.tolist(), strict=True))
-
-
-def _transform(task: str, info: TaskInfo) -> Any:
-    if not (info.input_shape and info.mean and info.std):
-        raise ValueError(
-            f"the file does not say what pictures task {task!r} takes: give add_task() input_shape, mean and std"
-        )
-    channels, height, width = info.input_shape
-    if channels not in (1, 3):
-        raise ValueError(f"task {task!r} takes {channels} channels; picture files have 1 or 3")
-    if height != width:
-        raise ValueError(f"task {task!r} takes pictures of {height} x {width}; picture files are cut to squares")
-    how = processing(image_size=height, resize=info.resize, channels=channels, mean=info.mean, std=info.std)
-    transform = how.transform()
-    return lambda path: transform(read_picture(path, channels, at_least=how.shorter_side))

@@ -134,7 +134,7 @@ def _add(plan: RunPlan, task: TaskPlan, model: TaskClassifier) -> None:
         input_shape=data.input_shape,
         mean=data.mean,
         std=data.std,
-        resize=data.resize,
+        preparation=data.preparation,
         head=task.head,
     )
 

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import Keeping, check_name
-from packnet_pl.models import Heads, HeadStart, TaskInfo, head_values, tasks_of
+from packnet_pl.models import Heads, HeadStart, Preparation, TaskInfo, head_values, tasks_of
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.recipe import Recipe
 
@@ -83,7 +83,7 @@ class TaskClassifier(pl.LightningModule):
         input_shape: Sequence[int] = (),
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
-        resize: int | None = None,
+        preparation: Preparation | None = None,
         head: HeadStart = "new",
     ) -> None:
         """Adds a head for a new task and selects it.
@@ -95,14 +95,14 @@ class TaskClassifier(pl.LightningModule):
             input_shape: Channels, height, width of a picture in pixels, if known.
             mean: Per channel, what the pictures were normalised with, if known.
             std: Per channel, likewise.
-            resize: Pixels that the shorter side of a picture file is resized to before the middle is cut out, if known.
+            preparation: How image files become pixels of this shape, if known.
             head: "new" is random; "pretrained" is the classifier that the backbone's weights came with, and needs a
                 backbone from a builder with ``pretrained``.
 
         Raises:
             ValueError: If the task exists already, an argument is not allowed, or there is no such classifier.
         """
-        info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std), resize)
+        info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std), preparation)
         values = head_values(head, self.backbone, num_classes)
         self.heads.add(check_name(name), info, values).to(self.device)
         self.select_task(name)
