@@ -77,7 +77,7 @@ CASES = {
         read_places365,
         lambda r: class_folders(r, ["airfield", "ice_rink-outdoor"], ending="jpg"),
         IN_FOLDERS,
-        ("airfield", "ice rink-outdoor"),
+        ("airfield", "ice rink, outdoor"),
     ),
     "wikiart": (read_wikiart, lambda r: class_folders(r, ["a_y", "b"], "test"), IN_FOLDERS, ("a y", "b")),
     "sketch": (

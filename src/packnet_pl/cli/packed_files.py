@@ -71,6 +71,7 @@ def find_pictures(paths: list[Path]) -> list[str]:
     Raises:
         UsageError: If a path is not there, or a folder holds no picture.
     """
+    from packnet_pl.data.class_listing import is_clutter
     from packnet_pl.data.pictures import EXTENSIONS
 
     endings = tuple(f".{extension}" for extension in EXTENSIONS)
@@ -81,12 +82,12 @@ def find_pictures(paths: list[Path]) -> list[str]:
             continue
         if not path.is_dir():
             raise UsageError(f"there is no picture or folder {path}")
-        inside = [
-            str(Path(folder) / name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if name.lower().endswith(endings) and not name.startswith(".")
-        ]
+        inside = []
+        for folder, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if not is_clutter(name)]
+            inside += [
+                str(Path(folder) / name) for name in names if name.lower().endswith(endings) and not is_clutter(name)
+            ]
         if not inside:
             raise UsageError(f"{path} holds no picture; files that end in one of {', '.join(EXTENSIONS)} are taken")
         found += sorted(inside)

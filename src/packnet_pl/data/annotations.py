@@ -1,11 +1,13 @@
 """Reads the annotation files of published data sets: lines of text and MATLAB's .mat files."""
 
+import codecs
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from packnet_pl.data.published import Published
+from packnet_pl.names import shown
 
 __all__ = ["check_present", "read_lines", "read_mat"]
 
@@ -26,7 +28,9 @@ def read_lines(of: Published, path: Path, *kinds: Callable[[str], Any]) -> Itera
         raise of.missing(f"file {path}")
     form = " ".join("TEXT" if kind is str else "NUMBER" for kind in kinds)
     name, last = str(path), len(kinds) - 1
-    with path.open(encoding="utf-8", errors="replace") as file:
+    # Names of files may be any bytes. Windows puts a byte-order mark in front.
+    encoding, errors = _encoding(path)
+    with path.open(encoding=encoding, errors=errors) as file:
         for number, line in enumerate(file, start=1):
             words = line.rstrip().split(maxsplit=last)
             if not words:
@@ -35,8 +39,18 @@ def read_lines(of: Published, path: Path, *kinds: Callable[[str], Any]) -> Itera
             try:
                 values = [kind(word) for kind, word in zip(kinds, words, strict=True)]
             except ValueError as error:
-                raise ValueError(f"{where} is {line.strip()[:80]!r}; expected is {form!r}: it is damaged") from error
+                raise ValueError(
+                    f"{where} is '{shown(line.strip()[:80])}'; expected is {form!r}: it is damaged"
+                ) from error
             yield where, values
+
+
+def _encoding(path: Path) -> tuple[str, str]:
+    with path.open("rb") as file:
+        begin = file.read(2)
+    if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16", "replace"
+    return "utf-8-sig", "surrogateescape"
 
 
 def read_mat(of: Published, path: Path, *names: str) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from packnet_pl.data.annotations import check_present, read_mat
 from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.names import distinct_names
 
 __all__ = ["CARS", "read_cars"]
 
@@ -19,11 +20,16 @@ CARS = Published(
     train=8_144,
     test=8_041,
 )
+# That of the archive, and those of copies at Kaggle.
+_DEVKITS = ("devkit/devkit", "devkit", "car_devkit/devkit", "car_devkit")
+_UNLABELLED = "cars_test_annos.mat"
 _EDGES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
 def read_cars(path: str | os.PathLike[str]) -> Listing:
     """Finds the cars, their classes and their boxes, in the layout of torchvision or of the older single archive.
+
+    Folders may lie in one of the same name, as in copies at Kaggle.
 
     Args:
         path: The folder stanford_cars, or the one above it.
@@ -33,24 +39,64 @@ def read_cars(path: str | os.PathLike[str]) -> Listing:
         ValueError: If an annotation is not what it should be; the message names the file and the annotation.
     """
     root = CARS.folder(path, "stanford_cars")
-    if (root / "cars_annos.mat").is_file():
+    if (root / "cars_annos.mat").is_file() and ((root / "car_ims").is_dir() or not (root / "cars_train").is_dir()):
         annotations, names = read_mat(CARS, root / "cars_annos.mat", "annotations", "class_names")
         source = root / "cars_annos.mat"
         is_test = _field(annotations, "test", source)
+        above = _deeper(root, "car_ims").parent
         test, train = (
-            _pictures(root, "relative_im_path", annotations, source, [bool(flag) == wanted for flag in is_test], names)
+            _pictures(above, "relative_im_path", annotations, source, [bool(flag) == wanted for flag in is_test], names)
             for wanted in (True, False)
         )
         return Listing(CARS, root, train, test, _readable(names))
-    (names,) = read_mat(CARS, root / "devkit" / "cars_meta.mat", "class_names")
-    test_source = root / "cars_test_annos_withlabels.mat"
-    if not test_source.is_file() and (root / "devkit" / test_source.name).is_file():
-        test_source = root / "devkit" / test_source.name
+    _refuse_other_layouts(root)
+    devkit = next((found for found in map(root.joinpath, _DEVKITS) if found.is_dir()), root / "devkit")
+    (names,) = read_mat(CARS, devkit / "cars_meta.mat", "class_names")
     found = []
-    for folder, source in (("cars_train", root / "devkit" / "cars_train_annos.mat"), ("cars_test", test_source)):
+    for folder, source in (
+        ("cars_train", devkit / "cars_train_annos.mat"),
+        ("cars_test", _labelled_test(root, devkit)),
+    ):
         (annotations,) = read_mat(CARS, source, "annotations")
-        found.append(_pictures(root / folder, "fname", annotations, source, [True] * len(annotations), names))
+        found.append(_pictures(_deeper(root, folder), "fname", annotations, source, [True] * len(annotations), names))
     return Listing(CARS, root, found[0], found[1], _readable(names))
+
+
+def _deeper(root: Path, name: str) -> Path:
+    """Returns the folder ``name``, or the one of that name in it, which copies at Kaggle have."""
+    return root / name / name if (root / name / name).is_dir() else root / name
+
+
+def _labelled_test(root: Path, devkit: Path) -> Path:
+    name = "cars_test_annos_withlabels.mat"
+    for found in (root / name, devkit / name, devkit.parent / name):
+        if found.is_file():
+            return found
+    unlabelled = next((folder / _UNLABELLED for folder in (devkit, root) if (folder / _UNLABELLED).is_file()), None)
+    if unlabelled is not None:
+        raise CARS.missing(
+            f"file {root / name}: {unlabelled} has the boxes of the test pictures, but not their classes"
+        )
+    return root / name
+
+
+def _refuse_other_layouts(root: Path) -> None:
+    """Refuses two layouts of Kaggle's that cannot be read, by saying what they are.
+
+    Raises:
+        FileNotFoundError: If it is one of them.
+    """
+    if (root / "cars_annos.mat").is_file() and not any((root / name).is_dir() for name in _DEVKITS):
+        raise CARS.missing(
+            f"folder {root / 'car_ims'}, to which {root / 'cars_annos.mat'} belongs; the numbers of the pictures in "
+            f"cars_train/ and cars_test/ are others, and {root / 'devkit'}, which has theirs, is not there"
+        )
+    for folder in (root, root / "car_data", root / "car_data" / "car_data"):
+        if (folder / "train").is_dir() and (folder / "test").is_dir() and not (root / "cars_train").exists():
+            raise CARS.missing(
+                f"folder {root / 'cars_train'}: {folder} holds the cars in class folders, without their boxes; they "
+                "can be trained on as pictures of your own, whole and with other classes' names (sequence=folders)"
+            )
 
 
 def _pictures(folder: Path, key: str, annotations: Any, source: Path, chosen: list[bool], names: Any) -> PictureList:
@@ -84,9 +130,12 @@ def _pictures(folder: Path, key: str, annotations: Any, source: Path, chosen: li
 def _field(annotations: Any, name: str, source: Path) -> list[Any]:
     if annotations.dtype.names is None or name not in annotations.dtype.names:
         there = list(annotations.dtype.names or ())
-        raise ValueError(f"the annotations of {source} have no field {name!r}, they have {there}")
+        unlabelled = (
+            "; it is the file without labels: cars_test_annos_withlabels.mat has them" if name == "class" else ""
+        )
+        raise ValueError(f"the annotations of {source} have no field {name!r}, they have {there}{unlabelled}")
     return list(annotations[name])
 
 
 def _readable(names: Any) -> tuple[str, ...]:
-    return tuple(str(name) for name in names)
+    return distinct_names([str(name) for name in names], [f"class {number}" for number in range(1, len(names) + 1)])

@@ -1,13 +1,16 @@
 """Published data sets that lie in one folder per class: ImageNet, Places365, WikiArt and Sketch."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from packnet_pl.data.annotations import read_lines
-from packnet_pl.data.folder_layout import check_classes, list_classes
+from packnet_pl.data.annotations import check_present, read_lines
+from packnet_pl.data.class_listing import holds_something, list_classes
+from packnet_pl.data.folder_layout import checked_classes
 from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.names import distinct_names
 
 __all__ = [
     "IMAGENET",
@@ -46,6 +49,7 @@ SKETCH = Published("Sketch (250 objects)", _PIGGYBACK, "train/CLASS/*, test/CLAS
 def read_imagenet(path: str | os.PathLike[str]) -> Listing:
     """Finds the pictures of ImageNet; its val/ is the test split.
 
+    Classes have all their words, and where two have the same ones (crane, the bird and the machine) the WordNet ID too.
     torchvision's data set is not used: it wants the developers' kit, and unpacks archives.
 
     Raises:
@@ -63,7 +67,7 @@ def read_imagenet(path: str | os.PathLike[str]) -> Listing:
             raise ValueError(f"a folder of {path} is called {wnid!r}, which is no class of {IMAGENET.name}: delete it")
         return names[wnid]
 
-    return _listing(IMAGENET, path, "val", name)
+    return _listing(IMAGENET, path, "val", name, "ILSVRC", "Data", "CLS-LOC")
 
 
 def read_places365(path: str | os.PathLike[str]) -> Listing:
@@ -76,30 +80,48 @@ def read_places365(path: str | os.PathLike[str]) -> Listing:
         ValueError: If a line of a list is not what it should be; the message names file and line.
     """
     root = PLACES365.folder(path)
-    if (root / "train").is_dir():
-        return _listing(PLACES365, path, "val", lambda name: name.replace("_", " "))
-    names: dict[int, str] = {}
-    for where, (category, number) in read_lines(PLACES365, root / "categories_places365.txt", str, int):
-        if number != len(names):
-            raise ValueError(f"{where}: number of the class is {number}; expected is {len(names)}")
-        # "/a/apartment_building/outdoor": the first folder is the initial.
-        names[number] = category.strip("/").partition("/")[2].replace("/", ", ").replace("_", " ")
-    found = []
-    for folders, file in (
-        (("data_256", "data_256_standard", "data_large", "data_large_standard"), "places365_train_standard.txt"),
-        (("val_256", "val_large"), "places365_val.txt"),
-    ):
-        folder = next((root / name for name in folders if (root / name).is_dir()), None)
-        if folder is None:
-            raise PLACES365.missing(f"folder {root / folders[0]}")
-        pictures = PictureList([], [])
-        for where, (name, label) in read_lines(PLACES365, root / file, str, int):
-            if label not in names:
-                raise ValueError(f"{where}: class is {label}; allowed are 0 to {len(names) - 1}")
-            pictures.paths.append(f"{folder}/{name.lstrip('/')}")
-            pictures.labels.append(label)
-        found.append(pictures)
-    return Listing(PLACES365, root, found[0], found[1], tuple(names.values()))
+    lists = root / "categories_places365.txt"
+    if _has_classes(root / "train") or ((root / "train").is_dir() and not lists.is_file()):
+        # "apartment_building-outdoor"; no category has a hyphen of its own.
+        return _listing(PLACES365, path, "val", lambda name: name.replace("-", ", ").replace("_", " "))
+    keys: dict[int, str] = {}
+    for where, (category, number) in read_lines(PLACES365, lists, str, int):
+        if number != len(keys):
+            raise ValueError(f"{where}: number of the class is {number}; expected is {len(keys)}")
+        keys[number] = category.strip("/")
+    # "a/apartment_building/outdoor": the first folder is the initial.
+    names = [key.partition("/")[2].replace("/", ", ").replace("_", " ") for key in keys.values()]
+    train = _listed(
+        root, ("data_256", "data_256_standard", "data_large", "data_large_standard"), "train_standard", keys
+    )
+    test = _listed(root, ("val_256", "val_large"), "val", keys)
+    return Listing(PLACES365, root, train, test, distinct_names(names, list(keys.values())))
+
+
+def _has_classes(folder: Path) -> bool:
+    return folder.is_dir() and any(holds_something(below) for below in folder.iterdir())
+
+
+def _listed(root: Path, folders: tuple[str, ...], name: str, classes: Mapping[int, str]) -> PictureList:
+    """Returns the pictures of the list places365_``name``.txt, which are all in the first of ``folders`` that is there.
+
+    Raises:
+        FileNotFoundError: If list, folder or a picture is missing.
+    """
+    folder = next((root / name for name in folders if holds_something(root / name)), None)
+    if folder is None:
+        raise PLACES365.missing(f"folder {root / folders[0]}")
+    path, found = root / f"places365_{name}.txt", PictureList([], [])
+    for where, (file, label) in read_lines(PLACES365, path, str, int):
+        if label not in classes:
+            raise ValueError(f"{where}: class is {label}; allowed are 0 to {len(classes) - 1}")
+        found.paths.append(f"{folder}/{file.lstrip('/')}")
+        found.labels.append(label)
+    # The line is looked for again: of 1.8 million all but one are read for nothing.
+    check_present(
+        PLACES365, found.paths, lambda place: next(islice(read_lines(PLACES365, path, str, int), place, None))[0]
+    )
+    return found
 
 
 def read_wikiart(path: str | os.PathLike[str]) -> Listing:
@@ -126,14 +148,21 @@ def _plain(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _listing(of: Published, path: str | os.PathLike[str], test: str, name: Callable[[str], str]) -> Listing:
-    """Reads train/CLASS/* and ``test``/CLASS/*."""
+def _listing(
+    of: Published, path: str | os.PathLike[str], test: str, name: Callable[[str], str], *below: str
+) -> Listing:
+    """Reads train/CLASS/* and ``test``/CLASS/*, in the folder or, if it has no train/, in one ``below`` it."""
     root: Path = of.folder(path)
+    if not (root / "train").is_dir():
+        root = of.folder(path, *below)
     for split in ("train", test):
         if not (root / split).is_dir():
             raise of.missing(f"folder {root / split}")
-    splits = {split: list_classes(root / split) for split in ("train", test)}
-    check_classes(root, splits, f"{of.name} is expected as {of.layout}; home page: {of.home}")
+    splits = checked_classes(
+        root,
+        {split: list_classes(root / split) for split in ("train", test)},
+        f"{of.name} is expected as {of.layout}; home page: {of.home}",
+    )
     train, held = (
         PictureList(
             [file for files in classes.values() for file in files],
@@ -141,4 +170,5 @@ def _listing(of: Published, path: str | os.PathLike[str], test: str, name: Calla
         )
         for classes in splits.values()
     )
-    return Listing(of, root, train, held, tuple(map(name, splits["train"])))
+    keys = list(splits["train"])
+    return Listing(of, root, train, held, distinct_names([name(key) for key in keys], keys))

@@ -6,6 +6,7 @@ from typing import Any
 
 from packnet_pl.data.annotations import check_present, read_lines
 from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.names import distinct_names
 
 __all__ = ["CUBS", "read_cubs"]
 
@@ -61,8 +62,8 @@ def read_cubs(path: str | os.PathLike[str]) -> Listing:
         places[is_train].append(where)
     for is_train, split in found.items():
         check_present(CUBS, split.paths, lambda place, of=is_train: places[of][place])  # type: ignore[misc]
-    class_names = tuple(_readable(names[key][1][0]) for key in sorted(names))
-    return Listing(CUBS, root, found[1], found[0], class_names)
+    keys = [names[key][1][0] for key in sorted(names)]
+    return Listing(CUBS, root, found[1], found[0], distinct_names([_readable(key) for key in keys], keys))
 
 
 def _by_id(path: Path, *kinds: Any) -> dict[int, tuple[str, tuple[Any, ...]]]:

@@ -1,20 +1,15 @@
 """Finds the pictures of a folder of class folders, and the faults that would spoil a run later."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from packnet_pl.data.pictures import EXTENSIONS, check_picture
+from packnet_pl.data.class_listing import ClassListing, Split, aligned, list_classes, tell_left_out
+from packnet_pl.data.pictures import EXTENSIONS, check_picture, check_sizes
 from packnet_pl.data.seeding import derive_seed
 
-__all__ = ["check_classes", "cut_validation", "find_pictures", "held_out", "list_classes"]
-
-Split = dict[str, list[str]]
-"""Class -> paths of its pictures, both sorted."""
-
-_ENDINGS = tuple(f".{extension}" for extension in EXTENSIONS)
+__all__ = ["checked_classes", "cut_validation", "find_pictures", "held_out"]
 
 
 def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
@@ -26,7 +21,7 @@ def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
     Raises:
         FileNotFoundError: If a folder is missing.
         ValueError: If a class is missing or empty in a split, there is only one, a file is there twice, a link leads
-            nowhere, or the first picture of a class cannot be opened.
+            nowhere, the first picture of a class cannot be opened, or one has more pixels than Pillow reads.
     """
     if not path:
         raise ValueError(f"path is {path!r}; name the folder that holds train/CLASS/* and test/CLASS/*")
@@ -38,12 +33,12 @@ def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
         if not (root / name).is_dir():
             raise FileNotFoundError(f"{root} has no folder {name}/; {_layout(root)}")
     names = ("train", "val", "test") if (root / "val").is_dir() else ("train", "test")
-    splits = {name: list_classes(root / name) for name in names}
-    check_classes(root, splits, _layout(root))
+    splits = checked_classes(root, {name: list_classes(root / name) for name in names}, _layout(root))
     _check_once(splits)
     for split in splits.values():
         for files in split.values():
             check_picture(files[0])
+    check_sizes([file for split in splits.values() for files in split.values() for file in files])
     return splits
 
 
@@ -89,42 +84,18 @@ def _layout(root: Path) -> str:
     return f"expected are {root}/train/CLASS/* and {root}/test/CLASS/*, and optionally {root}/val/CLASS/*"
 
 
-def list_classes(folder: Path) -> Split:
-    """Returns the pictures of each sub-folder of ``folder``; one pass, in which no file is opened.
-
-    Raises:
-        ValueError: If a link leads nowhere.
-    """
-    return {
-        entry.name: sorted(
-            file.path for file in _visible(entry.path) if file.name.lower().endswith(_ENDINGS) and file.is_file()
-        )
-        for entry in _visible(folder)
-        if entry.is_dir()
-    }
-
-
-def _visible(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
-                raise ValueError(f"{entry.path} is a link that leads nowhere; mend it or delete it")
-            yield entry
-
-
-def check_classes(root: Path, splits: dict[str, Split], layout: str) -> None:
-    """Does nothing for splits that have the same classes, at least two, with pictures of each.
+def checked_classes(root: Path, listings: dict[str, ClassListing], layout: str) -> dict[str, Split]:
+    """Returns the pictures of splits that have the same classes, at least two, and says what was left out.
 
     Args:
         root: The folder that has a sub-folder for each split.
-        splits: Name of the sub-folder -> its classes.
+        listings: Name of the sub-folder -> what it holds; the first one spells the names of the classes.
         layout: What is expected, for the message.
 
     Raises:
-        ValueError: Otherwise.
+        ValueError: If a class is missing or without pictures in a split, or there are fewer than two.
     """
+    splits = aligned({split: listing.classes for split, listing in listings.items()})
     classes = sorted({name for split in splits.values() for name in split})
     if len(classes) < 2:
         found = f"only the class {classes[0]!r}" if classes else "no class folder"
@@ -133,12 +104,23 @@ def check_classes(root: Path, splits: dict[str, Split], layout: str) -> None:
         for split, files in splits.items():
             if name not in files:
                 there = next(other for other in splits if name in splits[other])
-                raise ValueError(f"class {name!r} is in {root / there}, but {root / split} has no such folder; add it")
+                raise ValueError(
+                    f"class {name!r} is in {root / there}, but {root / split} has no such folder; "
+                    + ("add it" if files else _without_classes(split, listings[split]))
+                )
             if not files[name]:
                 raise ValueError(
                     f"class {name!r} has no picture in {root / split / name}; "
                     f"files directly in it that end in one of {', '.join(EXTENSIONS)} are taken"
                 )
+    tell_left_out(root, listings)
+    return splits
+
+
+def _without_classes(split: str, listing: ClassListing) -> str:
+    if listing.loose:
+        return f"it has none, but pictures ({listing.loose:,}): sort them into {split}/CLASS/"
+    return "it has none: fill it" + (", or delete it: validation is cut from train then" if split == "val" else "")
 
 
 def _check_once(splits: dict[str, Split]) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from packnet_pl.data.class_listing import holds_something
 from packnet_pl.data.folder_layout import held_out
-from packnet_pl.data.pictures import Box, PictureFiles, check_picture
+from packnet_pl.data.pictures import Box, PictureFiles, check_picture, check_sizes
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 
@@ -44,7 +45,9 @@ class Published:
         )
 
     def folder(self, path: str | os.PathLike[str], *below: str) -> Path:
-        """Returns the folder ``path``, or one of its sub-folders ``below`` if that is there: archives bring one.
+        """Returns the folder ``path``, or one of its sub-folders ``below`` that is not empty: archives bring one.
+
+        Also one in a folder of the same name, as archives that are unpacked into a folder of their own leave it.
 
         Raises:
             FileNotFoundError: If there is no such folder.
@@ -56,7 +59,8 @@ class Published:
         root = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
         if not root.is_dir():
             raise self.missing(f"folder {root}")
-        return next((root / name for name in below if (root / name).is_dir()), root)
+        deeper = next((root / name for name in below if holds_something(root / name)), None)
+        return root if deeper is None else self.folder(deeper, *below)
 
 
 @dataclass(frozen=True)
@@ -177,11 +181,18 @@ def _check(listing: Listing, subset: bool) -> None:
         ("training pictures", len(listing.train.paths), of.train),
         ("test pictures", len(listing.test.paths), of.test),
     ):
-        if not subset and published is not None and found != published:
+        if subset or published is None or found == published:
+            continue
+        if found > published:
             raise ValueError(
-                f"{of.name} has {published:,} {what}, and {listing.root} has {found:,}: complete it ({of.home}), or "
-                "say subset=true if a part of it is what you want"
+                f"{of.name} has {published:,} {what}, and {listing.root} has {found:,}, {found - published:,} too "
+                f"many: take out what does not belong to it, or unpack it anew ({of.home}); subset=true takes it as it "
+                "is"
             )
+        raise ValueError(
+            f"{of.name} has {published:,} {what}, and {listing.root} has {found:,}: complete it ({of.home}), or "
+            "say subset=true if a part of it is what you want"
+        )
     if len(listing.class_names) < 2:
         raise ValueError(f"{listing.root} has {len(listing.class_names)} class; at least two are needed")
     seen: set[str] = set()
@@ -193,6 +204,7 @@ def _check(listing: Listing, subset: bool) -> None:
             raise ValueError(f"{twice} is listed twice; a picture can be in one split only, once")
         seen.update(split.paths)
         check_picture(split.paths[0])
+    check_sizes([*listing.train.paths, *listing.test.paths])
 
 
 def _train_and_val(listing: Listing, fraction: float, seed: int) -> tuple[PictureList, PictureList]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from packnet_pl.models import Preparation
+from packnet_pl.names import check_class_names
 
 __all__ = ["DRAWN", "ImageDataset", "TaskData", "draws_random_numbers", "image_tensors"]
 
@@ -29,14 +30,14 @@ class TaskData:
         train: For learning.
         val: For every choice: it shares nothing with ``test``.
         test: Only for the figures that are reported.
-        class_names: One name per class index.
+        class_names: One name per class index, no two alike.
         input_shape: Channels, height, width in pixels.
         mean: Per channel, subtracted from pixel values in [0, 1].
         std: Per channel, divides what is left.
         preparation: How an image file becomes what an item is before mean and standard deviation; None if unknown.
 
     Raises:
-        ValueError: If the preparation gives another shape.
+        ValueError: If two classes have one name, a name cannot be written down, or the preparation gives another shape.
     """
 
     train: ImageDataset
@@ -49,6 +50,7 @@ class TaskData:
     preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
+        check_class_names(self.class_names)
         if self.preparation is not None and self.preparation.input_shape != tuple(self.input_shape):
             raise ValueError(
                 f"input_shape is {tuple(self.input_shape)}, and the preparation of images gives "

@@ -1,0 +1,145 @@
+"""Lists the images of class folders, and counts what lies there beside them."""
+
+import logging
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from packnet_pl.data.pictures import EXTENSIONS
+from packnet_pl.names import shown
+
+__all__ = ["ClassListing", "Split", "aligned", "holds_something", "is_clutter", "list_classes", "tell_left_out"]
+
+Split = dict[str, list[str]]
+"""Class -> paths of its pictures, both sorted."""
+
+_ENDINGS = tuple(f".{extension}" for extension in EXTENSIONS)
+# What operating systems and file servers leave behind, beside files whose name begins with a dot.
+_CLUTTER = frozenset(
+    {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"}
+)
+_SHOWN_KINDS = 5
+_log = logging.getLogger(__name__)
+
+
+class ClassListing:
+    """What a folder of class folders holds.
+
+    Attributes:
+        classes: Class -> paths of its pictures, both sorted.
+        left_out: What is no picture of a class -> how often it was found.
+        loose: Number of pictures that lie beside the class folders.
+    """
+
+    def __init__(self) -> None:
+        self.classes: Split = {}
+        self.left_out: Counter[str] = Counter()
+        self.loose = 0
+
+
+def is_clutter(name: str) -> bool:
+    """Returns whether a file or folder is hidden, or one that operating systems leave behind."""
+    return name.startswith(".") or name in _CLUTTER
+
+
+def holds_something(folder: Path) -> bool:
+    """Returns whether ``folder`` is there and not empty, clutter aside."""
+    return folder.is_dir() and any(not is_clutter(name) for name in os.listdir(folder))  # noqa: PTH208
+
+
+def list_classes(folder: Path) -> ClassListing:
+    """Returns the pictures of each sub-folder of ``folder``; one pass, in which no file is opened.
+
+    Raises:
+        ValueError: If a link leads nowhere, the name of a class cannot be written down, or two folders have one name.
+    """
+    found = ClassListing()
+    spelled: dict[str, str] = {}
+    for entry in _visible(folder):
+        if not entry.is_dir():
+            found.loose += entry.name.lower().endswith(_ENDINGS)
+            found.left_out[_kind(entry.name, "beside the class folders")] += 1
+            continue
+        _check_name(entry, spelled)
+        pictures = found.classes[entry.name] = []
+        for file in _visible(entry.path):
+            if file.is_dir():
+                found.left_out.update(_deeper(file.path))
+            elif file.name.lower().endswith(_ENDINGS):
+                pictures.append(file.path)
+            else:
+                found.left_out[_kind(file.name)] += 1
+    return found
+
+
+def aligned(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Returns ``splits`` with the classes as the first one spells and sorts them; what only others have comes after.
+
+    A Mac writes accents as characters of their own: copied from there, a folder has another name and looks the same.
+    """
+    known = {_composed(name): name for name in next(iter(splits.values()))}
+    order = {name: place for place, name in enumerate(known.values())}
+    found = {}
+    for split, classes in splits.items():
+        named = {known.get(_composed(name), name): files for name, files in classes.items()}
+        found[split] = dict(sorted(named.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+    return found
+
+
+def tell_left_out(root: Path, listings: Mapping[str, ClassListing]) -> None:
+    """Says in one line what was left out, if anything was.
+
+    Args:
+        root: The folder of the data set.
+        listings: Of its splits.
+    """
+    total: Counter[str] = sum((listing.left_out for listing in listings.values()), Counter())
+    if total:
+        most = total.most_common(_SHOWN_KINDS)
+        rest = total.total() - sum(count for _, count in most)
+        kinds = [f"{kind} ({count:,})" for kind, count in [*most, *([("others", rest)] if rest else [])]]
+        _log.warning("left out in %s, as no picture directly in a class folder: %s", shown(root), ", ".join(kinds))
+
+
+def _visible(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if is_clutter(entry.name):
+                continue
+            if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                raise ValueError(f"{entry.path} is a link that leads nowhere; mend it or delete it")
+            yield entry
+
+
+def _check_name(entry: os.DirEntry[str], spelled: dict[str, str]) -> None:
+    if shown(entry.name) != entry.name:
+        raise ValueError(
+            f"the class folder {shown(entry.path)} has a name that is not valid Unicode (UTF-8) or holds control "
+            "characters, and it would have to be written into results and packed files: rename it"
+        )
+    other = spelled.setdefault(_composed(entry.name), entry.name)
+    if other != entry.name:
+        raise ValueError(
+            f"the class folders {other!a} and {entry.name!a} of {shown(Path(entry.path).parent)} are one "
+            f"name, '{entry.name}', written in two ways; put their pictures into one folder"
+        )
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _deeper(folder: str) -> Counter[str]:
+    """Counts the pictures of a folder inside a class folder; other files there interest nobody."""
+    inside = sum(
+        name.lower().endswith(_ENDINGS) and not is_clutter(name) for _, _, files in os.walk(folder) for name in files
+    )
+    return Counter({"pictures in folders inside class folders": inside}) if inside else Counter()
+
+
+def _kind(name: str, where: str = "") -> str:
+    if name.lower().endswith(_ENDINGS):
+        return f"pictures {where}".strip()
+    return shown(Path(name).suffix.lower()) or "without an ending"

@@ -1,0 +1,74 @@
+"""Names that come from outside: of classes, files and folders. What may be written down, and how the rest is shown.
+
+A file name is bytes. Python carries those that are no UTF-8 as lone surrogates, with which any file can be opened, but
+which nothing can write: no YAML, JSON or CSV in UTF-8, no terminal.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+__all__ = ["as_unicode", "check_class_names", "distinct_names", "is_unicode", "shown"]
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def is_unicode(text: str) -> bool:
+    """Returns whether ``text`` can be written in UTF-8."""
+    return _SURROGATES.search(text) is None
+
+
+def as_unicode(text: object) -> str:
+    r"""Returns ``text`` as it can be written: bytes of a file name that are no UTF-8 become ``\xe9`` and such."""
+    return _SURROGATES.sub(_escaped, str(text))
+
+
+def shown(text: object) -> str:
+    r"""Returns ``text`` on one line, for messages: as :func:`as_unicode`, and control characters become ``\x0a``."""
+    return _BREAKS.sub(_escaped, as_unicode(text))
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Does nothing for names that can be written into results and packed files, and tell the classes apart.
+
+    Args:
+        names: One per class.
+
+    Raises:
+        ValueError: If one is blank, is no valid Unicode or holds control characters, or two are one name (also one that
+            is composed of other characters, as file systems of Macs do).
+    """
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip() or shown(name) != name:
+            raise ValueError(
+                f"the name of class {number} is '{shown(name)}': it has to be valid Unicode (UTF-8) without control "
+                "characters, to be written into results and packed files; rename it"
+            )
+        other = seen.setdefault(unicodedata.normalize("NFC", name), number)
+        if other != number:
+            written = f"'{name}'" if names[other] == name else f"'{name}' (written {names[other]!a} and {name!a})"
+            raise ValueError(
+                f"classes {other} and {number} are both called {written}; results would not tell them apart: give each "
+                "a name of its own"
+            )
+
+
+def distinct_names(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
+    """Returns ``names``; those that several classes have are followed by their key: ``crane (n02012849)``.
+
+    Args:
+        names: One per class.
+        keys: What the data set itself calls each class: a WordNet ID, a folder.
+    """
+    counts = Counter(names)
+    return tuple(f"{name} ({key})" if counts[name] > 1 else name for name, key in zip(names, keys, strict=True))
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    code = ord(found.group())
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
