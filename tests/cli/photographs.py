@@ -5,7 +5,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 # All that draws random numbers or counts steps: random crops and flips, dropout, batch-norm, a schedule of each step.
-EVERYTHING = ("debug=tiny", "debug.fraction=1", "debug.max_epochs=2", "logger=none", "sequence=folders")
+EVERYTHING = ("debug=tiny", "debug.fraction=1", "debug.max_epochs=2", "sequence=folders")
 EVERYTHING += ("arch=vgg11_bn", "arch.width=0.1", "arch.image_size=32")
 EVERYTHING += ("optim=adamw", "optim.batch_size=4", "optim.accumulate=2")
 

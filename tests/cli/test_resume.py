@@ -12,7 +12,7 @@ from photographs import everything_random
 
 pytestmark = pytest.mark.slow
 
-TINY = ["debug=tiny", "debug.fraction=0.05", "debug.max_epochs=2", "optim.batch_size=16", "logger=none"]
+TINY = ["debug=tiny", "debug.fraction=0.05", "debug.max_epochs=2", "optim.batch_size=16"]
 TINY += ["sequence.order=[latin,greek]"]
 
 

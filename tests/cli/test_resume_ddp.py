@@ -9,7 +9,7 @@ import warm
 
 pytestmark = pytest.mark.slow
 
-WORDS = ["debug=tiny", "debug.fraction=0.05", "debug.max_epochs=2", "optim.batch_size=16", "logger=none"]
+WORDS = ["debug=tiny", "debug.fraction=0.05", "debug.max_epochs=2", "optim.batch_size=16"]
 WORDS += ["sequence.order=[digits,greek]", "optim=adamw", "optim.accumulate=2"]
 WORDS += ["trainer.strategy=ddp", "trainer.devices=2"]
 

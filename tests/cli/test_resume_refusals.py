@@ -13,7 +13,7 @@ from packnet_pl.cli.words import merge_words
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["debug=tiny", "debug.fraction=0.02", "logger=none"]
+SMALL = ["debug=tiny", "debug.fraction=0.02"]
 
 
 def resume(*words, cwd):
@@ -79,10 +79,10 @@ def test_what_would_make_the_result_a_mix_is_refused(begun, word, reason):
     "words",
     [
         [],
-        ["optim.num_workers=2", "logger=csv", "checkpoint.every_n_steps=1"],
+        ["optim.num_workers=2", "checkpoint.every_n_steps=1"],
         ["sequence.tasks.latin.train.epochs=3"],
     ],
-    ids=["none", "workers, logger, checkpoints", "another task"],
+    ids=["none", "workers, checkpoints", "another task"],
 )
 def test_harmless_words_are_taken_and_give_the_same(complete, begun, words):
     done = resume(begun, *words, cwd=begun.parent)

@@ -150,6 +150,7 @@ def outcome(folder):
     files += [
         f"tasks/{name}/probe.safetensors" for name in names if (folder / f"tasks/{name}/probe.safetensors").exists()
     ]
+    files += [str(path.relative_to(folder)) for path in folder.glob("tasks/*/logs/*/metrics.csv")]
     return {"results.json": found, **{path: (folder / path).read_bytes() for path in files}}
 
 

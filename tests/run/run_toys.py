@@ -4,10 +4,12 @@ from functools import partial
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from packnet_pl.data import TaskData, TaskDataModule
+from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.training import (
     AtomicCheckpointIO,
     PackNetCallback,
@@ -40,6 +42,17 @@ class Noisy(TensorDataset):
         return picture + torch.randn(()), label
 
 
+class Classifier(TaskClassifier):
+    """Logs in every way that Lightning has: in each step, and over the epoch as mean, sum, and maximum."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        self.log("total", loss.detach(), on_step=False, on_epoch=True, reduce_fx="sum")
+        self.log("most", loss.detach(), on_step=False, on_epoch=True, reduce_fx="max")
+        return loss
+
+
 def task_data(seed=0):
     generator = torch.Generator().manual_seed(seed)
 
@@ -52,14 +65,14 @@ def task_data(seed=0):
 def new_model(*tasks):
     """A network in which each of ``tasks`` was fitted to its end."""
     torch.manual_seed(0)
-    model = TaskClassifier(Backbone(), recipes={"train": RECIPE, "retrain": RECIPE})
+    model = Classifier(Backbone(), recipes={"train": RECIPE, "retrain": RECIPE})
     for task in tasks:
         fit(model, task)
     return model
 
 
-def fit(model, task, *, callbacks=lambda phase: [], resume=None, accumulate=1, num_workers=0, epochs=2):
-    """Fits ``task``, which gets its head first."""
+def fit(model, task, *, callbacks=lambda phase: [], resume=None, accumulate=1, num_workers=0, epochs=2, logs=None):
+    """Fits ``task``, which gets its head first; ``logs`` is a folder for Lightning's own CSVLogger."""
     torch.manual_seed(1)
     model.add_task(task, num_classes=3)
     data = TaskDataModule(task_data(), key=(0, task), batch_size=8, accumulate=accumulate, num_workers=num_workers)
@@ -67,13 +80,16 @@ def fit(model, task, *, callbacks=lambda phase: [], resume=None, accumulate=1, n
     def make_trainer(phase, callback: PackNetCallback):
         data.key = (0, task, phase)
         further = callbacks(phase)
+        logger = CSVLogger(logs, name="logs", version=phase) if logs else None
+        further += [MetricsHistory(logger)] if logs else []
         return pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
             accumulate_grad_batches=accumulate,
             callbacks=[Reseed(seed=0, task=task, phase=phase), callback, *further],
             plugins=[AtomicCheckpointIO()],
-            logger=False,
+            logger=logger or False,
+            log_every_n_steps=1,
             enable_checkpointing=bool(further),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,

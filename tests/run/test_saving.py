@@ -25,20 +25,27 @@ class Asked(StopRequest):
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=lambda n: f"accumulate {n}")
-def reference(request):
-    model = new_model("first")
-    fit(model, "second", accumulate=request.param)
-    return request.param, model
+def reference(request, tmp_path_factory):
+    """A fit without interruption, and the learning curves of its phases."""
+    model, logs = new_model("first"), tmp_path_factory.mktemp("logs")
+    fit(model, "second", accumulate=request.param, logs=logs)
+    return request.param, model, curves(logs)
+
+
+def curves(logs):
+    return {phase: (logs / "logs" / phase / "metrics.csv").read_text() for phase in ("train", "retrain")}
 
 
 @pytest.mark.parametrize("num_workers", [pytest.param(0, id="no workers"), pytest.param(2, id="2 workers")])
 def test_from_each_checkpoint_a_fit_goes_on_to_the_same_bits(reference, tmp_path, num_workers):
-    accumulate, expected = reference
+    accumulate, expected, logged = reference
     copies = []
 
     class Keeping(SaveState):
         def _save(self, trainer):
             super()._save(trainer)
+            # What a process that is killed now leaves.
+            shutil.copytree(tmp_path / "logs", tmp_path / f"{len(copies)}" / "logs", dirs_exist_ok=True)
             copies.append((self.phase, shutil.copy(self._path, tmp_path / f"{len(copies)}.ckpt")))
 
     def saving(phase):
@@ -47,18 +54,20 @@ def test_from_each_checkpoint_a_fit_goes_on_to_the_same_bits(reference, tmp_path
         return [callback]
 
     model = new_model("first")
-    fit(model, "second", callbacks=saving, accumulate=accumulate)
+    fit(model, "second", callbacks=saving, accumulate=accumulate, logs=tmp_path)
     assert_same_bits(model, expected)
+    assert curves(tmp_path) == logged
     # In each phase 2 epochs of 5 steps of 8 pictures.
     assert len(copies) == 20
-    for place in copies[::3] if num_workers == 0 else copies[3::8]:
-        again = new_model("first")
-        fit(again, "second", resume=place, accumulate=accumulate, num_workers=num_workers)
+    for number in range(20)[::3] if num_workers == 0 else range(20)[3::8]:
+        again, logs = new_model("first"), tmp_path / f"{number}"
+        fit(again, "second", resume=copies[number], accumulate=accumulate, num_workers=num_workers, logs=logs)
         assert_same_bits(again, expected)
+        assert curves(logs) == logged, f"checkpoint {number}"
 
 
 def test_stopped_anywhere_a_fit_goes_on_to_the_same_bits(reference, tmp_path):
-    accumulate, expected = reference
+    accumulate, expected, _ = reference
     for at in range(0, 13 if accumulate == 1 else 7, 3):
         path = {phase: tmp_path / f"{at}" / f"{phase}.ckpt" for phase in ("train", "retrain")}
         stop = Asked(at)

@@ -38,7 +38,6 @@ _EXCLUSIVE = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra tak
 _KNOWN_WARNINGS = (
     "does not have many workers",
     "in eval mode at the start of training",
-    "exists and is not empty",
     "LeafSpec",
     "your dataloader is not resumable",  # ours is: a task's datamodule saves its place
     "srun. command is available",

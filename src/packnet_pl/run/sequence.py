@@ -13,6 +13,7 @@ from packnet_pl.core import Phase
 from packnet_pl.core.bits import same_bits
 from packnet_pl.data import TaskData, TaskDataModule, derive_seed
 from packnet_pl.run.journal import Entry, read_entries
+from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.run.outcome import gather_results, is_main, write_outcome
 from packnet_pl.run.places import checkpoint_path, journal_path, probe_path, task_folder
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
@@ -155,13 +156,14 @@ def _result(task: TaskPlan, model: TaskClassifier, record: ValidationRecord, sec
 
 def _trainer(plan: RunPlan, task: TaskPlan, phase: Phase, callbacks: list[pl.Callback]) -> pl.Trainer:
     folder = task_folder(plan.folder, task.name)
+    logger = plan.make_logger(folder, phase) if plan.make_logger else None
     return pl.Trainer(
         **plan.trainer,
         max_epochs=task.epochs[phase],
         accumulate_grad_batches=plan.accumulate,
-        callbacks=callbacks,
+        callbacks=[*callbacks, MetricsHistory(logger)],
         plugins=[AtomicCheckpointIO(), *([plan.environment] if plan.environment else [])],
-        logger=plan.make_logger(folder, phase) if plan.make_logger else False,
+        logger=logger or False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_progress_bar=False,
