@@ -83,17 +83,25 @@ def never():
 
 def test_the_first_run_makes_it_and_the_next_finds_it(tmp_path):
     first, second = (SharedTraining(tmp_path / "shared", "x") for _ in range(2))
-    first.adopt(tmp_path / "1" / "last.ckpt", never)
+    first.adopt(tmp_path / "1" / "last.ckpt", tmp_path / "1" / "metrics.csv", never)
     assert not (tmp_path / "1").exists()
     (tmp_path / "trained.ckpt").write_bytes(b"weights")
-    first.publish(tmp_path / "trained.ckpt")
-    second.adopt(tmp_path / "2" / "last.ckpt", never)
+    (tmp_path / "metrics.csv").write_bytes(b"step")
+    first.publish(tmp_path / "trained.ckpt", tmp_path / "metrics.csv")
+    second.adopt(tmp_path / "2" / "last.ckpt", tmp_path / "2" / "metrics.csv", never)
     assert (tmp_path / "2" / "last.ckpt").read_bytes() == b"weights"
+    assert (tmp_path / "2" / "metrics.csv").read_bytes() == b"step"
+
+
+def test_a_run_without_a_logger_leaves_the_checkpoint_alone(tmp_path):
+    SharedTraining(tmp_path, "x").publish(Path(__file__), tmp_path / "metrics.csv")
+    SharedTraining(tmp_path, "x").adopt(tmp_path / "2" / "last.ckpt", tmp_path / "2" / "metrics.csv", never)
+    assert [path.name for path in (tmp_path / "2").iterdir()] == ["last.ckpt"]
 
 
 def train_and_die(folder):
     shared = SharedTraining(folder, "x")  # it has the lock as long as it lives
-    shared.adopt(folder / "last.ckpt", never)
+    shared.adopt(folder / "last.ckpt", folder / "metrics.csv", never)
     (folder / "training").touch()
     time.sleep(60)
 
@@ -112,7 +120,7 @@ def test_a_run_waits_for_the_one_that_trains_and_takes_over_if_that_is_killed(tm
         if len(waited) == 2:
             other.kill()
 
-    SharedTraining(tmp_path, "x").adopt(tmp_path / "last.ckpt", wait)
+    SharedTraining(tmp_path, "x").adopt(tmp_path / "last.ckpt", tmp_path / "metrics.csv", wait)
     assert len(waited) >= 2
     assert "waiting for another job" in caplog.text
     assert not (tmp_path / "last.ckpt").exists()
@@ -153,6 +161,7 @@ def test_a_run_that_does_not_neither_shares_nor_waits(tmp_path, epochs):
     assert found is plan
     assert not shared.exists()
     holder = SharedTraining(shared, digest(OmegaConf.to_container(config)))
-    holder.adopt(tmp_path / "last.ckpt", never)  # it holds the lock, as a run that trains does
+    # It holds the lock, as a run that trains does.
+    holder.adopt(tmp_path / "last.ckpt", tmp_path / "metrics.csv", never)
     assert shared_plan(tmp_path / "other", epochs, shared)[2].trained is None
     assert not (tmp_path / "other").exists()

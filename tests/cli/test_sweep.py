@@ -14,7 +14,7 @@ from command_line import run
 
 pytestmark = pytest.mark.slow
 
-TINY = ["debug=tiny", "debug.fraction=0.02", "logger=none", "sequence.order=[digits,greek]"]
+TINY = ["debug=tiny", "debug.fraction=0.02", "sequence.order=[digits,greek]"]
 RATIOS = (0.5, 0.75)
 
 

@@ -15,7 +15,7 @@ from packnet_pl.cli.ranks import rank_of
 from packnet_pl.cli.sharing import SharedTraining, digest
 from packnet_pl.cli.targets import build_target
 from packnet_pl.run import RunPlan, StopRequest, TaskPlan
-from packnet_pl.run.places import checkpoint_path, packed_path
+from packnet_pl.run.places import LOGS, checkpoint_path, metrics_path, packed_path
 from packnet_pl.training import Recipe
 
 __all__ = ["build_plan", "with_shared_training"]
@@ -90,8 +90,9 @@ def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -
         return plan
     plain: Any = OmegaConf.to_container(config)
     shared = SharedTraining(Path(config.checkpoint.shared), digest(plain))
-    shared.adopt(own, stop.raise_if_asked)
-    return replace(plan, trained=shared.publish)
+    metrics = metrics_path(plan.folder, plan.tasks[0].name, "train")
+    shared.adopt(own, metrics, stop.raise_if_asked)
+    return replace(plan, trained=partial(shared.publish, metrics=metrics))
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
@@ -116,4 +117,4 @@ def _recipe(config: DictConfig, part: DictConfig, factor: float) -> Recipe:
 
 
 def _make_logger(logger: DictConfig, folder: Path, phase: str) -> Any:
-    return build_target(logger, "logger")(save_dir=folder, name="logs", version=phase)
+    return build_target(logger, "logger")(save_dir=folder, name=LOGS, version=phase)

@@ -44,7 +44,7 @@ def digest(config: Mapping[str, Any]) -> str:
 
 
 class SharedTraining:
-    """A folder of checkpoints, one per digest, each with a lock held by the run that is training it.
+    """A folder of checkpoints with their metrics, one per digest, and a lock held by the run that is training it.
 
     Args:
         folder: The folder.
@@ -53,14 +53,16 @@ class SharedTraining:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / f"{name}.ckpt"
+        self._metrics_path = folder / f"{name}.csv"
         self._lock_path = folder / f"{name}.lock"
         self._lock: IO[str] | None = None
 
-    def adopt(self, checkpoint: Path, wait: Callable[[], None]) -> None:
+    def adopt(self, checkpoint: Path, metrics: Path, wait: Callable[[], None]) -> None:
         """Copies the shared checkpoint to ``checkpoint``, or leaves the training of it to this run.
 
         Args:
             checkpoint: Where the run looks for the last checkpoint of that training.
+            metrics: Where it looks for that training's ``metrics.csv``, if the run that trained it wrote one.
             wait: Called again and again while another run is training it; it may raise.
         """
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,16 +82,22 @@ class SharedTraining:
                 self._lock = lock  # held until the training is done, or this process has ended
                 return
         lock.close()
-        with replacing(checkpoint) as temporary:
-            shutil.copyfile(self._path, temporary)
+        if self._metrics_path.exists():
+            _copy(self._metrics_path, metrics)
+        _copy(self._path, checkpoint)
         _log.info("the first task was trained by another job; this one goes on from there")
 
-    def publish(self, checkpoint: Path) -> None:
-        """Leaves ``checkpoint`` to the other runs."""
+    def publish(self, checkpoint: Path, metrics: Path) -> None:
+        """Leaves ``checkpoint``, and ``metrics`` if there is such a file, to the other runs."""
         if not self._path.exists():
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path) as temporary:
-                shutil.copyfile(checkpoint, temporary)
+            if metrics.exists():
+                _copy(metrics, self._metrics_path)
+            _copy(checkpoint, self._path)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)

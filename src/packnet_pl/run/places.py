@@ -4,7 +4,19 @@ from pathlib import Path
 
 from packnet_pl.core import Phase
 
-__all__ = ["checkpoint_path", "journal_path", "packed_path", "probe_path", "results_path", "task_folder"]
+__all__ = [
+    "LOGS",
+    "checkpoint_path",
+    "journal_path",
+    "metrics_path",
+    "packed_path",
+    "probe_path",
+    "results_path",
+    "task_folder",
+]
+
+LOGS = "logs"
+"""What a logger of a task's folder calls itself; its version is the phase."""
 
 
 def results_path(folder: Path) -> Path:
@@ -25,6 +37,11 @@ def task_folder(folder: Path, task: str) -> Path:
 def checkpoint_path(folder: Path, task: str, phase: Phase) -> Path:
     """Returns the place of the one checkpoint of a phase."""
     return task_folder(folder, task) / phase / "last.ckpt"
+
+
+def metrics_path(folder: Path, task: str, phase: Phase) -> Path:
+    """Returns the place of the metrics of a phase, where ``logger=csv`` writes them."""
+    return task_folder(folder, task) / LOGS / phase / "metrics.csv"
 
 
 def probe_path(folder: Path, task: str) -> Path:
