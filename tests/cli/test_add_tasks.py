@@ -112,6 +112,8 @@ def test_a_packed_file_of_folders_that_are_gone_carries_its_results_over(run, tm
     assert found["accuracy"][2][:2] == old["accuracy"][1]
     done = done_well("packnet-eval", "new", cwd=tmp_path)
     assert " - " in done.stdout
+    assert (done.stdout.count("not compared"), done.stdout.count(" yes ")) == (1, 2)
+    assert "packnet-eval: not compared: numerals (neither their pictures nor" in done.stderr
 
 
 def refused(done):

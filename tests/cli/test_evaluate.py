@@ -2,8 +2,11 @@ import json
 import shutil
 
 import pytest
+import yaml
 from command_line import last_line, run
 from packed_files import rewritten
+
+from packnet_pl.cli.evaluate import evaluate as packnet_eval
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +91,31 @@ def test_a_truncated_file_is_named(moved, tmp_path, name):
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert name in done.stderr
+
+
+def test_a_task_of_which_nothing_is_here_is_not_said_to_agree(moved, capsys):
+    """As in a run that goes on from a packed file: only the figures of its old tasks are here."""
+    for name in ("latin", "greek"):
+        (moved / "tasks" / name / "probe.safetensors").unlink()
+    results, run = json.loads((moved / "results.json").read_text()), (moved / "run.yaml").read_text()
+    results["outputs_unchanged"][:2] = [None, None]
+    (moved / "results.json").write_text(json.dumps(results))
+    saved = yaml.safe_load(run)
+    saved["config"]["sequence"]["finished"] = ["latin"]
+    del saved["config"]["sequence"]["tasks"]["latin"]
+    (moved / "run.yaml").write_text(yaml.safe_dump(saved))
+    assert packnet_eval(moved)
+    done = capsys.readouterr()
+    assert (done.out.count("not compared"), done.out.count(" yes ")) == (1, 3)
+    assert last_line(done.err).startswith("packnet-eval: not compared: latin (")
+
+    saved["config"]["sequence"] |= {"finished": ["latin", "greek", "cyrillic", "digits"], "tasks": {}}
+    (moved / "run.yaml").write_text(yaml.safe_dump(saved))
+    results["outputs_unchanged"] = [None] * 4
+    (moved / "results.json").write_text(json.dumps(results))
+    assert not packnet_eval(moved)  # exit code 1: nothing was compared
+    done = capsys.readouterr()
+    assert (done.out.count("not compared"), done.out.count(" yes ")) == (4, 0)
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path):

@@ -17,11 +17,14 @@ PROGRAM = "packnet-eval"
 
 
 def main() -> None:
-    """Runs the command line; exit code 1 means that the file does not agree with ``results.json``."""
+    """Runs the command line.
+
+    Exit code 1 means that the file does not agree with ``results.json``, or that nothing could be compared.
+    """
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Recomputes every task's test accuracy and probe logits from RUN_DIR/packed.safetensors "
-        "and holds them against RUN_DIR/results.json.",
+        "and holds them against RUN_DIR/results.json. A task whose pictures and probe are not here is not compared.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory that packnet-train printed at its end")
     with answering_errors(PROGRAM):
@@ -36,7 +39,7 @@ def evaluate(folder: Path) -> bool:
         folder: The run directory.
 
     Returns:
-        Whether every accuracy and every probe is as ``results.json`` says.
+        Whether every accuracy and every probe that can be taken again is as ``results.json`` says, and there is one.
 
     Raises:
         UsageError: If ``folder`` holds no run, or one of its files is damaged.
@@ -77,7 +80,7 @@ def evaluate(folder: Path) -> bool:
     table.add_column("task")
     for heading in ("error in results, %", "error now, %", "logits in results", "logits now", "agrees"):
         table.add_column(heading, justify="right")
-    agrees = True
+    agrees: dict[str, bool] = {}
     for index, task in enumerate(results["tasks"]):
         name = task["name"]
         recorded, recorded_unchanged = results["accuracy"][-1][index], results["outputs_unchanged"][index]
@@ -89,18 +92,22 @@ def evaluate(folder: Path) -> bool:
         if name in probes:
             pictures, before = probes[name]
             unchanged = same_bits(answer(pictures), before)
-        same = now == recorded and unchanged == recorded_unchanged
-        agrees = agrees and same
+        if split is not None or name in probes:
+            agrees[name] = now == recorded and unchanged == recorded_unchanged
         table.add_row(
             name,
             f"{100 * (1 - recorded):.2f}",
             f"{100 * (1 - now):.2f}" if split is not None else "-",
             _said(recorded_unchanged),
             _said(unchanged),
-            "yes" if same else "NO",
+            {True: "yes", False: "NO", None: "not compared"}[agrees.get(name)],
         )
     Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
-    return agrees
+    left_out = [name for name in network.tasks if name not in agrees]
+    if left_out:
+        reason = "neither their pictures nor their probes are here"
+        sys.stderr.write(f"{PROGRAM}: not compared: {', '.join(left_out)} ({reason})\n")
+    return bool(agrees) and all(agrees.values())
 
 
 def _said(unchanged: bool | None) -> str:

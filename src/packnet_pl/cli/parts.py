@@ -21,9 +21,10 @@ from packnet_pl.cli.usage import UsageError
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
-from packnet_pl.models import HeadStart, head_values
+from packnet_pl.models import HeadStart, as_input, head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.training import TaskClassifier
+from packnet_pl.training.checks import CONVERTING
 
 __all__ = ["Parts", "build_data", "build_parts", "head_of", "trainer_settings"]
 
@@ -37,12 +38,14 @@ class Parts:
         model: The network, without tasks.
         packed: What the run goes on from, or None.
         device: Where finished tasks are tested.
+        precision: As Lightning calls it, such as "32-true".
     """
 
     data: dict[str, TaskData | None]
     model: TaskClassifier
     packed: Packed | None
     device: str
+    precision: str
 
 
 def build_parts(config: DictConfig, folder: Path) -> Parts:
@@ -64,7 +67,9 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     _check_batches(config, trainer)
     packed = _packed(folder, config) if config.packed or config.resume else None
     model = _build_model(config, packed)
-    parts = Parts(build_data(config), model, packed, str(trainer.strategy.root_device))
+    if packed is not None:
+        _check_types(packed, str(trainer.precision))
+    parts = Parts(build_data(config), model, packed, str(trainer.strategy.root_device), str(trainer.precision))
     for name, data in parts.data.items():
         if data is not None:
             _try_pictures(model, name, data)
@@ -88,6 +93,18 @@ def _packed(folder: Path, config: DictConfig) -> Packed | None:
             "to it in a script of your own"
         )
     return packed
+
+
+def _check_types(packed: Packed, precision: str) -> None:
+    wanted = CONVERTING.get(precision)
+    for layer in packed.header["weights"].values():
+        found = getattr(torch, layer["dtype"])
+        if wanted not in (None, found):
+            known = next((name for name, kind in CONVERTING.items() if kind == found), "32-true")
+            raise UsageError(
+                f"trainer.precision is {precision}, but the tasks of {packed.path} were trained in {layer['dtype']} "
+                f"and would answer otherwise in {str(wanted).removeprefix('torch.')}: give trainer.precision={known}"
+            )
 
 
 def _trainer(config: DictConfig) -> pl.Trainer:
@@ -194,7 +211,7 @@ def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
     """
     try:
         with torch.no_grad(), in_eval_mode(model.backbone.modules()):
-            features = model.backbone(torch.zeros(1, *data.input_shape))
+            features = model.backbone(as_input(torch.zeros(1, *data.input_shape), model.backbone))
     except (RuntimeError, ValueError, AssertionError) as error:
         channels, height, width = data.input_shape
         raise UsageError(

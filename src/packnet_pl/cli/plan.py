@@ -29,12 +29,14 @@ def main() -> None:
 
 
 def _show(config: Any, parts: Any) -> None:
+    import torch
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from packnet_pl.cli.forecast import epochs_of, forecast_shares, phases_of
     from packnet_pl.report import TABLE_WIDTH
+    from packnet_pl.training.checks import CONVERTING
 
     weights = sum(parameter.numel() for parameter in parts.model.backbone.parameters())
     prunable = parts.model.packnet.summary().total.weights if parts.model.packnet else 0
@@ -75,8 +77,9 @@ def _show(config: Any, parts: Any) -> None:
     # Free weights are not stored, and an owner takes at most this many bits.
     free = next((share[1] for *_, share in reversed(shares) if share is not None), 0)
     owner_bytes = prunable * math.log2(len(config.sequence.order) + 1) / 8
-    many = 4 * (weights * len(shares) + heads)
-    one = 4 * (weights - free + heads) + owner_bytes if parts.model.shares else many
+    weight_bytes = CONVERTING.get(parts.precision, torch.float32).itemsize
+    many = weight_bytes * (weights * len(shares) + heads)
+    one = weight_bytes * (weights - free + heads) + owner_bytes if parts.model.shares else many
     console.print(
         f"backbone: {weights:,} parameters, {prunable:,} of them prunable\n"
         f"storage: about {one / 1e6:,.1f} MB packed; {many / 1e6:,.1f} MB as {len(shares)} separate networks",

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from packnet_pl.models.casting import as_input, input_type
 from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values, tasks_of
 from packnet_pl.models.preparation import Preparation
 from packnet_pl.models.resnet20 import ResNet20, resnet20
@@ -21,9 +22,11 @@ __all__ = [
     "ResNet20",
     "TaskInfo",
     "VGGSmall",
+    "as_input",
     "backbone_skeleton",
     "build_backbone",
     "head_values",
+    "input_type",
     "resnet20",
     "tasks_of",
     "timm_backbone",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.files import replacing
-from packnet_pl.models import TaskInfo
+from packnet_pl.models import TaskInfo, as_input, input_type
 from packnet_pl.packed.network import PackedNetwork
 
 __all__ = ["ENDINGS", "export_task"]
@@ -24,6 +24,10 @@ ENDINGS = {"torch": ".pt", "torch_export": ".pt2", "onnx": ".onnx"}
 
 _PROBE = 3
 _TOLERANCE = 1e-4
+_ROUNDINGS = 16
+# Bytes of weights. Above 1.6e9 torch puts them into a second file, which has to lie beside the first for good.
+_LARGEST_ONNX = 1_500_000_000
+_ONNX_TYPES = (torch.float32, torch.float16)
 
 Answer = Callable[[Tensor], Tensor]
 
@@ -40,15 +44,15 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
         format: "torch": a state dict, for ``torch.load(path, weights_only=True)``; "torch_export": for
             ``torch.export.load``; "onnx": input ``pictures``, output ``logits``. The last two take any number of
             pictures, and hold class names, mean and std as JSON (extra file ``packnet_pl.json``, metadata
-            ``packnet_pl``).
+            ``packnet_pl``). They take pictures in the type of the weights.
 
     Returns:
         The largest difference of a logit.
 
     Raises:
         ImportError: If a package that the format needs is not installed.
-        ValueError: If there is no such task or format, the shape of its pictures is not known, or the file answers
-            otherwise than the network.
+        ValueError: If there is no such task or format, the shape of its pictures is not known, ONNX cannot hold the
+            network, or the file answers otherwise than the network.
     """
     if format not in ENDINGS:
         raise ValueError(f"format is {format!r}; allowed are {list(ENDINGS)}")
@@ -56,8 +60,11 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
     if not info.input_shape:
         raise ValueError(f"the file does not say what pictures task {task!r} takes: give add_task() an input_shape")
     module = network.standalone(task).cpu()
-    kind = next(module.parameters()).dtype
-    probe = torch.randn(_PROBE, *info.input_shape, generator=torch.Generator().manual_seed(0)).to(kind)
+    if format == "onnx":
+        _check_onnx(module)
+    probe = as_input(torch.randn(_PROBE, *info.input_shape, generator=torch.Generator().manual_seed(0)), module)
+    # Others may compute in single precision what the network computes in half.
+    tolerance = max(_TOLERANCE, _ROUNDINGS * torch.finfo(probe.dtype).eps)
     write = {"torch": _write_state, "torch_export": _write_program, "onnx": _write_onnx}[format]
     largest = 0.0
     with replacing(path) as temporary, torch.no_grad(), _quiet():
@@ -68,7 +75,7 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
             if found.shape != expected.shape:
                 raise ValueError(f"the {format} file answers {list(found.shape)} instead of {list(expected.shape)}")
             difference = float((found - expected).abs().max())
-            allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
+            allowed = tolerance * max(1.0, float(expected.abs().max()))
             # Not the other way round: NaN is no small difference.
             if not difference <= allowed:
                 raise ValueError(
@@ -92,6 +99,27 @@ def _write_program(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo)
     torch.export.save(program, path, extra_files={"packnet_pl.json": _about(info)})
     other: Answer = torch.export.load(path).module()
     return other
+
+
+def _check_onnx(module: nn.Module) -> None:
+    """Does nothing for a network that one ONNX file can hold, and that can be asked again to see whether it does.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    kind = input_type(module)
+    if kind not in _ONNX_TYPES:
+        allowed = " and ".join(str(known).removeprefix("torch.") for known in _ONNX_TYPES)
+        raise ValueError(
+            f"the network computes in {str(kind).removeprefix('torch.')}, and ONNX files are written for {allowed}, "
+            "which onnxruntime can check on a CPU; the formats torch and torch_export hold it"
+        )
+    size = sum(tensor.numel() * tensor.element_size() for tensor in [*module.parameters(), *module.buffers()])
+    if size > _LARGEST_ONNX:
+        raise ValueError(
+            f"the network has {size:,} bytes of weights, and one ONNX file holds at most {_LARGEST_ONNX:,}; the "
+            "formats torch and torch_export hold it"
+        )
 
 
 def _write_onnx(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.norms import in_eval_mode
-from packnet_pl.models import Heads, TaskInfo, with_head
+from packnet_pl.models import Heads, TaskInfo, as_input, with_head
 
 __all__ = ["PackedNetwork"]
 
@@ -132,5 +132,5 @@ class PackedNetwork(nn.Module):
     def _logits(self, pictures: Tensor, task: str) -> Tensor:
         head, backbone = self.heads[task], self.show(task)
         with in_eval_mode([*backbone.modules(), *head.modules()]):
-            answer: Tensor = head(backbone(pictures))
+            answer: Tensor = head(backbone(as_input(pictures, backbone)))
         return answer

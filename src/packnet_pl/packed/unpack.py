@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.state import Keeping, check_keeping
 from packnet_pl.models import Heads, TaskInfo, backbone_skeleton, build_backbone
 from packnet_pl.packed.file import Packed, read_packed
@@ -101,6 +102,8 @@ def unpack_into(model: Packable, packed: Packed) -> None:
     heads, packnet = _fill(model.backbone, packed)
     for name, info in heads.infos.items():
         _load(model.heads.add(name, info), heads[name].state_dict())
+    for network in packed_networks(packed).values():
+        take_types_(model.backbone, network)  # the same in all of them
     if model.packnet is not None and packnet is not None:
         model.packnet.load_state_dict(packnet.state_dict())
 
@@ -169,9 +172,7 @@ def _heads(packed: Packed) -> Heads:
 
 def _load(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Loads ``tensors`` in the types in which they were trained, which need not be those of a new module."""
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if name in tensors:
-            tensor.data = tensor.data.to(tensors[name].dtype)
+    take_types_(module, tensors)
     module.load_state_dict(tensors)
 
 

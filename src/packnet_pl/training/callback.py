@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.agreement import broadcast_
+from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.pruning import Granularity, Scope, check_granularity, check_ratio, check_scope
 from packnet_pl.core.state import check_name
 from packnet_pl.training.averages import UnbegunAverages, averaging_callbacks, check_averages_begin, keep_in_average
@@ -125,6 +126,7 @@ class PackNetCallback(pl.Callback):
         """Takes over the PackNet state of the checkpoint."""
         if "packnet" not in checkpoint:
             raise ValueError("the checkpoint holds no PackNet state: it was not written by a fit with PackNetCallback")
+        take_types_(pl_module, checkpoint.get("state_dict", {}))
         _packnet(pl_module).load_state_dict(checkpoint["packnet"])
         if trainer.state.fn == "fit":
             check_precision(trainer.precision, _packnet(pl_module))

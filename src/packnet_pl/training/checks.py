@@ -10,6 +10,7 @@ from torch import nn
 from packnet_pl.core import PackNet
 
 __all__ = [
+    "CONVERTING",
     "check_module",
     "check_precision",
     "check_same_on_all_ranks",
@@ -18,7 +19,8 @@ __all__ = [
     "raise_on_all_ranks",
 ]
 
-_CONVERTING = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+CONVERTING = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+"""Precisions of a Trainer that convert a module, and the types that they convert it to."""
 
 
 def check_strategy(strategy: Strategy) -> None:
@@ -62,7 +64,7 @@ def check_precision(precision: str, packnet: PackNet) -> None:
     Raises:
         ValueError: If it would convert them.
     """
-    wanted = _CONVERTING.get(precision)
+    wanted = CONVERTING.get(precision)
     tasks = [*packnet.tasks, *([packnet.open_task] if packnet.open_task else [])]
     if wanted is None or not tasks:
         return

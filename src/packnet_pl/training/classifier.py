@@ -11,9 +11,19 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
 from packnet_pl.core import PackNet, Phase
+from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.norms import in_eval_mode
 from packnet_pl.core.state import Keeping, check_name
-from packnet_pl.models import Heads, HeadStart, Preparation, TaskInfo, head_values, tasks_of
+from packnet_pl.models import (
+    Heads,
+    HeadStart,
+    Preparation,
+    TaskInfo,
+    as_input,
+    head_values,
+    input_type,
+    tasks_of,
+)
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.recipe import Recipe
 
@@ -104,7 +114,7 @@ class TaskClassifier(pl.LightningModule):
         """
         info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std), preparation)
         values = head_values(head, self.backbone, num_classes)
-        self.heads.add(check_name(name), info, values).to(self.device)
+        self.heads.add(check_name(name), info, values).to(self.device, input_type(self.backbone))
         self.select_task(name)
 
     def select_task(self, name: str) -> None:
@@ -148,7 +158,7 @@ class TaskClassifier(pl.LightningModule):
         head = self.heads[task]
 
         def logits(pictures: Tensor) -> Tensor:
-            answer: Tensor = head(self.backbone(pictures))
+            answer: Tensor = head(self.backbone(as_input(pictures, self.backbone)))
             return answer
 
         wanted = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
@@ -179,7 +189,7 @@ class TaskClassifier(pl.LightningModule):
         if self.has_finished(task):
             with self.answering(task) as logits:
                 return logits(pictures)
-        answer: Tensor = self.heads[task](self.backbone(pictures))
+        answer: Tensor = self.heads[task](self.backbone(as_input(pictures, self.backbone)))
         return answer
 
     def setup(self, stage: str) -> None:
@@ -291,6 +301,7 @@ class TaskClassifier(pl.LightningModule):
         self.heads = Heads(self.heads.num_features).to(self.device)
         for name, info in infos.items():
             self.heads.add(name, info).to(self.device)
+        take_types_(self, checkpoint.get("state_dict", {}))
         if checkpoint["selected_task"] is not None:
             self.select_task(checkpoint["selected_task"])
         if self.packnet is not None:
