@@ -1,9 +1,25 @@
 """Both phases of a task."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import MOMENTUM, OwnModule, Spoiler, bits, fit_own, fit_phase, loader, picture, quiet, same, tensors
+from torch import nn
+from torch.utils.data import DataLoader
+from training_toys import (
+    MOMENTUM,
+    OwnModule,
+    Spoiler,
+    bits,
+    fit_own,
+    fit_phase,
+    loader,
+    picture,
+    quiet,
+    same,
+    samples,
+    tensors,
+)
 
 from packnet_pl import PackNetCallback, fit_task
 
@@ -96,8 +112,155 @@ def test_select_reaches_both_callbacks():
         selected.append(callback.best is not None)
         return quiet(callback, num_sanity_val_steps=0)
 
-    fit_task(module, loader(), task="a", prune_ratio=0.5, make_trainer=make_trainer, select="best")
+    fit_task(
+        module,
+        loader(),
+        task="a",
+        prune_ratio=0.5,
+        make_trainer=make_trainer,
+        val_dataloaders=loader(),
+        select="best",
+    )
     assert selected == [True, True]
+
+
+class Scores(OwnModule):
+    """Logs a metric of its own: it is best in the second epoch."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_f1", [0.2, 0.9, 0.4][self.current_epoch], batch_size=1)
+        self.log("val_loss", [0.3, 0.1, 0.2][self.current_epoch], batch_size=1)
+
+
+def fit_best(module, trainer=None, data=None, val=None, **given):
+    def make_trainer(phase, callback):
+        return quiet(callback, **{"max_epochs": 3, **(trainer or {})})
+
+    val = loader() if val is None else val
+    fit_task(
+        module,
+        loader() if data is None else data,
+        task="a",
+        prune_ratio=None,
+        make_trainer=make_trainer,
+        val_dataloaders=val,
+        select="best",
+        **given,
+    )
+
+
+@pytest.mark.parametrize("given", [{"monitor": "val_f1"}, {"monitor": "val_loss", "mode": "min"}])
+def test_the_best_epoch_of_any_metric_with_a_validation_loader(given):
+    module, seen = Scores(), []
+    module.on_train_epoch_end = lambda: seen.append(tensors(module))
+    fit_best(module, **given)
+    assert same(tensors(module), seen[1])
+
+
+class Data(pl.LightningDataModule):
+    def train_dataloader(self):
+        return loader()
+
+
+class TrainOnly(OwnModule):
+    """Has a loader of its own, and no validation."""
+
+    validation_step = pl.LightningModule.validation_step
+
+    def train_dataloader(self):
+        return loader()
+
+
+REFUSED = {
+    "no mode for a loss": (
+        {"monitor": "val_loss"},
+        "monitor='val_loss' without a mode would keep",
+    ),
+    "no name": ({"monitor": None}, "monitor is None; it takes the name of a metric"),
+    "a metric that is not logged": (
+        {"monitor": "f1"},
+        r"needs the metric 'f1'; validation logged \['val_f1'",
+    ),
+    "two loaders in one": ({"data": (loader(), loader())}, "was given a tuple of 2 to train on; it takes one loader"),
+    "a list": ({"data": [loader()]}, "was given a list of 1 to train on"),
+    "a dataset": ({"data": samples()}, "the dataset TensorDataset to train on; give a loader: DataLoader"),
+    "a dataset to validate": ({"val": samples()}, "the dataset TensorDataset as val_dataloaders"),
+    "one of two": ({"val": [loader(), samples()]}, "the dataset TensorDataset as val_dataloaders"),
+    "a path": ({"data": "/data/cats"}, "was given a str to train on; it takes a loader or a datamodule"),
+    "a number": ({"val": 3}, "was given a int as val_dataloaders"),
+    "a class": ({"data": Data}, r"the class Data to train on; give an object: Data\(...\)"),
+    "what is used up": ({"data": iter(loader())}, "which is used up after one epoch"),
+    "no batch": (
+        {"data": DataLoader(samples(n=3), batch_size=8, drop_last=True)},
+        "a loader without a batch",
+    ),
+    "twice": ({"data": Data()}, "val_dataloaders was given beside the datamodule Data"),
+    "never validated": ({"trainer": {"check_val_every_n_epoch": 5}}, "validates every 5 epochs and has 3"),
+    "no batches": ({"trainer": {"limit_val_batches": 0}}, "this fit has none: give a loader"),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_said_before_anything_is_trained(given, said):
+    module = Scores()
+    before = picture(module)
+    given = {"monitor": "val_f1", **given, "trainer": {"num_sanity_val_steps": 2, **given.get("trainer", {})}}
+    with pytest.raises(ValueError, match=said):
+        fit_best(module, **given)
+    assert same(tensors(module), {name: torch.tensor(value) for name, value in before["tensors"].items()})
+    assert module.packnet.tasks == []
+
+
+@pytest.mark.parametrize("data", [None, Data()])
+def test_the_best_epoch_without_any_validation_is_refused(data):
+    module = TrainOnly()
+    with pytest.raises(ValueError, match="select='best' needs validation that logs 'val_accuracy'"):
+        fit_task(
+            module, data, task="a", prune_ratio=None, make_trainer=lambda _, callback: quiet(callback), select="best"
+        )
+    assert module.packnet.open_task is None
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "said"),
+    [
+        (nn.Linear(1, 1), loader(), "was given a Linear as its model; it takes a LightningModule"),
+        (OwnModule(), None, r"was given None to train on, and OwnModule has no train_dataloader\(\) of its own"),
+    ],
+)
+def test_a_module_that_cannot_be_fitted_is_named(model, data, said):
+    with pytest.raises(ValueError, match=said):
+        fit_task(model, data, task="a", prune_ratio=0.5, make_trainer=lambda *_: pytest.fail("made"))
+
+
+def test_a_module_with_a_loader_of_its_own_is_fitted():
+    module = TrainOnly()
+    fit_task(module, None, task="a", prune_ratio=0.5, make_trainer=lambda _, callback: quiet(callback))
+    assert module.packnet.tasks == ["a"]
+
+
+def test_a_function_that_returns_no_trainer_is_refused():
+    with pytest.raises(ValueError, match=r"make_trainer\('train', callback\) returned None: it must return"):
+        fit_task(OwnModule(), loader(), task="a", prune_ratio=0.5, make_trainer=lambda *_: None)
+
+
+def test_a_metric_that_is_never_a_number_keeps_the_last_epoch_and_says_so():
+    module = OwnModule()
+    module.val_scores = [float("nan")] * 3
+    with pytest.warns(UserWarning, match="select='best' found no epoch in which 'val_accuracy' is a number"):
+        fit_best(module)
+    assert module.packnet.tasks == ["a"]
+
+
+def test_a_module_that_logs_nothing_in_the_check_before_training_is_fitted():
+    class Silent(Scores):
+        def validation_step(self, batch, batch_idx):
+            if not self.trainer.sanity_checking:
+                super().validation_step(batch, batch_idx)
+
+    module = Silent()
+    fit_best(module, {"num_sanity_val_steps": 2}, monitor="val_f1")
+    assert module.packnet.tasks == ["a"]
 
 
 def test_a_trainer_without_the_callback_is_refused_and_nothing_is_trained():

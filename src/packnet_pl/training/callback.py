@@ -49,7 +49,7 @@ class PackNetCallback(pl.Callback):
             None asks the module's ``private_modules(task)`` if it has that method.
         select: "last" keeps the last epoch's weights, "best" those of the best validation epoch.
         monitor: For "best": the logged validation metric.
-        mode: For "best": "max" or "min".
+        mode: For "best": "max" or "min"; None is "max", and not allowed for a metric whose name says that it is a loss.
         settled: Called with the module in ``on_fit_end``, when the phase's weights are final and before the task is
             pruned or finished. It must leave the module in the modes it found: the next fit trains in them.
 
@@ -68,7 +68,7 @@ class PackNetCallback(pl.Callback):
         private: str | Sequence[str] | None = None,
         select: Literal["last", "best"] = "last",
         monitor: str = "val_accuracy",
-        mode: Literal["max", "min"] = "max",
+        mode: Literal["max", "min"] | None = None,
         settled: Callable[[pl.LightningModule], None] | None = None,
     ) -> None:
         self.task = check_name(task)
@@ -103,6 +103,8 @@ class PackNetCallback(pl.Callback):
                 "select='best' with an averaging callback: the weights at the end are either the average or those of "
                 "the best epoch; use select='last', or leave the averaging out"
             )
+        if self.best:
+            self.best.check_trainer(trainer)
         self._go_behind_averages(trainer)
         check_strategy(trainer.strategy)
         check_averages_begin(trainer)
@@ -213,7 +215,9 @@ class PackNetCallback(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks whether this epoch is the best one."""
-        if self.best and trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if self.best and trainer.sanity_checking:
+            self.best.check_metrics(trainer)
+        elif self.best and trainer.state.fn == "fit":
             self.best.update(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -240,6 +244,10 @@ class PackNetCallback(pl.Callback):
         packnet = _packnet(pl_module)
         if self.best:
             self.best.restore_(pl_module)
+            if self.best.score is None:
+                rank_zero_warn(
+                    f"select='best' found no epoch in which {self.best.monitor!r} is a number: the last epoch is kept"
+                )
         # Averaging callbacks have written to every weight meanwhile, and the strategy may have replaced layers.
         packnet.settle_()
         assert self._others is not None

@@ -6,7 +6,7 @@ This package is written with the first. What a user's Trainer, module or callbac
 import sys
 from typing import Any
 
-__all__ = ["of_both", "overrides"]
+__all__ = ["library_of", "of_both", "overrides"]
 
 _NAMES = {"pytorch_lightning": "lightning.pytorch", "lightning_fabric": "lightning.fabric"}
 
@@ -27,3 +27,13 @@ def overrides(instance: object, hook: str) -> bool:
     """Returns whether the class of a LightningModule or datamodule has a method of its own for ``hook``."""
     home: str = getattr(getattr(type(instance), hook, None), "__module__", "pytorch_lightning")
     return not home.startswith(("pytorch_lightning.", "lightning.pytorch."))
+
+
+def library_of(instance: object, cls: type[Any]) -> str:
+    """Returns the name of the library in whose sense ``instance`` is a ``cls``.
+
+    Args:
+        instance: Of one of the classes of :func:`of_both`.
+        cls: A class of ``pytorch_lightning``.
+    """
+    return "pytorch_lightning" if isinstance(instance, cls) else "lightning.pytorch"

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.pruning import Granularity, Scope
 from packnet_pl.training.callback import PackNetCallback
+from packnet_pl.training.given import check_data, check_module_given, check_trainer
 
 __all__ = ["fit_task"]
 
@@ -20,10 +21,13 @@ def fit_task(
     task: str,
     prune_ratio: float | None,
     make_trainer: Callable[[Phase, PackNetCallback], pl.Trainer],
+    val_dataloaders: Any = None,
     scope: Scope = "layer",
     granularity: Granularity = "weight",
     private: str | Sequence[str] | None = None,
     select: Literal["last", "best"] = "last",
+    monitor: str = "val_accuracy",
+    mode: Literal["max", "min"] | None = None,
     settled: Callable[[pl.LightningModule], None] | None = None,
     resume: tuple[Phase, Path] | None = None,
 ) -> None:
@@ -34,21 +38,27 @@ def fit_task(
 
     Args:
         model: Has a ``packnet`` attribute.
-        datamodule: Whatever ``Trainer.fit`` takes: a datamodule or a loader.
+        datamodule: A datamodule or a training loader; None where the module has a ``train_dataloader`` of its own.
         task: Name of the task.
         prune_ratio: Share of the task's weights to release, in [0, 1); None keeps all, and there is no retraining.
         make_trainer: Called with the phase and the callback for it; returns a new Trainer that has the callback.
+        val_dataloaders: The loader for validation, or several; not beside a datamodule, which has its own.
         scope: "layer" or "global": see :class:`PackNetCallback`.
         granularity: "weight" or "filter": see :class:`PackNetCallback`.
         private: Modules of this task alone: see :class:`PackNetCallback`.
         select: "last" or "best": see :class:`PackNetCallback`.
+        monitor: For "best": the logged validation metric.
+        mode: For "best": "max", "min", or None for "max": see :class:`PackNetCallback`.
         settled: Called with the module when its weights are final, right before the task is finished.
         resume: A phase and a Lightning checkpoint of it: the task goes on from there. None begins the task, or goes on
             with the phase that is open in ``model``.
 
     Raises:
-        ValueError: If the returned Trainer lacks the callback, or the task cannot be fitted.
+        ValueError: If an argument is not allowed, the returned Trainer lacks the callback, or the task cannot be
+            fitted; before anything is trained, as far as it can be known then.
     """
+    check_module_given(model)
+    check_data(model, datamodule, val_dataloaders)
     packnet = getattr(model, "packnet", None)
     begun = isinstance(packnet, PackNet) and packnet.open_task == task and packnet.phase == "retrain"
     phases: list[Phase] = ["train"] if prune_ratio is None else ["train", "retrain"]
@@ -63,13 +73,17 @@ def fit_task(
             granularity=granularity,
             private=private,
             select=select,
+            monitor=monitor,
+            mode=mode,
             settled=settled if phase == phases[-1] else None,
         )
         trainer = make_trainer(phase, callback)
+        check_trainer(trainer, model, datamodule, f"make_trainer({phase!r}, callback)")
         if callback not in trainer.callbacks:  # type: ignore[attr-defined]
             raise ValueError(
                 f"make_trainer({phase!r}, callback) returned a Trainer without the callback: "
                 "give it as pl.Trainer(callbacks=[callback, ...])"
             )
         checkpoint = resume[1] if resume and resume[0] == phase else None
-        trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+        safe = True if checkpoint else None
+        trainer.fit(model, datamodule, val_dataloaders, ckpt_path=checkpoint, weights_only=safe)

@@ -15,18 +15,51 @@ class BestEpoch:
 
     Args:
         monitor: Name of a logged validation metric.
-        mode: "max" for accuracies, "min" for losses.
+        mode: "max" for accuracies, "min" for losses; None is "max", but for names that say they are a loss or an error.
 
     Raises:
-        ValueError: If ``mode`` is neither.
+        ValueError: If ``mode`` is none of these, or left open for a loss.
     """
 
-    def __init__(self, monitor: str, mode: Literal["max", "min"]) -> None:
-        if mode not in ("max", "min"):
+    def __init__(self, monitor: str, mode: Literal["max", "min"] | None = None) -> None:
+        if not isinstance(monitor, str) or not monitor:
+            raise ValueError(f"monitor is {monitor!r}; it takes the name of a metric that validation logs")
+        if mode not in ("max", "min", None):
             raise ValueError(f"mode is {mode!r}; allowed are 'max' and 'min'")
-        self.monitor, self.mode = monitor, mode
+        if mode is None and any(word in monitor.lower() for word in ("loss", "error")):
+            raise ValueError(
+                f"monitor={monitor!r} without a mode would keep the epoch in which it is highest: give mode"
+            )
+        self.monitor, self.mode = monitor, mode or "max"
         self.score: float | None = None
         self._weights: dict[str, Any] = {}
+
+    def check_trainer(self, trainer: pl.Trainer) -> None:
+        """Does nothing if the fit that begins validates at all.
+
+        Raises:
+            ValueError: Otherwise: there would be no best epoch.
+        """
+        every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+        if not trainer.enable_validation:
+            raise ValueError(
+                f"select='best' needs validation that logs {self.monitor!r}, and this fit has none: give a loader "
+                "for it (fit_task(..., val_dataloaders=...)) and the module a validation_step, or use select='last'"
+            )
+        if every is not None and epochs is not None and 0 < epochs < every:
+            raise ValueError(
+                f"select='best' needs validation, and this Trainer validates every {every} epochs and has {epochs}: "
+                "lower check_val_every_n_epoch"
+            )
+
+    def check_metrics(self, trainer: pl.Trainer) -> None:
+        """Looks at what the few batches logged that Lightning validates before it trains.
+
+        Raises:
+            ValueError: If that were metrics, and not the one that is needed. Many modules log none at that time.
+        """
+        if trainer.callback_metrics:
+            self._check_logged(trainer)
 
     def update(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Takes the weights if the metric improved; one that is not a number never does.
@@ -34,10 +67,8 @@ class BestEpoch:
         Raises:
             ValueError: If the metric was not logged.
         """
-        metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
-            raise ValueError(f"select='best' needs the metric {self.monitor!r}; validation logged {sorted(metrics)}")
-        score = float(metrics[self.monitor])
+        self._check_logged(trainer)
+        score = float(trainer.callback_metrics[self.monitor])
         if math.isnan(score):
             return
         if self.score is None or (score > self.score if self.mode == "max" else score < self.score):
@@ -47,6 +78,11 @@ class BestEpoch:
                 name: value.detach().clone() if isinstance(value, Tensor) else deepcopy(value)
                 for name, value in module.state_dict().items()
             }
+
+    def _check_logged(self, trainer: pl.Trainer) -> None:
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            raise ValueError(f"select='best' needs the metric {self.monitor!r}; validation logged {sorted(metrics)}")
 
     def restore_(self, module: pl.LightningModule) -> None:
         """Puts the best epoch's weights into ``module``; does nothing before the first validation."""
