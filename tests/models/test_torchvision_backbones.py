@@ -317,7 +317,7 @@ def test_another_network_s_weights_are_refused(resnet18_file, tmp_path, content,
     [
         ({"epoch": 3, "state_dict": {}}, r"no state dict, it holds \['epoch', 'state_dict'\]; save the network's"),
         ([1], "no state dict, it holds list"),
-        (Path("code"), "is damaged, or holds more than tensors"),
+        (Path("code"), r"holds pathlib\.\w+Path, and is read as plain data"),
         (b"not a zip file", "is damaged, or holds more than tensors"),
     ],
 )

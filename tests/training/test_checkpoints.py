@@ -6,8 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import OwnModule, fit_phase, same, tensors
+from training_toys import OwnModule, fit_phase, loader, same, tensors
 
+from packnet_pl import fit_task
 from packnet_pl.training import AtomicCheckpointIO
 
 
@@ -83,3 +84,29 @@ def test_a_trainer_writes_and_resumes_through_it(tmp_path):
 def test_it_is_a_plugin_of_lightning():
     trainer = pl.Trainer(plugins=[AtomicCheckpointIO()], accelerator="cpu", logger=False, enable_checkpointing=False)
     assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+
+
+def test_hyperparameters_that_are_no_plain_data_are_named_where_a_fit_goes_on(tmp_path):
+    class Configured(OwnModule):
+        def __init__(self, where=Path("data")):
+            super().__init__()
+            self.save_hyperparameters()
+
+    module = Configured()
+    path = tmp_path / "last.ckpt"
+    settings = {"plugins": [AtomicCheckpointIO()], "enable_checkpointing": True}
+    fit_phase(module, "a", ratio=0.5, callbacks=[ModelCheckpoint(tmp_path, filename="last")], **settings)
+    before = tensors(module)
+    said = r"last\.ckpt holds pathlib\.PosixPath, and is read as plain data.*add_safe_globals"
+    with pytest.raises(ValueError, match=said):
+        fit_task(
+            module,
+            loader(),
+            task="a",
+            prune_ratio=0.5,
+            make_trainer=lambda *_: pytest.fail("made"),
+            resume=("train", path),
+        )
+    with pytest.raises(ValueError, match=said):
+        fit_phase(Configured(), "a", ratio=0.5, ckpt_path=path, **settings)
+    assert same(tensors(module), before)

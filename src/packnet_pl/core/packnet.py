@@ -30,6 +30,7 @@ from packnet_pl.core.pruning import (
     check_scope,
     choose_releases,
 )
+from packnet_pl.core.reading import read_checkpoint
 from packnet_pl.core.state import Keeping, Phase, State, check_keeping, check_name
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
@@ -89,9 +90,9 @@ class PackNet:
         The weights are the module's own business: load them with Lightning, before or after.
 
         Raises:
-            ValueError: If the checkpoint holds no PackNet state, or that of another network.
+            ValueError: If the checkpoint holds no PackNet state, that of another network, or what is not plain data.
         """
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
         if "packnet" not in checkpoint:
             raise ValueError(f"{path} holds no PackNet state; it was not written by a fit with PackNetCallback")
         state = checkpoint["packnet"]

@@ -1,14 +1,14 @@
 """Weights from a file into a network that lost its last layer: all of them, or an error that names those that miss."""
 
 import os
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from packnet_pl.core.reading import read_checkpoint
 
 __all__ = ["cut_off_head", "load_weights", "read_weights", "without"]
 
@@ -33,10 +33,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{path} is damaged, or holds more than tensors: {reason}") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged, or no safetensors file: {error}") from error
+    state = read_checkpoint(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         inside = sorted(map(str, state))[:5] if isinstance(state, Mapping) else type(state).__name__
         raise ValueError(f"{path} is no state dict, it holds {inside}; save the network's state_dict() alone")

@@ -1,16 +1,14 @@
 """Where a run goes on: what is finished already, and the newest checkpoint of the task after that."""
 
 import logging
-import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import torch
-
 from packnet_pl.core import Phase
+from packnet_pl.core.reading import read_checkpoint
 from packnet_pl.files import replacing
 from packnet_pl.packed import Packed, packed_networks, read_packed, unpack_into
 from packnet_pl.run.journal import Entry
@@ -96,11 +94,11 @@ def _finished(folder: Path, names: Sequence[str], model: TaskClassifier) -> int:
 
 def _is_good(path: Path, names: Sequence[str], phase: Phase | None) -> bool:
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
         found = list(checkpoint["tasks"])
         open_phase = checkpoint["packnet"]["phase"] if phase else None
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        said = " ".join(str(error).split())[:120]
+    except (RuntimeError, OSError, KeyError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
         _log.warning("%s is damaged or something else (%s: %s); it is passed over", path, type(error).__name__, said)
         return False
     if found != list(names) or open_phase != phase:

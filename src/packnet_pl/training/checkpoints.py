@@ -1,11 +1,13 @@
 """Checkpoints that are replaced as a whole."""
 
 import io
+import pickle
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from packnet_pl.core.reading import unreadable
 from packnet_pl.files import replacing
 
 __all__ = ["AtomicCheckpointIO"]
@@ -27,3 +29,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with replacing(path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+        """Returns what the file holds; arguments are those of Lightning.
+
+        Raises:
+            ValueError: If it is read as plain data, and holds something else.
+        """
+        try:
+            return super().load_checkpoint(path, map_location, weights_only)
+        except pickle.UnpicklingError as error:
+            raise unreadable(path, error) from error

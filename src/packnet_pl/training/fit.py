@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.pruning import Granularity, Scope
+from packnet_pl.core.reading import check_plain
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.given import check_data, check_module_given, check_trainer
 
@@ -57,6 +58,8 @@ def fit_task(
         ValueError: If an argument is not allowed, the returned Trainer lacks the callback, or the task cannot be
             fitted; before anything is trained, as far as it can be known then.
     """
+    if resume:
+        check_plain(resume[1])
     check_module_given(model)
     check_data(model, datamodule, val_dataloaders)
     packnet = getattr(model, "packnet", None)
