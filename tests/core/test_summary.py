@@ -60,3 +60,18 @@ def test_a_summary_does_not_change_the_network():
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     PackNet(net).summary()
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_the_repr_says_tasks_shares_and_phase():
+    packnet = PackNet(TinyNet())
+    assert repr(packnet) == "PackNet(TinyNet, 132 weights: free 100.00%)"
+    packnet.begin_task("cats")
+    packnet.prune(0.5)
+    packnet.finish_task()
+    packnet.begin_task("cars")
+    assert repr(packnet) == "PackNet(TinyNet, 132 weights: 'cats' 50.00%, 'cars' (open, train) 50.00%, free 0.00%)"
+    packnet.prune(0.75)
+    with packnet.subnetwork("cats"):
+        assert "'cars' (open, retrain) 12.12%, free 37.88%" in repr(packnet)
+    del packnet.module.fc
+    assert repr(packnet).startswith("PackNet(TinyNet, tasks=['cats', 'cars']: the module's prunable parameters changed")

@@ -16,6 +16,7 @@ GROUPS = (
     "In the middle",
     "Misuse",
     "Modules",
+    "Outside the shared part",
     "Norms",
     "Strategies",
     "Separate parameters per task",

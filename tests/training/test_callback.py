@@ -83,9 +83,9 @@ class AllHeads(OwnModule):
 
 def test_private_heads_stand_still_even_if_later_tasks_run_them():
     module = AllHeads()
-    fit_own(module, "a")
+    fit_own(module, "a", free="heads")
     head = tensors(module.heads["a"])
-    fit_own(module, "b")
+    fit_own(module, "b", free="heads")
     assert same(tensors(module.heads["a"]), head)
 
 
@@ -93,9 +93,9 @@ def test_private_heads_move_if_nothing_holds_them(monkeypatch):
     monkeypatch.setattr(callback_module, "private_parameters", lambda *_: [])
     monkeypatch.setattr(private_module, "_modules", lambda *_: {})
     module = AllHeads()
-    fit_own(module, "a")
+    fit_own(module, "a", free="heads")
     head = tensors(module.heads["a"])
-    fit_own(module, "b", ratio=None)
+    fit_own(module, "b", ratio=None, free="heads")
     assert not any(torch.equal(value, head[name]) for name, value in tensors(module.heads["a"]).items())
 
 
@@ -821,7 +821,9 @@ def test_select_best_prunes_the_best_epochs_weights(mode, best):
     module.val_scores = [0.3, 0.9, 0.1, 0.9]
     epochs, final = [], []
     look = lambda m: final.append(tensors(m))  # noqa: E731
-    callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, select="best", mode=mode, settled=look)
+    callback = PackNetCallback(
+        task="a", phase="train", prune_ratio=0.5, private="heads.a", select="best", mode=mode, settled=look
+    )
     quiet(callback, Epochs(epochs), max_epochs=4, num_sanity_val_steps=1).fit(module, loader(), loader())
     assert len(epochs) == 4
     assert same(final[0], epochs[best])
@@ -848,7 +850,7 @@ def test_select_best_keeps_frozen_weights_and_pruned_zeros_in_retraining():
     finished = used_by(module.packnet, 1)
     fit_phase(module, "b", "train", 0.5)
     module.val_scores = [0.5, 0.1]
-    callback = PackNetCallback(task="b", phase="retrain", select="best")
+    callback = PackNetCallback(task="b", phase="retrain", private="heads.b", select="best")
     quiet(callback, max_epochs=2).fit(module, loader(), loader())
     assert module.packnet.tasks == ["a", "b"]
     assert same(used_by(module.packnet, 1), finished)
@@ -861,7 +863,7 @@ def test_select_best_with_averaging_is_refused(averaging):
     # Averaging swaps its weights out again before the score of the epoch is known, and in again at the end.
     module = OwnModule()
     before = tensors(module)
-    callback = PackNetCallback(task="a", phase="train", select="best")
+    callback = PackNetCallback(task="a", phase="train", private="heads.a", select="best")
     with pytest.raises(ValueError, match="select='best' with an averaging callback"):
         quiet(averaging(), callback, max_epochs=2).fit(module, loader(), loader())
     assert module.packnet.open_task is None
@@ -870,7 +872,7 @@ def test_select_best_with_averaging_is_refused(averaging):
 
 def test_select_best_without_the_metric_is_refused_by_its_name():
     module = OwnModule()
-    callback = PackNetCallback(task="a", phase="train", select="best", monitor="val_f1")
+    callback = PackNetCallback(task="a", phase="train", private="heads.a", select="best", monitor="val_f1")
     with pytest.raises(ValueError, match=r"select='best' needs the metric 'val_f1'; validation logged.*val_accuracy"):
         quiet(callback).fit(module, loader(), loader())
 
@@ -899,7 +901,7 @@ def test_a_checkpoint_holds_the_state_and_loads_with_weights_only(tmp_path):
 
 def test_a_checkpoint_of_the_best_epoch_loads_with_weights_only(tmp_path):
     module = OwnModule()
-    callback = PackNetCallback(task="a", phase="train", select="best")
+    callback = PackNetCallback(task="a", phase="train", private="heads.a", select="best")
     quiet(callback, every_epoch(tmp_path), enable_checkpointing=True).fit(module, loader(), loader())
     callbacks = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]
     assert any("best" in state for state in callbacks.values())
@@ -961,9 +963,8 @@ def test_a_resume_remembers_the_best_epoch_before_it(tmp_path):
     def fit(module, ckpt_path=None):
         module.val_scores = [0.9, 0.2, 0.3]
         final = []
-        callback = PackNetCallback(
-            task="a", phase="train", prune_ratio=0.5, select="best", settled=lambda m: final.append(tensors(m))
-        )
+        own = {"private": "heads.a", "settled": lambda m: final.append(tensors(m))}
+        callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, select="best", **own)
         checkpoints = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
         trainer = quiet(callback, checkpoints, max_epochs=3, enable_checkpointing=True)
         trainer.fit(module, loader(), loader(), ckpt_path=ckpt_path)

@@ -30,6 +30,7 @@ def fit(module, task, phases, ratio=0.5, **kwargs):
         return quiet(callback)
 
     module.task = task
+    kwargs = {"private": f"heads.{task}", **kwargs}
     fit_task(module, loader(), task=task, prune_ratio=ratio, make_trainer=make_trainer, **kwargs)
 
 
@@ -92,11 +93,14 @@ def test_settled_is_called_once_when_the_weights_are_final(ratio):
     assert same(tensors(module), weights)
 
 
-def test_scope_and_private_reach_the_callback():
+def test_scope_private_and_free_reach_the_callback():
     module = OwnModule()
     with torch.no_grad():
         module.backbone.conv.weight.mul_(1000)
-    fit(module, "a", [], scope="global", private=["heads.a", "heads.b"])
+    with pytest.warns(UserWarning, match=r"^heads\.b is private to task 'a' and never got a gradient"):
+        fit(module, "a", [], scope="global", private=["heads.a", "heads.b"])
+    with pytest.raises(ValueError, match=r"^free='heads\.z'"):
+        fit(module, "c", [], free="heads.z")
     assert module.packnet.private == {"a": ["heads.a", "heads.b"]}
     assert {name: share.free for name, share in module.packnet.summary().layers.items()} == {
         "conv.weight": 0,
@@ -117,6 +121,7 @@ def test_select_reaches_both_callbacks():
         loader(),
         task="a",
         prune_ratio=0.5,
+        private="heads.a",
         make_trainer=make_trainer,
         val_dataloaders=loader(),
         select="best",
@@ -142,6 +147,7 @@ def fit_best(module, trainer=None, data=None, val=None, **given):
         loader() if data is None else data,
         task="a",
         prune_ratio=None,
+        private="heads.a",
         make_trainer=make_trainer,
         val_dataloaders=val,
         select="best",
@@ -216,7 +222,13 @@ def test_the_best_epoch_without_any_validation_is_refused(data):
     module = TrainOnly()
     with pytest.raises(ValueError, match="select='best' needs validation that logs 'val_accuracy'"):
         fit_task(
-            module, data, task="a", prune_ratio=None, make_trainer=lambda _, callback: quiet(callback), select="best"
+            module,
+            data,
+            task="a",
+            prune_ratio=None,
+            private="heads.a",
+            make_trainer=lambda _, c: quiet(c),
+            select="best",
         )
     assert module.packnet.open_task is None
 
@@ -235,7 +247,7 @@ def test_a_module_that_cannot_be_fitted_is_named(model, data, said):
 
 def test_a_module_with_a_loader_of_its_own_is_fitted():
     module = TrainOnly()
-    fit_task(module, None, task="a", prune_ratio=0.5, make_trainer=lambda _, callback: quiet(callback))
+    fit_task(module, None, task="a", prune_ratio=0.5, private="heads.a", make_trainer=lambda _, c: quiet(c))
     assert module.packnet.tasks == ["a"]
 
 
@@ -289,7 +301,7 @@ def test_a_finished_task_is_refused_and_nothing_changes():
     fit(module, "a", [])
     before = picture(module)
     with pytest.raises(ValueError, match="that task is finished and frozen"):
-        fit(module, "a", [])
+        fit(module, "a", [], private="heads.b")
     assert picture(module) == before
 
 
@@ -320,7 +332,7 @@ def test_a_task_goes_on_from_a_checkpoint_of_either_phase(tmp_path, phase):
             epochs = ModelCheckpoint(folder / phase, filename="{epoch}", save_top_k=-1)
             return quiet(callback, epochs, max_epochs=2, enable_checkpointing=True)
 
-        fit_task(module, loader(), task="a", prune_ratio=0.5, make_trainer=make_trainer, **kwargs)
+        fit_task(module, loader(), task="a", prune_ratio=0.5, private="heads.a", make_trainer=make_trainer, **kwargs)
         return phases
 
     module, fresh = OwnModule(dropout=0), OwnModule(dropout=0)

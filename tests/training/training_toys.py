@@ -95,7 +95,7 @@ def loader(seed=0, n=32, classes=3):
     return DataLoader(samples(seed, n, classes), batch_size=8)
 
 
-def fit_own(module, task, ratio=0.5, data=None, callbacks=(), settled=None, select="last", **kwargs):
+def fit_own(module, task, ratio=0.5, data=None, callbacks=(), settled=None, select="last", free=(), **kwargs):
     """Takes a task of an OwnModule from begin to finish."""
     module.task = task
     fit_task(
@@ -104,6 +104,7 @@ def fit_own(module, task, ratio=0.5, data=None, callbacks=(), settled=None, sele
         task=task,
         prune_ratio=ratio,
         private=f"heads.{task}",
+        free=free,
         make_trainer=lambda _, callback: quiet(callback, *callbacks, **kwargs),
         settled=settled,
         select=select,

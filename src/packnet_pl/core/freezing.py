@@ -56,6 +56,18 @@ class Hold:
         """Returns the names of held buffers whose bits are not what they were: a layer writes to them in forward."""
         return [name for name, place in self._fixed.items() if _is_changed_buffer(place, self._values[name])]
 
+    def changed(self, *, sure: bool = False) -> list[str]:
+        """Returns the names of fixed tensors that hold other values than were taken; caches may have another shape.
+
+        Args:
+            sure: Whether to look at the values of all, and not only of those that say that they were written to.
+        """
+        return [
+            name
+            for name, place in self._fixed.items()
+            if (sure or self._was_written(name, place.found)) and _has_other_values(place, self._values[name])
+        ]
+
     @torch.no_grad()
     def mask_gradients_(self) -> None:
         """Sets the gradients of everything held to exactly zero. Call it before ``optimizer.step()``."""
@@ -176,6 +188,17 @@ def _is_changed_buffer(place: Place, value: Tensor) -> bool:
     if place.is_parameter or (not place.is_saved and not _is_alike(tensor, value)):
         return False
     return tensor is None or not same_bits(tensor, value)
+
+
+def _has_other_values(place: Place, value: Tensor) -> bool:
+    tensor = place.found
+    if not place.is_saved and not _is_alike(tensor, value):
+        return False
+    if not _is_alike(tensor, value):
+        return True
+    assert tensor is not None
+    # Zero may have lost its sign in an addition.
+    return not (same_bits(tensor, value) or (tensor.layout == torch.strided and torch.equal(tensor, value)))
 
 
 def _was_converted(name: str, tensor: Tensor, dtype: torch.dtype, shape: Iterable[int]) -> str:

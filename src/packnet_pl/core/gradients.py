@@ -1,11 +1,13 @@
-"""Gradients that are stopped for a while, because nothing will ask for them."""
+"""Gradients: whether there is one, and stopping those that nothing will ask for."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["StoppedGradients"]
+from packnet_pl.core.bits import parts
+
+__all__ = ["StoppedGradients", "has_gradient"]
 
 
 class StoppedGradients:
@@ -38,3 +40,10 @@ class StoppedGradients:
     def _restore(self) -> None:
         for parameter, requires_grad in self._before.items():
             parameter.requires_grad_(requires_grad)
+
+
+def has_gradient(parameter: Tensor | None) -> bool:
+    """Returns whether ``parameter`` has a gradient of which an entry is not zero."""
+    if parameter is None or parameter.grad is None:
+        return False
+    return bool(parts(parameter.grad)[-1].count_nonzero())

@@ -324,6 +324,20 @@ class PackNet:
         state.private.pop(state.names[-1], None)
         self._close()
 
+    def withdraw_task(self) -> None:
+        """Takes :meth:`begin_task` back: the weights stay as they are. For a task of which nothing was trained yet.
+
+        Raises:
+            RuntimeError: If no task is open, or it was pruned already.
+        """
+        number = self._open_number("withdraw_task")
+        state = self._state
+        if state.phase != "train":
+            raise RuntimeError(f"cannot withdraw {state.open_task!r}: it was pruned already; abort_task() gives it up")
+        state.owners = {name: release(owner, trainable(owner, number)) for name, owner in state.owners.items()}
+        state.private.pop(state.names[-1], None)
+        self._close()
+
     @contextmanager
     def subnetwork(self, task: str) -> Iterator[None]:
         """Shows the module, bit for bit, as it was when ``task`` was finished; at the end all is given back.
@@ -439,6 +453,18 @@ class PackNet:
         self._close()
         self._state = parsed
         self._keep_statistics()
+
+    def __repr__(self) -> str:
+        state, what = self._state, type(self.module).__name__
+        try:
+            total = self.summary().total
+        except RuntimeError as error:  # the module changed; whoever looks at it may be finding out
+            return f"PackNet({what}, tasks={state.names}: {error})"
+        names = {
+            task: repr(task) if task != state.open_task else f"{task!r} (open, {state.phase})" for task in state.names
+        }
+        shares = [f"{names[task]} {total.fraction(task):.2%}" for task in state.names]
+        return f"PackNet({what}, {total.weights:,} weights: {', '.join([*shares, f'free {total.free_fraction:.2%}'])})"
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made inside subnetwork() would never get its other tasks' weights back.

@@ -10,7 +10,18 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from packnet_pl.core.bits import identity
 from packnet_pl.core.norms import is_bias, is_norm
 
-__all__ = ["PRUNABLE_MODULES", "Inventory", "Place", "PrunableFilter", "places_of", "plain_name", "take_inventory"]
+__all__ = [
+    "PRUNABLE_MODULES",
+    "Inventory",
+    "Place",
+    "PrunableFilter",
+    "find_module",
+    "memory_of",
+    "places_of",
+    "plain_name",
+    "take_inventory",
+    "why_not_held",
+]
 
 PrunableFilter = Callable[[str, nn.Module], bool]
 
@@ -115,23 +126,23 @@ def take_inventory(
     seen: set[object] = set()  # by memory: weights may be tied without being one object
     for module_name, layer in module.named_modules():
         weight = layer._parameters.get("weight") if isinstance(layer, PRUNABLE_MODULES) else None
-        if weight is None or _identity(weight) in seen:
+        if weight is None or memory_of(weight) in seen:
             continue
         if prunable is not None and not prunable(plain_name(module_name), layer):
             continue
-        seen.add(_identity(weight))
+        seen.add(memory_of(weight))
         name = plain_name(f"{module_name}.weight" if module_name else "weight")
-        reason = _why_not_held(weight) or _why_not_owned(weight)
+        reason = why_not_held(weight) or _why_not_owned(weight)
         if reason:
             found.refused[name] = reason
         else:
             found.owned[name] = Place(layer, "weight", is_parameter=True, is_saved=True)
     for full_name, place in places_of(module):
         tensor, name = place.now, plain_name(full_name)
-        if _identity(tensor) in seen:
+        if memory_of(tensor) in seen:
             continue
-        seen.add(_identity(tensor))
-        reason = _why_not_held(tensor)
+        seen.add(memory_of(tensor))
+        reason = why_not_held(tensor)
         if reason:
             found.refused[name] = reason
         elif own_norms if is_norm(place.layer) else own_biases and is_bias(place.key):
@@ -154,16 +165,26 @@ def places_of(module: nn.Module) -> Iterator[tuple[str, Place]]:
                 yield f"{prefix}.{key}" if prefix else key, Place(layer, key, is_parameter=False, is_saved=saved)
 
 
+def find_module(root: nn.Module, name: str) -> nn.Module | None:
+    """Returns the module of that name, also under its second name where it has two; None if there is none."""
+    try:
+        return root.get_submodule(name)
+    except AttributeError:
+        return None
+
+
 def plain_name(name: str) -> str:
     """Returns ``name`` without the prefix that ``torch.compile`` adds."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
-def _identity(tensor: Tensor) -> object:
-    return id(tensor) if _why_not_held(tensor) else identity(tensor)
+def memory_of(tensor: Tensor) -> object:
+    """Returns what tied tensors have in common, also those that are tied without being one object."""
+    return id(tensor) if why_not_held(tensor) else identity(tensor)
 
 
-def _why_not_held(tensor: Tensor) -> str | None:
+def why_not_held(tensor: Tensor) -> str | None:
+    """Returns why the entries of ``tensor`` cannot be held; None if they can be."""
     if nn.parameter.is_lazy(tensor):
         return "it has no values yet (a lazy layer): run one batch through the network first"
     if is_traceable_wrapper_subclass(tensor):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from packnet_pl.core.digest import fingerprint, task_fingerprints, type_of
-from packnet_pl.core.prunable import places_of, plain_name
+from packnet_pl.core.prunable import find_module, memory_of, places_of, plain_name
 from packnet_pl.core.state import State
 
 __all__ = ["check_private", "check_shared", "private_fingerprints", "private_tensors"]
@@ -52,19 +52,19 @@ def private_fingerprints(root: nn.Module, names: Iterable[str], *, skip: Iterabl
         names: As ``get_submodule`` takes them; modules that are not there are left out.
         skip: Tensors to leave out: those that the shared module has too.
     """
-    shared = {id(tensor) for tensor in skip}
+    shared = {memory_of(tensor) for tensor in skip}
     found = private_tensors(root, names)
-    return {name: fingerprint(tensor) for name, tensor in found.items() if id(tensor) not in shared}
+    return {name: fingerprint(tensor) for name, tensor in found.items() if memory_of(tensor) not in shared}
 
 
 def private_tensors(root: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     """Returns tensor name -> parameter or buffer of the modules ``names`` of ``root``, as far as a file keeps it."""
     found: dict[str, Tensor] = {}
-    there = {name for name, _ in root.named_modules()}
     for name in names:
-        if name not in there:
+        module = find_module(root, name)
+        if module is None:
             continue
-        places = places_of(root.get_submodule(name))
+        places = places_of(module)
         found |= {plain_name(f"{name}.{key}"): place.now for key, place in places if place.is_saved}
     return found
 

@@ -1,6 +1,6 @@
 """Averaged weights: what may not move is not averaged either, and an average that never began is not used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -92,13 +92,16 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     return chain(module.parameters(), module.buffers())
 
 
-def keep_in_average(packnet: PackNet, pl_module: pl.LightningModule, state_dict: dict[str, Any]) -> None:
+def keep_in_average(
+    packnet: PackNet, pl_module: pl.LightningModule, state_dict: dict[str, Any], others: Iterable[Tensor] = ()
+) -> None:
     """Gives everything that the open task may not change its own bits in ``state_dict``: an average rounds.
 
     Args:
         packnet: With an open task.
         pl_module: Has the weights as they are.
         state_dict: Of ``pl_module``, with averaged weights; entries are replaced, not written to.
+        others: Parameters and buffers outside the shared module that may not change either.
     """
     keys = {id(tensor): key for key, tensor in pl_module.state_dict(keep_vars=True).items()}
     shared = {plain_name(key): tensor for key, tensor in packnet.module.state_dict(keep_vars=True).items()}
@@ -108,5 +111,6 @@ def keep_in_average(packnet: PackNet, pl_module: pl.LightningModule, state_dict:
         state_dict[key] = torch.where(owner == number, state_dict[key].to(weight.device), weight)
     fixed = [shared[name] for name in packnet.summary().frozen] if packnet.tasks else []
     names = [name for task in packnet.tasks for name in packnet.private.get(task, [])]
-    for tensor in [*fixed, *private_tensors(pl_module, names).values()]:
-        state_dict[keys[id(tensor)]] = tensor.detach().clone()
+    for tensor in [*fixed, *private_tensors(pl_module, names).values(), *others]:
+        if id(tensor) in keys:  # no state dict has a buffer that is not persistent
+            state_dict[keys[id(tensor)]] = tensor.detach().clone()

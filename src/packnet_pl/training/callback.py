@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import ModelPruning, WeightAveraging
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -24,7 +24,8 @@ from packnet_pl.training.checks import (
     raise_on_all_ranks,
 )
 from packnet_pl.training.families import of_both, overrides
-from packnet_pl.training.private import PrivateHold, check_private_names, private_parameters
+from packnet_pl.training.outside import Outside, Snapshot, check_free_names
+from packnet_pl.training.private import PrivateHold, Untrained, check_private_names, private_parameters
 from packnet_pl.training.selection import BestEpoch
 from packnet_pl.training.steps import StepWatch
 
@@ -47,6 +48,8 @@ class PackNetCallback(pl.Callback):
         granularity: "weight" prunes single weights (the paper's), "filter" whole output channels by their L2 norm.
         private: Name of a module of this task alone, or several, as ``get_submodule`` takes them: frozen with the task.
             None asks the module's ``private_modules(task)`` if it has that method.
+        free: Name of a module, parameter or buffer outside the shared part that may change although finished tasks may
+            use it, or several. Whatever else learns there, and is no task's own, is refused.
         select: "last" keeps the last epoch's weights, "best" those of the best validation epoch.
         monitor: For "best": the logged validation metric.
         mode: For "best": "max" or "min"; None is "max", and not allowed for a metric whose name says that it is a loss.
@@ -66,6 +69,7 @@ class PackNetCallback(pl.Callback):
         scope: Scope = "layer",
         granularity: Granularity = "weight",
         private: str | Sequence[str] | None = None,
+        free: str | Sequence[str] = (),
         select: Literal["last", "best"] = "last",
         monitor: str = "val_accuracy",
         mode: Literal["max", "min"] | None = None,
@@ -83,9 +87,14 @@ class PackNetCallback(pl.Callback):
         self.scope = check_scope(scope)
         self.granularity = check_granularity(granularity)
         self._private = [private] if isinstance(private, str) else private
+        self._free = [free] if isinstance(free, str) else list(free)
         self.best = BestEpoch(monitor, mode) if select == "best" else None
         self._settled = settled
         self._others: PrivateHold | None = None
+        self._outside: Outside | None = None
+        self._untrained: Untrained | None = None
+        self._before: Snapshot | None = None
+        self._begun = self._stepped = self._averages = False
         self._steps: StepWatch | None = None
         self._unbegun: UnbegunAverages | None = None
 
@@ -98,7 +107,14 @@ class PackNetCallback(pl.Callback):
             raise ValueError(
                 f"{len(others)} PackNetCallbacks in one Trainer; a fit trains one task in one phase: keep one"
             )
-        if self.best and averaging_callbacks(trainer.callbacks):  # type: ignore[attr-defined]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, of_both(ModelPruning)):
+                raise ValueError(
+                    f"{type(callback).__name__} beside PackNetCallback: it prunes the weights of all tasks alike; "
+                    "leave it out, and give PackNetCallback a prune_ratio"
+                )
+        self._averages = bool(averaging_callbacks(trainer.callbacks))  # type: ignore[attr-defined]
+        if self.best and self._averages:
             raise ValueError(
                 "select='best' with an averaging callback: the weights at the end are either the average or those of "
                 "the best epoch; use select='last', or leave the averaging out"
@@ -117,6 +133,7 @@ class PackNetCallback(pl.Callback):
         check_precision(trainer.precision, packnet)
         # What is open and finished is checked in on_fit_start: a checkpoint may still bring its own state.
         private = self._private_modules(pl_module)
+        check_free_names(packnet, pl_module, self._free, private)
         self._stop_gradients(pl_module)
         sure = [packnet.module, *(pl_module.get_submodule(name) for name in private)]
         used = {id(parameter) for module in sure for parameter in module.parameters()}
@@ -143,7 +160,8 @@ class PackNetCallback(pl.Callback):
             self._restore(pl_module)
             self._follow(pl_module)
             if any(isinstance(c, of_both(WeightAveraging)) for c in trainer.callbacks):  # type: ignore[attr-defined]
-                keep_in_average(_packnet(pl_module), pl_module, checkpoint["state_dict"])
+                outside = self._outside.tensors() if self._outside is not None else []
+                keep_in_average(_packnet(pl_module), pl_module, checkpoint["state_dict"], outside)
         elif "current_model_state" in checkpoint:
             # The fit is over, and its average is in the weights, which were pruned and restored since.
             checkpoint["state_dict"] = checkpoint["current_model_state"]
@@ -163,6 +181,8 @@ class PackNetCallback(pl.Callback):
         """Opens the task, or goes on with it, and watches every step of every optimizer."""
         check_same_on_all_ranks(trainer, _packnet(pl_module))
         error: Exception | None = None
+        self._before, self._stepped = Snapshot(pl_module), False
+        self._begun = _packnet(pl_module).open_task is None
         try:
             self._open(pl_module)
         except Exception as raised:
@@ -170,7 +190,9 @@ class PackNetCallback(pl.Callback):
         raise_on_all_ranks(trainer, error)
         self._others = PrivateHold(_packnet(pl_module), pl_module)
         self._unbegun = UnbegunAverages(trainer.callbacks)  # type: ignore[attr-defined]
-        self._steps = StepWatch(trainer.optimizers, lambda stepped: self._restore(pl_module, stepped))
+        self._untrained = Untrained(_packnet(pl_module), pl_module)
+        self._outside = Outside(_packnet(pl_module), pl_module, self._free, lambda: trainer.optimizers)
+        self._steps = StepWatch(trainer.optimizers, lambda stepped: self._after_step(pl_module, stepped))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -180,9 +202,11 @@ class PackNetCallback(pl.Callback):
         self._steps.seen = 0
         if batch_idx == 0:
             self._restore(pl_module)
+            self._look_outside_again(pl_module)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Masks gradients early under manual optimization, where a step may go past Lightning."""
+        """Refuses what learns outside; masks gradients early in manual optimization: a step may go past Lightning."""
+        self._look_outside(pl_module)
         if not pl_module.automatic_optimization:
             self._mask(pl_module)
 
@@ -201,6 +225,10 @@ class PackNetCallback(pl.Callback):
             self._restore(pl_module)
         else:
             _packnet(pl_module).restore_buffers_()
+        self._look_outside(pl_module)
+        if self._stepped:
+            self._before = None  # a batch after the first step brought nothing either
+        self._stepped = self._stepped or bool(self._steps.seen) or not pl_module.automatic_optimization
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lets an average that has not begun be the weights: it is validated in their place."""
@@ -252,6 +280,10 @@ class PackNetCallback(pl.Callback):
         packnet.settle_()
         assert self._others is not None
         self._others.settle_()
+        assert self._outside is not None
+        assert self._untrained is not None
+        self._outside.settle_(warn=not self._averages)
+        self._untrained.warn()
         agree = broadcast_ if trainer.world_size > 1 else None
         if agree:
             # Statistics that each process gathered by itself, and its choice of the best epoch, become the first's.
@@ -271,6 +303,8 @@ class PackNetCallback(pl.Callback):
             # It may have come in the middle of an optimizer's step.
             if self._steps is not None and _packnet(pl_module).open_task is not None:
                 self._restore(pl_module)
+                if self._outside is not None:
+                    self._outside.restore_()
         finally:
             self._detach(pl_module)
 
@@ -281,6 +315,7 @@ class PackNetCallback(pl.Callback):
     def _open(self, pl_module: pl.LightningModule) -> None:
         packnet = _packnet(pl_module)
         self._check(packnet, pl_module)
+        check_free_names(packnet, pl_module, self._free, self._private_modules(pl_module))
         if packnet.open_task is None:
             packnet.begin_task(self.task, private=self._private_modules(pl_module), root=pl_module)
         else:
@@ -340,6 +375,48 @@ class PackNetCallback(pl.Callback):
         if self._others is not None:
             self._others.restore_(of)
 
+    def _after_step(self, pl_module: pl.LightningModule, stepped: list[Tensor] | None) -> None:
+        if not pl_module.automatic_optimization:
+            self._look_at_gradients(pl_module)  # the backward pass may have gone past Lightning
+        self._restore(pl_module, stepped)
+        if self._outside is not None:
+            self._outside.restore_(stepped)
+
+    def _look_at_gradients(self, pl_module: pl.LightningModule) -> None:
+        assert self._outside is not None
+        assert self._untrained is not None
+        self._untrained.look()
+        self._refusing(pl_module, self._outside.refuse_learning)
+
+    def _look_outside(self, pl_module: pl.LightningModule) -> None:
+        assert self._outside is not None
+        self._look_at_gradients(pl_module)
+        outside, sure = self._outside, self._before is not None  # in the first batches: not every kernel tells
+        self._refusing(pl_module, lambda: outside.look(sure=sure))
+
+    def _look_outside_again(self, pl_module: pl.LightningModule) -> None:
+        """Finds and looks at everything outside, at the begin of an epoch."""
+        assert self._outside is not None
+        if not self._stepped and not _packnet(pl_module).tasks:
+            self._outside.take()  # what the module's own hooks have set up for its first task, as class weights
+        self._outside.find()
+        if self._averages:
+            self._outside.restore_()  # averages of what does not change are rounded
+        else:
+            outside = self._outside
+            self._refusing(pl_module, lambda: outside.look(sure=True))
+
+    def _refusing(self, pl_module: pl.LightningModule, check: Callable[[], None]) -> None:
+        """Leaves all as it was before the fit if ``check`` refuses it, unless it has trained for a while."""
+        try:
+            check()
+        except ValueError:
+            if self._before is not None:
+                self._before.put_back_()
+                if self._begun:
+                    _packnet(pl_module).withdraw_task()
+            raise
+
     def _detach(self, pl_module: pl.LightningModule) -> None:
         if self._steps is not None:
             self._steps.remove()
@@ -348,7 +425,7 @@ class PackNetCallback(pl.Callback):
         packnet = getattr(pl_module, "packnet", None)
         if isinstance(packnet, PackNet):
             packnet.give_back_gradients()
-        self._steps = self._others = self._unbegun = None
+        self._steps = self._others = self._unbegun = self._outside = self._untrained = self._before = None
 
 
 def _packnet(pl_module: pl.LightningModule) -> PackNet:

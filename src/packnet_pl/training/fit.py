@@ -26,6 +26,7 @@ def fit_task(
     scope: Scope = "layer",
     granularity: Granularity = "weight",
     private: str | Sequence[str] | None = None,
+    free: str | Sequence[str] = (),
     select: Literal["last", "best"] = "last",
     monitor: str = "val_accuracy",
     mode: Literal["max", "min"] | None = None,
@@ -47,6 +48,7 @@ def fit_task(
         scope: "layer" or "global": see :class:`PackNetCallback`.
         granularity: "weight" or "filter": see :class:`PackNetCallback`.
         private: Modules of this task alone: see :class:`PackNetCallback`.
+        free: What outside the shared part may change all the same: see :class:`PackNetCallback`.
         select: "last" or "best": see :class:`PackNetCallback`.
         monitor: For "best": the logged validation metric.
         mode: For "best": "max", "min", or None for "max": see :class:`PackNetCallback`.
@@ -75,6 +77,7 @@ def fit_task(
             scope=scope,
             granularity=granularity,
             private=private,
+            free=free,
             select=select,
             monitor=monitor,
             mode=mode,

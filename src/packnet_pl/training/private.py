@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Hold
+from packnet_pl.core.gradients import has_gradient
 from packnet_pl.core.norms import keep_in_eval_mode, layers_with_statistics
-from packnet_pl.core.prunable import Place, places_of
+from packnet_pl.core.prunable import Place, find_module, memory_of, places_of
 
-__all__ = ["PrivateHold", "check_private_names", "private_parameters"]
+__all__ = ["PrivateHold", "Untrained", "check_private_names", "private_parameters"]
 
 
 class PrivateHold:
@@ -47,6 +49,38 @@ class PrivateHold:
         """Lets layers train again."""
         for handle in self._handles:
             handle.remove()
+
+
+class Untrained:
+    """The private modules of the open task that could learn, and got no gradient yet.
+
+    Args:
+        packnet: With an open task.
+        root: Has the modules.
+    """
+
+    def __init__(self, packnet: PackNet, root: nn.Module) -> None:
+        self._task, self._looked = packnet.open_task, False
+        found = {name: find_module(root, name) for name in packnet.private.get(self._task or "", [])}
+        self._waiting = {name: module for name, module in found.items() if module is not None}
+
+    def look(self) -> None:
+        """Forgets the modules of which a parameter has a gradient now."""
+        self._looked = True
+        self._waiting = {
+            name: module
+            for name, module in self._waiting.items()
+            if not any(has_gradient(parameter) for parameter in module.parameters())
+        }
+
+    def warn(self) -> None:
+        """Names the modules that are left, if there was a gradient to look for at all."""
+        for name, module in self._waiting.items() if self._looked else ():
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                rank_zero_warn(
+                    f"{name} is private to task {self._task!r} and never got a gradient in this fit, so it learned "
+                    "nothing: does the module compute with the head of another task?",
+                )
 
 
 def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str]) -> list[str]:
@@ -93,17 +127,17 @@ def private_parameters(packnet: PackNet, root: nn.Module) -> list[nn.Parameter]:
 
 
 def _places(packnet: PackNet, root: nn.Module) -> dict[str, Place]:
-    shared = {id(place.now) for _, place in places_of(packnet.module)}
+    shared = {memory_of(place.now) for _, place in places_of(packnet.module)}
     return {
         f"{prefix}.{name}": place
         for prefix, module in _modules(packnet, root).items()
         for name, place in places_of(module)
-        if id(place.now) not in shared
+        if memory_of(place.now) not in shared
     }
 
 
 def _modules(packnet: PackNet, root: nn.Module) -> dict[str, nn.Module]:
     private = packnet.private
     names = [name for task in packnet.tasks for name in private.get(task, [])]
-    there = {name for name, _ in root.named_modules()}
-    return {name: root.get_submodule(name) for name in names if name in there}
+    found = {name: find_module(root, name) for name in names}
+    return {name: module for name, module in found.items() if module is not None}

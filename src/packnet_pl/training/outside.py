@@ -1,0 +1,242 @@
+"""What a LightningModule has outside the shared part and the tasks' own modules: nothing there may learn unnoticed."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from packnet_pl.core import PackNet
+from packnet_pl.core.freezing import Hold, put_back_
+from packnet_pl.core.gradients import has_gradient
+from packnet_pl.core.prunable import Place, find_module, memory_of, places_of, plain_name, why_not_held
+
+__all__ = ["Outside", "Snapshot", "check_free_names"]
+
+
+class Outside:
+    """Holds, while a task is fitted, what is neither shared nor a task's own nor free to change; refuses what learns.
+
+    A finished task computes with all of it, as far as anybody knows. Heads of other tasks, which get no gradient, class
+    weights or an input mean stay as they are. The states of metrics are left alone: nothing is computed from them.
+
+    Args:
+        packnet: Knows the shared module, the tasks and the names of their modules; the task is open.
+        root: Has all of it.
+        free: Names of modules, parameters and buffers of ``root`` that may change.
+        optimizers: Returns the optimizers of the fit.
+    """
+
+    def __init__(
+        self, packnet: PackNet, root: nn.Module, free: Sequence[str], optimizers: Callable[[], Iterable[Any]]
+    ) -> None:
+        self._packnet, self._root, self._free, self._optimizers = packnet, root, free, optimizers
+        self._warned: set[str] = set()
+        self.take()
+
+    def take(self) -> None:
+        """Takes the values that are to stay, as they are now."""
+        self._places = _outside(self._packnet, self._root, self._free)
+        self._hold = Hold({}, {}, {n: place for n, place in self._places.items() if not why_not_held(place.now)})
+
+    def find(self) -> None:
+        """Finds all tensors anew: some may have been added or replaced."""
+        self._places = _outside(self._packnet, self._root, self._free)
+        self._hold.bind(self._places)
+
+    def tensors(self) -> list[Tensor]:
+        """Returns the parameters and buffers that are held."""
+        return [place.now for place in self._places.values() if place.found is not None]
+
+    def refuse_learning(self) -> None:
+        """Does nothing if no parameter outside has a gradient that an optimizer would follow.
+
+        Raises:
+            ValueError: Otherwise; it names them, and says what may be done.
+        """
+        names = [name for name, place in self._places.items() if place.is_parameter and has_gradient(place.found)]
+        if names and (stepped := _stepped(self._optimizers())) is not None:
+            names = [name for name in names if id(self._places[name].now) in stepped]
+        if names:
+            raise ValueError(self._refusal(names, "trained by"))
+
+    def look(self, *, sure: bool = False) -> None:
+        """Puts back what changed although no optimizer has moved it, if it is a parameter that gets no gradient.
+
+        Args:
+            sure: Whether to look at the values of all, and not only of those that say that they were written to.
+
+        Raises:
+            ValueError: If a buffer changed, or a parameter that is frozen or gets a gradient; it names them.
+        """
+        changed = self._hold.changed(sure=sure)
+        if not changed:
+            return
+        learned = [name for name in changed if not self._is_idle(self._places[name])]
+        if learned:
+            raise ValueError(self._refusal(learned, "changed by"))
+        self._warn(changed)
+        self._hold.restore_()
+
+    def restore_(self, of: Iterable[Tensor] | None = None) -> None:
+        """Restores what is held; ``of`` as in :meth:`Hold.restore_`."""
+        self._hold.restore_(of)
+
+    def settle_(self, *, warn: bool) -> None:
+        """Restores what is held in the layers that there are now, for the end of a fit.
+
+        Args:
+            warn: Whether to name what had changed since the last look.
+        """
+        self.find()
+        if warn:
+            self._warn(self._hold.changed(sure=True))
+        self._hold.restore_()
+
+    def _is_idle(self, place: Place) -> bool:
+        """Whether it is a parameter such as those of another task's head: it could learn, but gets no gradient."""
+        parameter = place.found
+        return place.is_parameter and parameter is not None and parameter.requires_grad and not has_gradient(parameter)
+
+    def _warn(self, names: Sequence[str]) -> None:
+        new = [name for name in names if name not in self._warned]
+        self._warned.update(new)
+        if new:
+            rank_zero_warn(
+                f"{_some(new)} changed in the fit of task {self._packnet.open_task!r}, but {_belongs(new)} neither to "
+                "the shared part nor to this task: put back as before, as finished tasks may use it; "
+                f"free={self._holders(new)} lets it change",
+            )
+
+    def _refusal(self, names: Sequence[str], how: str) -> str:
+        task, holders = self._packnet.open_task, self._holders(names)
+        modules = {plain_name(name) for name, _ in self._root.named_modules()}
+        own = [*self._packnet.private.get(task or "", []), *(name for name in holders if name in modules)]
+        each = ", one of its own for each task" if self._packnet.tasks else ""
+        still = "" if all(self._places[name].is_parameter for name in names) else "; or keep its layer in eval mode"
+        return (
+            f"{_some(names)} would be {how} the fit of task {task!r}, but {_belongs(names)} neither to the shared "
+            f"{type(self._packnet.module).__name__} nor to a task: finished tasks would answer otherwise after later "
+            f"ones. Make it part of the module that PackNet was given, or this task's own: private={own}{each}; "
+            f"or let it change knowingly: free={holders}{still}"
+        )
+
+    def _holders(self, names: Sequence[str]) -> list[str]:
+        """Returns the largest modules of which all parameters are among ``names``, and what is in none of them."""
+        parameters = [name for name, place in _named(self._root).items() if place.is_parameter]
+        found: list[str] = []
+        for name in names:
+            *path, _ = name.split(".")
+            prefixes = [".".join(path[: depth + 1]) for depth in range(len(path))]
+            inside = {prefix: [p for p in parameters if p.startswith(f"{prefix}.")] for prefix in prefixes}
+            whole = [prefix for prefix in prefixes if inside[prefix] and set(inside[prefix]) <= set(names)]
+            holder = (whole[:1] or prefixes[-1:] or [name])[0]
+            found += [holder] if holder not in found else []
+        return found
+
+
+class Snapshot:
+    """The values of all parameters and buffers of a module, in the memory of the host.
+
+    Args:
+        module: Its layers may be replaced later: names are looked up.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        held = {name: place for name, place in _named(module).items() if not why_not_held(place.now)}
+        self._values = {name: place.now.detach().to("cpu", copy=True) for name, place in held.items()}
+
+    @torch.no_grad()
+    def put_back_(self) -> None:
+        """Gives everything the bits that it had."""
+        places = _named(self._module)
+        for name, value in self._values.items():
+            if name in places:
+                put_back_(name, places[name], value.to(places[name].now.device))
+
+
+def check_free_names(packnet: PackNet, root: nn.Module, free: Sequence[str], private: Sequence[str]) -> list[str]:
+    """Returns ``free`` as a list.
+
+    Args:
+        packnet: Knows the shared module and the private modules of finished tasks.
+        root: Must have modules, parameters or buffers of these names.
+        free: The names.
+        private: Names of the modules of the task that is fitted.
+
+    Raises:
+        ValueError: If one is not there, or may not change.
+    """
+    shared = {id(module) for module in packnet.module.modules()}
+    for name in free:
+        module, _ = _find(root, name) if isinstance(name, str) and name else (None, None)
+        if module is None:
+            raise ValueError(
+                f"free={name!r}: {type(root).__name__} has no module, parameter or buffer of that name; give names as "
+                "named_modules(), named_parameters() and named_buffers() have them"
+            )
+        if id(module) in shared:
+            raise ValueError(
+                f"free={name!r} lies inside the shared module ({type(packnet.module).__name__}), which holds what "
+                "finished tasks use: only what is outside can be free"
+            )
+        for task in packnet.tasks:
+            if any(_is_in(name, other) for other in packnet.private.get(task, [])):
+                raise ValueError(f"free={name!r} belongs to the finished task {task!r}, which does not change any more")
+        if any(_is_in(name, other) for other in private):
+            raise ValueError(f"free={name!r} is private={list(private)} as well: it is this task's own, or free")
+    return list(free)
+
+
+def _outside(packnet: PackNet, root: nn.Module, free: Sequence[str]) -> dict[str, Place]:
+    private = [name for names in packnet.private.values() for name in names]
+    taken = {memory_of(place.now) for _, place in places_of(packnet.module)}
+    for module, key in (_find(root, name) for name in [*private, *free]):
+        places = places_of(module) if module is not None else ()
+        taken |= {memory_of(place.now) for name, place in places if key is None or name == key}
+    metrics = {id(layer) for metric in root.modules() if isinstance(metric, Metric) for layer in metric.modules()}
+    return {
+        name: place
+        for name, place in _named(root).items()
+        if memory_of(place.now) not in taken and (place.is_parameter or id(place.layer) not in metrics)
+    }
+
+
+def _find(root: nn.Module, name: str) -> tuple[nn.Module | None, str | None]:
+    """Returns the module of that name and None, or a module and the key of its parameter or buffer, or None twice."""
+    module = find_module(root, name)
+    if module is not None:
+        return module, None
+    path, _, key = name.rpartition(".")
+    layer = find_module(root, path)
+    return (layer, key) if layer is not None and key in {**layer._parameters, **layer._buffers} else (None, None)
+
+
+def _named(root: nn.Module) -> dict[str, Place]:
+    return {plain_name(name): place for name, place in places_of(root)}
+
+
+def _is_in(name: str, other: str) -> bool:
+    return name == other or name.startswith(f"{other}.")
+
+
+def _stepped(optimizers: Iterable[Any]) -> set[int] | None:
+    """Returns the ids of what these optimizers move; None if one of them does not tell."""
+    found: set[int] = set()
+    for optimizer in optimizers:
+        groups = getattr(optimizer, "param_groups", None)
+        if groups is None:
+            return None
+        found |= {id(parameter) for group in groups for parameter in group["params"]}
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _belongs(names: Sequence[str]) -> str:
+    return "belongs" if len(names) == 1 else "belong"
