@@ -69,7 +69,7 @@ def test_the_same_command_goes_on_where_a_sweep_stopped(stopped, alone):
     for job, ratio in enumerate(RATIOS):
         warm.assert_same(folder / str(job), alone[ratio])
         assert yaml.safe_load((folder / str(job) / ".hydra" / "config.yaml").read_text())["prune"]["ratio"] == ratio
-    assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "multirun.yaml", "shared"]
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "jobs.jsonl", "multirun.yaml", "shared"]
 
 
 def test_the_report_of_a_sweep(stopped, alone, tmp_path):
@@ -127,7 +127,8 @@ def test_under_optuna_and_ddp_each_process_of_a_job_has_the_same_ratio(tmp_path,
     best = yaml.safe_load((tmp_path / "s" / "optimization_results.yaml").read_text())
     values = [json.loads((tmp_path / f"s/{job}/results.json").read_text()) for job in range(2)]
     assert best["best_value"] == max(one["tasks"][0]["val_accuracy"]["retrained"] for one in values)
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["0", "1", "optimization_results.yaml"]
+    names = sorted(path.name for path in (tmp_path / "s").iterdir())
+    assert names == ["0", "1", "jobs.jsonl", "optimization_results.yaml"]
 
 
 def test_a_search_of_which_every_job_failed_names_them_without_a_traceback(tmp_path):

@@ -2,13 +2,13 @@
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.cli.usage import UsageError, nearest
 
 __all__ = ["answering_errors", "is_mendable", "one_line"]
 
@@ -39,6 +39,8 @@ def answering_errors(program: str) -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """Returns the error's message, and that of its cause, as one line."""
     text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        return _missing_choice(text, error.missing_cfg_file, error.options)
     if "Original Traceback" in text:
         # From a loader's process, which sends its traceback as the message; the last line is what it says.
         text = text.strip().splitlines()[-1].partition(": ")[2]
@@ -47,6 +49,16 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)) and cause is not None:
         parts += [said for said in [" ".join(str(cause).split())] if said not in parts[0]]
     return ": ".join(parts)
+
+
+def _missing_choice(text: str, path: str, options: Sequence[str]) -> str:
+    group, _, name = path.partition("/") if path.startswith("arch/") else path.rpartition("/")
+    listed = nearest(name, options)
+    if "did you mean" not in listed:
+        listed = f"there are {', '.join(options)}{', and timm/NAME' if group == 'arch' else ''}"
+    where = text.partition(": ")[0]
+    where = "" if where == "In 'train'" or not where.startswith("In ") else f"{where}: "
+    return f"{where}there is no {group}={name}; {listed}"
 
 
 def _is_lost_peer(error: Exception) -> bool:
@@ -58,9 +70,9 @@ def is_mendable(error: Exception) -> bool:
     """Returns whether the user can do something about it, so that one line says more than a traceback."""
     if isinstance(error, InstantiationException):
         return False  # what is the user's fault among them is a UsageError already
+    if isinstance(error, (HydraException, OmegaConfBaseException, UsageError, FloatingPointError)):
+        return True  # asked first: Hydra's error of a missing choice is an OSError too
     if isinstance(error, OSError):
         return error.errno in _DISK
-    if isinstance(error, (HydraException, OmegaConfBaseException, UsageError, FloatingPointError)):
-        return True
     # Named, not imported: reporting a misspelt option must not load torch.
     return any(kind.__name__ in _MENDABLE for kind in type(error).__mro__)

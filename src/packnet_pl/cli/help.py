@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-__all__ = ["help_text"]
+__all__ = ["GROUPS", "help_text"]
 
 GROUPS = ("sequence", "arch", "prune", "method", "optim", "trainer", "logger", "debug", "experiment")
 

@@ -17,14 +17,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from packnet_pl.cli.backbones import rewrite_arch
 from packnet_pl.cli.check import check_config
 from packnet_pl.cli.continuing import begun_tasks, finished_tasks, packed_source, refuse_mixing, with_packed_tasks
 from packnet_pl.cli.errors import one_line
 from packnet_pl.cli.expand import add_tasks, expand_tasks
+from packnet_pl.cli.help import GROUPS
 from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
 from packnet_pl.cli.usage import UsageError, nearest
+from packnet_pl.cli.words import key_of
 
 if TYPE_CHECKING:
     from packnet_pl.cli.parts import Parts
@@ -80,9 +81,8 @@ def sort_arguments() -> Namespace:
     )
     arguments.overrides = [
         # Tasks of folders get their names on the command line, so there is no key yet that could be overridden.
-        f"++{rewritten}" if named_here and rewritten.startswith("sequence.tasks.") else rewritten
+        f"++{override}" if named_here and override.startswith("sequence.tasks.") else override
         for override in arguments.overrides
-        for rewritten in rewrite_arch(override)
     ]
     sys.argv[1:] = [*rest, *arguments.overrides]
     return arguments
@@ -129,15 +129,11 @@ def compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
     Raises:
         UsageError: If it cannot be composed.
     """
-    words = list(overrides)
-    if arguments.config_dir:
-        words.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]")
-    name = arguments.config_name or "train"
     try:
-        composed = _compose(name, words)
+        composed = _compose(arguments, overrides)
         composed.hydra.run.dir, composed.hydra.sweep.dir  # noqa: B018 (their interpolations may fail)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_with_hint(one_line(error), name)) from error
+        raise UsageError(_with_hint(one_line(error), arguments, overrides)) from error
     return composed
 
 
@@ -172,7 +168,7 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     try:
         config = checked(_without_hydra(composed), folder)
     except OmegaConfBaseException as error:
-        raise UsageError(_with_hint(one_line(error), name)) from error
+        raise UsageError(_with_hint(one_line(error), arguments, arguments.overrides)) from error
     from packnet_pl.cli.parts import build_parts
 
     if not to_train:
@@ -206,9 +202,12 @@ def starts_a_run(arguments: Namespace, rank: Rank) -> bool:
     return not any(getattr(arguments, name, None) for name in others) and rank.started_by != "lightning"
 
 
-def _compose(name: str, words: list[str]) -> DictConfig:
+def _compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
+    words = list(overrides)
+    if arguments.config_dir:
+        words.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]")
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        return hydra.compose(name, words, return_hydra_config=True)
+        return hydra.compose(arguments.config_name or "train", words, return_hydra_config=True)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -218,7 +217,7 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return plain
 
 
-def _with_hint(message: str, config_name: str) -> str:
+def _with_hint(message: str, arguments: Namespace, words: Sequence[str]) -> str:
     """Shortens Hydra's message, puts the option first, and adds the options that look like an unknown one."""
     found = re.search(r"Could not override '([^']+)'", message) or re.search(r"full_key: (\S+)", message)
     short = re.split(r" full_key: | Config search path: | See https?://", message)[0]
@@ -226,7 +225,8 @@ def _with_hint(message: str, config_name: str) -> str:
         return short
     key = found.group(1)
     if "not in" in message:
-        keys = _keys(_without_hydra(_compose(config_name, [])))
+        choices = [word for word in words if key_of(word) in GROUPS]
+        keys = _keys(_without_hydra(_compose(arguments, choices)))
         if key not in keys:
             return f"there is no option {key}; {nearest(key, keys)}"
     return short if key in short else f"{key}: {short}"

@@ -14,14 +14,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from packnet_pl.cli.errors import answering_errors
+from packnet_pl.cli.errors import answering_errors, one_line
 from packnet_pl.cli.help import help_text
 from packnet_pl.cli.meeting import Meeting, prepare_together
 from packnet_pl.cli.orphans import end_with_parent
 from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
 from packnet_pl.cli.ranks import Rank, rank_of
+from packnet_pl.cli.study import is_of_study
 from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.sweep_jobs import size_of_jobs
 
 if TYPE_CHECKING:
     from packnet_pl.cli.parts import Parts
@@ -49,6 +51,7 @@ def main() -> None:
                 "start packnet-train -m once, without it"
             )
         sweep = fix_directory(arguments) if arguments.multirun else None
+        begin = size_of_jobs(sweep) if sweep is not None else 0
         parts, meeting = prepare_together(rank, arguments) if starts_a_run(arguments, rank) else (None, None)
 
         def job(config: DictConfig) -> float | tuple[float, ...] | None:
@@ -65,13 +68,16 @@ def main() -> None:
         except JobFailedError as error:
             complete = False
             print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
-        except ValueError as error:
-            if sweep is None or str(error) != _OPTUNA_HAS_NONE:
+        except Exception as error:
+            if sweep is None or not is_of_study(error):
                 raise
+            if str(error) != _OPTUNA_HAS_NONE:
+                raise UsageError(f"the search's study: {one_line(error)}") from error
             complete = False
+            print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
         finally:
             if sweep is not None:
-                complete = summarize(sweep) and complete
+                complete = summarize(sweep, begin) and complete
         if not complete:
             sys.exit(1)
 

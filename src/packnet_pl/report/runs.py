@@ -1,11 +1,14 @@
 """The finished runs below some folders, and what they have in common."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from packnet_pl.sweep_jobs import jobs_since
 
 __all__ = ["SPLITS", "Run", "find_runs"]
 
@@ -59,7 +62,7 @@ class Run:
 
 
 def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], list[Path]]:
-    """Reads the runs in ``folders``: each is a run directory, or a folder of them, as a sweep leaves.
+    """Reads the runs in ``folders``: each is a run directory, or a folder with runs anywhere in it, as a sweep leaves.
 
     Args:
         folders: A run that is named twice is read once.
@@ -74,7 +77,7 @@ def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], 
     """
     places: dict[Path, Path] = {}
     for folder in folders:
-        found = [folder] if _is_run(folder) else sorted(filter(_is_run, _children(folder)), key=_by_number)
+        found = [folder] if _is_run(folder) else _runs_in(folder)
         if not found:
             raise ValueError(f"{folder} is neither a run directory nor a folder of them: there is no results.json")
         for place in found:
@@ -99,14 +102,25 @@ def _is_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("results.json", "run.yaml")) or (folder / ".hydra").is_dir()
 
 
-def _children(folder: Path) -> list[Path]:
+def _runs_in(folder: Path) -> list[Path]:
+    """Returns the jobs of the sweep in ``folder``, and every run below it, hidden folders included."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
-    return [child for child in folder.iterdir() if child.is_dir()]
+    found = {job.folder.resolve(): job.folder for job in jobs_since(folder) if job.folder.is_dir()}
+    seen = set()
+    for path, names, _ in os.walk(folder, followlinks=True):
+        place = Path(path)
+        if place.resolve() in seen:  # a link that leads back
+            names.clear()
+        elif place != folder and _is_run(place):
+            found[place.resolve()] = place
+            names.clear()
+        seen.add(place.resolve())
+    return sorted(found.values(), key=_by_numbers)
 
 
-def _by_number(folder: Path) -> tuple[int, str]:
-    return (int(folder.name) if folder.name.isdigit() else 10**9, folder.name)
+def _by_numbers(folder: Path) -> list[tuple[float, str]]:
+    return [(float(part) if part.isdecimal() else float("inf"), part) for part in folder.parts]
 
 
 def _read(path: Path, split: str) -> Run | None:

@@ -1,0 +1,72 @@
+"""Networks by name are choices of the group ``arch`` that Hydra itself knows."""
+
+from types import SimpleNamespace
+
+import pytest
+from command_line import run
+
+from packnet_pl.cli.backbones import TORCHVISION, short_names
+from packnet_pl.cli.prepare import compose
+from packnet_pl.cli.usage import UsageError
+from packnet_pl.models.torchvision_backbones import torchvision_names
+
+NOTHING = SimpleNamespace(config_dir=None, config_name=None)
+
+
+def composed(*words, config_dir=None):
+    return compose(SimpleNamespace(config_dir=config_dir, config_name=None), words)
+
+
+def test_the_names_are_those_that_the_builder_takes():
+    assert sorted(TORCHVISION) == sorted(torchvision_names())
+
+
+@pytest.mark.parametrize(
+    ("name", "longer"),
+    [(name, ["arch=torchvision", f"arch.name={name}"]) for name in ("resnet18", "vit_b_16")]
+    + [
+        (f"timm/{name}", ["arch=timm", f"arch.name={name}"])
+        for name in ("resnet18", "vit_tiny_patch16_224.augreg_in21k")
+    ],
+)
+def test_a_name_is_the_longer_form(name, longer):
+    assert composed(f"arch={name}").arch == composed(*longer).arch
+    assert composed(f"arch={name}", "arch.in_channels=1").arch.in_channels == 1
+    assert short_names(["seed=1", *longer]) == ["seed=1", f"arch={name}"]
+
+
+@pytest.mark.parametrize("name", ["resnet34", "timm/convnext_atto"])
+def test_a_name_can_stand_in_a_defaults_list(name, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = f"# @package _global_\ndefaults:\n  - override /arch: {name}\narch: {{in_channels: 1}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    found = composed("experiment=mine", config_dir=tmp_path).arch
+    assert (found.name, found.in_channels) == (name.removeprefix("timm/"), 1)
+
+
+def test_a_configuration_of_the_users_own_goes_before(tmp_path):
+    (tmp_path / "arch").mkdir()
+    (tmp_path / "arch" / "resnet18.yaml").write_text("# mine\n_target_: mine.net\n")
+    assert composed("arch=resnet18", config_dir=tmp_path).arch == {"_target_": "mine.net"}
+
+
+def test_a_script_that_only_knows_where_the_configurations_are_finds_the_names(tmp_path):
+    code = (
+        "import hydra\nwith hydra.initialize_config_module('packnet_pl.conf', version_base='1.3'):\n"
+        "    print(hydra.compose('train', ['arch=timm/resnet26']).arch.name)"
+    )
+    assert run("python", "-c", code, cwd=tmp_path).stdout == "resnet26\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("arch=resnet81", "there is no arch=resnet81; did you mean resnet18"),
+        ("arch=timm/a/b", "there is no arch=timm/a/b; did you mean timm"),
+        ("optim=adam", "there is no optim=adam; did you mean adamw?"),
+    ],
+)
+def test_the_nearest_choice_is_proposed(word, message):
+    with pytest.raises(UsageError) as caught:
+        composed(word)
+    assert str(caught.value).startswith(message)
