@@ -35,7 +35,7 @@ def merge_words(saved: list[str], given: list[str]) -> list[str]:
 def quoted(value: object) -> str:
     """Returns ``value`` as Hydra reads a string on the command line."""
     text = str(value)
-    if re.fullmatch(r"[A-Za-z_/.][\w./-]*", text):
+    if re.fullmatch(r"[A-Za-z_/.][\w./-]*", text, re.ASCII):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
