@@ -9,10 +9,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["as_unicode", "check_class_names", "distinct_names", "is_unicode", "shown"]
+__all__ = ["as_unicode", "check_class_names", "distinct_names", "is_unicode", "mended_class_names", "shown"]
+
+LONGEST_CLASS_NAME = 1000
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Control characters, separators of lines, and what turns the direction of a line.
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def is_unicode(text: str) -> bool:
@@ -37,15 +40,20 @@ def check_class_names(names: Sequence[str]) -> None:
         names: One per class.
 
     Raises:
-        ValueError: If one is blank, is no valid Unicode or holds control characters, or two are one name (also one that
-            is composed of other characters, as file systems of Macs do).
+        ValueError: If one is blank, longer than 1000 characters, is no valid Unicode or holds control characters, or
+            two are one name (also one that is composed of other characters, as file systems of Macs do).
     """
     seen: dict[str, int] = {}
     for number, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or shown(name) != name:
             raise ValueError(
-                f"the name of class {number} is '{shown(name)}': it has to be valid Unicode (UTF-8) without control "
+                f"the name of class {number} is '{shown(str(name)[:60])}': it has to be valid Unicode (UTF-8) without control "
                 "characters, to be written into results and packed files; rename it"
+            )
+        if len(name) > LONGEST_CLASS_NAME:
+            raise ValueError(
+                f"the name of class {number} begins with {name[:20]!r} and is {len(name)} characters long; allowed are "
+                f"{LONGEST_CLASS_NAME}: rename it"
             )
         other = seen.setdefault(unicodedata.normalize("NFC", name), number)
         if other != number:
@@ -65,6 +73,32 @@ def distinct_names(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]
     """
     counts = Counter(names)
     return tuple(f"{name} ({key})" if counts[name] > 1 else name for name, key in zip(names, keys, strict=True))
+
+
+def mended_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names as files of earlier versions hold them, made fit: the second "crane" becomes "crane (2)".
+
+    What cannot be written comes escaped; a name that is blank or too long becomes "class 7", by its index.
+
+    Args:
+        names: One per class.
+    """
+    plain = [shown(name) for name in names]
+    plain = [n if n.strip() and len(n) <= LONGEST_CLASS_NAME - 10 else f"class {i}" for i, n in enumerate(plain)]
+    taken = {unicodedata.normalize("NFC", name) for name in plain}
+    found: set[str] = set()
+    times: Counter[str] = Counter()
+    mended = []
+    for name in plain:
+        key, new = unicodedata.normalize("NFC", name), name
+        base = key
+        while key in found or (new != name and key in taken):
+            times[base] += 1
+            new = f"{name} ({times[base] + 1})"
+            key = unicodedata.normalize("NFC", new)
+        found.add(key)
+        mended.append(new)
+    return tuple(mended)
 
 
 def _escaped(found: "re.Match[str]") -> str:

@@ -14,10 +14,11 @@ from PIL import Image
 from warm import run
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
+from packnet_pl.cli.predict import _print_lines
 from packnet_pl.data import image_folder
 from packnet_pl.models import Preparation, vgg_small
 from packnet_pl.packed import TaskFigures
-from packnet_pl.packed.predict import image_reader
+from packnet_pl.packed.predict import Prediction, image_reader
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,37 @@ def test_the_size_of_batches_and_the_number_of_classes_are_free(folder, tmp_path
         assert json.loads(one)["classes"][0]["probability"] == pytest.approx(
             json.loads(other)["classes"][0]["probability"], abs=1e-5
         )
+
+
+def test_lines_are_json_also_where_a_network_answers_nan(capsys):
+    nan = float("nan")
+    answers = [Prediction("a.png", "auto", (("crane", nan), ("ox", float("inf"))), nan, nan)]
+    assert _print_lines(answers) == 0
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    classes = [{"name": "crane", "probability": None}, {"name": "ox", "probability": None}]
+    expected = {"picture": "a.png", "task": "auto", "classes": classes, "entropy": None, "lead": None}
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse) == expected
+
+
+def test_a_task_called_auto_is_meant_by_its_name(folder, tmp_path):
+    net = load_packed(folder / "packed.safetensors")
+    net.heads.infos = {"auto" if name == "light" else name: info for name, info in net.heads.infos.items()}
+    net.packnet = None
+    save_packed(net, tmp_path / "packed.safetensors")
+    found = tmp_path / "packed.safetensors", folder / "pictures" / "test" / "dark" / "0.png"
+    done = run("packnet-predict", *found, "--task", "auto", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout).keys() == {"picture", "task", "classes", "entropy"}
+
+
+def test_a_backbone_with_a_name_in_markup_is_shown_as_it_is(folder, tmp_path):
+    net = load_packed(folder / "packed.safetensors")
+    net.backbone.builder = {"name": "[/red]", "arguments": {"[bold]": [1, 2]}}
+    save_packed(net, tmp_path / "packed.safetensors")
+    done = run("packnet-inspect", tmp_path / "packed.safetensors", cwd=tmp_path)
+    assert done.stdout.splitlines()[0] == "backbone: [/red]([bold]=[1, 2])"
 
 
 def test_a_table_names_pictures_classes_and_probabilities(folder, tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import console_width, read_file
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.text import as_line
 
 if TYPE_CHECKING:
     from packnet_pl.packed import Packed
@@ -16,6 +17,7 @@ __all__ = ["main"]
 
 PROGRAM = "packnet-inspect"
 _SHOWN = 6
+_LONGEST_LINE = 500
 
 
 def main() -> None:
@@ -49,9 +51,8 @@ def _about(packed: "Packed") -> str:
     builder = packed.header["backbone"]
     if builder is None:
         return "backbone: not named, load_packed() has to be given one"
-    arguments = builder.get("arguments", {})
-    said = ", ".join(f"{key}={value}" for key, value in arguments.items())
-    return f"backbone: {builder.get('name')}({said})"
+    said = ", ".join(f"{key}={value}" for key, value in builder["arguments"].items())
+    return _plain(as_line(f"backbone: {builder['name']}({said})", _LONGEST_LINE))
 
 
 def _tasks(packed: "Packed") -> Any:
@@ -94,8 +95,7 @@ def _sizes(packed: "Packed") -> Any:
         rest -= stored
         if stored:
             table.add_row(said + more, f"{stored:,}")
-    # A file of an older format holds the same in another way.
-    table.add_row("header", f"{rest:,}" if rest >= 0 else "-")
+    table.add_row("header", f"{rest:,}")
     table.add_row("file", f"{packed.size:,}")
     return table
 

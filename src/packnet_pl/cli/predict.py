@@ -109,13 +109,18 @@ def _print_lines(answers: "Iterable[Prediction | Unreadable]") -> int:
             bad += 1
             line: dict[str, object] = {"picture": answer.picture, "error": answer.reason}
         else:
-            classes = [{"name": name, "probability": round(share, 6)} for name, share in answer.classes]
+            classes = [{"name": name, "probability": _number(share)} for name, share in answer.classes]
             line = {"picture": answer.picture, "task": answer.task, "classes": classes}
-            line["entropy"] = round(answer.entropy, 6)
+            line["entropy"] = _number(answer.entropy)
             if answer.lead is not None:
-                line["lead"] = round(answer.lead, 6)
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+                line["lead"] = _number(answer.lead)
+        sys.stdout.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
     return bad
+
+
+def _number(value: float) -> float | None:
+    """Returns ``value`` as JSON has it: null for NaN and infinity, which are no JSON."""
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _print_table(answers: "Iterable[Prediction | Unreadable]", choose: bool) -> int:

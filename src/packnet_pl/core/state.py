@@ -10,10 +10,12 @@ from torch import Tensor
 
 from packnet_pl.core.digest import fingerprint
 from packnet_pl.core.ownership import MAX_TASKS
+from packnet_pl.text import brief
 
 __all__ = ["Keeping", "Phase", "State", "check_keeping", "check_name"]
 
 FORMAT = 2
+_LONGEST_NAME = 200
 Phase = Literal["train", "retrain"]
 Keeping = Literal["shared", "per_task"]
 
@@ -179,8 +181,13 @@ def check_name(task: str) -> str:
     """Returns ``task``: task names also name folders and files.
 
     Raises:
-        ValueError: If it is not a printable, non-empty string without "/", other than "." and "..".
+        ValueError: If it is not a printable, non-empty string without "/", other than "." and "..", or takes more than
+            200 bytes, which is what the longest file names leave beside an ending.
     """
     if not isinstance(task, str) or not task.strip() or not task.isprintable() or "/" in task or task in (".", ".."):
-        raise ValueError(f"task name is {task!r}; allowed is any printable name without '/', other than '.' and '..'")
+        raise ValueError(
+            f"task name is {brief(task)}; allowed is any printable name without '/', other than '.' and '..'"
+        )
+    if len(task.encode()) > _LONGEST_NAME:
+        raise ValueError(f"task name is {brief(task)}, {len(task.encode())} bytes long; allowed are {_LONGEST_NAME}")
     return task

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from packnet_pl.models.preparation import Preparation, cut_out_of
+from packnet_pl.names import check_class_names, mended_class_names
 
 __all__ = ["HeadStart", "Heads", "TaskInfo", "head_values", "tasks_of"]
 
@@ -20,14 +21,15 @@ class TaskInfo:
 
     Attributes:
         num_classes: Length of the answer, at least 2.
-        class_names: One per class, or empty if unknown.
+        class_names: One per class, each once and without control characters, or empty if unknown.
         input_shape: Channels, height, width of a picture in pixels, or empty if unknown.
         mean: Per channel, subtracted from pixel values in [0, 1], or empty if unknown.
         std: Per channel, divides what is left, or empty if unknown.
         preparation: How an image file becomes pixels of this shape, or None if unknown.
 
     Raises:
-        ValueError: If there are fewer than 2 classes, not one name per class, or the preparation gives another shape.
+        ValueError: If there are fewer than 2 classes, not one name per class, a name twice or one that cannot be
+            shown, or the preparation gives another shape.
     """
 
     num_classes: int
@@ -42,6 +44,7 @@ class TaskInfo:
             raise ValueError(f"a task has {self.num_classes} classes; allowed is 2 or more")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(f"{len(self.class_names)} class names were given for {self.num_classes} classes")
+        check_class_names(self.class_names)
         if self.preparation is not None and self.preparation.input_shape != tuple(self.input_shape):
             raise ValueError(
                 f"input_shape is {tuple(self.input_shape)}, and the preparation of images gives "
@@ -55,7 +58,9 @@ class TaskInfo:
 
     @classmethod
     def parse(cls, dumped: Mapping[str, Any]) -> "TaskInfo":
-        """Reads what :meth:`dump` wrote, also in earlier versions, that knew the shorter side only.
+        """Reads what :meth:`dump` wrote, also in earlier versions.
+
+        They knew the shorter side only, and let two classes have one name.
 
         Raises:
             ValueError: If it is something else.
@@ -67,7 +72,7 @@ class TaskInfo:
             prepared = cut_out_of(shape, dumped.get("resize"))
         return cls(
             dumped["num_classes"],
-            tuple(dumped["class_names"]),
+            mended_class_names(dumped["class_names"]),
             shape,
             tuple(dumped["mean"]),
             tuple(dumped["std"]),

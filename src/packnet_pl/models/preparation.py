@@ -81,7 +81,8 @@ class Preparation:
             raise ValueError(f"not the preparation of an image: {type(error).__name__} {error}") from error
         expected = found.dump()
         for key in {**expected, **dumped}:
-            if key not in expected or key not in dumped or dumped[key] != expected[key]:
+            # With its type: 1 is no true, and 24.0 no number of pixels.
+            if key not in expected or key not in dumped or repr(dumped[key]) != repr(expected[key]):
                 raise ValueError(
                     f"its preparation of images has {key}={dumped.get(key)!r}; this version does {expected.get(key)!r}"
                 )

@@ -65,6 +65,8 @@ def decode_owners(coded: bytes, counts: Sequence[int]) -> Owners:
     bits = np.frombuffer(_decompressed(coded, sum(sizes)), np.uint8)
     planes, begin = [], 0
     for size, weights in zip(sizes, left, strict=False):
+        if bits[begin + size - 1] & ((1 << (8 * size - weights)) - 1):
+            raise ValueError("owners cannot be decoded: a plane is not filled up with zeros")
         planes.append(np.unpackbits(bits[begin : begin + size], count=weights))
         begin += size
     if any(int(np.count_nonzero(plane)) != counts[owner] for plane, owner in zip(planes, order, strict=False)):

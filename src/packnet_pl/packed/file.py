@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +18,47 @@ from torch import Tensor
 
 from packnet_pl.core.digest import fingerprint
 from packnet_pl.files import replacing
-from packnet_pl.packed.header import FORMAT, STORED_TYPES, check_header, expected_tensors, parse_header
+from packnet_pl.names import shown
+from packnet_pl.packed.container import METADATA, Stored, read_table
+from packnet_pl.packed.header import FORMAT, check_header, parse_header
+from packnet_pl.packed.inventory import CHECKSUM, check_stored, check_values
 from packnet_pl.packed.old_formats import upgrade
+from packnet_pl.text import as_line, named
 
-__all__ = ["Packed", "read_packed", "write_packed"]
-
-_KEY = "packnet_pl"
-_CHECKSUM = "checksum"
-_LONGEST_HEADER = 1 << 24
-_LARGEST_GROWTH = 256
-_ALWAYS_ALLOWED = 1 << 20
+__all__ = ["Packed", "open_packed", "read_packed", "write_packed"]
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What a packed file holds, as it was read: the weights are still packed.
+    """What a packed file holds: the weights are still packed.
 
     Attributes:
-        path: Where it was.
+        path: Where it is.
         header: Of format 2, checked.
-        tensors: Name -> tensor, as stored.
+        stored: Name -> type and shape of each tensor, which are those that the header asks for.
         size: Of the file, in bytes.
     """
 
     path: str
     header: dict[str, Any]
-    tensors: dict[str, Tensor]
+    stored: dict[str, Stored]
     size: int
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Name -> tensor, as stored; read at the first use.
+
+        Raises:
+            ValueError: If one is not what was written.
+        """
+        with _reading(self.path):
+            with safe_open(self.path, framework="pt") as file:
+                found = {name: file.get_tensor(name) for name in self.stored}
+            for name, tensor in found.items():
+                if fingerprint(tensor) != self.header["checksums"][name]:
+                    raise ValueError(f"{named(name)} is not what was written: its checksum is another")
+            check_values(self.header, found)
+        return found
 
     @property
     def tasks(self) -> list[str]:
@@ -63,7 +79,7 @@ class Packed:
     def owner_bits_per_weight(self) -> float | None:
         """Size of the coded owners over the number of prunable weights; None if no task owns any."""
         weights = sum(sum(counts) for counts in self.counts.values())
-        coded = sum(tensor.numel() for name, tensor in self.tensors.items() if name.startswith("owners/"))
+        coded = sum(of.end - of.begin for name, of in self.stored.items() if name.startswith("owners/"))
         return 8 * coded / weights if weights else None
 
 
@@ -76,21 +92,29 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
         tensors: On the CPU, contiguous, none sharing memory.
 
     Raises:
-        ValueError: If the header is not one that :func:`read_packed` takes.
+        ValueError: If it is not what :func:`read_packed` takes.
     """
     checksums = {name: fingerprint(tensors[name]) for name in sorted(tensors)}
     text = json.dumps({"format": FORMAT, **header, "checksums": checksums}, ensure_ascii=False, allow_nan=False)
     try:
-        check_header(parse_header(text))
+        parsed = parse_header(text)
+        check_header(parsed)
+        check_values(parsed, tensors)
+        content = _content(text, tensors)
+        # What would not be read again is not written.
+        _, stored = read_table(BytesIO(content), len(content))
+        check_stored(parsed, {name: of for name, of in stored.items() if name != CHECKSUM}, len(content))
     except ValueError as error:
-        raise ValueError(f"cannot save {path}: {error}") from error
-    # One entry of metadata: of several, safetensors writes now one first and now another.
-    content = save({**tensors, _CHECKSUM: _digest(text)}, metadata={_KEY: text})
-    if int.from_bytes(content[:8], "little") > _LONGEST_HEADER:
-        raise ValueError(f"cannot save {path}: what is to be said of its tasks takes more than {_LONGEST_HEADER} bytes")
+        raise ValueError(f"cannot save {path}: {as_line(error)}") from error
     with replacing(path) as temporary:
         # Bytes, written by Python: a full disk is an OSError then, as everywhere else.
         temporary.write_bytes(content)
+
+
+def _content(text: str, tensors: Mapping[str, Tensor]) -> bytes:
+    checksum = torch.frombuffer(bytearray(_digest(text)), dtype=torch.uint8)
+    # One entry of metadata: of several, safetensors writes now one first and now another.
+    return save({**tensors, CHECKSUM: checksum}, metadata={METADATA: text})
 
 
 def read_packed(path: str | os.PathLike[str]) -> Packed:
@@ -101,66 +125,49 @@ def read_packed(path: str | os.PathLike[str]) -> Packed:
         ValueError: If it is not a packed file, of another format, truncated, damaged or tampered with, or asks for more
             memory than a file of its size can need.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no packed file {path}")
-    size = Path(path).stat().st_size
-    try:
-        _check_length(path, size)
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if _KEY not in metadata:
-                raise ValueError(f"it is a safetensors file without a {_KEY!r} header")
-            header = parse_header(metadata[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        checksum = tensors.pop(_CHECKSUM, None)
-        if checksum is None or not torch.equal(checksum, _digest(metadata[_KEY])):
-            raise ValueError("its header is not what was written")
-        if header["format"] != FORMAT:
-            header = upgrade(header)
-        packed = Packed(str(path), header, tensors, size)
-        check_header(header)
-        _check_tensors(packed)
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path} is not a packed file, or is damaged: {said}") from error
+    packed = open_packed(path)
+    packed.tensors  # noqa: B018 (reads them)
     return packed
 
 
-def _check_length(path: str | os.PathLike[str], size: int) -> None:
+def open_packed(path: str | os.PathLike[str]) -> Packed:
+    """Returns what :func:`read_packed` does; the tensors are not read yet.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If header or table are not those of a packed file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no packed file {path}")
+    with _reading(path):
+        size = Path(path).stat().st_size
+        with Path(path).open("rb") as file:
+            text, stored = read_table(file, size)
+        header = parse_header(text)
+        checksum = stored.pop(CHECKSUM, None)
+        if checksum is None or _bytes(path, checksum) != _digest(text):
+            raise ValueError("its header is not what was written")
+        if header["format"] != FORMAT:
+            header = upgrade(header)
+        check_header(header)
+        check_stored(header, stored, size)
+    return Packed(str(path), header, stored, size)
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns whatever is raised over the content of the file into a ValueError of one line."""
+    try:
+        yield
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{shown(path)} is not a packed file, or is damaged: {as_line(error)}") from error
+
+
+def _bytes(path: str | os.PathLike[str], of: Stored) -> bytes:
     with Path(path).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, _LONGEST_HEADER):
-        raise ValueError(f"it says that {length} bytes of header follow, in a file of {size} bytes")
+        file.seek(of.begin)
+        return file.read(min(of.end - of.begin, 1024))
 
 
-def _check_tensors(packed: Packed) -> None:
-    header, tensors = packed.header, packed.tensors
-    if set(tensors) != set(header["checksums"]):
-        wrong = sorted(set(tensors) ^ set(header["checksums"]))
-        raise ValueError(f"its tensors are not those that its header lists: {wrong[:3]}")
-    expected = set(expected_tensors(header))
-    missing = sorted(expected - set(tensors))
-    unknown = sorted(name for name in set(tensors) - expected if not name.startswith(("shared/", "copies/")))
-    if missing or unknown:
-        raise ValueError(f"it has no {missing[:3]}" if missing else f"it holds {unknown[:3]}, which belong to nothing")
-    needed = sum(math.prod(layer["shape"]) * STORED_TYPES[layer["dtype"]] for layer in header["weights"].values())
-    if needed > max(_LARGEST_GROWTH * packed.size, _ALWAYS_ALLOWED):
-        raise ValueError(f"it asks for {needed} bytes of weights, and is {packed.size} bytes long")
-    for name, counts in packed.counts.items():
-        values, coded = tensors[f"values/{name}"], tensors[f"owners/{name}"]
-        if values.shape != (sum(counts[1:]),) or str(values.dtype).removeprefix("torch.") not in STORED_TYPES:
-            found = f"{values.dtype} {list(values.shape)}"
-            raise ValueError(f"{name} has values of {found}, and {sum(counts[1:])} owned weights")
-        if coded.ndim != 1 or coded.element_size() != 1:
-            raise ValueError(f"the owners of {name} are no bytes")
-    for number, task in enumerate(header["tasks"]):
-        weight, bias = tensors[f"heads/{number}/weight"], tensors[f"heads/{number}/bias"]
-        if weight.ndim != 2 or len(weight) != task["num_classes"] or bias.shape != weight.shape[:1]:
-            raise ValueError(f"the head of task {task['name']!r} is not one of {task['num_classes']} classes")
-    for name, tensor in tensors.items():
-        if fingerprint(tensor) != header["checksums"][name]:
-            raise ValueError(f"{name} is not what was written: its checksum is another")
-
-
-def _digest(text: str) -> Tensor:
-    return torch.frombuffer(bytearray(hashlib.blake2b(text.encode(), digest_size=16).digest()), dtype=torch.uint8)
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

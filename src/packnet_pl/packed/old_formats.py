@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from packnet_pl.models.preparation import cut_out_of
+from packnet_pl.names import mended_class_names
+from packnet_pl.text import brief
 
 __all__ = ["OLDEST", "upgrade"]
 
@@ -39,16 +41,20 @@ def _upgrade_task(task: Any) -> dict[str, Any]:
         raise ValueError(f"a task in its header is a {type(task).__name__}")
     if set(task) != _TASK_KEYS_1:
         raise ValueError(
-            f"a task in its header has the entries {sorted(task)}, those of format 1 are {sorted(_TASK_KEYS_1)}"
+            f"a task in its header has the entries {brief(sorted(task))}, those of format 1 are {sorted(_TASK_KEYS_1)}"
         )
+    names = task["class_names"]
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        # Two classes could have one name, and any.
+        names = list(mended_class_names(names))
     kept = {key: value for key, value in task.items() if key != "resize"}
-    return {**kept, "preparation": _preparation(task["input_shape"], task["resize"])}
+    return {**kept, "class_names": names, "preparation": _preparation(task["input_shape"], task["resize"])}
 
 
 def _preparation(shape: Any, resize: Any) -> dict[str, Any] | None:
     """Format 1 knew the shorter side; of images that were cut out by boxes it knew nothing."""
     if resize is not None and type(resize) is not int:
-        raise ValueError(f"resize of a task in its header is {resize!r}; allowed is null, or a number of pixels")
+        raise ValueError(f"resize of a task in its header is {brief(resize)}; allowed is null, or a number of pixels")
     if not isinstance(shape, list) or any(type(side) is not int for side in shape):
         return None  # refused with the rest of the task
     found = cut_out_of(shape, resize)

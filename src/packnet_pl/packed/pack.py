@@ -68,7 +68,8 @@ def save_packed(
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
         ValueError: If there is no task, a task is not finished, a layer has extra state that is no tensor, a weight is
-            too large for ``dtype``, or the model's networks are not those of all its tasks.
+            too large for ``dtype``, a head is not finite, backbone and heads are of several types of numbers, or the
+            model's networks are not those of all its tasks.
     """
     if dtype is not None and dtype not in get_args(Precision):
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
@@ -147,6 +148,13 @@ def _check(model: Packable, path: str | os.PathLike[str], dtype: Precision | Non
     if extra:
         raise ValueError(
             f"cannot save {path}: {extra[0]} is extra state of a layer and no tensor, which the file cannot hold"
+        )
+    # Loaded, the network would have to answer in the type that its heads take.
+    tensors = [*model.backbone.state_dict().values(), *model.heads.state_dict().values()]
+    types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.is_floating_point()}
+    if len(types) > 1 and getattr(model.backbone, "builder", None) is not None:
+        raise ValueError(
+            f"cannot save {path}: its tensors are {' and '.join(sorted(types))}; convert backbone and heads to one type"
         )
 
 

@@ -1,8 +1,9 @@
 """Networks from packed files."""
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,18 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.state import Keeping, check_keeping
 from packnet_pl.models import Heads, TaskInfo, backbone_skeleton, build_backbone
-from packnet_pl.packed.file import Packed, read_packed
+from packnet_pl.packed.container import Stored
+from packnet_pl.packed.file import Packed, open_packed
+from packnet_pl.packed.header import STORED_TYPES
+from packnet_pl.packed.inventory import own_names
 from packnet_pl.packed.network import PackedNetwork
 from packnet_pl.packed.pack import Packable
 from packnet_pl.packed.weights import unpack_owners, unpack_weights
+from packnet_pl.text import as_line, named
 
 __all__ = ["build_packed_backbone", "load_packed", "packed_keeping", "packed_networks", "unpack_into"]
 
+Of = TypeVar("Of", Tensor, Stored)
 _DRAWING = (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
 
 
@@ -33,7 +39,7 @@ def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = No
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a packed file, of another format, damaged, or does not fit the backbone.
     """
-    packed = read_packed(path)
+    packed = open_packed(path)
     # Outside of inference mode: what is made there could never be trained or written to again.
     with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
         if backbone is None:
@@ -59,7 +65,7 @@ def build_packed_backbone(packed: Packed) -> nn.Module:
     try:
         _check_shapes(backbone_skeleton(build_backbone, builder), packed)
     except ValueError as error:
-        raise ValueError(f"{packed.path} names a backbone that it does not fit: {error}") from error
+        raise ValueError(f"{packed.path} names a backbone that it does not fit: {as_line(error)}") from error
     with torch.random.fork_rng(devices=[]), _NotDrawn():  # type: ignore[no-untyped-call]
         return build_backbone(builder)
 
@@ -109,12 +115,14 @@ def unpack_into(model: Packable, packed: Packed) -> None:
 
 
 def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
-    header, tensors = packed.header, packed.tensors
-    try:
+    header, features = packed.header, packed.stored["heads/0/weight"].shape[1]
+    with _fitting(packed):
         _check_shapes(backbone.state_dict(), packed)
+        if getattr(backbone, "num_features", features) != features:
+            raise ValueError(f"its heads take {features} features, the backbone has {backbone.num_features}")
+    tensors = packed.tensors
+    with _fitting(packed):
         heads = _heads(packed)
-        if getattr(backbone, "num_features", heads.num_features) != heads.num_features:
-            raise ValueError(f"its heads take {heads.num_features} features, the backbone has {backbone.num_features}")
         if packed_networks(packed):
             return heads, None
         owners = {n: unpack_owners(layer, tensors[f"owners/{n}"]) for n, layer in header["weights"].items()}
@@ -129,43 +137,68 @@ def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
         packnet = PackNet(backbone, norm=norm, bias=bias)
         copies = {task: _below(f"copies/{number}/", tensors) for number, task in enumerate(packed.tasks)}
         packnet.load_state_dict({**header["packnet"], "owners": owners, "copies": copies})
-        if packnet.open_task is not None:
-            raise ValueError(f"its task {packnet.open_task!r} is not finished")
         packnet.verify()
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{packed.path} does not fit the backbone or is damaged: {said}") from error
     return heads, packnet
 
 
+@contextmanager
+def _fitting(packed: Packed) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{packed.path} does not fit the backbone or is damaged: {as_line(error)}") from error
+
+
 def _check_shapes(state: Mapping[str, Any], packed: Packed) -> None:
-    """Compares names and shapes of a backbone's state dict with what the file holds.
+    """Compares names, shapes and types of a backbone's state dict with what the file holds; no tensor is read for it.
 
     Raises:
         ValueError: If they differ.
     """
-    header, networks = packed.header, packed_networks(packed)
-    if networks and list(networks) != packed.tasks:
-        raise ValueError(f"only {list(networks)} of its tasks {packed.tasks} have a network")
-    if networks and (shared := list(_below("shared/", packed.tensors))):
-        raise ValueError(f"{shared[0]} is shared, and each task has a network of its own")
-    wanted = {name: list(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
-    for tensors in networks.values() or [_below("shared/", packed.tensors)]:
-        found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        found |= {name: layer["shape"] for name, layer in header["weights"].items()}
-        found |= {alias: found.get(name) for alias, name in header["aliases"].items()}
-        if found != wanted:
-            name = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-            here, there = found.get(name, "missing"), wanted.get(name, "not known")
-            raise ValueError(f"{name} is {here} in the file, and {there} in the network")
+    header, stored = packed.header, packed.stored
+    # Of networks that share nothing, the first is like the others.
+    prefix = "copies/0/" if header["packnet"] is None and own_names(stored, len(packed.tasks))[0] else "shared/"
+    found = {name: (list(of.shape), of.dtype) for name, of in _below(prefix, stored).items()}
+    found |= {name: (layer["shape"], layer["dtype"]) for name, layer in header["weights"].items()}
+    found |= {alias: found[name] for alias, name in header["aliases"].items()}
+    wanted = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    shapes = {name: list(value.shape) for name, value in wanted.items()}
+    if {name: shape for name, (shape, _) in found.items()} != shapes:
+        name = min(n for n in {*found, *shapes} if n not in found or found[n][0] != shapes.get(n))
+        here, there = found.get(name, ("missing",))[0], shapes.get(name, "not known")
+        raise ValueError(f"{named(name)} is {here} in the file, and {there} in the network")
+    _check_types({n: (str(v.dtype).removeprefix("torch."), found[n][1]) for n, v in wanted.items()}, packed)
+
+
+def _check_types(types: Mapping[str, tuple[str, str]], packed: Packed) -> None:
+    """Compares types: a network may have been converted from one type of numbers to another, as a whole.
+
+    Args:
+        types: Name -> type in the network and type in the file.
+        packed: The file.
+
+    Raises:
+        ValueError: If they differ otherwise.
+    """
+    converted: dict[str, str] = {}
+    for name, (wanted, found) in types.items():
+        if wanted not in STORED_TYPES:
+            converted[wanted] = wanted
+        elif found in STORED_TYPES:
+            converted.setdefault(wanted, found)
+        if converted.get(wanted) != found:
+            raise ValueError(
+                f"{named(name)} is {found} in the file, and {converted.get(wanted, wanted)} in the network"
+            )
+    head = packed.stored["heads/0/weight"].dtype
+    if head not in (floats := {found for found in converted.values() if found in STORED_TYPES}):
+        raise ValueError(f"its heads are {head}, and the network is {' and '.join(sorted(floats))}")
 
 
 def _heads(packed: Packed) -> Heads:
     heads = Heads(packed.tensors["heads/0/weight"].shape[1])
     for number, entry in enumerate(packed.header["tasks"]):
         parts = _below(f"heads/{number}/", packed.tensors)
-        if parts["weight"].shape[1] != heads.num_features:
-            raise ValueError(f"its heads take {heads.num_features} features, that of {entry['name']!r} others")
         _load(heads.add(entry["name"], TaskInfo.parse(entry)), parts)
     return heads
 
@@ -176,5 +209,5 @@ def _load(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     module.load_state_dict(tensors)
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _below(prefix: str, tensors: Mapping[str, Of]) -> dict[str, Of]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,146 @@
+"""Whether the tensors of a packed file are those that its header asks for: names, types, shapes and proportions."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from packnet_pl.packed.container import Stored
+from packnet_pl.packed.header import STORED_TYPES
+from packnet_pl.text import brief, named
+
+__all__ = ["CHECKSUM", "check_stored", "check_values", "own_names"]
+
+CHECKSUM = "checksum"
+_LARGEST_GROWTH = 256
+_ALWAYS_ALLOWED = 1 << 20
+_OWN = re.compile("copies/(0|[1-9][0-9]*)/(.+)")
+
+
+def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: int) -> None:
+    """Does nothing if the table fits the header; no tensor is read for it.
+
+    Args:
+        header: Of format 2, checked.
+        stored: Name -> entry of the table, without the checksum of the header.
+        size: Of the file, in bytes.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    checksums = header["checksums"]
+    if stored.keys() != checksums.keys():
+        wrong = sorted(stored.keys() ^ checksums.keys())
+        raise ValueError(f"its tensors are not those that its header lists: {brief(wrong)}")
+    for name, mark in checksums.items():
+        if not isinstance(mark, str) or not re.fullmatch(f"{stored[name].dtype}:[0-9a-f]{{32}}", mark):
+            raise ValueError(f"the checksum of {named(name)}, a {stored[name].dtype}, is {brief(mark)}")
+    expected = set(_expected(header))
+    missing = sorted(expected - stored.keys())
+    unknown = sorted(name for name in stored.keys() - expected if not name.startswith(("shared/", "copies/")))
+    if missing or unknown:
+        raise ValueError(f"it has no {brief(missing)}" if missing else f"{brief(unknown)} belong to nothing")
+    needed = sum(math.prod(layer["shape"]) * STORED_TYPES[layer["dtype"]] for layer in header["weights"].values())
+    if needed > max(_LARGEST_GROWTH * size, _ALWAYS_ALLOWED):
+        raise ValueError(f"it asks for {needed} bytes of weights, and is {size} bytes long")
+    for name, layer in header["weights"].items():
+        _check_layer(name, layer, stored)
+    _check_heads(header["tasks"], stored)
+    _check_own(header, stored)
+
+
+def check_values(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Does nothing if the weights that tasks own, in the type that they have in the network, and the heads are finite.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    types = {f"values/{name}": layer["dtype"] for name, layer in header["weights"].items()}
+    for name, tensor in tensors.items():
+        if name.startswith("heads/") or name in types:
+            numbers = tensor.to(getattr(torch, types[name])) if name in types else tensor
+            if not bool(torch.isfinite(numbers).all()):
+                raise ValueError(f"{named(name)} holds NaN or infinity, which no finished task has")
+
+
+def own_names(stored: Iterable[str], tasks: int) -> list[set[str]]:
+    """Returns for each task the names of the tensors that it has for itself.
+
+    Args:
+        stored: Names of tensors.
+        tasks: Number of tasks.
+
+    Raises:
+        ValueError: If one of them belongs to no task.
+    """
+    found: list[set[str]] = [set() for _ in range(tasks)]
+    for key in stored:
+        if not key.startswith("copies/"):
+            continue
+        match = _OWN.fullmatch(key)
+        if match is None or len(match[1]) > 3 or int(match[1]) >= tasks:
+            raise ValueError(f"{brief(key)} belongs to nothing: there are {tasks} tasks")
+        found[int(match[1])].add(match[2])
+    return found
+
+
+def _expected(header: Mapping[str, Any]) -> Iterable[str]:
+    """Yields the names of the tensors that do not depend on the network: owners, values and heads."""
+    for name in header["weights"]:
+        yield from (f"values/{name}", f"owners/{name}")
+    for number in range(len(header["tasks"])):
+        yield from (f"heads/{number}/weight", f"heads/{number}/bias")
+
+
+def _check_layer(name: str, layer: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
+    values, coded, owned = stored[f"values/{name}"], stored[f"owners/{name}"], sum(layer["counts"][1:])
+    if values.shape != (owned,) or values.dtype not in STORED_TYPES:
+        found = f"{values.dtype} {brief(list(values.shape))}"
+        raise ValueError(f"{named(name)} has values of {found}, and {owned} owned weights")
+    if len(coded.shape) != 1 or coded.dtype != "uint8":
+        raise ValueError(f"the owners of {named(name)} are no bytes")
+
+
+def _check_heads(tasks: list[Mapping[str, Any]], stored: Mapping[str, Stored]) -> None:
+    first = stored["heads/0/weight"]
+    for number, task in enumerate(tasks):
+        weight, bias = stored[f"heads/{number}/weight"], stored[f"heads/{number}/bias"]
+        if len(weight.shape) != 2 or weight.shape[0] != task["num_classes"] or bias.shape != weight.shape[:1]:
+            raise ValueError(f"the head of task {brief(task['name'])} is not one of {task['num_classes']} classes")
+        if weight.shape[1] != first.shape[1]:
+            raise ValueError(f"its heads take {first.shape[1]} features, that of {brief(task['name'])} others")
+        if {weight.dtype, bias.dtype} != {first.dtype} or first.dtype not in STORED_TYPES:
+            raise ValueError(
+                f"the head of task {brief(task['name'])} is {weight.dtype}, with a bias of {bias.dtype}; allowed is "
+                f"one of {sorted(STORED_TYPES)} for all heads"
+            )
+
+
+def _check_own(header: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
+    """Checks what single tasks have for themselves, and that no name stands for two tensors, or for none."""
+    own = own_names(stored, len(header["tasks"]))
+    shared = {name.removeprefix("shared/") for name in stored if name.startswith("shared/")}
+    state, networks = header["packnet"], header["packnet"] is None
+    per_task = networks or "per_task" in (state["norm"], state["bias"])
+    for number, names in enumerate(own):
+        if names != own[0] or (names and not per_task):
+            name = min(names ^ (own[0] if per_task else set()))
+            raise ValueError(f"copies/{number}/{named(name)} is not a tensor that each of its tasks has of its own")
+        for name in names:
+            mine, others = (
+                stored[f"copies/{number}/{name}"],
+                stored.get(f"{'copies/0' if networks else 'shared'}/{name}"),
+            )
+            if others is None or (mine.dtype, mine.shape) != (others.dtype, others.shape):
+                raise ValueError(f"copies/{number}/{named(name)} is not of the type and shape that others have")
+    if networks and own[0] and shared:
+        raise ValueError(f"{named(min(shared))} is shared, and each task has a network of its own")
+    if twice := shared & header["weights"].keys():
+        raise ValueError(f"{named(min(twice))} is shared, and has owners")
+    known = shared | header["weights"].keys() | own[0]
+    for alias, name in header["aliases"].items():
+        if name not in known or alias in known:
+            raise ValueError(f"{named(alias)} is said to be another name of {named(name)}, which is not in the file")
