@@ -47,8 +47,8 @@ def check_class_names(names: Sequence[str]) -> None:
     for number, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or shown(name) != name:
             raise ValueError(
-                f"the name of class {number} is '{shown(str(name)[:60])}': it has to be valid Unicode (UTF-8) without control "
-                "characters, to be written into results and packed files; rename it"
+                f"the name of class {number} is '{shown(str(name)[:60])}': it has to be valid Unicode (UTF-8) without "
+                "control characters, to be written into results and packed files; rename it"
             )
         if len(name) > LONGEST_CLASS_NAME:
             raise ValueError(
