@@ -16,6 +16,7 @@ EXPECTED = (
     "exists and is not empty",
     "LeafSpec.. is deprecated",
     "resuming from a checkpoint that ended before the epoch ended",
+    "load_from_checkpoint.. will know no task",
     "Trainer.barebones=True.. is configured",
 )
 

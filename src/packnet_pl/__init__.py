@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from packnet_pl.core import CapacityError, PackNet
     from packnet_pl.packed import load_packed, save_packed
-    from packnet_pl.training import PackNetCallback, TaskClassifier, fit_task
+    from packnet_pl.training import PackNetCallback, PackNetMixin, TaskClassifier, fit_task
 
 __all__ = [
     "CapacityError",
     "PackNet",
     "PackNetCallback",
+    "PackNetMixin",
     "TaskClassifier",
     "fit_task",
     "load_packed",
@@ -25,6 +26,7 @@ _HOMES = {
     "CapacityError": "packnet_pl.core",
     "PackNet": "packnet_pl.core",
     "PackNetCallback": "packnet_pl.training",
+    "PackNetMixin": "packnet_pl.training",
     "TaskClassifier": "packnet_pl.training",
     "fit_task": "packnet_pl.training",
     "load_packed": "packnet_pl.packed",

@@ -8,6 +8,7 @@ from packnet_pl.training.fit import fit_task
 from packnet_pl.training.individual import IndividualNetworks
 from packnet_pl.training.joint import JointClassifier
 from packnet_pl.training.lwf import LearningWithoutForgetting
+from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
@@ -20,6 +21,7 @@ __all__ = [
     "JointClassifier",
     "LearningWithoutForgetting",
     "PackNetCallback",
+    "PackNetMixin",
     "Recipe",
     "Reseed",
     "TaskClassifier",

@@ -22,8 +22,11 @@ from packnet_pl.training.checks import (
     check_strategy,
     expect_unused_parameters,
     raise_on_all_ranks,
+    warn_of_lost_tasks,
 )
+from packnet_pl.training.checks import packnet_of as _packnet
 from packnet_pl.training.families import of_both, overrides
+from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.outside import Outside, Snapshot, check_free_names
 from packnet_pl.training.private import PrivateHold, Untrained, check_private_names, private_parameters
 from packnet_pl.training.selection import BestEpoch
@@ -167,6 +170,12 @@ class PackNetCallback(pl.Callback):
             checkpoint["state_dict"] = checkpoint["current_model_state"]
         if "packnet" not in checkpoint:
             checkpoint["packnet"] = _packnet(pl_module).state_dict(pl_module)
+        if not isinstance(pl_module, PackNetMixin):
+            rank_zero_warn(
+                f"{type(pl_module).__name__}.load_from_checkpoint() will know no task of the checkpoints that are "
+                f"written now: make it class {type(pl_module).__name__}(PackNetMixin, ...), from packnet_pl, or "
+                "call PackNet.from_checkpoint(module.backbone, path) after it"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best epoch so far, if there is a choice."""
@@ -317,6 +326,7 @@ class PackNetCallback(pl.Callback):
         self._check(packnet, pl_module)
         check_free_names(packnet, pl_module, self._free, self._private_modules(pl_module))
         if packnet.open_task is None:
+            warn_of_lost_tasks(packnet)
             packnet.begin_task(self.task, private=self._private_modules(pl_module), root=pl_module)
         else:
             if self._private is not None and self._private_modules(pl_module) != packnet.private.get(self.task, []):
@@ -426,13 +436,3 @@ class PackNetCallback(pl.Callback):
         if isinstance(packnet, PackNet):
             packnet.give_back_gradients()
         self._steps = self._others = self._unbegun = self._outside = self._untrained = self._before = None
-
-
-def _packnet(pl_module: pl.LightningModule) -> PackNet:
-    packnet = getattr(pl_module, "packnet", None)
-    if not isinstance(packnet, PackNet):
-        raise ValueError(
-            f"{type(pl_module).__name__} has no PackNet (its attribute packnet is {packnet!r}); add to its "
-            "constructor: self.packnet = PackNet(self.backbone), with the part that all tasks share"
-        )
-    return packnet

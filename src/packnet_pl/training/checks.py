@@ -5,9 +5,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.prunable import plain_name
 
 __all__ = [
     "CONVERTING",
@@ -16,7 +18,9 @@ __all__ = [
     "check_same_on_all_ranks",
     "check_strategy",
     "expect_unused_parameters",
+    "packnet_of",
     "raise_on_all_ranks",
+    "warn_of_lost_tasks",
 ]
 
 CONVERTING = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
@@ -120,3 +124,36 @@ def expect_unused_parameters(trainer: pl.Trainer, module: nn.Module, used: set[i
         return
     if used is None or any(p.requires_grad and id(p) not in used for p in module.parameters()):
         strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def packnet_of(pl_module: object) -> PackNet:
+    """Returns what a module has as ``packnet``.
+
+    Raises:
+        ValueError: If it has none: a new one would know nothing of finished tasks.
+    """
+    packnet = getattr(pl_module, "packnet", None)
+    if not isinstance(packnet, PackNet):
+        raise ValueError(
+            f"{type(pl_module).__name__} has no PackNet (its attribute packnet is {packnet!r}); add to its "
+            "constructor: self.packnet = PackNet(self.backbone), with the part that all tasks share"
+        )
+    return packnet
+
+
+def warn_of_lost_tasks(packnet: PackNet) -> None:
+    """Warns if no task is known, and the weights look as if they had been pruned: their owners may have been lost."""
+    if packnet.tasks:
+        return
+    tensors = {plain_name(name): value for name, value in packnet.module.state_dict().items()}
+    weights = [tensors[name] for name in packnet.owners]
+    zeros = [int((weight == 0).sum()) for weight in weights]
+    # Some layers are zero as a whole when they are new.
+    partly = [(n, weight.numel()) for n, weight in zip(zeros, weights, strict=True) if 0 < n < weight.numel()]
+    share = sum(n for n, _ in partly) / max(sum(size for _, size in partly), 1)
+    if share > 0.05:
+        rank_zero_warn(
+            f"{share:.0%} of the weights of the shared {type(packnet.module).__name__} are exactly zero, and packnet "
+            "knows no finished task: if tasks were trained in it, they will be lost in this fit. PackNetMixin keeps "
+            "them in checkpoints; PackNet.from_checkpoint(module.backbone, path) reads them"
+        )

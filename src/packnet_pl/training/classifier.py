@@ -25,12 +25,13 @@ from packnet_pl.models import (
     tasks_of,
 )
 from packnet_pl.training.callback import PackNetCallback
+from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.recipe import Recipe
 
 __all__ = ["TaskClassifier"]
 
 
-class TaskClassifier(pl.LightningModule):
+class TaskClassifier(PackNetMixin, pl.LightningModule):
     """Image classification, task after task, in one network.
 
     Args:

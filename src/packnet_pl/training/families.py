@@ -6,7 +6,7 @@ This package is written with the first. What a user's Trainer, module or callbac
 import sys
 from typing import Any
 
-__all__ = ["library_of", "of_both", "overrides"]
+__all__ = ["is_of_lightning", "library_of", "of_both", "overrides"]
 
 _NAMES = {"pytorch_lightning": "lightning.pytorch", "lightning_fabric": "lightning.fabric"}
 
@@ -25,8 +25,13 @@ def of_both(cls: type[Any]) -> tuple[type[Any], ...]:
 
 def overrides(instance: object, hook: str) -> bool:
     """Returns whether the class of a LightningModule or datamodule has a method of its own for ``hook``."""
-    home: str = getattr(getattr(type(instance), hook, None), "__module__", "pytorch_lightning")
-    return not home.startswith(("pytorch_lightning.", "lightning.pytorch."))
+    return not is_of_lightning(getattr(type(instance), hook, None))
+
+
+def is_of_lightning(thing: object) -> bool:
+    """Returns whether a class or function is one of the two libraries' own."""
+    home: str = getattr(thing, "__module__", "")
+    return home.startswith(("pytorch_lightning.", "lightning.pytorch."))
 
 
 def library_of(instance: object, cls: type[Any]) -> str:

@@ -32,7 +32,7 @@ def fit_task(
     mode: Literal["max", "min"] | None = None,
     settled: Callable[[pl.LightningModule], None] | None = None,
     resume: tuple[Phase, Path] | None = None,
-) -> None:
+) -> pl.Trainer:
     """Trains a task, prunes it, retrains what is left and finishes it.
 
     A task that was interrupted goes on in the phase in which it is open. Two fits, each with a new Trainer, give each
@@ -55,6 +55,10 @@ def fit_task(
         settled: Called with the module when its weights are final, right before the task is finished.
         resume: A phase and a Lightning checkpoint of it: the task goes on from there. None begins the task, or goes on
             with the phase that is open in ``model``.
+
+    Returns:
+        The Trainer of the last phase: ``fit_task(...).save_checkpoint(path)`` writes a checkpoint that has the task
+        finished.
 
     Raises:
         ValueError: If an argument is not allowed, the returned Trainer lacks the callback, or the task cannot be
@@ -93,3 +97,4 @@ def fit_task(
         checkpoint = resume[1] if resume and resume[0] == phase else None
         safe = True if checkpoint else None
         trainer.fit(model, datamodule, val_dataloaders, ckpt_path=checkpoint, weights_only=safe)
+    return trainer

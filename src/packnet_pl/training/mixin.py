@@ -1,0 +1,63 @@
+"""A LightningModule of a user's own that keeps its tasks in its checkpoints."""
+
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_warn
+
+from packnet_pl.core.conversion import take_types_
+from packnet_pl.training.checks import packnet_of
+from packnet_pl.training.families import is_of_lightning
+
+__all__ = ["PackNetMixin"]
+
+
+class PackNetMixin:
+    """Writes the owners and tasks of ``self.packnet`` to every checkpoint of the module, and takes them back from it.
+
+    To be named before the LightningModule, of either library::
+
+        class MyModel(PackNetMixin, pl.LightningModule):
+            ...
+
+    ``MyModel.load_from_checkpoint(path)`` then knows the tasks that were finished. The module's ``state_dict()`` stays
+    what it is, so with ``torch.save(model.state_dict(), path)`` goes ``model.packnet.state_dict()``. A class with
+    ``on_save_checkpoint`` or ``on_load_checkpoint`` of its own calls ``super()`` in it.
+
+    Raises:
+        TypeError: When a class names it behind the LightningModule, whose hooks would hide these, or has such hooks
+            that do not call ``super()``: tasks would be lost without a word.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = list(cls.__mro__)
+        first = next((c for c in order if is_of_lightning(c)), None)
+        if first is not None and order.index(first) < order.index(PackNetMixin):
+            raise TypeError(
+                f"{cls.__name__} has PackNetMixin behind {first.__name__}, which hides it: "
+                f"class {cls.__name__}(PackNetMixin, {first.__name__})"
+            )
+        for hook in ("on_save_checkpoint", "on_load_checkpoint"):
+            code = getattr(vars(cls).get(hook), "__code__", None)
+            if code is not None and not {"super", "packnet", hook} & {*code.co_names, *code.co_consts}:
+                raise TypeError(
+                    f"{cls.__name__}.{hook} hides that of PackNetMixin: call super().{hook}(checkpoint) in it"
+                )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the state of PackNet."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        if "packnet" not in checkpoint:  # PackNetCallback may have been first
+            checkpoint["packnet"] = packnet_of(self).state_dict(self)  # type: ignore[arg-type]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the state of PackNet over; a checkpoint without it is weights to begin with."""
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        packnet = packnet_of(self)
+        if "packnet" in checkpoint:
+            take_types_(self, checkpoint.get("state_dict", {}))  # type: ignore[arg-type]
+            packnet.load_state_dict(checkpoint["packnet"])
+        else:
+            rank_zero_warn(
+                "the checkpoint holds no PackNet state: its weights are loaded, and none of them belongs to a task"
+            )
