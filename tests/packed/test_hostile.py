@@ -330,10 +330,15 @@ def test_two_classes_of_one_name_are_refused_in_format_2_and_told_apart_in_forma
     reseal(path, header=lambda h: h["tasks"][0].update(class_names=["crane", "crane", "crane (2)"]))
     assert "classes 0 and 1 are both called 'crane'" in refused(path)
     path.write_bytes(content)
-    names = ["crane", "crane", "crane (2)"], ["a\nb", "x" * 10_000]
-    reseal(
-        path, header=lambda h: [h["tasks"][i].update(class_names=n) for i, n in enumerate(names)] and h.update(format=1)
-    )
+
+    def older(header):
+        header.update(format=1)
+        header["tasks"][0].update(class_names=["crane", "crane", "crane (2)"])
+        header["tasks"][1].update(class_names=["a\nb", "x" * 10_000])
+        for task in header["tasks"]:
+            task["resize"] = task.pop("preparation")  # null
+
+    reseal(path, header=older)
     net = load_packed(path)
     assert net.info("latin").class_names == ("crane", "crane (3)", "crane (2)")
     assert net.info("caltech 256 v1.5").class_names == ("a\\x0ab", "class 1")

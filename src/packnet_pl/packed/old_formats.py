@@ -40,9 +40,8 @@ def _upgrade_task(task: Any) -> dict[str, Any]:
     if not isinstance(task, Mapping):
         raise ValueError(f"a task in its header is a {type(task).__name__}")
     if set(task) != _TASK_KEYS_1:
-        raise ValueError(
-            f"a task in its header has the entries {brief(sorted(task))}, those of format 1 are {sorted(_TASK_KEYS_1)}"
-        )
+        missing, unknown = sorted(_TASK_KEYS_1 - set(task)), sorted(set(task) - _TASK_KEYS_1)
+        raise ValueError(f"a task in its header has no {missing}" if missing else f"a task has {brief(unknown)}")
     names = task["class_names"]
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         # Two classes could have one name, and any.
