@@ -1,6 +1,5 @@
 """Going on with what was begun: which tasks are finished, and which settings may be others than they were."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.check import prune_ratios
+from packnet_pl.cli.from_file import packed_header
 from packnet_pl.cli.usage import UsageError
 
 __all__ = [
@@ -45,18 +45,12 @@ def is_harmless(key: str) -> bool:
 def finished_tasks(path: Path) -> list[str]:
     """Returns the names of the tasks in a packed file; none if it is not there or cannot be read.
 
-    A run passes over a packed file that it cannot read. Only safetensors is needed here, so that a mistake on the
-    command line is answered quickly.
+    A run passes over a packed file that it cannot read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        return []
+    header = packed_header(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["packnet_pl"])
-        return [entry["name"] for entry in header["tasks"]]
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+        return [entry["name"] for entry in header["tasks"]] if header else []
+    except (KeyError, TypeError):
         return []
 
 
@@ -132,6 +126,9 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
     new, old = _flat(now), _flat(saved)
     for key in differing(saved, now):
         if key in ("prune.ratio", "prune.last", "sequence.order"):
+            continue
+        # The network is the packed file's, and what tasks to come begin with decides nothing for those that are there.
+        if (now["packed"] and key.startswith("arch.")) or key.startswith("sequence.task."):
             continue
         if is_harmless(key):
             continue

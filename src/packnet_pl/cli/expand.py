@@ -23,7 +23,9 @@ def expand_tasks(config: DictConfig) -> DictConfig:
     # As lists: a key whose value is missing is not "in" a configuration.
     if "root" in list(sequence) and OmegaConf.is_missing(sequence, "root"):
         raise UsageError("sequence.root has no value: give it as sequence.root=/data, the folder of all data sets")
-    template = expanded.sequence.pop("task") if "task" in list(sequence) else None
+    template = expanded.sequence.task if "task" in list(sequence) else None
+    if isinstance(template, DictConfig) and OmegaConf.is_dict(template.get("data")):
+        template.data.path = None  # each task has its own
     if "folders" in list(sequence):
         _expand_folders(expanded.sequence, template)
     add = expanded.sequence.get("add")

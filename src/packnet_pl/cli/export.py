@@ -79,7 +79,7 @@ def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
         raise UsageError(f"--output is {path}, the file itself, whose full precision would be lost: give another")
     figures = {task["name"]: TaskFigures(task["ratio"], task["accuracy"]) for task in packed.header["tasks"]}
     try:
-        save_packed(network, path, dtype=dtype, figures=figures, history=packed.history)  # type: ignore[arg-type]
+        save_packed(network, path, dtype=dtype, figures=figures, history=packed.history, recipe=packed.header["recipe"])  # type: ignore[arg-type]
     except ValueError as error:
         raise UsageError(str(error)) from error
     sys.stdout.write(f"{path}: {path.stat().st_size:,} bytes instead of {packed.size:,}\n")

@@ -10,8 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.environments import environment_of
 from packnet_pl.cli.forecast import epochs_of, phase_settings, phases_of, ratios_of
+from packnet_pl.cli.from_file import input_of
+from packnet_pl.cli.inputs import pretrained_inputs
 from packnet_pl.cli.parts import Parts, head_of, trainer_settings
 from packnet_pl.cli.ranks import rank_of
+from packnet_pl.cli.recipe import recipe_of
 from packnet_pl.cli.sharing import SharedTraining, digest
 from packnet_pl.cli.targets import build_target
 from packnet_pl.run import RunPlan, StopRequest, TaskPlan
@@ -50,6 +53,8 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
                 head=head_of(config, name),
             )
         )
+    plain: Any = OmegaConf.to_container(config)
+    pretrained = pretrained_inputs(plain["arch"])
     return RunPlan(
         folder=folder,
         tasks=tuple(tasks),
@@ -59,6 +64,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         packs=config.method.pack,
         fit=build_target(config.method.fit, "method.fit"),
         arch=arch,
+        recipe=recipe_of(config, arch, input_of(parts.packed.header) if config.packed and parts.packed else pretrained),
         seed=config.seed,
         batch_size=config.optim.batch_size,
         accumulate=config.optim.accumulate,

@@ -21,6 +21,7 @@ from packnet_pl.cli.check import check_config
 from packnet_pl.cli.continuing import begun_tasks, finished_tasks, packed_source, refuse_mixing, with_packed_tasks
 from packnet_pl.cli.errors import one_line
 from packnet_pl.cli.expand import add_tasks, expand_tasks
+from packnet_pl.cli.from_file import packed_header, tell_recipe, with_file
 from packnet_pl.cli.help import GROUPS
 from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
@@ -88,17 +89,22 @@ def sort_arguments() -> Namespace:
     return arguments
 
 
-def checked(config: DictConfig, folder: Path) -> DictConfig:
+def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: str = "train") -> DictConfig:
     """Returns the configuration that a run uses: checked, all interpolations resolved, folders as tasks.
 
     Args:
         config: Composed.
         folder: The run directory; what is finished there is left out of the checks.
+        words: The command line: it goes before what a packed file says.
+        main: Name of the main configuration.
 
     Raises:
         OmegaConfBaseException: If a key is unknown or a value has the wrong type.
         UsageError: If something in it cannot be run.
     """
+    header = packed_header(packed_source(folder, config)) if config.get("packed") else None
+    if header is not None:
+        config = with_file(config, header, words, packed_source(folder, config), main=main)
     config = expand_tasks(config)
     if config.get("resume") == "auto":
         config = config.copy()
@@ -113,8 +119,9 @@ def checked(config: DictConfig, folder: Path) -> DictConfig:
 
     _quiet_lightning()
     resolved: Any = OmegaConf.to_container(config, resolve=True)
-    bind_targets(resolved)
-    fill_inputs(resolved)
+    bind_targets({key: value for key, value in resolved.items() if key != "sequence"})
+    bind_targets(resolved["sequence"]["tasks"], "sequence.tasks")
+    fill_inputs(resolved, header)
     created: DictConfig = OmegaConf.create(resolved)
     return created
 
@@ -166,11 +173,13 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     composed = compose(arguments, arguments.overrides)
     folder = Path(composed.hydra.run.dir)
     try:
-        config = checked(_without_hydra(composed), folder)
+        config = checked(_without_hydra(composed), folder, arguments.overrides, name)
     except OmegaConfBaseException as error:
         raise UsageError(_with_hint(one_line(error), arguments, arguments.overrides)) from error
     from packnet_pl.cli.parts import build_parts
 
+    if config.packed and not config.resume and (header := packed_header(Path(config.packed))) is not None:
+        tell_recipe(config, header, arguments.overrides, Path(config.packed), main=name)
     if not to_train:
         return Prepared(config, folder, build_parts(config, folder))
     saved = read_run(folder)

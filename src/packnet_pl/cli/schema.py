@@ -33,6 +33,7 @@ class SequenceConfig:
 
     order: list[str] = MISSING
     tasks: dict[str, TaskConfig] = MISSING
+    task: Any = None
     root: str | None = None
     add: Any = None
     finished: list[str] = field(default_factory=list)

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from packnet_pl.cli.errors import answering_errors, one_line
+from packnet_pl.cli.from_file import arch_name
 from packnet_pl.cli.help import help_text
 from packnet_pl.cli.meeting import Meeting, prepare_together
 from packnet_pl.cli.orphans import end_with_parent
@@ -99,7 +100,8 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
 
-    job = HydraConfig.get().runtime
+    hydra_config = HydraConfig.get()
+    job, words = hydra_config.runtime, list(hydra_config.overrides.task)
     folder = Path(job.output_dir)
     main_process = rank.is_main
     if not main_process:
@@ -110,9 +112,10 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
         end_with_parent()
     stop = StopRequest()
     stop.listen()
-    config = checked(config, folder)
+    config = checked(config, folder, words, hydra_config.job.config_name or "train")
     parts = parts or build_parts(config, folder)
-    plan = build_plan(config, folder, config.arch.get("name", job.choices["arch"]), parts)
+    named = arch_name(parts.packed.header) if config.packed and parts.packed else None
+    plan = build_plan(config, folder, named or config.arch.get("name", job.choices["arch"]), parts)
     if parts.packed is not None and main_process:
         adopt_packed(folder, parts.packed)
     try:

@@ -19,7 +19,7 @@ STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Types that weights may have in the network, and bytes of each."""
 
 # Of format 2. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
-_KEYS = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "history", "checksums"}
+_KEYS = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "history", "recipe", "checksums"}
 _MOST_DIMENSIONS = 8
 _LONGEST_NAME = 1000
 _DEEPEST = 32
@@ -57,7 +57,7 @@ def check_header(header: Mapping[str, Any]) -> None:
     for key, kind in (("tasks", list), ("weights", dict), ("aliases", dict), ("history", list), ("checksums", dict)):
         if not isinstance(header[key], kind):
             _refuse(f"{key} in its header is a {type(header[key]).__name__}")
-    for key in ("backbone", "packnet"):
+    for key in ("backbone", "packnet", "recipe"):
         if not isinstance(header[key], (dict, type(None))):
             _refuse(f"{key} in its header is a {type(header[key]).__name__}")
     if not header["tasks"]:

@@ -15,7 +15,7 @@ _KEYS_1 = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "hist
 _TASK_KEYS_1 = {"name", "num_classes", "class_names", "input_shape", "mean", "std", "resize", "ratio", "accuracy"}
 
 # What a file of format 1 says of the keys that format 2 added: that nobody knows.
-_NEW_IN_2: dict[str, Any] = {}
+_NEW_IN_2: dict[str, Any] = {"recipe": None}
 
 
 def upgrade(header: Mapping[str, Any]) -> dict[str, Any]:

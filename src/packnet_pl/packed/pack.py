@@ -50,6 +50,7 @@ def save_packed(
     dtype: Precision | None = None,
     figures: Mapping[str, TaskFigures] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
+    recipe: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the network with all its tasks to one file, which is replaced as a whole.
 
@@ -64,6 +65,7 @@ def save_packed(
             type that they have now. Heads, biases and norms are kept as they are.
         figures: Task -> ratio and accuracy, as far as known.
         history: What was measured of the tasks, for whoever goes on from the file: JSON takes it.
+        recipe: With what settings they were learned, likewise.
 
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
@@ -92,6 +94,7 @@ def save_packed(
         "weights": {},
         "aliases": {},
         "history": list(history),
+        "recipe": None if recipe is None else dict(recipe),
     }
     owners: dict[str, Tensor] = {}
     if packnet is not None:

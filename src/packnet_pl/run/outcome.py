@@ -38,7 +38,7 @@ def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]
     rows = _rows(entries)
     finished = {e.task.name: next(row[e.task.name].top1 for row in rows if e.task.name in row) for e in entries}
     figures = {e.task.name: TaskFigures(e.task.prune_ratio, finished[e.task.name]) for e in entries}
-    save_packed(model, packed_path(plan.folder), figures=figures, history=history)
+    save_packed(model, packed_path(plan.folder), figures=figures, history=history, recipe=plan.recipe)
     if model.packnet is not None:
         draw_ownership(model.packnet.summary(), plan.folder / "report" / "ownership.png")
     write_accuracy_csv(plan.folder / "report" / "accuracy.csv", rows)

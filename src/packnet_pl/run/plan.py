@@ -79,6 +79,7 @@ class RunPlan:
         packs: Whether tasks own weights.
         fit: Fits one task: called as ``fit(model, datamodule, task=, prune_ratio=, make_trainer=, settled=, resume=)``.
         arch: Name of the backbone, for the results.
+        recipe: What a run that goes on from the packed file alone needs to know of this one, as JSON takes it.
         seed: Everything random follows from it.
         batch_size: Samples per optimizer step, over all processes.
         accumulate: Batches per optimizer step.
@@ -107,6 +108,7 @@ class RunPlan:
     device: str
     trainer: Mapping[str, Any]
     make_logger: Callable[[Path, str], Any] | None
+    recipe: Mapping[str, Any] | None = None
     trained: Callable[[Path], None] | None = None
     environment: ClusterEnvironment | None = None
 

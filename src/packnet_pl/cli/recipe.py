@@ -1,0 +1,185 @@
+"""The recipe in a packed file: what a run that goes on from the file alone takes from it, and what it leaves there.
+
+It is what resuming reads from a run directory, without what belongs to a machine: folders, devices, loggers. A file may
+come from anywhere: it chooses among the classes of a closed list, and nothing in it is imported or run otherwise.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from packnet_pl.cli.usage import UsageError
+
+__all__ = ["recipe_of", "with_recipe"]
+
+_SECTIONS = ("prune", "optim", "method", "debug")
+_TRAINER = ("precision", "sync_batchnorm")  # what decides bits; the rest is the machine's
+_OF_THE_MACHINE = ("path", "cache_dir")
+_OPTIMIZERS = "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD"
+_DRAWN = ("packnet_pl.data.glyphs", "packnet_pl.data.digits", "packnet_pl.data.spectro")
+_TARGETS = {
+    "optim.optimizer": tuple(f"torch.optim.{name}" for name in _OPTIMIZERS.split()),
+    "optim.scheduler": ("packnet_pl.training.warmup_cosine", "packnet_pl.training.step_decay"),
+    "method.classifier": ("packnet_pl.training.TaskClassifier",),
+    "method.fit": ("packnet_pl.training.fit_task",),
+    "sequence.task.data": ("packnet_pl.data.image_folder",),
+}
+_DEEPEST, _LONGEST = 8, 1000
+_ABSENT = object()
+
+
+def recipe_of(config: DictConfig, arch: str, inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns the recipe of a run, as JSON takes it; None if JSON does not take it (an infinite number).
+
+    Args:
+        config: Checked.
+        arch: Name of the backbone, for the results.
+        inputs: What the data of a task get where they leave it open: see :func:`packnet_pl.cli.inputs.fill_inputs`.
+    """
+    plain: Any = OmegaConf.to_container(config)
+    sequence, method = plain["sequence"], plain["method"]
+    template = sequence.get("task")
+    found = {
+        "arch": arch,
+        "inputs": None if inputs is None else dict(inputs),
+        "seed": plain["seed"],
+        "prune": plain["prune"],
+        "optim": {key: value for key, value in plain["optim"].items() if key != "num_workers"},
+        # What the fit repeats of the pruning follows from that again.
+        "method": {**method, "fit": {k: v for k, v in method["fit"].items() if k not in plain["prune"]}},
+        "debug": plain["debug"],
+        "trainer": {key: plain["trainer"][key] for key in _TRAINER},
+        "sequence": {
+            "task": None if not template else {**template, "data": _anywhere(template.get("data") or {})},
+            # The data of others lie in folders of this machine.
+            "tasks": {
+                name: {**task, "data": _anywhere(task["data"])}
+                for name, task in sequence["tasks"].items()
+                if task.get("data", {}).get("_target_") in _DRAWN
+            },
+        },
+    }
+    try:
+        json.dumps(found, allow_nan=False)
+    except (ValueError, TypeError):
+        return None
+    return found
+
+
+def with_recipe(
+    config: DictConfig, recipe: Mapping[str, Any], given: Collection[str], finished: Collection[str], path: object
+) -> DictConfig:
+    """Returns the configuration with the recipe in the place of what the command line does not say.
+
+    Args:
+        config: Composed, with its interpolations.
+        recipe: From the file's header, not checked.
+        given: The keys and groups on the command line; a group (``optim=adamw``) stands for all that is in it.
+        finished: Names of the tasks in the file.
+        path: Of the file, for messages.
+
+    Raises:
+        UsageError: If the recipe is not one, or names a class that a file may not choose.
+    """
+    changed = config.copy()
+    OmegaConf.set_struct(changed, False)
+    try:
+        _check_values(recipe, "recipe", _DEEPEST)
+        _check_targets(recipe, given, path)
+        if "seed" not in given:
+            changed.seed = recipe["seed"]
+        for section in _SECTIONS:
+            if section not in given:
+                _lay(changed[section], recipe[section])
+        for key in _TRAINER:
+            changed.trainer[key] = recipe["trainer"][key]
+        if "sequence" not in given:
+            _lay_tasks(changed.sequence, recipe["sequence"], given, finished)
+        for key in given:
+            if "." in key and not key.startswith(("hydra.", "sequence.add")):
+                _put(changed, key, OmegaConf.select(config, key, default=_ABSENT))
+    except (KeyError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
+        if isinstance(error, UsageError):
+            raise
+        said = " ".join(str(error).split())[:200]
+        raise UsageError(f"packed={path}: its recipe is damaged ({type(error).__name__}: {said})") from error
+    return changed
+
+
+def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a data set without the folders of this machine."""
+    if data.get("_target_") not in (*_TARGETS["sequence.task.data"], *_DRAWN):
+        return {"_target_": data.get("_target_")}  # nobody knows which of its arguments are folders
+    return {key: value for key, value in data.items() if key not in _OF_THE_MACHINE}
+
+
+def _lay(section: DictConfig, values: Mapping[str, Any]) -> None:
+    """Puts the values into a section; what in it follows from other keys goes on following from them."""
+    for key, value in values.items():
+        before = None if OmegaConf.is_missing(section, key) else section.get(key)
+        derived = {}
+        if isinstance(before, DictConfig):
+            raw: Any = OmegaConf.to_container(before, resolve=False)
+            derived = {name: raw[name] for name in raw if OmegaConf.is_interpolation(before, name)}
+        section[key] = {**value, **derived} if isinstance(value, Mapping) else value
+
+
+def _lay_tasks(
+    sequence: DictConfig, found: Mapping[str, Any], given: Collection[str], finished: Collection[str]
+) -> None:
+    if found["task"] is not None:
+        sequence.task = {**found["task"], "data": {**found["task"]["data"], "path": None}}
+    for name in finished:
+        # A task of the same name that is known here is another one.
+        if name in sequence.tasks and not any(key.startswith(f"sequence.tasks.{name}.") for key in given):
+            del sequence.tasks[name]
+    for name, task in found["tasks"].items():
+        sequence.tasks[name] = dict(task)
+
+
+def _put(config: DictConfig, key: str, value: Any) -> None:
+    if value is not _ABSENT:
+        OmegaConf.update(config, key, value, merge=False, force_add=True)
+        return
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent)
+    if OmegaConf.is_dict(node):
+        node.pop(name, None)
+
+
+def _check_values(value: Any, key: str, deepest: int) -> None:
+    if isinstance(value, str):
+        if "${" in value or len(value) > _LONGEST:
+            raise ValueError(f"{key} is {value[:80]!r}")
+        return
+    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, child in children:
+        if deepest == 0:
+            raise ValueError(f"{key} is nested too deeply")
+        if isinstance(name, str) and name.startswith("_") and name not in ("_target_", "_partial_"):
+            raise ValueError(f"{key} has {name[:80]!r}")
+        _check_values(child, f"{key}.{name}"[:200], deepest - 1)
+
+
+def _check_targets(recipe: Mapping[str, Any], given: Collection[str], path: object) -> None:
+    allowed = {**_TARGETS, **{f"sequence.tasks.{name}.data": _DRAWN for name in recipe["sequence"]["tasks"]}}
+    for key, target in _targets(recipe):
+        if key.partition(".")[0] in given or f"{key}._target_" in given:
+            continue
+        if target not in allowed.get(key, ()):
+            shown, known = str(target)[:80], ", ".join(allowed.get(key, ())) or "none"
+            raise UsageError(
+                f"packed={path}: its recipe has {key}._target_={shown!r}, and a file may choose only {known[:200]}; if "
+                f"you trust it, say so: {key}._target_={shown}"
+            )
+
+
+def _targets(node: Any, key: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(node, (Mapping, list)):
+        return []
+    children = node.items() if isinstance(node, Mapping) else enumerate(node)
+    below = [found for name, child in children for found in _targets(child, f"{key}.{name}" if key else str(name))]
+    return [*below, (key, node["_target_"])] if isinstance(node, Mapping) and "_target_" in node else below
