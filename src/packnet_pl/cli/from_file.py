@@ -1,6 +1,5 @@
 """A run that goes on from a packed file alone: its network, tasks and recipe in the place of the configured ones."""
 
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
@@ -22,19 +21,17 @@ _BUILDERS = {name: f"packnet_pl.models.{name}" for name in ("vgg_small", "resnet
 
 
 def packed_header(path: Path) -> dict[str, Any] | None:
-    """Returns the header of a packed file, nothing of it checked; None if it is not there or cannot be read.
-
-    Only safetensors is needed here, so that a mistake on the command line is answered quickly.
-    """
-    from safetensors import SafetensorError, safe_open
+    """Returns the header of a packed file, its entries not checked; None if it is not there or cannot be read."""
+    from packnet_pl.packed.container import read_table
+    from packnet_pl.packed.header import parse_header
 
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["packnet_pl"])
-        return header if isinstance(header, dict) else None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError):
+        with path.open("rb") as file:
+            text, _ = read_table(file, path.stat().st_size)
+        return parse_header(text)
+    except (ValueError, OSError):
         return None
 
 

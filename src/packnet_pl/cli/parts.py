@@ -72,7 +72,7 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     parts = Parts(build_data(config), model, packed, str(trainer.strategy.root_device), str(trainer.precision))
     for name, data in parts.data.items():
         if data is not None:
-            _try_pictures(model, name, data)
+            _try_pictures(model, name, data, packed if config.packed else None)
         if data is not None and name not in config.sequence.finished:
             _try_head(model, name, head_of(config, name), len(data.class_names))
     forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
@@ -203,8 +203,8 @@ def trainer_settings(config: DictConfig) -> dict[str, Any]:
     return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
 
 
-def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
-    """Sends one empty picture through the backbone.
+def _try_pictures(model: TaskClassifier, task: str, data: TaskData, source: Packed | None) -> None:
+    """Sends one empty picture through the backbone, which is that of the packed file ``source`` if there is one.
 
     Raises:
         UsageError: If it does not take pictures of this shape.
@@ -213,10 +213,17 @@ def _try_pictures(model: TaskClassifier, task: str, data: TaskData) -> None:
         with torch.no_grad(), in_eval_mode(model.backbone.modules()):
             features = model.backbone(as_input(torch.zeros(1, *data.input_shape), model.backbone))
     except (RuntimeError, ValueError, AssertionError) as error:
-        channels, height, width = data.input_shape
+        shape, reason = " x ".join(map(str, data.input_shape)), str(error).splitlines()[0]
+        if source is not None:
+            known = " x ".join(map(str, source.header["tasks"][-1]["input_shape"])) or "unknown"
+            raise UsageError(
+                f"the network in {source.path} does not take the pictures of task {task!r} ({shape}; those of its own "
+                f"tasks are {known}): give matching sequence.tasks.{task}.data.image_size and channels, if the data "
+                f"have them ({reason})"
+            ) from error
         raise UsageError(
-            f"arch does not take the pictures of task {task!r} ({channels} x {height} x {width}): give matching "
-            f"arch.in_channels and arch.image_size ({str(error).splitlines()[0]})"
+            f"arch does not take the pictures of task {task!r} ({shape}): give matching arch.in_channels and "
+            f"arch.image_size ({reason})"
         ) from error
     if features.shape != (1, model.heads.num_features):
         raise UsageError(

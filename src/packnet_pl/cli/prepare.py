@@ -140,7 +140,10 @@ def compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
         composed = _compose(arguments, overrides)
         composed.hydra.run.dir, composed.hydra.sweep.dir  # noqa: B018 (their interpolations may fail)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_with_hint(one_line(error), arguments, overrides)) from error
+        said = _with_hint(one_line(error), arguments, overrides)
+        if "arch." in said and any(key_of(word) == "packed" for word in overrides):
+            said += "; packed= brings its own network: leave arch out"
+        raise UsageError(said) from error
     return composed
 
 
