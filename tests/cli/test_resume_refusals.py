@@ -51,8 +51,7 @@ def refused(done):
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("prune.ratio=0.75", "prune.ratio of 'digits' was 0.5 and would be 0.75, but its training has begun"),
-        ("prune.ratio=[0.5,0.75]", "prune.ratio of 'greek' was 0.5 and would be 0.75, but its training has begun"),
+        ("prune.ratio=0.75", "prune.ratio of 'digits' was 0.5 and would be 0.75, but it is finished"),
         ("prune.scope=global", "prune.scope was layer and would be global"),
         ("arch=resnet20", "would be"),
         ("seed=1", "seed was 0 and would be 1"),
@@ -65,7 +64,6 @@ def refused(done):
         ("sequence.order=[greek,digits]", "sequence.order is ['greek', 'digits'], but ['digits', 'greek'] were"),
         ("sequence.order=[digits,latin]", "sequence.order is ['digits', 'latin'], but ['digits', 'greek'] were"),
         ("sequence.tasks.digits.train.epochs=3", "sequence.tasks.digits.train.epochs was"),
-        ("sequence.tasks.greek.retrain.lr=1", "sequence.tasks.greek.retrain.lr was"),
     ],
 )
 def test_what_would_make_the_result_a_mix_is_refused(begun, word, reason):
@@ -99,6 +97,17 @@ def test_a_ratio_may_be_changed_for_a_task_that_has_not_begun(begun):
     assert done.returncode == 0, done.stderr
     ratios = [task["prune_ratio"] for task in warm.outcome(begun)["results.json"]["tasks"]]
     assert ratios == [0.5, 0.75]
+
+
+def test_a_task_that_is_not_finished_begins_anew_with_other_settings(begun, tmp_path):
+    done = resume(begun, "prune.ratio=[0.5,0.75]", "sequence.tasks.greek.train.lr=0.01", cwd=begun.parent)
+    assert done.returncode == 0, done.stderr
+    assert f"train begins anew with other settings; what was trained is kept as {begun}" in done.stderr
+    assert (begun / "tasks" / "greek" / "train" / "replaced.ckpt").exists()
+    words = [*SMALL, "sequence.order=[digits,greek]", "prune.ratio=[0.5,0.75]", "sequence.tasks.greek.train.lr=0.01"]
+    done = warm.run("packnet-train", *words, "hydra.run.dir=fresh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    warm.assert_same(begun, warm.outcome(tmp_path / "fresh"))
 
 
 def test_a_complete_run_says_so(complete, tmp_path):

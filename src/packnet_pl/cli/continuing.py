@@ -15,8 +15,10 @@ __all__ = [
     "differing",
     "finished_tasks",
     "is_harmless",
+    "open_tasks",
     "packed_source",
     "refuse_mixing",
+    "set_aside",
     "with_packed_tasks",
 ]
 
@@ -95,17 +97,37 @@ def with_packed_tasks(config: DictConfig, folder: Path) -> DictConfig:
     return changed
 
 
-def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[str]) -> None:
-    """Does nothing if going on with ``now`` gives what the run was started for.
+def open_tasks(config: Mapping[str, Any], begun: list[str]) -> list[str]:
+    """Returns the tasks of ``begun`` that are not finished: the last one at most, but where all are learned at once.
+
+    Args:
+        config: As plain objects; it says which tasks are in the packed file. If that cannot be read, the checkpoint of
+            the last task has those before it.
+        begun: From :func:`begun_tasks`.
+    """
+    left = [name for name in begun if name not in config["sequence"]["finished"]]
+    return left if config["method"]["together"] else left[-1:]
+
+
+def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[str]) -> tuple[str, ...]:
+    """Refuses to go on with ``now`` if the result were a mix: of two settings of a finished task, or of the whole run.
+
+    What is not finished may change; then it begins anew, so that it is what it would be in a run of that setting. While
+    no task is finished that goes for the settings of the whole run, too.
 
     Args:
         saved: The configuration so far, as plain objects.
         now: The one to go on with.
         begun: Tasks of which something is trained already, in order.
 
+    Returns:
+        Phases of the open tasks, which have to begin anew.
+
     Raises:
-        UsageError: If a setting of those tasks, or one of the whole run, is another.
+        UsageError: If a setting of finished tasks, or one of the whole run, is another.
     """
+    is_open = open_tasks(now, begun)
+    anew: set[str] = set()
     order, old_order = list(now["sequence"]["order"]), list(saved["sequence"]["order"])
     if order[: len(begun)] != begun:
         raise UsageError(f"sequence.order is {order}, but {begun} were trained first: they have to stay there")
@@ -119,9 +141,12 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
         # A finished task that was the last one, and kept all: whether another one fits is found out later.
         kept_all = name in now["sequence"]["finished"] and name == old_order[-1] and not saved["prune"]["last"]
         if name in old_order and not kept_all and before[old_order.index(name)] != after[order.index(name)]:
+            if name in is_open:
+                anew.add("retrain")  # weights are released between the phases
+                continue
             raise UsageError(
                 f"prune.ratio of {name!r} was {before[old_order.index(name)]} and would be {after[order.index(name)]}, "
-                "but its training has begun: change it for tasks to come, or start a new run"
+                "but it is finished: change it for tasks to come, or start a new run"
             )
     new, old = _flat(now), _flat(saved)
     for key in differing(saved, now):
@@ -135,10 +160,32 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
         of_task = next((name for name in begun if key.startswith(f"sequence.tasks.{name}.")), None)
         if key.startswith("sequence.tasks.") and (of_task is None or key.endswith((".path", ".cache_dir"))):
             continue
+        if of_task in is_open or begun == is_open:
+            anew |= {"retrain"} if key.startswith(f"sequence.tasks.{of_task}.retrain.") else {"train", "retrain"}
+            continue
         raise UsageError(
             f"{key} was {old.get(key)} and would be {new.get(key)}: what is trained already would not go with the "
             "rest; leave it as it was, or start a new run in another hydra.run.dir"
         )
+    return tuple(sorted(anew))
+
+
+def set_aside(folder: Path, tasks: list[str], phases: tuple[str, ...]) -> list[Path]:
+    """Renames the checkpoints of phases that begin anew, so that a run does not go on from them.
+
+    Args:
+        folder: The run directory.
+        tasks: Whose.
+        phases: Which.
+
+    Returns:
+        Where they are now.
+    """
+    moved = []
+    for path in (folder / "tasks" / task / phase / "last.ckpt" for task in tasks for phase in phases):
+        if path.exists():
+            moved.append(path.replace(path.with_name("replaced.ckpt")))
+    return moved
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

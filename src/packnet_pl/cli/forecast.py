@@ -1,5 +1,6 @@
 """What each task will own, and for how long it is trained, as the configuration says."""
 
+import re
 from collections.abc import Mapping
 
 from omegaconf import DictConfig
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from packnet_pl.cli.check import prune_ratios
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.cli.words import escaped
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.capacity import forecast
 from packnet_pl.core.filters import count_units
@@ -15,7 +17,7 @@ from packnet_pl.data import TaskData
 from packnet_pl.packed import Packed
 from packnet_pl.packed.weights import unpack_owners
 
-__all__ = ["epochs_of", "forecast_shares", "phase_settings", "phases_of", "ratios_of"]
+__all__ = ["epochs_of", "forecast_shares", "lower_rate", "phase_settings", "phases_of", "ratios_of"]
 
 Share = tuple[str, TaskData | None, float | None, tuple[int, int] | None]
 
@@ -83,11 +85,32 @@ def epochs_of(config: DictConfig, task: str, phase: Phase) -> int:
 
 def phase_settings(config: DictConfig, task: str, phase: Phase) -> DictConfig:
     """Returns what ``task`` is trained with; tasks that are learned at once, with what most epochs are asked for."""
-    tasks = config.sequence.tasks
-    if config.method.together:
-        task = max(config.sequence.order, key=lambda name: tasks[name][phase].epochs)
-    settings: DictConfig = tasks[task][phase]
+    settings: DictConfig = config.sequence.tasks[_deciding(config, task, phase)][phase]
     return settings
+
+
+def lower_rate(config: DictConfig, task: str, phase: Phase) -> str:
+    """Returns the word, for a command line, that gives a phase a tenth of its learning rate.
+
+    Args:
+        config: Checked.
+        task: Whose phase; with tasks that are learned at once any of them.
+        phase: Which.
+    """
+    task = _deciding(config, task, phase)
+    rate = f"{config.sequence.tasks[task][phase].lr / 10:g}"
+    if re.fullmatch(r"[A-Za-z_][\w-]*", task, re.ASCII):
+        return f"sequence.tasks.{task}.{phase}.lr={rate}"
+    # Other names are no keys on Hydra's command line, but keys of a mapping.
+    return f"sequence.tasks={{{escaped(task)}: {{{phase}: {{lr: {rate}}}}}}}"
+
+
+def _deciding(config: DictConfig, task: str, phase: Phase) -> str:
+    """Returns the task whose settings count: of tasks that are learned at once the one with the most epochs."""
+    if not config.method.together:
+        return task
+    names: list[str] = list(config.sequence.order)
+    return max(names, key=lambda name: config.sequence.tasks[name][phase].epochs)
 
 
 def _free_units(config: DictConfig, packnet: PackNet, owners: Mapping[str, Tensor]) -> list[int]:

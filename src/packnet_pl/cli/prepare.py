@@ -18,7 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.check import check_config
-from packnet_pl.cli.continuing import begun_tasks, finished_tasks, packed_source, refuse_mixing, with_packed_tasks
+from packnet_pl.cli.continuing import (
+    begun_tasks,
+    finished_tasks,
+    open_tasks,
+    packed_source,
+    refuse_mixing,
+    set_aside,
+    with_packed_tasks,
+)
 from packnet_pl.cli.errors import one_line
 from packnet_pl.cli.expand import add_tasks, expand_tasks
 from packnet_pl.cli.from_file import packed_header, tell_recipe, with_file
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG_MODULE", "Prepared", "checked", "compose", "prepare", "set_up", "sort_arguments", "starts_a_run"]
 
 CONFIG_MODULE = "packnet_pl.conf"
+_log = logging.getLogger(__name__)
 _EXCLUSIVE = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra takes one of these options
 
 # What Lightning says about every short run on a CPU, and about norms that PackNet keeps in eval mode.
@@ -82,7 +91,7 @@ def sort_arguments() -> Namespace:
     )
     arguments.overrides = [
         # Tasks of folders get their names on the command line, so there is no key yet that could be overridden.
-        f"++{override}" if named_here and override.startswith("sequence.tasks.") else override
+        f"++{override}" if named_here and override.startswith(("sequence.tasks.", "sequence.tasks=")) else override
         for override in arguments.overrides
     ]
     sys.argv[1:] = [*rest, *arguments.overrides]
@@ -186,8 +195,9 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     if not to_train:
         return Prepared(config, folder, build_parts(config, folder))
     saved = read_run(folder)
+    begin_anew: Callable[[], None] | None = None
     if config.resume:
-        _check_resumed(folder, saved, config)
+        begin_anew = _check_resumed(folder, saved, config)
     elif saved is not None or (folder / "results.json").exists():
         go_on = f", or go on: packnet-resume {shlex.quote(str(folder))}" if saved is not None else ""
         raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir{go_on}")
@@ -197,15 +207,27 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
         prepared = Prepared(config, folder, build_parts(config, folder))
         if built is not None:
             built(prepared)
+        # Before the new configuration is written: a process that is killed in between leaves no mix.
+        if begin_anew is not None:
+            begin_anew()
         return prepared
 
 
-def _check_resumed(folder: Path, saved: SavedRun | None, config: DictConfig) -> None:
+def _check_resumed(folder: Path, saved: SavedRun | None, config: DictConfig) -> Callable[[], None]:
+    """Returns what makes those phases begin anew whose settings changed."""
     if saved is None:
         raise UsageError(f"resume=true, but there is no run in {folder}: it has no run.yaml")
     now: Any = OmegaConf.to_container(config)
     together = saved.config["method"].get("together", False)
-    refuse_mixing(saved.config, now, begun_tasks(folder, saved.config["sequence"]["order"], together=together))
+    begun = begun_tasks(folder, saved.config["sequence"]["order"], together=together)
+    tasks, phases = open_tasks(now, begun), refuse_mixing(saved.config, now, begun)
+
+    def begin_anew() -> None:
+        for path in set_aside(folder, tasks, phases):
+            task, phase = path.parent.parent.name, path.parent.name
+            _log.info("%s, %s begins anew with other settings; what was trained is kept as %s", task, phase, path)
+
+    return begin_anew
 
 
 def starts_a_run(arguments: Namespace, rank: Rank) -> bool:

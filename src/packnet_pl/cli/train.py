@@ -95,10 +95,12 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     from pytorch_lightning.utilities import rank_zero_only
     from rich.console import Console
 
+    from packnet_pl.cli.forecast import lower_rate
     from packnet_pl.cli.parts import build_parts
     from packnet_pl.cli.planning import build_plan, with_shared_training
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
+    from packnet_pl.training import DivergedError
 
     hydra_config = HydraConfig.get()
     job, words = hydra_config.runtime, list(hydra_config.overrides.task)
@@ -130,6 +132,11 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
             print(f"{PROGRAM}: {stopped}; what was done is saved. Go on: {again}", file=sys.stderr)  # noqa: T201
         # Lightning kills the main process where it finds that another one has failed.
         sys.exit(128 + stopped.signum if main_process else 0)
+    except DivergedError as error:
+        if main_process:
+            again = shlex.join(["packnet-resume", str(folder), lower_rate(config, error.task, error.phase)])
+            print(f"{PROGRAM}: {error}. Try it again with a tenth of the rate: {again}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     console = Console(quiet=not main_process, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)

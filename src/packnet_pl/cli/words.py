@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from packnet_pl.cli.usage import UsageError
 
-__all__ = ["added_tasks", "key_of", "merge_words", "quoted"]
+__all__ = ["added_tasks", "escaped", "key_of", "merge_words", "quoted"]
 
 
 def merge_words(saved: list[str], given: list[str]) -> list[str]:
@@ -25,7 +25,7 @@ def merge_words(saved: list[str], given: list[str]) -> list[str]:
         elif key not in ("hydra.run.dir", "resume"):
             words[key] = word
     if any(added.values()):
-        parts = [f"{_escaped(name)}: {'null' if path is None else quoted(path)}" for name, path in added.items()]
+        parts = [f"{escaped(name)}: {'null' if path is None else quoted(path)}" for name, path in added.items()]
         words["sequence.add"] = f"sequence.add={{{', '.join(parts)}}}"
     elif added:
         words["sequence.add"] = f"sequence.add=[{','.join(map(quoted, added))}]"
@@ -41,7 +41,7 @@ def quoted(value: object) -> str:
     return f'"{escaped}"'
 
 
-def _escaped(key: str) -> str:
+def escaped(key: str) -> str:
     """Returns ``key`` as Hydra reads the key of a mapping, which cannot be quoted."""
     return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
 

@@ -4,6 +4,7 @@ from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.checkpoints import AtomicCheckpointIO
 from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.classifier_only import ClassifierOnly
+from packnet_pl.training.divergence import DivergedError
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.individual import IndividualNetworks
 from packnet_pl.training.joint import JointClassifier
@@ -17,6 +18,7 @@ from packnet_pl.training.unpruned import fit_unpruned
 __all__ = [
     "AtomicCheckpointIO",
     "ClassifierOnly",
+    "DivergedError",
     "IndividualNetworks",
     "JointClassifier",
     "LearningWithoutForgetting",

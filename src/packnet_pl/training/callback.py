@@ -25,6 +25,7 @@ from packnet_pl.training.checks import (
     warn_of_lost_tasks,
 )
 from packnet_pl.training.checks import packnet_of as _packnet
+from packnet_pl.training.divergence import check_finite_weights
 from packnet_pl.training.families import of_both, overrides
 from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.outside import Outside, Snapshot, check_free_names
@@ -277,7 +278,11 @@ class PackNetCallback(pl.Callback):
                 optimizer.eval()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prunes or finishes the task."""
+        """Prunes or finishes the task.
+
+        Raises:
+            DivergedError: If a parameter or running statistic of the shared module or a private one is not finite.
+        """
         packnet = _packnet(pl_module)
         if self.best:
             self.best.restore_(pl_module)
@@ -297,6 +302,8 @@ class PackNetCallback(pl.Callback):
         if agree:
             # Statistics that each process gathered by itself, and its choice of the best epoch, become the first's.
             agree([*pl_module.parameters(), *pl_module.buffers()])
+        for module in [packnet.module, *map(pl_module.get_submodule, packnet.private.get(self.task, []))]:
+            check_finite_weights(module, self.task, self.phase)
         # What the live network answers from here on is what it is to answer for good: see PackNet.subnetwork.
         packnet.give_back_gradients()
         if self._settled:

@@ -25,6 +25,7 @@ from packnet_pl.models import (
     tasks_of,
 )
 from packnet_pl.training.callback import PackNetCallback
+from packnet_pl.training.divergence import DivergedError, check_finite_weights
 from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.recipe import Recipe
 
@@ -246,20 +247,26 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
         """Returns the loss of a batch.
 
         Raises:
-            FloatingPointError: If it is NaN or infinite.
+            DivergedError: If it is NaN or infinite.
         """
         pictures, labels = batch
         loss, logits = self.loss_and_logits(pictures, labels)
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of task {self.selected_task!r} became {loss.item()} in epoch {self.current_epoch}, step "
-                f"{self.global_step}: the task stops here, finished tasks are untouched; lower its learning rate or "
-                "check its data"
-            )
+            where = f"in epoch {self.current_epoch}, step {self.global_step}"
+            task = str(self.selected_task)
+            raise DivergedError(f"the loss of task {task!r} became {loss.item()} {where}", task, self._phase)
         self.train_accuracy(logits, labels)
         self._log("train_loss", loss)
         self._log("train_accuracy", self.train_accuracy)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Looks whether what was trained is finite, before it is saved.
+
+        Raises:
+            DivergedError: If a parameter or a running statistic is not.
+        """
+        check_finite_weights(self, str(self.selected_task), self._phase)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Logs ``val_loss``, ``val_accuracy`` and, with more than five classes, ``val_top5`` of the selected task."""
@@ -271,8 +278,7 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Returns the phase's optimizer over all that needs gradients, and its schedule."""
-        phase: Phase = (self.packnet.phase if self.packnet else None) or "train"
-        recipe = self.recipes[phase]
+        recipe = self.recipes[self._phase]
         optimizer = recipe.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if recipe.scheduler is None:
             return optimizer
@@ -313,6 +319,10 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
     def count_classes(self, task: str) -> int:
         """Returns the number of classes that the logits of a fit of ``task`` have."""
         return self.heads.infos[task].num_classes
+
+    @property
+    def _phase(self) -> Phase:
+        return (self.packnet.phase if self.packnet else None) or "train"
 
     def _new_metric(self, task: str, *, top_k: int) -> MulticlassAccuracy:
         num_classes = self.count_classes(task)

@@ -9,18 +9,20 @@ import pytorch_lightning as pl
 from packnet_pl.core import Phase
 from packnet_pl.core.agreement import broadcast_
 from packnet_pl.training.classifier import TaskClassifier
+from packnet_pl.training.divergence import check_finite_weights
 
 __all__ = ["fit_unpruned"]
 
 
 class _Settled(pl.Callback):
-    def __init__(self, model: TaskClassifier, call: Callable[[pl.LightningModule], None]) -> None:
-        self._model, self._call = model, call
+    def __init__(self, model: TaskClassifier, task: str, call: Callable[[pl.LightningModule], None]) -> None:
+        self._model, self._task, self._call = model, task, call
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._model.end_fit()
         # Statistics that each process gathered by itself become the first's.
         broadcast_([*pl_module.parameters(), *pl_module.buffers()])
+        check_finite_weights(pl_module, self._task, "train")
         self._call(pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -42,17 +44,18 @@ def fit_unpruned(
     Args:
         model: A TaskClassifier made with ``pack=False``, or another method's.
         datamodule: Whatever ``Trainer.fit`` takes.
-        task: Name of the task, for the message only.
+        task: Name of the task, for messages only.
         prune_ratio: Must be None.
         make_trainer: Called with "train" and a callback to use; returns a new Trainer.
         settled: Called with the module at the end of the fit.
         resume: "train" and a Lightning checkpoint to go on from.
 
     Raises:
+        DivergedError: If the loss, a parameter or a running statistic is not finite.
         ValueError: If a prune ratio is given.
     """
     if prune_ratio is not None:
         raise ValueError(f"task {task!r}: prune ratio {prune_ratio} was given, but this method prunes nothing")
     checkpoint = resume[1] if resume else None
-    trainer = make_trainer("train", _Settled(model, settled))
+    trainer = make_trainer("train", _Settled(model, task, settled))
     trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
