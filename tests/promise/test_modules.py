@@ -377,6 +377,44 @@ def test_quantization_aware_training():
     check_promise(asked_once(module, subject_of(module, images())), "quantization-aware", trainer=trainer())
 
 
+@pytest.mark.promise("Modules", label="observers that run in eval mode between two tasks, outside subnetwork()")
+def test_observers_between_tasks():
+    module = UserModule(quantization_aware(), 8)
+    used = asked_once(module, subject_of(module, images()))
+    promise = Promise(used, "observers between tasks")
+    for task in TASKS:
+        promise.fit(task, trainer=trainer())
+        module.eval()
+        module.backbone(3 * torch.randn(8, 1, 8, 8))
+        promise.check(after=f"{task}, and an eval pass")
+        module.backbone(3 * torch.randn(8, 1, 8, 8))
+        module.packnet.state_dict(module)
+    module.packnet.verify(module)
+
+
+@pytest.mark.promise(
+    "Modules", status="noticed", label="a layer that writes to a buffer in eval mode, between two tasks"
+)
+def test_a_layer_that_counts_in_eval_mode():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x):
+            self.seen += 1
+            return x + 0.01 * self.seen
+
+    module = UserModule(nn.Sequential(*plain(), Counts()), 8)
+    used = asked_once(module, subject_of(module, vectors()))
+    Promise(used, "counts").fit("a", trainer=trainer())
+    module.eval()
+    module.backbone(torch.randn(4, 8))
+    with pytest.raises(RuntimeError, match=r"^5\.seen is not .* writes to its buffers in eval mode too"):
+        fit_phase(module, "b", data=used.data("b"))
+    assert module.packnet.open_task is None
+
+
 class MovingGain(nn.Module):
     """Multiplies with a buffer, which it replaces in each forward pass of training: the graph needs it."""
 

@@ -1,16 +1,23 @@
-"""What keeps the shared module still while a task is open."""
+"""What keeps the shared module still while a task is open, and its buffers between two tasks."""
 
 import warnings
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from packnet_pl.core.freezing import Hold
-from packnet_pl.core.norms import is_norm, keep_in_eval_mode, layers_with_statistics
-from packnet_pl.core.prunable import Inventory, Place, PrunableFilter, take_inventory
+from packnet_pl.core.bits import same_bits
+from packnet_pl.core.freezing import Hold, put_back_
+from packnet_pl.core.norms import is_norm, is_observer, keep_in_eval_mode, layers_with_statistics
+from packnet_pl.core.prunable import Inventory, Place, PrunableFilter, find_module, take_inventory
 
 __all__ = ["Guard"]
+
+_ADVICE = (
+    "if the layer changes it in training mode only, keep that layer in eval mode after the first task, so that it "
+    "computes with what will be kept"
+)
 
 
 class Guard:
@@ -35,7 +42,8 @@ class Guard:
         self._fixed: dict[str, Place] = {}
         self._eval_layers: list[nn.Module] = []
         self._eval_handles: list[RemovableHandle] = []
-        self._noticed: set[str] = set()
+        self._noticed: set[type[nn.Module]] = set()
+        self._resting: dict[str, Tensor] = {}
 
     @property
     def holding(self) -> bool:  # noqa: D102
@@ -52,7 +60,7 @@ class Guard:
             trainable: Name -> bool, the shape of the weight: the entries that may move.
             first: Whether no task is finished yet: then everything that is not divided among tasks may move as well.
         """
-        inventory = self.inventory()
+        inventory, self._resting = self.inventory(), {}
         self._hold = Hold(inventory.owned, trainable, {} if first else inventory.fixed)
         self._fixed = {} if first else inventory.fixed
 
@@ -94,16 +102,54 @@ class Guard:
 
     def drop(self) -> None:
         """Holds nothing any more."""
-        self._hold, self._noticed = None, set()
+        self._hold, self._noticed, self._resting = None, set(), {}
         self.keep_statistics(False)
 
-    def _notice(self, buffers: Iterable[str]) -> None:
-        for name in buffers:
-            if name not in self._noticed:
-                self._noticed.add(name)
-                warnings.warn(
-                    f"{name} is a buffer that its layer changes while a later task is trained. Finished tasks use it, "
-                    "so it is put back each time; if the layer changes it in training mode only, keep that layer in "
-                    "eval mode after the first task, so that it computes with what will be kept",
-                    stacklevel=4,
-                )
+    @torch.inference_mode(False)
+    def rest(self) -> None:
+        """Takes the buffers of observers, which every forward pass moves, for the time between tasks."""
+        self._resting = {
+            name: place.now.detach().clone()
+            for name, place in self.inventory().fixed.items()
+            if not place.is_parameter and is_observer(place.layer)
+        }
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def put_back_buffers_(self) -> None:
+        """Puts back the buffers that :meth:`rest` took; what was converted or replaced since is left as it is."""
+        places = self.inventory().fixed if self._resting else {}
+        changed = []
+        for name, value in self._resting.items():
+            tensor = places[name].found if name in places else None
+            if tensor is None or (tensor.dtype, tensor.shape) != (value.dtype, value.shape) or same_bits(tensor, value):
+                continue
+            changed.append(name)
+            put_back_(name, places[name], value.to(tensor.device))
+        self._notice(changed, "in a forward pass outside a fit", "ask finished tasks inside subnetwork()")
+
+    def _notice(
+        self,
+        buffers: Iterable[str],
+        when: str = "while a later task is trained",
+        advice: str = _ADVICE,
+    ) -> None:
+        """Warns once for each kind of layer, with the first name: one layer may have many buffers, and many twins."""
+        groups: dict[type[nn.Module], list[str]] = {}
+        names = list(buffers)
+        paths = {name.rpartition(".")[0] for name in names} - {""}
+        for name in names:
+            path, parts = name.rpartition(".")[0], name.split(".")[:-1]
+            prefixes = (".".join(parts[: depth + 1]) for depth in range(len(parts)))
+            outer = next((prefix for prefix in prefixes if prefix in paths), path)
+            groups.setdefault(type(find_module(self.module, outer) or self.module), []).append(name)
+        for kind, found in groups.items():
+            if kind in self._noticed:
+                continue
+            self._noticed.add(kind)
+            more = f" (like {len(found) - 1} more of {kind.__name__})" if len(found) > 1 else ""
+            warnings.warn(
+                f"{found[0]}{more} is a buffer that its layer changes {when}. Finished tasks use it, so it is put back "
+                f"each time; {advice}",
+                stacklevel=4,
+            )

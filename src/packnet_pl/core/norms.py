@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrizations
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["in_eval_mode", "is_bias", "is_norm", "keep_in_eval_mode", "layers_with_statistics"]
+__all__ = ["in_eval_mode", "is_bias", "is_norm", "is_observer", "keep_in_eval_mode", "layers_with_statistics"]
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -23,6 +23,12 @@ def is_norm(layer: nn.Module) -> bool:
 def is_bias(key: str) -> bool:
     """Returns whether a parameter called ``key`` in its module is a bias: "bias", "in_proj_bias", "bias_hh_l0"."""
     return re.search(r"(^|_)bias(_|$)", key) is not None
+
+
+def is_observer(layer: nn.Module) -> bool:
+    """Returns whether ``layer`` observes ranges for quantization: it writes to its buffers in eval mode too."""
+    names = [kind.__name__.lower() for kind in type(layer).__mro__]
+    return any("observer" in name or "fakequant" in name for name in names)
 
 
 def layers_with_statistics(module: nn.Module) -> list[nn.Module]:

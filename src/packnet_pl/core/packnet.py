@@ -302,6 +302,7 @@ class PackNet:
         state.copies[task] = {name: tensor.detach().clone() for name, tensor in own.items()}
         state.tasks.append(task)
         self._close()
+        self._guard.rest()
 
     def abort_task(self) -> None:
         """Gives the open task's weights back, at zero; finished tasks are untouched.
@@ -323,6 +324,7 @@ class PackNet:
         state.owners = {name: release(owner, given_back[name]) for name, owner in state.owners.items()}
         state.private.pop(state.names[-1], None)
         self._close()
+        self._guard.rest()
 
     def withdraw_task(self) -> None:
         """Takes :meth:`begin_task` back: the weights stay as they are. For a task of which nothing was trained yet.
@@ -385,10 +387,13 @@ class PackNet:
         if self._guard.holding:
             # Buffers in any case: a forward pass between two fits may have moved them.
             (self.settle_ if settle else self.restore_buffers_)()
+        self._guard.put_back_buffers_()
         inventory = self._inventory()
         check_shared(self._state, _now(inventory.owned), _now(inventory.frozen))
         if root is not None:
             check_private(self._state, root)
+        if not self._guard.holding:
+            self._guard.rest()
 
     def summary(self) -> Summary:
         """Returns what each task owns, in all and per layer, and which parameters are owned, frozen and refused."""
@@ -523,6 +528,7 @@ class PackNet:
     def _settle_open_task(self) -> None:
         if self._state.open_task is not None:
             self.settle_()
+        self._guard.put_back_buffers_()
 
     def _finished_number(self, task: str) -> int:
         state = self._state

@@ -15,12 +15,12 @@ __all__ = [
     "Inventory",
     "Place",
     "PrunableFilter",
+    "can_be_held",
     "find_module",
     "memory_of",
     "places_of",
     "plain_name",
     "take_inventory",
-    "why_not_held",
 ]
 
 PrunableFilter = Callable[[str, nn.Module], bool]
@@ -132,7 +132,7 @@ def take_inventory(
             continue
         seen.add(memory_of(weight))
         name = plain_name(f"{module_name}.weight" if module_name else "weight")
-        reason = why_not_held(weight) or _why_not_owned(weight)
+        reason = _why_not_held(weight) or _why_not_owned(weight)
         if reason:
             found.refused[name] = reason
         else:
@@ -142,7 +142,7 @@ def take_inventory(
         if memory_of(tensor) in seen:
             continue
         seen.add(memory_of(tensor))
-        reason = why_not_held(tensor)
+        reason = _why_not_held(tensor)
         if reason:
             found.refused[name] = reason
         elif own_norms if is_norm(place.layer) else own_biases and is_bias(place.key):
@@ -178,13 +178,17 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
+def can_be_held(tensor: Tensor) -> bool:
+    """Returns whether ``tensor`` is a plain one, whose values can be read and put back."""
+    return _why_not_held(tensor) is None
+
+
 def memory_of(tensor: Tensor) -> object:
     """Returns what tied tensors have in common, also those that are tied without being one object."""
-    return id(tensor) if why_not_held(tensor) else identity(tensor)
+    return id(tensor) if _why_not_held(tensor) else identity(tensor)
 
 
-def why_not_held(tensor: Tensor) -> str | None:
-    """Returns why the entries of ``tensor`` cannot be held; None if they can be."""
+def _why_not_held(tensor: Tensor) -> str | None:
     if nn.parameter.is_lazy(tensor):
         return "it has no values yet (a lazy layer): run one batch through the network first"
     if is_traceable_wrapper_subclass(tensor):

@@ -1,6 +1,6 @@
 """Whether finished tasks' weights are what they were, and which one is not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -25,7 +25,8 @@ def check_shared(state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, 
     for number, task in enumerate(state.tasks, start=1):
         expected = state.fingerprints[task]
         of_task = {name: tensor for name, tensor in fixed.items() if name in expected}
-        _compare(task, expected, task_fingerprints(owned, state.owners, number, of_task | state.copies[task]))
+        found = task_fingerprints(owned, state.owners, number, of_task | state.copies[task])
+        _compare(task, expected, found, _buffers(fixed))
 
 
 def check_private(state: State, root: nn.Module) -> None:
@@ -41,7 +42,7 @@ def check_private(state: State, root: nn.Module) -> None:
     for task, expected in state.private_fingerprints.items():
         found = private_fingerprints(root, state.private[task], skip=())
         if found:  # a module built for other tasks only need not have this one's head
-            _compare(task, expected, found)
+            _compare(task, expected, found, _buffers(private_tensors(root, state.private[task])))
 
 
 def private_fingerprints(root: nn.Module, names: Iterable[str], *, skip: Iterable[Tensor]) -> dict[str, str]:
@@ -69,7 +70,11 @@ def private_tensors(root: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     return found
 
 
-def _compare(task: str, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+def _buffers(tensors: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, tensor in tensors.items() if not isinstance(tensor, nn.Parameter)}
+
+
+def _compare(task: str, expected: Mapping[str, str], found: Mapping[str, str], buffers: Collection[str]) -> None:
     for name, mark in expected.items():
         now = found.get(name)
         if now == mark:
@@ -79,7 +84,10 @@ def _compare(task: str, expected: Mapping[str, str], found: Mapping[str, str]) -
                 f"{name} is {type_of(now)}, and was {type_of(mark)} when task {task!r} was finished: convert the "
                 f"network to {type_of(mark)} before its weights are loaded, and keep that precision"
             )
+        cause = "a fit without PackNetCallback? other weights loaded?"
+        if name in buffers:
+            cause += " a forward pass in training mode, or of a layer that writes to its buffers in eval mode too?"
         raise RuntimeError(
-            f"{name} is not what it was when task {task!r} was finished: it was changed from outside "
-            "(a fit without PackNetCallback? other weights loaded?); load the right weights again"
+            f"{name} is not what it was when task {task!r} was finished: it was changed from outside ({cause}); load "
+            "the right weights again"
         )

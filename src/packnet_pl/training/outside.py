@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Hold, put_back_
 from packnet_pl.core.gradients import has_gradient
-from packnet_pl.core.prunable import Place, find_module, memory_of, places_of, plain_name, why_not_held
+from packnet_pl.core.prunable import Place, can_be_held, find_module, memory_of, places_of, plain_name
 
 __all__ = ["Outside", "Snapshot", "check_free_names"]
 
@@ -39,7 +39,7 @@ class Outside:
     def take(self) -> None:
         """Takes the values that are to stay, as they are now."""
         self._places = _outside(self._packnet, self._root, self._free)
-        self._hold = Hold({}, {}, {n: place for n, place in self._places.items() if not why_not_held(place.now)})
+        self._hold = Hold({}, {}, {n: place for n, place in self._places.items() if can_be_held(place.now)})
 
     def find(self) -> None:
         """Finds all tensors anew: some may have been added or replaced."""
@@ -146,7 +146,7 @@ class Snapshot:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        held = {name: place for name, place in _named(module).items() if not why_not_held(place.now)}
+        held = {name: place for name, place in _named(module).items() if can_be_held(place.now)}
         self._values = {name: place.now.detach().to("cpu", copy=True) for name, place in held.items()}
 
     @torch.no_grad()
