@@ -105,14 +105,22 @@ class Heads(nn.Module):
         Raises:
             ValueError: If the task has a head already.
         """
-        if task in self.infos:
-            raise ValueError(f"task {task!r} has a head already; there are {list(self.infos)}: choose a new name")
+        self._check_new(task)
         head = nn.Linear(self.num_features, info.num_classes)
         if values is not None:
             head.load_state_dict(values)
+        self.put(task, info, head)
+        return head
+
+    def put(self, task: str, info: TaskInfo, head: nn.Linear) -> None:
+        """Adds a layer that is there already.
+
+        Raises:
+            ValueError: If the task has a head already.
+        """
+        self._check_new(task)
         self.add_module(f"head_{len(self.infos)}", head)
         self.infos[task] = info
-        return head
 
     def key(self, task: str) -> str:
         """Returns the name of the module that is the head of ``task``.
@@ -123,6 +131,10 @@ class Heads(nn.Module):
         if task not in self.infos:
             raise ValueError(f"task {task!r} has no head; there are {list(self.infos)}: add_task() makes one")
         return f"head_{list(self.infos).index(task)}"
+
+    def _check_new(self, task: str) -> None:
+        if task in self.infos:
+            raise ValueError(f"task {task!r} has a head already; there are {list(self.infos)}: choose a new name")
 
     def __getitem__(self, task: str) -> nn.Module:
         return self.get_submodule(self.key(task))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +12,16 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
 from packnet_pl.core.digest import fingerprint
 from packnet_pl.core.ownership import count_owners
-from packnet_pl.models import Heads
+from packnet_pl.core.prunable import plain_name
+from packnet_pl.models import TaskInfo
 from packnet_pl.packed.file import write_packed
+from packnet_pl.packed.parts import Packable, parts_of, private_as_heads
 from packnet_pl.packed.weights import pack_weights
 
 __all__ = ["Packable", "Precision", "TaskFigures", "save_packed"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Packable(Protocol):
-    """What can be packed: a TaskClassifier, or anything with these three; and perhaps with ``networks``, as it has."""
-
-    backbone: nn.Module
-    heads: Heads
-    packnet: PackNet | None
 
 
 @dataclass(frozen=True)
@@ -44,9 +38,11 @@ class TaskFigures:
 
 
 def save_packed(
-    model: Packable,
+    model: Packable | nn.Module,
     path: str | os.PathLike[str],
     *,
+    heads: Mapping[str, nn.Linear] | None = None,
+    infos: Mapping[str, TaskInfo] | None = None,
     dtype: Precision | None = None,
     figures: Mapping[str, TaskFigures] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
@@ -59,7 +55,12 @@ def save_packed(
     Args:
         model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it also
             has ``networks``, task -> tensors of a whole backbone of its own: what the backbone has now is not written.
+            Or any module with a ``packnet``, each of whose tasks has one private module, its output layer: the file
+            answers with that layer on what the shared part gives, and is read with ``load_packed(path, backbone=...)``
+            where no builder of this package made the shared part.
         path: Where to; the ending ``.safetensors`` is usual.
+        heads: Only for such a module: task -> its output layer, where that is not clear.
+        infos: Likewise: task -> what is known of it beside the number of classes.
         dtype: Of the weights that tasks own. None keeps what they are; "bf16" and "fp16" halve the file, and change
             what the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the
             type that they have now. Heads, biases and norms are kept as they are.
@@ -69,26 +70,28 @@ def save_packed(
 
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
-        ValueError: If there is no task, a task is not finished, a layer has extra state that is no tensor, a weight is
-            too large for ``dtype``, a head is not finite, backbone and heads are of several types of numbers, or the
-            model's networks are not those of all its tasks.
+        ValueError: If something of the model is missing, or a task has more of its own than an output layer; if there
+            is no task, one is not finished, a layer has extra state that is no tensor, a weight is too large for
+            ``dtype``, a head is not finite, backbone and heads are of several types of numbers, or the model's networks
+            are not those of all its tasks.
     """
     if dtype is not None and dtype not in get_args(Precision):
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
-    _check(model, path, dtype)
-    packnet = model.packnet
-    networks: Mapping[str, Mapping[str, Tensor]] = getattr(model, "networks", {})
-    if networks and (packnet is not None or list(networks) != list(model.heads.infos)):
+    parts = parts_of(model, path, heads, infos)
+    _check(parts, path, dtype)
+    packnet = parts.packnet
+    networks: Mapping[str, Mapping[str, Tensor]] = getattr(parts, "networks", {})
+    if networks and (packnet is not None or list(networks) != list(parts.heads.infos)):
         raise ValueError(
-            f"cannot save {path}: its networks are of {list(networks)}, and its heads of {list(model.heads.infos)}; it "
+            f"cannot save {path}: its networks are of {list(networks)}, and its heads of {list(parts.heads.infos)}; it "
             "needs one for each task, in the same order, and no weights that tasks share (packnet is None)"
         )
     tensors: dict[str, Tensor] = {}
     header: dict[str, Any] = {
-        "backbone": getattr(model.backbone, "builder", None),
+        "backbone": getattr(parts.backbone, "builder", None),
         "tasks": [
             {"name": task, **info.dump(), **asdict((figures or {}).get(task, TaskFigures()))}
-            for task, info in model.heads.infos.items()
+            for task, info in parts.heads.infos.items()
         ],
         "packnet": None,
         "weights": {},
@@ -102,9 +105,10 @@ def save_packed(
         owners = {name: _plain(owner) for name, owner in state.pop("owners").items()}
         for number, copies in enumerate(state.pop("copies").values()):
             tensors |= {f"copies/{number}/{name}": _plain(value) for name, value in copies.items()}
-        header["packnet"] = state
+        _check_loads(parts, owners, state, path)
+        header["packnet"] = state if parts is model else {**state, **private_as_heads(parts.heads, state)}
     first: dict[object, str] = {}
-    shared = model.backbone.state_dict()
+    shared = {plain_name(name): value for name, value in parts.backbone.state_dict().items()}
     # Owned ones first: of two names for the same memory, theirs is the one that the owners have.
     for name in sorted(shared, key=lambda name: name not in owners):
         if (known := first.setdefault(identity(shared[name]), name)) != name:
@@ -118,7 +122,7 @@ def save_packed(
             tensors[f"shared/{name}"] = _plain(shared[name])
             continue
         weight = _plain(shared[name])
-        counts = count_owners(owners[name], len(model.heads.infos))
+        counts = count_owners(owners[name], len(parts.heads.infos))
         values, coded = pack_weights(weight, owners[name], counts)
         if dtype is not None:
             values = _rounded(values, dtype, name)
@@ -129,8 +133,8 @@ def save_packed(
         layer = {"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."), "counts": counts}
         header["weights"][name] = layer
         tensors[f"values/{name}"], tensors[f"owners/{name}"] = values, coded
-    for number, task in enumerate(model.heads.infos):
-        tensors |= {f"heads/{number}/{name}": _plain(v) for name, v in model.heads[task].state_dict().items()}
+    for number, task in enumerate(parts.heads.infos):
+        tensors |= {f"heads/{number}/{name}": _plain(v) for name, v in parts.heads[task].state_dict().items()}
     write_packed(path, header, tensors)
 
 
@@ -158,6 +162,15 @@ def _check(model: Packable, path: str | os.PathLike[str], dtype: Precision | Non
     if len(types) > 1 and getattr(model.backbone, "builder", None) is not None:
         raise ValueError(
             f"cannot save {path}: its tensors are {' and '.join(sorted(types))}; convert backbone and heads to one type"
+        )
+
+
+def _check_loads(parts: Packable, owners: Mapping[str, Tensor], state: Mapping[str, Any], path: object) -> None:
+    loaded = PackNet(parts.backbone, norm=state["norm"], bias=state["bias"]).owners
+    if other := sorted(loaded.keys() ^ owners.keys()):
+        raise ValueError(
+            f"cannot save {path}: its PackNet was made with prunable=..., and load_packed makes one without: it would "
+            f"not agree on who may own {other[0]}"
         )
 
 
