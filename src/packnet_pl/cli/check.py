@@ -52,6 +52,7 @@ def check_config(config: DictConfig) -> None:
         _check_together(merged, order, finished)
     if not isinstance(merged.resume, bool) and merged.resume != "auto":
         raise UsageError(f"resume is {merged.resume!r}; allowed are true, false, and auto: go on if there is a run")
+    _one_of("changed_data", merged.changed_data, "refuse", "accept")
     _at_least("optim.batch_size", merged.optim.batch_size, 1)
     _at_least("optim.accumulate", merged.optim.accumulate, 1)
     _above_zero("optim.later_lr", merged.optim.later_lr)

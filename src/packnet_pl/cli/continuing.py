@@ -31,6 +31,7 @@ _HARMLESS = (
     "logger",
     "checkpoint",
     "resume",
+    "changed_data",
     "packed",
     "sequence.root",
     "sequence.add",

@@ -52,6 +52,7 @@ def evaluate(folder: Path) -> bool:
     from rich.console import Console
     from rich.table import Table
 
+    from packnet_pl.cli.changed_data import data_differences
     from packnet_pl.cli.parts import build_data
     from packnet_pl.core.bits import same_bits
     from packnet_pl.data import TaskDataModule
@@ -76,6 +77,8 @@ def evaluate(folder: Path) -> bool:
     assert saved is not None
     config = OmegaConf.create(saved.config)
     data = build_data(config)
+    for task, what in data_differences(folder, data).items():
+        sys.stderr.write(f"{PROGRAM}: the data of task {task!r} are not those that it was finished with: {what}\n")
     table = Table(title=f"{folder}: packed file against results.json")
     table.add_column("task")
     for heading in ("error in results, %", "error now, %", "logits in results", "logits now", "agrees"):

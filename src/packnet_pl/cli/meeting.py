@@ -9,6 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -188,8 +189,12 @@ def _follow(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
         now: Any = OmegaConf.to_container(config)
         for key in differing(said["config"], now):
             raise UsageError(f"its {key} is not that of process 0; start all with the same words")
-        for name in set(said["data"]) ^ set(_there(parts)):
+        there = _there(parts)
+        for name in set(said["data"]) ^ set(there):
             raise UsageError(f"the pictures of {name!r} are on one machine only; all need them, or none")
+        for name, splits in there.items():
+            for split in [split for split in splits if splits[split] != said["data"][name][split]]:
+                raise UsageError(f"its {split} split of {name!r} is not that of process 0; all need the same images")
     except BaseException as error:
         meeting.agree("built", one_line(error) or type(error).__name__)
         if isinstance(error, Exception) and is_mendable(error):
@@ -199,5 +204,6 @@ def _follow(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
     return parts
 
 
-def _there(parts: "Parts") -> list[str]:
-    return [name for name, data in parts.data.items() if data is not None]
+def _there(parts: "Parts") -> dict[str, Any]:
+    """Returns task -> what its splits hold, as JSON takes it, of tasks whose data are here."""
+    return {name: asdict(data.inventory)["splits"] for name, data in parts.data.items() if data is not None}

@@ -95,7 +95,8 @@ def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -
     if not epochs["train"] or "retrain" not in epochs:
         return plan
     plain: Any = OmegaConf.to_container(config)
-    shared = SharedTraining(Path(config.checkpoint.shared), digest(plain))
+    data = plan.tasks[0].data
+    shared = SharedTraining(Path(config.checkpoint.shared), digest(plain, data.inventory if data else None))
     metrics = metrics_path(plan.folder, plan.tasks[0].name, "train")
     shared.adopt(own, metrics, stop.raise_if_asked)
     return replace(plan, trained=partial(shared.publish, metrics=metrics))

@@ -188,6 +188,7 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
         config = checked(_without_hydra(composed), folder, arguments.overrides, name)
     except OmegaConfBaseException as error:
         raise UsageError(_with_hint(one_line(error), arguments, arguments.overrides)) from error
+    from packnet_pl.cli.changed_data import check_data
     from packnet_pl.cli.parts import build_parts
 
     if config.packed and not config.resume and (header := packed_header(Path(config.packed))) is not None:
@@ -205,6 +206,9 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     config_dir = str(Path(arguments.config_dir).absolute()) if arguments.config_dir else None
     with claimed(folder, SavedRun(list(arguments.overrides), config_dir, name, str(Path.cwd()), plain)):
         prepared = Prepared(config, folder, build_parts(config, folder))
+        if config.resume or config.packed:
+            packed = prepared.parts.packed
+            check_data(folder, config, prepared.parts.data, packed.history if packed is not None else [])
         if built is not None:
             built(prepared)
         # Before the new configuration is written: a process that is killed in between leaves no mix.

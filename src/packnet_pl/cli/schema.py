@@ -125,6 +125,7 @@ class TrainConfig:
     sweep: SweepConfig = MISSING
     packed: str | None = None
     resume: Any = False
+    changed_data: str = "refuse"
     norm: str = MISSING
     bias: str = MISSING
     seed: int = MISSING

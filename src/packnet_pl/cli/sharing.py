@@ -12,24 +12,27 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from packnet_pl.data.inventory import Inventory
 from packnet_pl.files import replacing
 
 __all__ = ["SharedTraining", "digest"]
 
 # Neither changes a bit of the first task's training.
-_WITHOUT_INFLUENCE = ("prune", "logger", "checkpoint", "sweep", "resume", "packed")
+_WITHOUT_INFLUENCE = ("prune", "logger", "checkpoint", "sweep", "resume", "changed_data", "packed")
 _log = logging.getLogger(__name__)
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """Returns a name that is the same for configurations whose first task's training comes out the same.
+def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
+    """Returns a name that is the same for runs whose first task's training comes out the same.
 
     Args:
         config: Checked, as plain objects.
+        data: What the first task's splits hold.
     """
     deciding: dict[str, Any] = copy.deepcopy({k: v for k, v in config.items() if k not in _WITHOUT_INFLUENCE})
     first = deciding["sequence"]["order"][0]
@@ -39,6 +42,7 @@ def digest(config: Mapping[str, Any]) -> str:
         deciding["method"]["fit"].pop(key, None)
     deciding["optim"].pop("later_lr", None)
     deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
+    deciding["inventory"] = None if data is None else asdict(data)
     text = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -18,7 +18,8 @@ def merge_words(saved: list[str], given: list[str]) -> list[str]:
     """
     added: dict[str, Any] = {}
     words: dict[str, str] = {}
-    for word in [*saved, *given]:
+    # What was accepted once is asked again the next time.
+    for word in [*(word for word in saved if key_of(word) != "changed_data"), *given]:
         key = key_of(word)
         if key == "sequence.add":
             added |= added_tasks(word)

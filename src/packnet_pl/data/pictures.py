@@ -50,16 +50,18 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
     """Pictures that are read when asked for; an item is what ``transform`` makes of one, and its class index (int64).
 
     Attributes:
+        paths: Of the pictures.
         labels: Class index of each picture.
+        boxes: Of each, what is cut out of it first; None: all of it.
         random: Whether ``transform`` draws random numbers, from torch.
 
     Args:
-        paths: Of the pictures.
-        labels: Class index of each.
+        paths: See above.
+        labels: See above.
         transform: From a PIL picture to a tensor (float, C x H x W).
         preparation: How they are read; ``transform`` does the rest of it.
         random: See above.
-        boxes: Of each picture, what is cut out of it first; None: all of it.
+        boxes: See above.
     """
 
     def __init__(
@@ -73,12 +75,12 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         boxes: Sequence[Box] | None = None,
     ) -> None:
         self.labels, self.random = tuple(labels), random
-        self._paths, self._transform = tuple(paths), transform
+        self.paths, self._transform = tuple(paths), transform
         self._preparation = preparation
-        self._boxes = None if boxes is None else tuple(boxes)
+        self.boxes = None if boxes is None else tuple(boxes)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Returns a picture and its class index.
@@ -86,8 +88,8 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         Raises:
             PictureError: If the file cannot be read as a picture, or its box leaves nothing of it.
         """
-        box = None if self._boxes is None else self._boxes[index]
-        image = open_image(self._paths[index], self._preparation, box)
+        box = None if self.boxes is None else self.boxes[index]
+        image = open_image(self.paths[index], self._preparation, box)
         return self._transform(image), torch.tensor(self.labels[index])
 
 

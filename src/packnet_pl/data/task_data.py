@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
+from packnet_pl.data.inventory import Inventory, take_inventory
 from packnet_pl.models import Preparation
 from packnet_pl.names import check_class_names
 
@@ -56,6 +58,16 @@ class TaskData:
                 f"input_shape is {tuple(self.input_shape)}, and the preparation of images gives "
                 f"{self.preparation.input_shape}; give both alike"
             )
+
+    @property
+    def splits(self) -> dict[str, ImageDataset]:
+        """Returns "train", "val" and "test" -> the split."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What the splits hold, as it was when this was asked for first."""
+        return take_inventory(self.class_names, self.splits)
 
     def take(self, fraction: float) -> "TaskData":
         """Returns the same task on a share of each split, evenly spaced, for trials.

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Entry:
         scores: Scores of all tasks so far, right after it was finished; none if others were learned with it, and come
             after it.
         val_now: Likewise, accuracy on their validation splits, in [0, 1]; None where the data are not here.
+        data: Likewise, what their splits held: task -> split -> a SplitInventory as a dict.
         outputs_unchanged: Likewise, whether their probes' logits were the same bits; None without a probe.
     """
 
@@ -38,6 +39,7 @@ class Entry:
     scores: dict[str, Scores]
     outputs_unchanged: list[bool | None]
     val_now: dict[str, float | None]
+    data: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def dump(self) -> dict[str, Any]:
         """Returns it as JSON takes it."""
@@ -55,8 +57,9 @@ class Entry:
                 task: Scores(tuple(found["right"]), found["among_five"], tuple(found["pictures"]))
                 for task, found in dumped["scores"].items()
             }
-            val_now = dict(dumped.get("val_now", {}))  # files of earlier versions have none
-            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]), val_now)
+            # Files of earlier versions have neither.
+            val_now, data = dict(dumped.get("val_now", {})), dict(dumped.get("data", {}))
+            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]), val_now, data)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the record of a finished task: {error}") from error
 

@@ -76,10 +76,17 @@ def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry
         scores=_rows(entries),
         val_now=entries[-1].val_now,
         outputs_unchanged=entries[-1].outputs_unchanged,
+        data_changed=[_is_retested(entry, entries[-1]) for entry in entries],
         free=free,
         storage=storage,
         complete=len(entries) == len(plan.tasks),
     )
+
+
+def _is_retested(then: Entry, now: Entry) -> bool:
+    """Returns whether the task of ``then`` was tested, at the end, on another split than when it was finished."""
+    splits = [entry.data.get(then.task.name) for entry in (then, now)]
+    return None not in splits and splits[0]["test"] != splits[1]["test"]  # type: ignore[index]
 
 
 def _rows(entries: Sequence[Entry]) -> list[dict[str, Scores]]:

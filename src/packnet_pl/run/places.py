@@ -7,6 +7,7 @@ from packnet_pl.core import Phase
 __all__ = [
     "LOGS",
     "checkpoint_path",
+    "data_record_path",
     "journal_path",
     "metrics_path",
     "packed_path",
@@ -52,3 +53,8 @@ def probe_path(folder: Path, task: str) -> Path:
 def journal_path(folder: Path, task: str) -> Path:
     """Returns the place of what is known of ``task`` since it was finished."""
     return task_folder(folder, task) / "finished.json"
+
+
+def data_record_path(folder: Path, task: str) -> Path:
+    """Returns the place of what data ``task`` was begun with."""
+    return task_folder(folder, task) / "data.json.gz"

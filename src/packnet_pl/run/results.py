@@ -55,6 +55,7 @@ class Results:
         val_now: Task -> accuracy on its validation split at the end, in [0, 1]; None where it has none here.
         outputs_unchanged: Per task: whether its probe's logits now are, bit for bit, those before it was finished; None
             for a task that was finished elsewhere and has no probe here.
+        data_changed: Per task: whether its test split is another one than when it was finished; forgetting is None.
         free: Share of all prunable weights that nobody owns, or None if the method owns none.
         storage: "dense_bytes" (a separate network per task), "packed_bytes" (the packed file), "networks" (that are
             kept), and "owner_bits_per_weight".
@@ -69,6 +70,7 @@ class Results:
     scores: list[dict[str, Scores]] = field(default_factory=list)
     val_now: dict[str, float | None] = field(default_factory=dict)
     outputs_unchanged: list[bool | None] = field(default_factory=list)
+    data_changed: list[bool] = field(default_factory=list)
     free: float | None = None
     storage: dict[str, float] = field(default_factory=dict)
     complete: bool = False
@@ -79,6 +81,8 @@ class Results:
         forgetting: list[float | None] = [None] * len(self.tasks)
         if len(accuracy) == len(self.tasks):  # tasks that were learned together forget nothing one by one
             forgetting = [row[-1] - now for row, now in zip(accuracy, accuracy[-1] if accuracy else [], strict=True)]
+        for place, changed in enumerate(self.data_changed):
+            forgetting[place] = None if changed else forgetting[place]
         return {
             "format": FORMAT,
             "method": self.method,
@@ -89,6 +93,7 @@ class Results:
             "tasks": [asdict(task) for task in self.tasks],
             "accuracy": accuracy,
             "outputs_unchanged": self.outputs_unchanged,
+            "data_changed": self.data_changed,
             "forgetting": forgetting,
             "free": self.free,
             "storage": self.storage,

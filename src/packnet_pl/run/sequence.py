@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +13,7 @@ from rich.console import Console
 from packnet_pl.core import Phase
 from packnet_pl.core.bits import same_bits
 from packnet_pl.data import TaskData, TaskDataModule, derive_seed
+from packnet_pl.run.data_record import keep_record
 from packnet_pl.run.journal import Entry, read_entries
 from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.run.outcome import gather_results, is_main, write_outcome
@@ -57,6 +59,8 @@ def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: S
     if start.resume is not None:
         _log.info("%s goes on from %s", names[start.finished], start.resume[1])
     if model.tasks and is_main():
+        for task in plan.tasks[: start.finished]:
+            _note_data(plan, task)
         write_outcome(plan, model, entries)  # a killed run may have left it one task behind
     todo = [stage for stage in plan.stages if stage.last.name not in names[: start.finished]]
     with RunProgress(console, sum(sum(stage.last.epochs.values()) for stage in todo)) as progress:
@@ -80,6 +84,8 @@ def _fit(
     begun = time.perf_counter()
     model.recipes = stage.last.recipes
     for task in stage.tasks:
+        if is_main():
+            _note_data(plan, task)
         _add(plan, task, model)
     record = ValidationRecord({task.name: _datamodule(plan, task.name, task.data) for task in stage.tasks if task.data})
     datamodule = _datamodule(plan, stage.name, stage.data)
@@ -124,6 +130,11 @@ def _fit(
     return [_result(task, model, record, seconds) for task in stage.tasks]
 
 
+def _note_data(plan: RunPlan, task: TaskPlan) -> None:
+    if task.data is not None:
+        keep_record(plan.folder, task.name, task.data)
+
+
 def _add(plan: RunPlan, task: TaskPlan, model: TaskClassifier) -> None:
     data = task.data
     assert data is not None, f"the data of {task.name!r} are needed to train it"
@@ -145,7 +156,8 @@ def _result(task: TaskPlan, model: TaskClassifier, record: ValidationRecord, sec
     return TaskResult(
         name=task.name,
         num_classes=len(task.data.class_names),
-        class_names=list(task.data.class_names),
+        # Those of the packed file: a task that an earlier version began has the names of its checkpoint.
+        class_names=list(model.heads.infos[task.name].class_names),
         prune_ratio=task.prune_ratio,
         owned=model.packnet.summary().total.fraction(task.name) if model.packnet else None,
         seconds=seconds,
@@ -213,7 +225,12 @@ def _evaluate(
             val_now[task.name] = measure_together(logits, datamodule, "val", num_classes, plan.device).top1
     # A fit leaves the module on the CPU, and the probes are asked there.
     model.cpu()
-    return [*(Entry(result, {}, [], {}) for result in results[:-1]), Entry(results[-1], scores, unchanged, val_now)]
+    data = dict(before[-1].data) if before else {}
+    data |= {task.name: asdict(task.data.inventory)["splits"] for task in tasks if task.data is not None}
+    return [
+        *(Entry(result, {}, [], {}) for result in results[:-1]),
+        Entry(results[-1], scores, unchanged, val_now, data),
+    ]
 
 
 def _wait_for_all() -> None:
