@@ -52,8 +52,10 @@ def assert_exact_accuracy(folder):
 
 
 def test_a_run_of_two_processes(tmp_path):
-    """Hydra's options stand behind overrides, and the run directory has a time stamp in its name."""
-    family = start(tmp_path, "--config-name", "train", "prune.ratio=0.5")
+    """Options stand behind overrides, the run directory has a time stamp in its name, the environment has a past."""
+    left_over = {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "192.0.2.1", "NODE_RANK": "0"}
+    left_over |= {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "bash"}
+    family = start(tmp_path, "--config-name", "train", "prune.ratio=0.5", **left_over)
     assert family.wait() == 0, family.stderr
     assert family.left() == {}
     (folder,) = tmp_path.glob("runs/*/*")

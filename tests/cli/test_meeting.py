@@ -1,11 +1,17 @@
 """Processes that were started beside each other: they hear the main one, and leave together. Threads stand for them."""
 
+import os
+import signal
 import socket
 import threading
+import time
 from datetime import timedelta
+from functools import partial
 
 import pytest
+import warm
 
+from packnet_pl.cli import meeting
 from packnet_pl.cli.meeting import Meeting
 from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.usage import UsageError
@@ -87,3 +93,34 @@ def test_an_error_in_one_process_is_said_by_the_main_one_and_ends_all(by_hand, c
 def test_nobody_waits_for_a_main_process_that_is_not_there():
     with pytest.raises(UsageError, match=r"process 1 finds no process 0 at 127\.0\.0\.1:\d+"):
         Meeting(Rank("srun", 1, 2, 1), "127.0.0.1", free_port(), to_come=timedelta(seconds=1))
+
+
+def test_the_main_process_says_for_whom_it_waits_and_does_so_no_longer_than_the_others(monkeypatch, capsys):
+    monkeypatch.setattr(meeting, "_TO_SAY", 0.1)
+    port = free_port()
+    with pytest.raises(UsageError, match=r"process 0 waited 1 seconds for process 1 of 2 .*SLURM_NTASKS=2.*unset that"):
+        Meeting(Rank("srun", 0, 2, 0), "127.0.0.1", port, to_come=timedelta(seconds=1))
+    said = f"process 0 waits for process 1 of 2 at 127.0.0.1:{port}, started by srun (SLURM_NTASKS=2)\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
+def wait_as(number):
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    step |= {"SLURM_PROCID": number, "SLURM_LOCALID": number, "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "localhost"}
+    os.environ.update(step, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    meeting._TO_SAY = 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "signum"), [("0", signal.SIGTERM), ("1", signal.SIGTERM), ("0", signal.SIGINT)])
+def test_a_process_that_waits_for_others_answers_signals(number, signum, tmp_path):
+    process = warm.Process("packnet-train", "debug=tiny", cwd=tmp_path, before=partial(wait_as, number))
+    while f"process {number} waits for process {1 - int(number)} of 2 at 127.0.0.1:" not in process.stderr:
+        assert process.running, process.stderr
+        time.sleep(0.01)
+    process.signal(signum)
+    begun = time.monotonic()
+    done = process.wait(30)
+    assert time.monotonic() - begun < 20
+    assert done.returncode == (128 + signum if signum == signal.SIGTERM else 1)
+    assert not (tmp_path / "runs").exists()

@@ -17,7 +17,7 @@ def environment_of(rank: Rank) -> ClusterEnvironment:
     Raises:
         UsageError: If srun was not told how many processes are to run on each machine.
     """
-    if rank.started_by == "torchrun":
+    if rank.started_by in ("torchrun", "hand"):
         return TorchElasticEnvironment()
     if rank.started_by == "srun":
         try:

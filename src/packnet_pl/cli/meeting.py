@@ -6,9 +6,10 @@ one of them cannot go on, all leave: nobody waits for a process that is not ther
 
 import json
 import sys
+import threading
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +30,15 @@ __all__ = ["Meeting", "prepare_together"]
 
 # Until all processes are there: they were started together. Then until the main one has read all data, as torch waits.
 _TO_COME, _TO_BUILD, _TO_LEAVE, _TO_SPEAK = timedelta(minutes=5), timedelta(minutes=30), 60.0, 1.0
+# Seconds after which a process says for whom it waits, and between two looks: signals are answered between them.
+_TO_SAY, _LOOK = 5.0, 0.05
+
+_STARTED_BY = {
+    "torchrun": "torchrun (WORLD_SIZE={count})",
+    "srun": "srun (SLURM_NTASKS={count})",
+    "hand": "hand (WORLD_SIZE={count})",
+    "node": "hand, one on each machine (NODE_RANK)",
+}
 
 
 class Meeting:
@@ -38,10 +48,10 @@ class Meeting:
         rank: This process.
         address: Of the main process's machine.
         port: Where torch.distributed will meet as well: its store takes both.
-        to_come: How long to wait for the main process.
+        to_come: How long to wait until all are there.
 
     Raises:
-        UsageError: If the main process does not answer.
+        UsageError: If one of them does not come.
     """
 
     def __init__(self, rank: Rank, address: str, port: int, to_come: timedelta = _TO_COME) -> None:
@@ -49,23 +59,45 @@ class Meeting:
 
         self._rank, self._count = rank, rank.count
         self._lost = (dist.DistError, RuntimeError)
-        try:
-            # torchrun has a store at this place already. Otherwise "multi_tenant" lets torch.distributed have it later.
-            store = dist.TCPStore(  # type: ignore[attr-defined]
-                address,
-                port,
-                is_master=rank.is_main and rank.started_by != "torchrun",
-                timeout=to_come,
-                wait_for_workers=False,
-                multi_tenant=True,
-            )
-        except self._lost as error:
-            raise UsageError(f"process {rank.number} finds no process 0 at {address}:{port}: {error}") from error
-        store.set_timeout(_TO_BUILD)
-        self._store = dist.PrefixStore("packnet_pl", store)  # type: ignore[attr-defined]
+        self._to_come, self._place = to_come.total_seconds(), f"{address}:{port}"
+        made: list[Any] = []
+
+        def connect() -> None:
+            try:
+                # torchrun has a store here already. Otherwise "multi_tenant" lets torch.distributed have it later.
+                store = dist.TCPStore(  # type: ignore[attr-defined]
+                    address,
+                    port,
+                    is_master=rank.is_main and rank.started_by != "torchrun",
+                    timeout=to_come,
+                    wait_for_workers=False,
+                    multi_tenant=True,
+                )
+                made.append(dist.PrefixStore("packnet_pl", store))  # type: ignore[attr-defined]
+            except self._lost as error:
+                made.append(error)
+
+        # In a thread: while torch waits for a connection, this process would answer no signal.
+        threading.Thread(target=connect, daemon=True).start()
+        self._until(lambda: bool(made), 0, self._to_come + _TO_LEAVE)
+        if isinstance(made[0], Exception):
+            failed = "cannot be found by the others" if rank.is_main else "finds no process 0"
+            first = str(made[0]).splitlines()[0]
+            raise UsageError(f"process {rank.number} {failed} at {self._place}: {first}") from made[0]
+        self._store = made[0]
+        if not rank.is_main:
+            self._store.set(f"here/{rank.number}", "")
+        elif rank.count is not None:
+            self._wait_for_all(rank.count)
 
     def tell(self, message: Mapping[str, Any], count: int) -> None:
-        """Says something to ``count`` - 1 other processes, that wait in :meth:`hear`."""
+        """Says something to ``count`` - 1 other processes, that wait in :meth:`hear`.
+
+        Raises:
+            UsageError: If one of them does not come.
+        """
+        if self._rank.count is None:
+            self._wait_for_all(count)
         self._count = count
         self._store.set("said", json.dumps({**message, "count": count}))
 
@@ -76,7 +108,7 @@ class Meeting:
 
     def hear(self) -> dict[str, Any]:
         """Returns what the main process says; ends this one if it refuses the run, and says why."""
-        said = self._get("said")
+        said = self._get("said", 0)
         if said is None:
             self._store.add("said/left", 1)
             self.leave_quietly()
@@ -95,7 +127,7 @@ class Meeting:
         """
         assert self._count is not None
         self._store.set(f"{on}/{self._rank.number}", json.dumps(error))
-        errors = [self._get(f"{on}/{number}") for number in range(self._count)]
+        errors = [self._get(f"{on}/{number}", number) for number in range(self._count)]
         self._last_to_leave(on)
         wrong = next((number for number, found in enumerate(errors) if found is not None), None)
         if wrong is None or error is not None:
@@ -114,12 +146,41 @@ class Meeting:
             time.sleep(_TO_SPEAK)
         sys.exit(0 if self._rank.started_by == "srun" else 2)
 
-    def _get(self, key: str) -> Any:
+    def _get(self, key: str, number: int) -> Any:
+        """Returns what process ``number`` says."""
+        self._wait_for(key, number, _TO_BUILD.total_seconds())
+        return json.loads(self._store.get(key))
+
+    def _wait_for_all(self, count: int) -> None:
+        for number in range(1, count):
+            self._wait_for(f"here/{number}", number, self._to_come)
+
+    def _wait_for(self, key: str, number: int, limit: float) -> None:
         try:
-            return json.loads(self._store.get(key))
+            self._until(lambda: bool(self._store.check([key])), number, limit)
         except self._lost as error:
             first = str(error).splitlines()[0]
-            raise UsageError(f"process {self._rank.number} lost the others, or waited too long: {first}") from error
+            raise UsageError(f"process {self._rank.number} lost the others: {first}") from error
+
+    def _until(self, there: Callable[[], bool], number: int, limit: float) -> None:
+        """Waits until process ``number`` has done something, and says so if it takes longer.
+
+        Raises:
+            UsageError: After ``limit`` seconds.
+        """
+        count = self._count or "several"
+        started_by = _STARTED_BY[self._rank.started_by].format(count=count)
+        whom = f"process {number} of {count} at {self._place}, started by {started_by}"
+        begun, said = time.monotonic(), False
+        while not there():
+            waited = time.monotonic() - begun
+            if waited > limit:
+                alone = "; if this process was started alone, unset that variable" if number else ""
+                raise UsageError(f"process {self._rank.number} waited {limit:.0f} seconds for {whom}{alone}")
+            if waited > _TO_SAY and not said:
+                said = True
+                print(f"packnet-train: process {self._rank.number} waits for {whom}", file=sys.stderr)  # noqa: T201
+            time.sleep(_LOOK)
 
     def _last_to_leave(self, point: str) -> None:
         """Keeps the main process, which has the store, until the others have read what they came for."""

@@ -1,6 +1,5 @@
 """What a run is made of, and what can go wrong before it has a directory."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pytorch_lightning import seed_everything
 from packnet_pl.cli.continuing import packed_source
 from packnet_pl.cli.environments import environment_of
 from packnet_pl.cli.forecast import forecast_shares
-from packnet_pl.cli.ranks import rank_of
+from packnet_pl.cli.ranks import this_process
 from packnet_pl.cli.targets import build_target
 from packnet_pl.cli.usage import UsageError
 from packnet_pl.core.norms import in_eval_mode
@@ -113,7 +112,7 @@ def _trainer(config: DictConfig) -> pl.Trainer:
     Raises:
         UsageError: If there can be none, or the processes that were started are not those that it asks for.
     """
-    rank = rank_of(os.environ)
+    rank = this_process()
     environment = environment_of(rank)
     try:
         trainer = pl.Trainer(

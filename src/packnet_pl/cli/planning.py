@@ -1,6 +1,5 @@
 """From a checked configuration to what a run is to do: the last place that knows configurations."""
 
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from packnet_pl.cli.forecast import epochs_of, phase_settings, phases_of, ratios
 from packnet_pl.cli.from_file import input_of
 from packnet_pl.cli.inputs import pretrained_inputs
 from packnet_pl.cli.parts import Parts, head_of, trainer_settings
-from packnet_pl.cli.ranks import rank_of
+from packnet_pl.cli.ranks import this_process
 from packnet_pl.cli.recipe import recipe_of
 from packnet_pl.cli.sharing import SharedTraining, digest
 from packnet_pl.cli.targets import build_target
@@ -73,7 +72,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         device=parts.device,
         trainer=trainer_settings(config),
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
-        environment=environment_of(rank_of(os.environ)),
+        environment=environment_of(this_process()),
     )
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.ranks import rank_of
+from packnet_pl.cli.ranks import this_process
 from packnet_pl.cli.run_directory import is_complete, read_run
 from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import added_tasks, key_of, merge_words, quoted
@@ -44,7 +44,7 @@ def main() -> None:
                 f"sequence.add names {known[0]!r}, which is in the run already: {order}; choose a new name"
             )
         if is_complete(folder, saved) and not adding:
-            if rank_of(os.environ).is_main:
+            if this_process().is_main:
                 sys.stdout.write(
                     f"{folder} is complete: {len(order)} tasks ({', '.join(order)}). To add one: "
                     f"packnet-resume {shlex.quote(words[0])} 'sequence.add=[NAME]'\n"
@@ -53,7 +53,7 @@ def main() -> None:
         options = ["--config-dir", saved.config_dir] if saved.config_dir else []
         options += ["--config-name", saved.config_name] if saved.config_name != "train" else []
         new = [*options, *merge_words(saved.overrides, given), "resume=true", f"hydra.run.dir={quoted(folder)}"]
-        if rank_of(os.environ).is_main:
+        if this_process().is_main:
             sys.stderr.write(f"packnet-train {shlex.join(new)}\n")
             sys.stderr.flush()
         if Path(saved.cwd).is_dir():

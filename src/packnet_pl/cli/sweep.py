@@ -5,6 +5,7 @@ would sweep once more: each with other settings than its main process, and nobod
 """
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from packnet_pl.cli.backbones import short_names
 from packnet_pl.cli.continuing import is_harmless
 from packnet_pl.cli.errors import one_line
 from packnet_pl.cli.prepare import compose
+from packnet_pl.cli.ranks import without_ranks
 from packnet_pl.cli.run_directory import is_complete, read_run
 from packnet_pl.cli.study import words_of_study
 from packnet_pl.cli.usage import UsageError
@@ -210,6 +212,7 @@ def _run(command: list[str], cwd: str, prefix: str) -> int:
     process = subprocess.Popen(
         command,
         cwd=cwd,
+        env=without_ranks(os.environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -20,7 +20,7 @@ from packnet_pl.cli.help import help_text
 from packnet_pl.cli.meeting import Meeting, prepare_together
 from packnet_pl.cli.orphans import end_with_parent
 from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
-from packnet_pl.cli.ranks import Rank, rank_of
+from packnet_pl.cli.ranks import Rank, this_process
 from packnet_pl.cli.study import is_of_study
 from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
 from packnet_pl.cli.usage import UsageError
@@ -45,7 +45,7 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(help_text())
             return
-        rank = rank_of(os.environ)
+        rank = this_process()
         if arguments.multirun and rank.meets_others:
             raise UsageError(
                 f"-m starts the processes of each job itself, but {rank.started_by} started several of this one; "
@@ -106,9 +106,9 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     job, words = hydra_config.runtime, list(hydra_config.overrides.task)
     folder = Path(job.output_dir)
     main_process = rank.is_main
+    # Lightning guesses it from the environment, and knows one that was started by hand only when all are connected.
+    rank_zero_only.rank = rank.number  # type: ignore[attr-defined]
     if not main_process:
-        # Lightning knows a process that was started by hand only when all are connected.
-        rank_zero_only.rank = rank.number  # type: ignore[attr-defined]
         logging.getLogger("packnet_pl").setLevel(logging.ERROR)
     if rank.started_by in ("lightning", "torchrun"):
         end_with_parent()
