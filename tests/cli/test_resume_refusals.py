@@ -194,3 +194,9 @@ def test_of_one_key_the_last_word_counts_and_added_tasks_come_together():
 def test_added_folders_keep_their_paths():
     merged = merge_words(["sequence.add=[a]"], ["sequence.add={b: '/data/my birds', c: /data/c}"])
     assert merged == ['sequence.add={a: null, b: "/data/my birds", c: /data/c}']
+
+
+def test_another_network_is_not_lost_behind_the_longer_form_of_the_saved_one():
+    saved = ["arch=torchvision", "arch.name=resnet18", "seed=1"]
+    assert merge_words(saved, []) == ["seed=1", "arch=resnet18"]
+    assert merge_words(saved, ["arch=resnet34"]) == ["seed=1", "arch=resnet34"]

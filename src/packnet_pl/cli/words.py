@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from packnet_pl.cli.backbones import short_names
 from packnet_pl.cli.usage import UsageError
 
 __all__ = ["added_tasks", "escaped", "key_of", "merge_words", "quoted"]
@@ -13,13 +14,15 @@ __all__ = ["added_tasks", "escaped", "key_of", "merge_words", "quoted"]
 def merge_words(saved: list[str], given: list[str]) -> list[str]:
     """Returns the words of both command lines: of one key the last, but tasks to add come one after the other.
 
+    A network's name counts as one key, also where a run of version 0.1 saved it as two.
+
     Raises:
         HydraException: If a word cannot be parsed.
     """
     added: dict[str, Any] = {}
     words: dict[str, str] = {}
     # What was accepted once is asked again the next time.
-    for word in [*(word for word in saved if key_of(word) != "changed_data"), *given]:
+    for word in [*(word for word in short_names(saved) if key_of(word) != "changed_data"), *given]:
         key = key_of(word)
         if key == "sequence.add":
             added |= added_tasks(word)
