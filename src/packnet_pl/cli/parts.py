@@ -14,6 +14,7 @@ from pytorch_lightning import seed_everything
 from packnet_pl.cli.continuing import packed_source
 from packnet_pl.cli.environments import environment_of
 from packnet_pl.cli.forecast import forecast_shares
+from packnet_pl.cli.optimizer import check_optimizer
 from packnet_pl.cli.ranks import this_process
 from packnet_pl.cli.targets import build_target
 from packnet_pl.cli.usage import UsageError
@@ -66,6 +67,7 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     _check_batches(config, trainer)
     packed = _packed(folder, config) if config.packed or config.resume else None
     model = _build_model(config, packed)
+    check_optimizer(config, model.backbone, trainer)
     if packed is not None:
         _check_types(packed, str(trainer.precision))
     parts = Parts(build_data(config), model, packed, str(trainer.strategy.root_device), str(trainer.precision))
