@@ -100,7 +100,7 @@ def test_what_cannot_be_compared_is_told(home):
     said = " ".join(done.stdout.split())
     assert "finetune: the gap is a difference of means, as there are individual networks of other seeds only" in said
     assert "finetune, seed 5: 2 runs (far/0, far/1) are counted as one sample each" in said
-    assert "1 of 5 runs are not finished: far/2" in said
+    assert "not finished, of 5 runs: far/2" in said
 
 
 def test_a_ratio_that_occurs_twice_with_one_seed_is_told(home):
@@ -112,8 +112,8 @@ def test_a_ratio_that_occurs_twice_with_one_seed_is_told(home):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["old", "--split", "val"], "1 of 1 finished runs have no validation accuracy of their end (val_now in"),
-        (["unfinished"], "none of the 1 runs is finished; go on with packnet-resume unfinished/0"),
+        (["old", "--split", "val"], "1 of 1 finished run without a validation accuracy of their end (val_now in"),
+        (["unfinished"], "of 1 run none is finished; go on with packnet-resume unfinished/0"),
         (["individual", "damaged"], "damaged/0/results.json is not a results file, or is damaged"),
         (["nowhere"], "there is no folder nowhere"),
     ],

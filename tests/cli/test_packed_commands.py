@@ -337,7 +337,7 @@ def test_inspection_tells_tasks_owners_sizes_and_room(folder, tmp_path):
     (row,) = [line for line in text.splitlines() if line.startswith(" classifier.0.weight ")]
     assert row.split() == ["classifier.0.weight", "768", "50.00", "25.00", "25.00"]
     assert f" {(folder / 'packed.safetensors').stat().st_size:,} " in text
-    assert "further tasks fit at ratio 0.5; they would own 12.55, 6.18" in text
+    assert "further tasks would fit at ratio 0.5, and own 12.55, 6.18" in text
     for ratio in ("1", "-0.5", "75"):
         assert f"--ratio is {float(ratio)}; allowed is a fraction in [0, 1)" in refused(
             run("packnet-inspect", folder, f"--ratio={ratio}", cwd=tmp_path)

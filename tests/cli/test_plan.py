@@ -1,7 +1,11 @@
 import re
+from importlib.metadata import version
 
 import pytest
+import warm
 from command_line import run, train
+
+from packnet_pl.cli.timing import duration
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +21,12 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(tmp_path):
     assert list(rows) == ["latin", "greek", "cyrillic", "digits"]
     assert re.search(r"37 +5,920 / 740 / 1,850 +0\.5 +71,496 +71,496 +10 \+ 4 +1,288", rows["latin"])
     assert re.search(r" - +40,216 +0 +30 +180", rows["digits"])
+    assert (
+        "training latin: 92 steps of 64 an epoch, 32 of 5,920 pictures left out by the last batch; about "
+        in done.stdout
+    )
+    assert "training cyrillic: 20 steps of 64 an epoch; about " in done.stdout
+    assert re.search(r"^time: about [\d.]+ (s|min|h) on cpu, from a batch that was timed", done.stdout, re.MULTILINE)
     assert "143,536 parameters, 142,992 of them prunable" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -24,6 +34,8 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(tmp_path):
 def test_the_plan_counts_epochs_and_pictures_of_a_trial(tmp_path):
     done = run("packnet-plan", "debug=tiny", "sequence.order=[digits]", cwd=tmp_path)
     assert re.search(r"digits +10 +40 / 20 / 120 +0\.5 +71,496 +71,496 +1 \+ 1 +2", done.stdout)
+    assert "training digits: 1 step of 64 an epoch; about " in done.stdout
+    assert "as 1 separate network\n" in done.stdout
 
 
 def test_the_plan_of_fine_tuning_has_no_owners(tmp_path):
@@ -59,3 +71,43 @@ def test_help_has_a_line_for_every_choice_and_five_examples(tmp_path):
     assert done.stdout.count("\n    packnet-train ") >= 5
     assert max(map(len, done.stdout.splitlines())) <= 140
     assert run("packnet-plan", "--help", cwd=tmp_path).stdout.startswith("packnet-plan [GROUP=CHOICE ...]")
+
+
+def test_the_version_is_that_of_the_package(tmp_path):
+    said = f"packnet_pl {version('packnet-pl')}\n"
+    for program in ("train", "plan", "resume", "eval", "report", "export", "predict", "inspect"):
+        assert warm.run(f"packnet-{program}", "--version", cwd=tmp_path)[:2] == (0, said), program
+
+
+@pytest.mark.parametrize("program", ["train", "plan", "resume", "eval", "predict"])
+def test_help_takes_no_other_words(tmp_path, program):
+    done = warm.run(f"packnet-{program}", "--help", "me", cwd=tmp_path)
+    assert done == (2, "", f"packnet-{program}: --help was given with me; give it alone\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["eval", ".", "you"], "unrecognized arguments: you; packnet-eval --help shows what is taken"),
+        (["inspect"], "the following arguments are required: FILE; packnet-inspect --help shows what is taken"),
+        (["plan", "--seed=3"], "unrecognized arguments: --seed=3; seed=3 is written without dashes"),
+        (
+            ["plan", "arch.image_size=32x32"],
+            "arch.image_size is '32x32'; allowed is a whole number; for squares of that size give arch.image_size=32",
+        ),
+        (["plan", "optim.optimizer.momentum=much"], "optim.optimizer.momentum is 'much'; allowed is a number"),
+        (["plan", "sequence.order=latin"], "sequence.order is 'latin'; give a list of tasks: 'sequence.order=[latin]'"),
+        (["plan", "sequence.order=null"], "sequence.order is null; give a list of tasks: 'sequence.order=[latin]'"),
+    ],
+)
+def test_every_command_answers_in_one_line(tmp_path, words, said):
+    done = warm.run(f"packnet-{words[0]}", *words[1:], cwd=tmp_path)
+    assert done == (2, "", f"packnet-{words[0]}: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "about 1 s"), (59, "about 59 s"), (100, "about 1.7 min"), (3000, "about 50 min"), (7200, "about 2 h")],
+)
+def test_times_are_said_as_people_say_them(seconds, said):
+    assert duration(seconds) == said

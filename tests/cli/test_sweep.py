@@ -140,7 +140,7 @@ def test_a_search_of_which_every_job_failed_names_them_without_a_traceback(tmp_p
     ]
     done = train(*TINY, *words, cwd=tmp_path)
     assert done.returncode == 1
-    assert f"1 of 1 jobs failed or were broken off:\n    {tmp_path / 's' / '0'}\n" in done.stderr
+    assert f"1 of 1 job failed or were broken off:\n    {tmp_path / 's' / '0'}\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -44,7 +44,7 @@ WRONG = {
     "devices no number": (["trainer.devices=x"], "packnet-train: trainer.devices=x: `devices` selected with"),
     "unknown precision": (["trainer.precision=7"], "packnet-train: trainer.precision=7: Precision 7 is invalid"),
     "target that does not exist": (["arch._target_=torch.nn.Nothing"], "arch._target_ is 'torch.nn.Nothing', which"),
-    "no equals sign": (["seed"], "Error parsing override 'seed'"),
+    "no equals sign": (["seed"], "'seed' is not of the form KEY=VALUE"),
     "mandatory value left out": (["sequence.order=???"], "sequence.order has no value"),
     "section deleted": (["~prune"], "prune"),
 }

@@ -249,10 +249,10 @@ BAD_STATES = {
         lambda state: {key: value for key, value in edit(format=1)(state).items() if key not in ("norm", "copies")},
         r"has format 1; this version reads format 2",
     ),
-    "parameter missing": (without("owners", "fc.weight"), r"another network: 1 parameters have no owners.*fc\.weight"),
+    "parameter missing": (without("owners", "fc.weight"), r"another network: 1 parameter without owners.*fc\.weight"),
     "parameter unknown": (
         lambda state: {**state, "owners": {**state["owners"], "x.weight": torch.zeros(1, dtype=torch.uint8)}},
-        r"another network.*1 owner maps have no parameter.*x\.weight",
+        r"another network.*1 owner map without a parameter.*x\.weight",
     ),
     "owner type": (
         edit_owner("fc.weight", lambda o: o.long()),
@@ -262,7 +262,7 @@ BAD_STATES = {
     "owner no tensor": (edit_owner("fc.weight", lambda o: o.tolist()), r"fc\.weight are list; expected uint8"),
     "owner too large": (
         edit_owner("conv.weight", lambda o: o + 3),
-        r"conv\.weight has owner \d, but there are 3 tasks",
+        r"conv\.weight has owner \d, with 3 tasks",
     ),
     "task repeated": (edit(open_task="a"), r"each once"),
     "task name": (edit(open_task="a/b"), r"task name is 'a/b'"),
@@ -313,7 +313,7 @@ def test_a_state_of_another_network_is_refused():
     state = PackNet(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))).state_dict()
     packnet = PackNet(TinyNet())
     before = picture(packnet)
-    with pytest.raises(ValueError, match=r"another network: 2 parameters have no owners.*2 owner maps"):
+    with pytest.raises(ValueError, match=r"another network: 2 parameters without owners.*2 owner maps"):
         packnet.load_state_dict(state)
     assert equal(picture(packnet), before)
 

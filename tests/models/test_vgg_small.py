@@ -80,7 +80,7 @@ def test_the_builder_is_plain_data():
         ({"in_channels": 0}, "in_channels=0.*each must be 1 or more"),
         ({"hidden": -1}, "hidden=-1.*each must be 1 or more"),
         ({"stages": ((4,), (0,))}, r"stages=\[\[4\], \[0\]\].*each must be 1 or more"),
-        ({"image_size": 7}, "3 stages of pooling leave nothing of 7 x 7 pixels.*at least 8"),
+        ({"image_size": 7}, "3 stages of pooling would leave nothing of 7 x 7 pixels.*at least 8"),
         ({"image_size": 0}, "nothing of 0 x 0 pixels"),
     ],
 )

@@ -183,7 +183,7 @@ def test_each_task_of_a_batch_is_shown_once_and_the_last_one_first(net, monkeypa
 
 
 def test_wrong_lists_of_tasks_are_refused(net):
-    with pytest.raises(ValueError, match="2 tasks were given for 5 pictures; allowed is one per picture"):
+    with pytest.raises(ValueError, match="2 tasks given for 5 pictures; give one per picture"):
         net(pictures(5), task=["latin", "latin"])
     with pytest.raises(ValueError, match="task 'greek' has no head"):
         net(pictures(2), task=["latin", "greek"])

@@ -110,7 +110,7 @@ def test_runs_without_validation_figures_are_refused_by_name(tmp_path):
     write_other(tmp_path / "1", "finetune", (0.8, 0.8))
     write_other(tmp_path / "2", "finetune", (0.8, 0.8), val_now=[None, None])
     write_other(tmp_path / "3", "finetune", (0.8, 0.8), complete=False)
-    said = rf"^2 of 3 finished runs have no validation accuracy .*: {tmp_path}/1, {tmp_path}/2; run them anew"
+    said = rf"^2 of 3 finished runs without a validation accuracy .*: {tmp_path}/1, {tmp_path}/2; run them anew"
     with pytest.raises(ValueError, match=said):
         find_runs([tmp_path], "val")
 

@@ -95,9 +95,9 @@ def test_only_the_selected_head_needs_gradients():
     ("given", "match"),
     [
         ({"name": "a", "num_classes": 3}, "'a'"),
-        ({"name": "b", "num_classes": 1}, "a task has 1 classes; allowed is 2 or more"),
+        ({"name": "b", "num_classes": 1}, "a task has 1 class; allowed is 2 or more"),
         ({"name": "b", "num_classes": 0}, "a task has 0 classes"),
-        ({"name": "b", "num_classes": 3, "class_names": ("x", "y")}, "2 class names were given for 3 classes"),
+        ({"name": "b", "num_classes": 3, "class_names": ("x", "y")}, "2 class names given for 3 classes"),
         ({"name": "b/c", "num_classes": 3}, "task name is 'b/c'"),
         ({"name": "", "num_classes": 3}, "task name is ''"),
         ({"name": "..", "num_classes": 3}, r"task name is '\.\.'"),

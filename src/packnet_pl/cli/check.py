@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.schema import TrainConfig
 from packnet_pl.cli.usage import UsageError, nearest
+from packnet_pl.counting import counted
 
 __all__ = ["check_config", "prune_ratios"]
 
@@ -99,7 +100,7 @@ def prune_ratios(given: Any, num_tasks: int, *, last: bool, finished: int = 0) -
     left_out = finished if finished and len(ratios) == num_tasks - finished else 0
     if len(ratios) + left_out != num_tasks:
         raise UsageError(
-            f"prune.ratio is {given}: {len(ratios)} numbers for {num_tasks} tasks; "
+            f"prune.ratio is {given}: {counted(len(ratios), 'number')} for {counted(num_tasks, 'task')}; "
             "give one number for all tasks, or one per task"
         )
     for ratio in ratios:

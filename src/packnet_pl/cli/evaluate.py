@@ -1,12 +1,12 @@
 """``packnet-eval``: asks the packed file of a run again, in a process of its own."""
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.run_directory import read_run
 from packnet_pl.cli.usage import UsageError
@@ -21,14 +21,14 @@ def main() -> None:
 
     Exit code 1 means that the file does not agree with ``results.json``, or that nothing could be compared.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         description="Recomputes every task's test accuracy and probe logits from RUN_DIR/packed.safetensors "
         "and holds them against RUN_DIR/results.json. A task whose pictures and probe are not here is not compared.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory that packnet-train printed at its end")
     with answering_errors(PROGRAM):
-        agrees = evaluate(parser.parse_args().run_dir)
+        agrees = evaluate(parser.parse_words().run_dir)
     sys.exit(0 if agrees else 1)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.cli.usage import UsageError, nearest
+from packnet_pl.cli.words import mapping_of
 
 __all__ = ["add_tasks", "expand_tasks"]
 
@@ -23,12 +24,15 @@ def expand_tasks(config: DictConfig) -> DictConfig:
     # As lists: a key whose value is missing is not "in" a configuration.
     if "root" in list(sequence) and OmegaConf.is_missing(sequence, "root"):
         raise UsageError("sequence.root has no value: give it as sequence.root=/data, the folder of all data sets")
+    if "order" in sequence and not OmegaConf.is_missing(sequence, "order"):
+        _check_order(sequence.order, optional="folders" in list(sequence))
     template = expanded.sequence.task if "task" in list(sequence) else None
     if isinstance(template, DictConfig) and OmegaConf.is_dict(template.get("data")):
         template.data.path = None  # each task has its own
     if "folders" in list(sequence):
         _expand_folders(expanded.sequence, template)
-    add = expanded.sequence.get("add")
+    expanded.sequence.add = mapping_of("sequence.add", expanded.sequence.get("add"))
+    add = expanded.sequence.add
     if not (add is None or OmegaConf.is_list(add) or OmegaConf.is_dict(add)):
         raise UsageError(f"sequence.add is {add}; give names, 'sequence.add=[new]', or folders, {_EXAMPLE % 'add'}")
     for name in [str(name) for name in add or []]:
@@ -66,6 +70,14 @@ def add_tasks(config: DictConfig, finished: list[str]) -> DictConfig:
     return changed
 
 
+def _check_order(order: Any, *, optional: bool) -> None:
+    if OmegaConf.is_list(order) or (order is None and optional):
+        return
+    example = order if isinstance(order, str) else "latin"
+    said = "null" if order is None else repr(order)
+    raise UsageError(f"sequence.order is {said}; give a list of tasks: 'sequence.order=[{example}]'")
+
+
 _EXAMPLE = "'sequence.%s={cats: /data/cats, cars: /data/cars}', quoted"
 
 
@@ -73,6 +85,7 @@ def _expand_folders(sequence: DictConfig, template: Any) -> None:
     example = _EXAMPLE % "folders"
     if OmegaConf.is_missing(sequence, "folders"):
         raise UsageError(f"sequence.folders has no value: give it as {example}")
+    sequence.folders = mapping_of("sequence.folders", sequence.folders)
     folders = sequence.pop("folders")
     if not OmegaConf.is_dict(folders) or not folders:
         raise UsageError(f"sequence.folders is {folders}; give a name and a folder for each task: {example}")

@@ -1,11 +1,11 @@
 """``packnet-export``: one task in a format that others read, or the packed file in another precision."""
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, load_network, read_file
 from packnet_pl.cli.usage import UsageError
@@ -24,7 +24,7 @@ _PICTURES = 256
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         description="Writes one task of a packed file as a network of its own, which is left in place only if it "
         "answers as the packed network does. With --format packed: all tasks, in another precision.",
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--output", metavar="PATH", type=Path, help="default: the task's name, in this folder")
     parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], help="of owned weights, with --format packed")
     with answering_errors(PROGRAM):
-        arguments = parser.parse_args()
+        arguments = parser.parse_words()
         find_packed(arguments.file)
         if (arguments.format == "packed") != (arguments.dtype is not None):
             raise UsageError("--dtype and --format packed go together: --format packed --dtype bf16")

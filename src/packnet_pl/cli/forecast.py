@@ -13,6 +13,7 @@ from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.capacity import forecast
 from packnet_pl.core.filters import count_units
 from packnet_pl.core.ownership import FREE
+from packnet_pl.counting import counted
 from packnet_pl.data import TaskData
 from packnet_pl.packed import Packed
 from packnet_pl.packed.weights import unpack_owners
@@ -51,8 +52,8 @@ def forecast_shares(
     if todo and not sum(free_now):
         raise UsageError(
             f"no weight is free for task {todo[0]!r}: all {weights:,} belong to {finished}. It needs at least "
-            f"one in each of the {len(owners)} layers, {len(owners)} in all; tasks that others are to follow must "
-            "release some: train them again with a higher prune.ratio, and prune.last=true"
+            f"one in each of {counted(len(owners), 'layer')}, {len(owners)} in all; tasks that others are to follow "
+            "must release some: train them again with a higher prune.ratio, and prune.last=true"
         )
     shares = forecast(free_now, ratios, scope=config.prune.scope)
     for name, (_, free) in zip(todo[1:], shares, strict=False):

@@ -1,13 +1,14 @@
 """``packnet-inspect``: what is in a packed file, without building its network."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import console_width, read_file
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.counting import counted
 from packnet_pl.text import as_line
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _LONGEST_LINE = 500
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM, description="Shows the tasks of a packed file, who owns its weights, its size and its free room."
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a packed file, or the directory of a run")
@@ -30,7 +31,7 @@ def main() -> None:
         "--ratio", type=float, default=0.75, help="prune ratio, in [0, 1), of tasks that could follow (default: 0.75)"
     )
     with answering_errors(PROGRAM):
-        arguments = parser.parse_args()
+        arguments = parser.parse_words()
         if not 0 <= arguments.ratio < 1:
             raise UsageError(f"--ratio is {arguments.ratio}; allowed is a fraction in [0, 1), never percent")
         packed = read_file(arguments.file)
@@ -118,9 +119,9 @@ def _room(packed: "Packed", ratio: float) -> str:
     percent = ", ".join(f"{100 * owned / weights:.2f}" for owned in shares[:_SHOWN])
     more = ", ..." if len(shares) > _SHOWN else ""
     large = sum(owned >= 0.01 * weights for owned in shares)
+    further = counted(len(shares), "further task")
     return (
-        f"{len(shares)} further tasks fit at ratio {ratio:g}; they would own {percent}{more} % of the weights: "
-        f"{large} of them 1 % or more"
+        f"{further} would fit at ratio {ratio:g}, and own {percent}{more} % of the weights: {large} of them 1 % or more"
     )
 
 

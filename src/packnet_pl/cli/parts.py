@@ -39,6 +39,7 @@ class Parts:
         packed: What the run goes on from, or None.
         device: Where finished tasks are tested.
         precision: As Lightning calls it, such as "32-true".
+        processes: How many train together.
     """
 
     data: dict[str, TaskData | None]
@@ -46,6 +47,7 @@ class Parts:
     packed: Packed | None
     device: str
     precision: str
+    processes: int
 
 
 def build_parts(config: DictConfig, folder: Path) -> Parts:
@@ -70,7 +72,8 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     check_optimizer(config, model.backbone, trainer)
     if packed is not None:
         _check_types(packed, str(trainer.precision))
-    parts = Parts(build_data(config), model, packed, str(trainer.strategy.root_device), str(trainer.precision))
+    device, processes = str(trainer.strategy.root_device), trainer.num_devices * trainer.num_nodes
+    parts = Parts(build_data(config), model, packed, device, str(trainer.precision), processes)
     for name, data in parts.data.items():
         if data is not None:
             _try_pictures(model, name, data, packed if config.packed else None)

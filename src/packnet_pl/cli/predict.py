@@ -1,6 +1,5 @@
 """``packnet-predict``: asks a packed file what is on pictures."""
 
-import argparse
 import json
 import math
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, find_pictures, load_network
 from packnet_pl.cli.usage import UsageError
@@ -25,7 +25,7 @@ AUTO = "auto"
 
 def main() -> None:
     """Runs the command line; exit code 1 means that some files are no pictures."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         description="Prints the likeliest classes of pictures and their probabilities. Pictures are prepared as those "
         "of the test split were, as the file says: squashed, or resized and cut to the middle, and normalised.",
@@ -42,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     with answering_errors(PROGRAM):
-        arguments = parser.parse_args()
+        arguments = parser.parse_words()
         for name in ("top", "batch_size"):
             if getattr(arguments, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed is 1 or more")

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from packnet_pl.cli.arguments import check_alone, version_text
 from packnet_pl.cli.check import check_config
 from packnet_pl.cli.continuing import (
     begun_tasks,
@@ -31,6 +32,7 @@ from packnet_pl.cli.errors import one_line
 from packnet_pl.cli.expand import add_tasks, expand_tasks
 from packnet_pl.cli.from_file import packed_header, tell_recipe, with_file
 from packnet_pl.cli.help import GROUPS
+from packnet_pl.cli.mistyped import check_words
 from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
 from packnet_pl.cli.usage import UsageError, nearest
@@ -69,25 +71,35 @@ def sort_arguments() -> Namespace:
     Lightning starts further DDP processes with an override behind the options that Hydra's parser does not find there.
 
     Raises:
-        UsageError: If an option is unknown, or two are given that exclude each other.
+        UsageError: If an option is unknown, two are given that exclude each other, or Hydra cannot read a word.
     """
+    check_alone(sys.argv[1:])
     parser = get_args_parser()
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            action.version = version_text()  # type: ignore[attr-defined]
     options = [name for action in parser._actions for name in action.option_strings]
 
     def refuse(message: str) -> NoReturn:
         unknown = message.rpartition(": ")[2].split(" ")[0]
-        raise UsageError(f"{message}; {nearest(unknown, options)}")
+        bare = unknown.lstrip("-")
+        if re.match(r"[a-z_]+[.=]", bare):
+            raise UsageError(f"{message}; {bare} is written without dashes")
+        close = nearest(unknown, options)
+        hint = close if close.startswith("did you mean") else "keys are written without dashes, such as seed=1"
+        raise UsageError(f"{message}; {hint}")
 
     parser.error = refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(sys.argv[1:])
     given = ["--" + name.replace("_", "-") for name in _EXCLUSIVE if getattr(arguments, name) not in (None, False)]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} were given; give one of them at a time")
+    check_words(arguments.overrides, sweep=bool(arguments.multirun))
     rest = sys.argv[1:]
     for override in arguments.overrides:
         rest.remove(override)
     named_here = "sequence=folders" in arguments.overrides or any(
-        word.startswith("sequence.add={") for word in arguments.overrides
+        word.startswith(("sequence.add={", 'sequence.add="{', "sequence.add='{")) for word in arguments.overrides
     )
     arguments.overrides = [
         # Tasks of folders get their names on the command line, so there is no key yet that could be overridden.
@@ -128,7 +140,8 @@ def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: s
 
     _quiet_lightning()
     resolved: Any = OmegaConf.to_container(config, resolve=True)
-    bind_targets({key: value for key, value in resolved.items() if key != "sequence"})
+    # The network first: pictures have its size where they have none of their own.
+    bind_targets({"arch": resolved["arch"], **{key: value for key, value in resolved.items() if key != "sequence"}})
     bind_targets(resolved["sequence"]["tasks"], "sequence.tasks")
     fill_inputs(resolved, header)
     created: DictConfig = OmegaConf.create(resolved)

@@ -1,12 +1,13 @@
 """``packnet-report``: tables and figures of runs and sweeps."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,7 @@ PROGRAM = "packnet-report"
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         description="Sets methods side by side: the error of each task, the gap to individual networks, forgetting, "
         "and what is kept; and shows the error against the prune ratio where runs differ in it. Mean and spread over "
@@ -36,7 +37,7 @@ def main() -> None:
         help="val: errors on the validation splits, to choose by them",
     )
     with answering_errors(PROGRAM):
-        arguments = parser.parse_args()
+        arguments = parser.parse_words()
         report(arguments.folders, arguments.output or arguments.folders[0] / "report", arguments.split)
 
 
@@ -72,7 +73,9 @@ def report(folders: list[Path], output: Path, split: str = "test") -> None:
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not runs:
-        raise UsageError(f"none of the {len(unfinished)} runs is finished; go on with packnet-resume {unfinished[0]}")
+        raise UsageError(
+            f"of {counted(len(unfinished), 'run')} none is finished; go on with packnet-resume {unfinished[0]}"
+        )
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     groups = sequences(runs)
     compared = [compare_methods(group) for group in groups if is_comparison(group)]
@@ -84,7 +87,7 @@ def report(folders: list[Path], output: Path, split: str = "test") -> None:
         console.print(remark, markup=False, highlight=False)
     if unfinished:
         named = ", ".join(map(str, unfinished))
-        console.print(f"{len(unfinished)} of {len(runs) + len(unfinished)} runs are not finished: {named}")
+        console.print(f"not finished, of {counted(len(runs) + len(unfinished), 'run')}: {named}")
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 

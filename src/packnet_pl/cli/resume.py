@@ -5,11 +5,14 @@ import shlex
 import sys
 from pathlib import Path
 
+from packnet_pl.cli.arguments import check_alone, version_text
 from packnet_pl.cli.errors import answering_errors
+from packnet_pl.cli.mistyped import check_words
 from packnet_pl.cli.ranks import this_process
 from packnet_pl.cli.run_directory import is_complete, read_run
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.cli.usage import STARTED_BY, UsageError
 from packnet_pl.cli.words import added_tasks, key_of, merge_words, quoted
+from packnet_pl.counting import counted
 
 __all__ = ["main"]
 
@@ -26,6 +29,10 @@ def main() -> None:
     """Runs the command line: it ends by becoming ``packnet-train``."""
     with answering_errors(PROGRAM):
         words = sys.argv[1:]
+        check_alone(words)
+        if words == ["--version"]:
+            print(version_text())  # noqa: T201
+            return
         if not words or words[0] in ("-h", "--help"):
             sys.stdout.write(USAGE)
             sys.exit(0 if words else 2)
@@ -34,8 +41,9 @@ def main() -> None:
         if saved is None:
             raise UsageError(f"there is no run in {folder}: it has no run.yaml; start one with packnet-train")
         for word in given:
-            if word.startswith("-") or "=" not in word:
+            if word.startswith("-"):
                 raise UsageError(f"{word!r} is not of the form KEY=VALUE; options are not taken here")
+        check_words(given, sweep=False)
         order = list(saved.config["sequence"]["order"])
         adding = [name for word in given if key_of(word) == "sequence.add" for name in added_tasks(word)]
         known = [name for name in adding if name in order]
@@ -43,10 +51,10 @@ def main() -> None:
             raise UsageError(
                 f"sequence.add names {known[0]!r}, which is in the run already: {order}; choose a new name"
             )
-        if is_complete(folder, saved) and not adding:
+        if is_complete(folder, saved) and not given:
             if this_process().is_main:
                 sys.stdout.write(
-                    f"{folder} is complete: {len(order)} tasks ({', '.join(order)}). To add one: "
+                    f"{folder} is complete: {counted(len(order), 'task')} ({', '.join(order)}). To add one: "
                     f"packnet-resume {shlex.quote(words[0])} 'sequence.add=[NAME]'\n"
                 )
             return
@@ -58,6 +66,7 @@ def main() -> None:
             sys.stderr.flush()
         if Path(saved.cwd).is_dir():
             os.chdir(saved.cwd)
+        os.environ[STARTED_BY] = PROGRAM
         os.execv(sys.executable, [sys.executable, "-m", "packnet_pl.cli.train", *new])
 
 

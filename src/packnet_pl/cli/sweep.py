@@ -34,6 +34,7 @@ from packnet_pl.cli.run_directory import is_complete, read_run
 from packnet_pl.cli.study import words_of_study
 from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import key_of, quoted
+from packnet_pl.counting import counted
 from packnet_pl.sweep_jobs import Job, append_job, jobs_since
 
 _OF_THE_SWEEP = ("hydra.mode", "hydra.run", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
@@ -165,7 +166,7 @@ def summarize(sweep: Path, begin: int) -> bool:
     failed = [job for job in jobs if job.state != "complete"]
     say = partial(print, file=sys.stderr)
     if failed:
-        say(f"{len(failed)} of {len(jobs)} jobs failed or were broken off:")
+        say(f"{len(failed)} of {counted(len(jobs), 'job')} failed or were broken off:")
         for job in failed:
             say(f"    {job.folder}")
         say(f"The same command with hydra.sweep.dir={shlex.quote(str(sweep))} keeps what is complete, and goes on.")

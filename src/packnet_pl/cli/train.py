@@ -23,7 +23,7 @@ from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_argument
 from packnet_pl.cli.ranks import Rank, this_process
 from packnet_pl.cli.study import is_of_study
 from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.cli.usage import STARTED_BY, UsageError
 from packnet_pl.sweep_jobs import size_of_jobs
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "train"]
 
-PROGRAM = "packnet-train"
+
 _OPTUNA_HAS_NONE = "No trials are completed yet."  # it looks for the best job, and all of them failed
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     for signum in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, _leave)
     set_up()
-    with answering_errors(PROGRAM):
+    with answering_errors(_program()):
         arguments = sort_arguments()
         if arguments.help:
             sys.stdout.write(help_text())
@@ -59,7 +59,7 @@ def main() -> None:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_job(config)
             # Inside the job as well: Hydra would put a line of its own before the error's.
-            with answering_errors(PROGRAM):
+            with answering_errors(_program()):
                 train(config, parts, rank, meeting)
             return None
 
@@ -68,14 +68,14 @@ def main() -> None:
             hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
         except JobFailedError as error:
             complete = False
-            print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+            print(f"{_program()}: {error}", file=sys.stderr)  # noqa: T201
         except Exception as error:
             if sweep is None or not is_of_study(error):
                 raise
             if str(error) != _OPTUNA_HAS_NONE:
                 raise UsageError(f"the search's study: {one_line(error)}") from error
             complete = False
-            print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+            print(f"{_program()}: {error}", file=sys.stderr)  # noqa: T201
         finally:
             if sweep is not None:
                 complete = summarize(sweep, begin) and complete
@@ -129,22 +129,27 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     except StoppedError as stopped:
         if main_process:
             again = f"packnet-resume {shlex.quote(str(folder))}"
-            print(f"{PROGRAM}: {stopped}; what was done is saved. Go on: {again}", file=sys.stderr)  # noqa: T201
+            print(f"{_program()}: {stopped}; what was done is saved. Go on: {again}", file=sys.stderr)  # noqa: T201
         # Lightning kills the main process where it finds that another one has failed.
         sys.exit(128 + stopped.signum if main_process else 0)
     except DivergedError as error:
         if main_process:
             again = shlex.join(["packnet-resume", str(folder), lower_rate(config, error.task, error.phase)])
-            print(f"{PROGRAM}: {error}. Try it again with a tenth of the rate: {again}", file=sys.stderr)  # noqa: T201
+            print(f"{_program()}: {error}. Try it again with a tenth of the rate: {again}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     console = Console(quiet=not main_process, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
 
 
+def _program() -> str:
+    """Returns the command whose errors these are: packnet-resume becomes this one."""
+    return os.environ.get(STARTED_BY, "packnet-train")
+
+
 def _leave(signum: int, frame: FrameType | None) -> None:
     """Answers the signals until the run itself listens to them."""
-    print(f"{PROGRAM}: stopped by {signal.Signals(signum).name} before training began", file=sys.stderr)  # noqa: T201
+    print(f"{_program()}: stopped by {signal.Signals(signum).name} before training began", file=sys.stderr)  # noqa: T201
     os._exit(128 + signum)
 
 

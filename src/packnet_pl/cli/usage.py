@@ -3,7 +3,10 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UsageError", "nearest"]
+__all__ = ["STARTED_BY", "UsageError", "nearest"]
+
+STARTED_BY = "PACKNET_PL_PROGRAM"
+"""Environment variable in which a command that becomes another one leaves its name, for the errors to begin with."""
 
 
 class UsageError(ValueError):

@@ -1,14 +1,19 @@
 """The words of a command line, KEY=VALUE, as Hydra reads them."""
 
+import json
 import re
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from packnet_pl.cli.backbones import short_names
 from packnet_pl.cli.usage import UsageError
 
-__all__ = ["added_tasks", "escaped", "key_of", "merge_words", "quoted"]
+__all__ = ["MAPPINGS", "added_tasks", "escaped", "key_of", "mapping_of", "merge_words", "quoted"]
+
+MAPPINGS = ("sequence.folders", "sequence.add")
+"""Keys whose value may be a mapping in quotes, read as YAML: no other has names of the user's own."""
 
 
 def merge_words(saved: list[str], given: list[str]) -> list[str]:
@@ -28,7 +33,9 @@ def merge_words(saved: list[str], given: list[str]) -> list[str]:
             added |= added_tasks(word)
         elif key not in ("hydra.run.dir", "resume"):
             words[key] = word
-    if any(added.values()):
+    if any(added.values()) and not all(name.isascii() for name in added):
+        words["sequence.add"] = f"sequence.add={quoted(json.dumps(added, ensure_ascii=False))}"
+    elif any(added.values()):
         parts = [f"{escaped(name)}: {'null' if path is None else quoted(path)}" for name, path in added.items()]
         words["sequence.add"] = f"sequence.add={{{', '.join(parts)}}}"
     elif added:
@@ -39,7 +46,7 @@ def merge_words(saved: list[str], given: list[str]) -> list[str]:
 def quoted(value: object) -> str:
     """Returns ``value`` as Hydra reads a string on the command line."""
     text = str(value)
-    if re.fullmatch(r"[A-Za-z_/.][\w./-]*", text, re.ASCII):
+    if re.fullmatch(r"[A-Za-z_/.][\w./-]*", text, re.ASCII):  # Hydra knows no other letters outside of quotes
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
@@ -56,12 +63,35 @@ def added_tasks(word: str) -> dict[str, Any]:
     Raises:
         UsageError: If it is neither a list nor a mapping.
     """
-    value: Any = OverridesParser.create().parse_override(word).value()
+    value = mapping_of("sequence.add", OverridesParser.create().parse_override(word).value())
     if isinstance(value, dict):
         return {str(name): path for name, path in value.items()}
     if not isinstance(value, list):
         raise UsageError(f"{word!r}: give a list of names, or names with folders: 'sequence.add=[new]'")
     return dict.fromkeys(map(str, value))
+
+
+def mapping_of(key: str, value: Any) -> Any:
+    """Returns the mapping that a value in quotes is, '"{vögel: /data}"'; other values as they are.
+
+    Hydra takes names of plain letters only where a mapping is not in quotes.
+
+    Args:
+        key: One of ``MAPPINGS``, for the message.
+        value: Of it.
+
+    Raises:
+        UsageError: If it begins as a mapping, and is none.
+    """
+    if not isinstance(value, str) or not value.startswith("{"):
+        return value
+    try:
+        read = OmegaConf.create(value)
+    except Exception as error:  # YAML has many ways to be wrong
+        twice = re.search(r"found duplicate key (.+)", str(error))
+        said = f"{twice.group(1)!r} stands in it twice" if twice else "it is no mapping, {name: folder}"
+        raise UsageError(f"{key} is {value!r}: {said}") from error
+    return OmegaConf.to_container(read) if OmegaConf.is_dict(read) else value
 
 
 def key_of(word: str) -> str:

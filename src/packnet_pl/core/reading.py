@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
+from packnet_pl.counting import counted
+
 __all__ = ["check_plain", "read_checkpoint", "unreadable"]
 
 _NUMPY = "*{type(numpy.dtype(code)) for code in numpy.typecodes['All']}"
@@ -50,7 +52,7 @@ def _named(path: str | PathLike[str], types: list[str]) -> str:
     allowed = [name.removeprefix("builtins.") for name in types]
     if "numpy.dtype" in types:
         allowed.append(_NUMPY)
-    more = f" and {len(types) - 1} types more" if len(types) > 1 else ""
+    more = f" and {counted(len(types) - 1, 'type')} more" if len(types) > 1 else ""
     listed = ", ".join(allowed)
     return (
         f"{path} holds {types[0]:.100}{more}, and is read as plain data, so that it runs no code; most often it is in "

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from packnet_pl.core.digest import fingerprint
 from packnet_pl.core.ownership import MAX_TASKS
+from packnet_pl.counting import counted
 from packnet_pl.text import brief
 
 __all__ = ["Keeping", "Phase", "State", "check_keeping", "check_name"]
@@ -141,8 +142,8 @@ def _check_owners(state: State, shapes: Mapping[str, torch.Size]) -> None:
     missing, unknown = sorted(set(shapes) - set(state.owners)), sorted(set(state.owners) - set(shapes))
     if missing or unknown:
         raise ValueError(
-            f"PackNet state belongs to another network: {len(missing)} parameters have no owners {missing[:3]}, "
-            f"{len(unknown)} owner maps have no parameter {unknown[:3]}"
+            f"PackNet state belongs to another network: {counted(len(missing), 'parameter')} without owners "
+            f"{missing[:3]}, {counted(len(unknown), 'owner map')} without a parameter {unknown[:3]}"
         )
     for name, owner in state.owners.items():
         if not isinstance(owner, Tensor) or owner.dtype != torch.uint8 or owner.shape != shapes[name]:
@@ -150,7 +151,7 @@ def _check_owners(state: State, shapes: Mapping[str, torch.Size]) -> None:
             raise ValueError(f"PackNet state: owners of {name} are {given}; expected uint8 {tuple(shapes[name])}")
         if owner.numel() and int(owner.max()) > len(state.names):
             raise ValueError(
-                f"PackNet state: {name} has owner {int(owner.max())}, but there are {len(state.names)} tasks"
+                f"PackNet state: {name} has owner {int(owner.max())}, with {counted(len(state.names), 'task')}"
             )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.prunable import Inventory
+from packnet_pl.counting import counted
 
 __all__ = ["Share", "Summary", "summarize"]
 
@@ -62,8 +63,8 @@ class Summary:
         for name, share in [*self.layers.items(), ("total", self.total)]:
             parts = [share.fraction(task) for task in tasks] + [share.free_fraction]
             lines.append(f"{name:<{width}}  {share.weights:>11,}" + "".join(f"  {part:>10.2%}" for part in parts))
-        lines.append(f"frozen after the first task: {len(self.frozen)} tensors")
-        lines += [f"of its own for each task: {len(self.per_task)} tensors"] if self.per_task else []
+        lines.append(f"frozen after the first task: {counted(len(self.frozen), 'tensor')}")
+        lines += [f"of its own for each task: {counted(len(self.per_task), 'tensor')}"] if self.per_task else []
         lines += [f"refused: {name}: {reason}" for name, reason in self.refused.items()]
         return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 import os
 
+from packnet_pl.counting import counted
 from packnet_pl.data.annotations import check_present, read_mat
 from packnet_pl.data.published import Listing, PictureList, Published
 
@@ -39,7 +40,7 @@ def read_flowers(path: str | os.PathLike[str]) -> Listing:
         pictures = PictureList([], [])
         for number in map(int, part):
             if not 1 <= number <= len(labels):
-                raise ValueError(f"{ids} names picture {number}, and {classes} has {len(labels)} labels")
+                raise ValueError(f"{ids} names picture {number}, and {classes} has {counted(len(labels), 'label')}")
             label = int(labels[number - 1])
             if not 1 <= label <= len(names):
                 raise ValueError(f"{classes}: label of picture {number} is {label}; allowed are 1 to {len(names)}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from packnet_pl.counting import counted
 from packnet_pl.data.class_listing import holds_something
 from packnet_pl.data.folder_layout import held_out
 from packnet_pl.data.pictures import Box, PictureFiles, check_picture, check_sizes
@@ -194,7 +195,7 @@ def _check(listing: Listing, subset: bool) -> None:
             "say subset=true if a part of it is what you want"
         )
     if len(listing.class_names) < 2:
-        raise ValueError(f"{listing.root} has {len(listing.class_names)} class; at least two are needed")
+        raise ValueError(f"{listing.root} has {counted(len(listing.class_names), 'class')}; at least two are needed")
     seen: set[str] = set()
     for name, split in splits.items():
         if not split.paths:

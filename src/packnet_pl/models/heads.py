@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from packnet_pl.counting import counted
 from packnet_pl.models.preparation import Preparation, cut_out_of
 from packnet_pl.names import check_class_names, mended_class_names
 
@@ -41,9 +42,11 @@ class TaskInfo:
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
-            raise ValueError(f"a task has {self.num_classes} classes; allowed is 2 or more")
+            raise ValueError(f"a task has {counted(self.num_classes, 'class')}; allowed is 2 or more")
         if self.class_names and len(self.class_names) != self.num_classes:
-            raise ValueError(f"{len(self.class_names)} class names were given for {self.num_classes} classes")
+            raise ValueError(
+                f"{counted(len(self.class_names), 'class name')} given for {counted(self.num_classes, 'class')}"
+            )
         check_class_names(self.class_names)
         if self.preparation is not None and self.preparation.input_shape != tuple(self.input_shape):
             raise ValueError(
@@ -197,6 +200,7 @@ def tasks_of(checkpoint: Mapping[str, Any], here: Mapping[str, TaskInfo]) -> dic
             raise ValueError(f"task {name!r} is not in the checkpoint, which has {list(infos)}: add it after loading")
         if info.num_classes != infos[name].num_classes:
             raise ValueError(
-                f"task {name!r} has {infos[name].num_classes} classes in the checkpoint and {info.num_classes} here"
+                f"task {name!r} has {counted(infos[name].num_classes, 'class')} in the checkpoint and "
+                f"{info.num_classes} here"
             )
     return infos

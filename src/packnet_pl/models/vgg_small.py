@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from packnet_pl.counting import counted
+
 __all__ = ["VGGSmall", "vgg_small"]
 
 
@@ -42,8 +44,8 @@ class VGGSmall(nn.Module):
             )
         if side < 1:
             raise ValueError(
-                f"vgg_small: {len(stages)} stages of pooling leave nothing of {image_size} x {image_size} pixels; "
-                f"allowed is an image size of at least {2 ** len(stages)}"
+                f"vgg_small: {counted(len(stages), 'stage')} of pooling would leave nothing of {image_size} x "
+                f"{image_size} pixels; allowed is an image size of at least {2 ** len(stages)}"
             )
         layers: list[nn.Module] = []
         channels = in_channels

@@ -4,6 +4,7 @@ import math
 from typing import Any, NoReturn
 
 from packnet_pl.core.state import check_name
+from packnet_pl.counting import counted
 from packnet_pl.models.preparation import Preparation
 from packnet_pl.names import check_class_names
 from packnet_pl.text import brief
@@ -43,7 +44,7 @@ def check_task(task: Any) -> None:
         if not isinstance(numbers, list) or not all(is_number(n, -math.inf, math.inf) for n in numbers):
             _refuse(f"{where}: {key} is {brief(numbers)}; allowed is a list of finite numbers")
         if len(numbers) not in ((0, shape[0]) if shape else range(_MOST_PIXELS)):
-            _refuse(f"{where}: {key} has {len(numbers)} numbers for {shape[0] if shape else 'no'} channels")
+            _refuse(f"{where}: {key} has {counted(len(numbers), 'number')} for {shape[0] if shape else 'no'} channels")
     if any(number <= 0 for number in task["std"]):
         _refuse(f"{where}: std is {brief(task['std'])}; allowed are numbers above 0")
     _check_preparation(where, task["preparation"], shape)

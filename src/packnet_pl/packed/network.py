@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.norms import in_eval_mode
+from packnet_pl.counting import counted
 from packnet_pl.models import Heads, TaskInfo, as_input, with_head
 
 __all__ = ["PackedNetwork"]
@@ -80,7 +81,9 @@ class PackedNetwork(nn.Module):
         if isinstance(task, str):
             return self._logits(pictures, task)
         if len(task) != len(pictures):
-            raise ValueError(f"{len(task)} tasks were given for {len(pictures)} pictures; allowed is one per picture")
+            raise ValueError(
+                f"{counted(len(task), 'task')} given for {counted(len(pictures), 'picture')}; give one per picture"
+            )
         groups: dict[str, list[int]] = {name: [] for name in task}
         for place, name in enumerate(task):
             groups[name].append(place)

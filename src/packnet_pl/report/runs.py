@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from packnet_pl.counting import counted
 from packnet_pl.sweep_jobs import jobs_since
 
 __all__ = ["SPLITS", "Run", "find_runs"]
@@ -92,8 +93,8 @@ def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], 
     lacking = [str(run.folder) for run in runs if not run.errors]
     if lacking:
         raise ValueError(
-            f"{len(lacking)} of {len(runs)} finished runs have no validation accuracy of their end (val_now in "
-            f"results.json): {', '.join(lacking)}; run them anew with a validation split, or leave them out"
+            f"{len(lacking)} of {counted(len(runs), 'finished run')} without a validation accuracy of their end "
+            f"(val_now in results.json): {', '.join(lacking)}; run them anew with a validation split, or leave them out"
         )
     return runs, unfinished
 

@@ -6,6 +6,8 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from packnet_pl.counting import counted
+
 __all__ = ["RunProgress"]
 
 
@@ -62,12 +64,10 @@ class _PhaseProgress(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val_accuracy")
         said = "" if accuracy is None else f", validation accuracy {float(accuracy):.3f}"
-        self._progress.console.print(f"{self._name}: {_count(trainer.max_epochs)}{said}", highlight=False)
+        self._progress.console.print(
+            f"{self._name}: {counted(trainer.max_epochs or 0, 'epoch')}{said}", highlight=False
+        )
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.max_epochs == 0:  # no hook of training was called
             self._progress.console.print(f"{self._name}: 0 epochs, nothing is trained", highlight=False)
-
-
-def _count(epochs: int | None) -> str:
-    return f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs"

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from packnet_pl.counting import counted
 from packnet_pl.training.families import library_of, of_both, overrides
 
 __all__ = ["check_data", "check_module_given", "check_trainer"]
@@ -100,7 +101,7 @@ def _check_loader(what: str, given: object) -> None:
         )
     if isinstance(given, DataLoader) and isinstance(given.dataset, Sized) and len(given) == 0:
         raise ValueError(
-            f"fit_task was given a loader without a batch {what}: it has {len(given.dataset)} samples, "
+            f"fit_task was given a loader without a batch {what}: it has {counted(len(given.dataset), 'sample')}, "
             f"batch_size={given.batch_size} and drop_last={given.drop_last}"
         )
 
