@@ -159,6 +159,20 @@ def test_torch_compile_with_its_default_backend():
     check_promise(subject(module), "torch.compile", trainer=trainer(), tasks=("a", "b"))
 
 
+@pytest.mark.promise(
+    "Training loop", status="refused", label="a finished task shown to code that has weights as constants (freezing)"
+)
+@AS_COMPILED
+def test_torch_compile_with_freezing():
+    module = OwnModule()
+    Promise(subject(module), "freezing").fit("a", trainer=trainer())
+    before = {name: bits(value) for name, value in module.state_dict().items()}
+    module.backbone.compile(options={"freezing": True})
+    with pytest.raises(RuntimeError, match="weights as constants"), module.packnet.subnetwork("a"):
+        pass
+    assert all(torch.equal(bits(value), before[name]) for name, value in module.state_dict().items())
+
+
 @pytest.mark.promise("Training loop", label="pruned by whole filters")
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_whole_filters(scope):

@@ -20,12 +20,12 @@ SGD = partial(optim.SGD, lr=0.1)
 ADAMW = partial(optim.AdamW, lr=0.01, weight_decay=0.1)
 
 
-def fit_then_break(breaks, module, setting):
+def fit_then_break(breaks, module, setting, **fit):
     """Fits a task, breaks something, fits another task."""
     promise = Promise(subject(module), setting)
-    promise.fit("a", trainer=trainer())
+    promise.fit("a", trainer=trainer(), **fit)
     breaks()
-    promise.fit("b", trainer=trainer(), ratio=None)
+    promise.fit("b", trainer=trainer(), ratio=None, **fit)
 
 
 def never(monkeypatch, *operations):
@@ -135,14 +135,14 @@ def test_it_notices_when_private_modules_are_not_held(monkeypatch):
     monkeypatch.setattr(callback_module, "private_parameters", lambda *_: [])
     monkeypatch.setattr(private_module, "Hold", lambda *_: Hold({}, {}, {}))
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.0\.weight"):
-        fit_then_break(lambda: None, EveryHead(SGD), "SGD")
+        fit_then_break(lambda: None, EveryHead(SGD), "SGD", free="heads")
 
 
 def test_it_notices_when_statistics_of_private_modules_are_left_alone(monkeypatch):
     monkeypatch.setattr(private_module, "Hold", ParametersOnly)
     monkeypatch.setattr(private_module, "keep_in_eval_mode", lambda _: [])
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.1\.running_mean"):
-        fit_then_break(lambda: None, EveryHead(SGD), "SGD")
+        fit_then_break(lambda: None, EveryHead(SGD), "SGD", free="heads")
 
 
 def test_it_notices_when_a_view_hides_nothing(monkeypatch):

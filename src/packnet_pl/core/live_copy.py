@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core.bits import identity
+from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.freezing import put_back_
 from packnet_pl.core.materialize import Materializer
 from packnet_pl.core.prunable import Inventory, Place, places_of, plain_name
@@ -88,7 +89,7 @@ class LiveCopy:
         """Returns the copy with the weights of ``task``: bit for bit what :meth:`PackNet.subnetwork` shows.
 
         Raises:
-            RuntimeError: Inside :meth:`PackNet.subnetwork`.
+            RuntimeError: Inside :meth:`PackNet.subnetwork`, or if it was compiled with weights as constants.
             ValueError: If ``task`` is not finished.
         """
         found = self._finished(task)
@@ -120,6 +121,7 @@ class LiveCopy:
     @torch.inference_mode(False)
     def _renew(self) -> None:
         """Copies anew: what was converted, moved or replaced is so in the copy too."""
+        check_weights_are_read(self._module)
         self._copy, self._targets, self._kept = None, {}, []  # their memory first
         self._owners, self._owned = {}, Materializer([])
         self._copy = deepcopy(self._module)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core.capacity import check_room
+from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.digest import task_fingerprints
 from packnet_pl.core.filters import choose_filter_releases, filter_rows, owned_filters
 from packnet_pl.core.gradients import StoppedGradients
@@ -347,13 +348,16 @@ class PackNet:
         Inside, weights of later tasks are zero, in place; what is kept per task is this task's; and layers with running
         statistics are in eval mode.
 
+        Code that has weights of its own does not see what is shown: packages compiled ahead of time, exported files.
+
         Raises:
-            RuntimeError: If it is used inside itself.
+            RuntimeError: If it is used inside itself, or the module was compiled with weights as constants.
             ValueError: If ``task`` is not finished.
         """
         self._refuse_while_viewing("subnetwork")
         state = self._state
         number = self._finished_number(task)
+        check_weights_are_read(self.module)
         self._inventory()
         self._settle_open_task()
         hidden = {name: ~visible(owner, number) for name, owner in state.owners.items()}

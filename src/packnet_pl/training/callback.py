@@ -284,6 +284,8 @@ class PackNetCallback(pl.Callback):
             DivergedError: If a parameter or running statistic of the shared module or a private one is not finite.
         """
         packnet = _packnet(pl_module)
+        assert self._untrained is not None
+        self._untrained.warn()
         if self.best:
             self.best.restore_(pl_module)
             if self.best.score is None:
@@ -295,9 +297,7 @@ class PackNetCallback(pl.Callback):
         assert self._others is not None
         self._others.settle_()
         assert self._outside is not None
-        assert self._untrained is not None
         self._outside.settle_(warn=not self._averages)
-        self._untrained.warn()
         agree = broadcast_ if trainer.world_size > 1 else None
         if agree:
             # Statistics that each process gathered by itself, and its choice of the best epoch, become the first's.

@@ -63,6 +63,7 @@ class Untrained:
         self._task, self._looked = packnet.open_task, False
         found = {name: find_module(root, name) for name in packnet.private.get(self._task or "", [])}
         self._waiting = {name: module for name, module in found.items() if module is not None}
+        self._before = {name: _versions(module) for name, module in self._waiting.items()}
 
     def look(self) -> None:
         """Forgets the modules of which a parameter has a gradient now."""
@@ -76,11 +77,17 @@ class Untrained:
     def warn(self) -> None:
         """Names the modules that are left, if there was a gradient to look for at all."""
         for name, module in self._waiting.items() if self._looked else ():
-            if any(parameter.requires_grad for parameter in module.parameters()):
+            could_learn = any(parameter.requires_grad for parameter in module.parameters())
+            # An optimizer that steps in the backward pass leaves no gradient to be seen.
+            if could_learn and _versions(module) == self._before[name]:
                 rank_zero_warn(
                     f"{name} is private to task {self._task!r} and never got a gradient in this fit, so it learned "
                     "nothing: does the module compute with the head of another task?",
                 )
+
+
+def _versions(module: nn.Module) -> list[tuple[int, int]]:
+    return [(id(parameter), parameter._version) for parameter in module.parameters()]
 
 
 def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str]) -> list[str]:
