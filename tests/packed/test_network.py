@@ -271,6 +271,23 @@ def test_a_single_task_loads_into_its_library(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "equal"), [("dla46x_c", True), ("deit_tiny_distilled_patch16_224", False)])
+def test_a_single_task_answers_with_the_same_bits_or_is_of_those_that_are_close_only(name, equal, tmp_path):
+    save_packed(
+        finished({"name": "timm", "arguments": {"name": name, "image_size": 64}}), tmp_path / "packed.safetensors"
+    )
+    net = load_packed(tmp_path / "packed.safetensors")
+    alone, images = net.standalone("second"), torch.randn(5, 3, 64, 64)
+    original = timm.create_model(name, num_classes=5, **({} if equal else {"img_size": 64})).eval()
+    original.load_state_dict(alone.state_dict(), strict=True)
+    with torch.no_grad():
+        expected = net(images, task="second")
+        assert torch.equal(alone(images), expected) or not equal
+        for whole in (alone, original):
+            assert torch.allclose(whole(images), expected, atol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11", "densenet121", "vit_b_32", "convnext_tiny", "resnet34"])
 def test_a_single_task_of_a_narrow_network_has_the_names_of_its_library(name, tmp_path):
     model = finished({"name": "torchvision", "arguments": {"name": name, "image_size": 64, "width": 0.1}})

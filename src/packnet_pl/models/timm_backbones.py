@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from packnet_pl.models.checks import check_in_channels, check_patches, nearest_names
 from packnet_pl.models.pretrained import cut_off_head, load_weights, read_weights, without
@@ -91,7 +92,9 @@ def timm_with_head(backbone: Any, head: nn.Linear) -> nn.Module | None:
 
     None if there is more than a linear layer behind the features, which the backbone does not have.
 
-    Networks with two of them (distilled ones) get the same weights twice, as they answer with their mean.
+    A last layer that is a 1 x 1 convolution keeps its names and shapes, and computes as ``head`` does: a convolution
+    adds up in another order, and answers otherwise in the last bits. Networks with two layers (distilled ones) get the
+    same weights twice, as they answer with their mean: it differs from the layer of the mean in the last bits.
 
     Args:
         backbone: What :func:`timm_backbone` returned.
@@ -107,14 +110,23 @@ def timm_with_head(backbone: Any, head: nn.Linear) -> nn.Module | None:
     wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
     for layer in _names(net.pretrained_cfg.get("classifier")):
         for key, value in head.state_dict().items():
-            # Some are 1 x 1 convolutions.
             shape = wanted.get(f"{layer}.{key}", value.shape)
             state[f"{layer}.{key}"] = value.reshape(shape) if shape.numel() == value.numel() else value
     if state.keys() != wanted.keys() or any(state[name].shape != shape for name, shape in wanted.items()):
         return None
+    for layer in _names(net.pretrained_cfg.get("classifier")):
+        if isinstance(last := net.get_submodule(layer), nn.Conv2d):
+            net.set_submodule(layer, _PooledConv2d(last.in_channels, last.out_channels, 1))
     net.to(head.weight).load_state_dict(state)
     network: nn.Module = net
     return network
+
+
+class _PooledConv2d(nn.Conv2d):
+    """A 1 x 1 convolution of pooled maps (N x C x 1 x 1), computed as the fully connected layer that it is."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
 
 
 def _settings(name: str, in_channels: int, image_size: int | None) -> dict[str, Any]:

@@ -99,7 +99,11 @@ class PackedNetwork(nn.Module):
         """Returns a plain module, in eval mode, for this task alone; the other tasks' weights are zero in it.
 
         Networks of torchvision and timm get their last layer back, under its own name: the state dict is that of
-        ``torchvision.models.get_model(name, num_classes=...)``. Others come as modules ``backbone`` and ``head``.
+        ``torchvision.models.get_model(name, num_classes=...)``. Others come as modules ``backbone`` and ``head``. It
+        answers with the same bits as this network, but for timm's with two last layers (distilled ones, such as
+        ``deit_tiny_distilled_patch16_224``), which differ in the last bits. So does the network that the library makes
+        and that gets its state dict; where timm's last layer is a 1 x 1 convolution (DLA, DPN, FocalNet, BiT), that one
+        differs in the last bits.
 
         Raises:
             ValueError: If there is no such task.
