@@ -9,9 +9,11 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+import torch
 import warm
 
 from packnet_pl.cli import meeting
+from packnet_pl.cli.connecting import answer_while_connecting
 from packnet_pl.cli.meeting import Meeting
 from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.usage import UsageError
@@ -124,3 +126,46 @@ def test_a_process_that_waits_for_others_answers_signals(number, signum, tmp_pat
     assert time.monotonic() - begun < 20
     assert done.returncode == (128 + signum if signum == signal.SIGTERM else 1)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_signal_to_one_process_ends_all_that_agree():
+    class StoppedError(Exception):
+        pass
+
+    def asked():
+        raise StoppedError("stopped by SIGTERM")
+
+    def stop(meeting):
+        meeting.hear()
+        meeting.agree("built")
+        meeting.agree("begin", wait=asked)
+
+    def late(meeting):
+        meeting.hear()
+        meeting.agree("built")
+        time.sleep(1)
+        meeting.agree("begin")
+
+    main, stopped, other = together(lead, stop, late)
+    assert (type(stopped), str(main)) == (StoppedError, "process 1 of 3: stopped by SIGTERM")
+    assert isinstance(other, SystemExit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_answered_while_torch_waits_for_processes(signum, tmp_path):
+    process = warm.Process("packnet-train", cwd=tmp_path, before=wait_in_torch)
+    while "waiting until all 2 processes" not in process.stderr:
+        assert process.running, process.stderr
+        time.sleep(0.01)
+    process.signal(signum)
+    done = process.wait(30)
+    assert done.returncode == 128 + signum
+    assert done.stderr.endswith(f"stopped by {signum.name} before training began\n")
+
+
+def wait_in_torch():
+    os.environ["WORLD_SIZE"] = "2"
+    signal.signal(signal.SIGTERM, lambda signum, frame: None)
+    answer_while_connecting(1, grace=0.1, to_say=0.1)
+    torch.distributed.TCPStore("127.0.0.1", 0, 2, True, timeout=timedelta(seconds=60))

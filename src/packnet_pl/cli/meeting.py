@@ -115,19 +115,28 @@ class Meeting:
         self._count = said["count"]
         return dict(said)
 
-    def agree(self, on: str, error: str | None = None) -> None:
+    def agree(self, on: str, error: str | None = None, wait: Callable[[], None] = lambda: None) -> None:
         """Waits until all processes have come to this point; ends all of them if one brings an error.
 
         Args:
             on: Name of the point.
             error: What is wrong in this process, or None.
+            wait: Called again and again meanwhile; what it raises ends the others as well.
 
         Raises:
             UsageError: In the main process, if another has an error.
         """
         assert self._count is not None
-        self._store.set(f"{on}/{self._rank.number}", json.dumps(error))
-        errors = [self._get(f"{on}/{number}", number) for number in range(self._count)]
+        try:
+            wait()
+            self._store.set(f"{on}/{self._rank.number}", json.dumps(error))
+            errors = [self._get(f"{on}/{number}", number, wait) for number in range(self._count)]
+        except UsageError:
+            raise
+        except BaseException as raised:
+            self._store.set(f"{on}/{self._rank.number}", json.dumps(str(raised)))
+            self._store.add(f"{on}/left", 1)
+            raise
         self._last_to_leave(on)
         wrong = next((number for number, found in enumerate(errors) if found is not None), None)
         if wrong is None or error is not None:
@@ -146,18 +155,22 @@ class Meeting:
             time.sleep(_TO_SPEAK)
         sys.exit(0 if self._rank.started_by == "srun" else 2)
 
-    def _get(self, key: str, number: int) -> Any:
+    def _get(self, key: str, number: int, wait: Callable[[], None] = lambda: None) -> Any:
         """Returns what process ``number`` says."""
-        self._wait_for(key, number, _TO_BUILD.total_seconds())
+        self._wait_for(key, number, _TO_BUILD.total_seconds(), wait)
         return json.loads(self._store.get(key))
 
     def _wait_for_all(self, count: int) -> None:
         for number in range(1, count):
             self._wait_for(f"here/{number}", number, self._to_come)
 
-    def _wait_for(self, key: str, number: int, limit: float) -> None:
+    def _wait_for(self, key: str, number: int, limit: float, wait: Callable[[], None] = lambda: None) -> None:
+        def there() -> bool:
+            wait()
+            return bool(self._store.check([key]))
+
         try:
-            self._until(lambda: bool(self._store.check([key])), number, limit)
+            self._until(there, number, limit)
         except self._lost as error:
             first = str(error).splitlines()[0]
             raise UsageError(f"process {self._rank.number} lost the others: {first}") from error

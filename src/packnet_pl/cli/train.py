@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from packnet_pl.cli.connecting import answer_while_connecting
 from packnet_pl.cli.errors import answering_errors, one_line
 from packnet_pl.cli.from_file import arch_name
 from packnet_pl.cli.help import help_text
@@ -114,6 +115,7 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
         end_with_parent()
     stop = StopRequest()
     stop.listen()
+    answer_while_connecting(rank.count)
     config = checked(config, folder, words, hydra_config.job.config_name or "train")
     parts = parts or build_parts(config, folder)
     named = arch_name(parts.packed.header) if config.packed and parts.packed else None
@@ -124,7 +126,7 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
         if main_process:
             plan = with_shared_training(plan, config, stop)
         if meeting is not None:
-            meeting.agree("begin")
+            meeting.agree("begin", wait=stop.raise_if_asked)
         results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not main_process), stop)
     except StoppedError as stopped:
         if main_process:
