@@ -56,6 +56,7 @@ def test_only_training_and_below_know_lightning():
         ("from packnet_pl import PackNet", ["pytorch_lightning", "hydra", "torchvision"]),
         ("from packnet_pl import load_packed", ["pytorch_lightning", "hydra", "numba"]),
         ("import packnet_pl.cli.train", ["torch", "pytorch_lightning"]),
+        ("import packnet_pl.training", ["lightning"]),
         ("import packnet_pl.conf", ["torch", "torchvision", "timm"]),
     ],
 )

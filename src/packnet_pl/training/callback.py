@@ -1,7 +1,7 @@
 """PackNet in a Lightning fit: when to mask, restore, prune and finish. What these do is in ``packnet_pl.core``."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelPruning, WeightAveraging
@@ -26,7 +26,7 @@ from packnet_pl.training.checks import (
 )
 from packnet_pl.training.checks import packnet_of as _packnet
 from packnet_pl.training.divergence import check_finite_weights
-from packnet_pl.training.families import of_both, overrides
+from packnet_pl.training.families import base_of_both, of_both, overrides
 from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.outside import Outside, Snapshot, check_free_names
 from packnet_pl.training.private import PrivateHold, Untrained, check_private_names, private_parameters
@@ -35,8 +35,13 @@ from packnet_pl.training.steps import StepWatch
 
 __all__ = ["PackNetCallback"]
 
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback as _Callback
+else:
+    _Callback = base_of_both(pl.Callback)
 
-class PackNetCallback(pl.Callback):
+
+class PackNetCallback(_Callback):
     """Trains one task of a LightningModule that has a ``packnet`` attribute, for one phase of the task.
 
     In phase "train" the task claims the free weights (or goes on, if it is open already), and is pruned in

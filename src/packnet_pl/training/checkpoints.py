@@ -2,18 +2,24 @@
 
 import io
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from packnet_pl.core.reading import unreadable
 from packnet_pl.files import replacing
+from packnet_pl.training.families import base_of_both
 
 __all__ = ["AtomicCheckpointIO"]
 
+if TYPE_CHECKING:
+    from pytorch_lightning.plugins.io import TorchCheckpointIO as _CheckpointIO
+else:
+    _CheckpointIO = base_of_both(TorchCheckpointIO)
 
-class AtomicCheckpointIO(TorchCheckpointIO):
+
+class AtomicCheckpointIO(_CheckpointIO):
     """Writes beside the old checkpoint and then takes its name.
 
     Lightning's own goes through the temporary folder; where that is another file system the last step is a copy, and a

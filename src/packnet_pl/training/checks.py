@@ -10,6 +10,7 @@ from torch import nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.prunable import plain_name
+from packnet_pl.training.families import of_both
 
 __all__ = [
     "CONVERTING",
@@ -33,12 +34,12 @@ def check_strategy(strategy: Strategy) -> None:
     Raises:
         ValueError: For FSDP, DeepSpeed and ModelParallel, and DDP that spawns or forks.
     """
-    if isinstance(strategy, (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)):
+    if isinstance(strategy, (*of_both(FSDPStrategy), *of_both(DeepSpeedStrategy), *of_both(ModelParallelStrategy))):
         raise ValueError(
             f"strategy {type(strategy).__name__} cuts parameters into shards or keeps copies of its own, so owners "
             "cannot be held weight by weight; allowed are one device and strategy='ddp'"
         )
-    if isinstance(strategy, DDPStrategy) and strategy._start_method != "popen":
+    if isinstance(strategy, of_both(DDPStrategy)) and strategy._start_method != "popen":
         raise ValueError(
             f"this strategy starts its processes by {strategy._start_method!r}: they train copies of the module, and "
             "the process that called fit never sees the tasks that they finish; take strategy='ddp'"
@@ -120,7 +121,7 @@ def expect_unused_parameters(trainer: pl.Trainer, module: nn.Module, used: set[i
         used: Ids of the parameters that surely take part, or need no gradient; None if that is not known yet.
     """
     strategy: Any = trainer.strategy
-    if not isinstance(strategy, DDPStrategy) or strategy._ddp_kwargs.get("static_graph"):
+    if not isinstance(strategy, of_both(DDPStrategy)) or strategy._ddp_kwargs.get("static_graph"):
         return
     if used is None or any(p.requires_grad and id(p) not in used for p in module.parameters()):
         strategy._ddp_kwargs.setdefault("find_unused_parameters", True)

@@ -26,6 +26,7 @@ from packnet_pl.models import (
 )
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.divergence import DivergedError, check_finite_weights
+from packnet_pl.training.families import warn_if_both
 from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.recipe import Recipe
 
@@ -73,6 +74,7 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
                 f"{type(backbone).__name__} has no num_features (found {num_features!r}); "
                 "give the length of its output as num_features="
             )
+        warn_if_both(type(self))
         self.backbone = backbone
         self.heads = Heads(num_features)
         self.packnet = PackNet(backbone, norm=norm, bias=bias) if pack else None

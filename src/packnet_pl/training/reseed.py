@@ -1,17 +1,23 @@
 """The same random numbers in each step, however the run got there."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning import seed_everything
 
 from packnet_pl.data.datamodule import epochs_done
 from packnet_pl.data.seeding import derive_seed
+from packnet_pl.training.families import base_of_both
 
 __all__ = ["Reseed"]
 
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback as _Callback
+else:
+    _Callback = base_of_both(pl.Callback)
 
-class Reseed(pl.Callback):
+
+class Reseed(_Callback):
     """Seeds torch, numpy and random before each batch from (seed, task, phase, epoch, batch, rank).
 
     So a checkpoint needs no state of random generators, wherever in an epoch it was written.
