@@ -98,11 +98,18 @@ def test_what_onnx_files_cannot_hold_is_refused_before_anything_is_written(netwo
 
 def test_a_network_too_large_for_one_onnx_file_is_refused_before_anything_is_written(network, tmp_path, monkeypatch):
     monkeypatch.setattr("packnet_pl.packed.export._LARGEST_ONNX", 10_000)
-    with pytest.raises(
-        ValueError, match=r"the network has [\d,]+ bytes of weights, and one ONNX file holds at most 10"
-    ):
+    with pytest.raises(ValueError, match=r"holds at most 10,000 bytes of weights, and the network has \d"):
         export_task(network(torch.float32), "t", tmp_path / "out" / "t.onnx", "onnx")
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_torch_writes_beside_an_onnx_file_after_all_are_not_left_there(network, tmp_path, monkeypatch):
+    from torch.onnx._internal.exporter import _onnx_program
+
+    monkeypatch.setattr(_onnx_program, "_LARGE_MODEL_THRESHOLD", 10_000)
+    with pytest.raises(ValueError, match=r"one ONNX file holds at most 1,500,000,000 bytes .* has more than that"):
+        export_task(network(torch.float32), "t", tmp_path / "out" / "t.onnx", "onnx")
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.slow

@@ -135,9 +135,9 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
         # Lightning kills the main process where it finds that another one has failed.
         sys.exit(128 + stopped.signum if main_process else 0)
     except DivergedError as error:
-        if main_process:
-            again = shlex.join(["packnet-resume", str(folder), lower_rate(config, error.task, error.phase)])
-            print(f"{_program()}: {error}. Try it again with a tenth of the rate: {again}", file=sys.stderr)  # noqa: T201
+        # Whichever process notices it: the others wait for its gradients, and are stopped.
+        again = shlex.join(["packnet-resume", str(folder), lower_rate(config, error.task, error.phase)])
+        print(f"{_program()}: {error}. Try it again with a tenth of the rate: {again}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     console = Console(quiet=not main_process, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(results_table(results.dump()))

@@ -27,6 +27,10 @@ _TOLERANCE = 1e-4
 _ROUNDINGS = 16
 # Bytes of weights. Above 1.6e9 torch puts them into a second file, which has to lie beside the first for good.
 _LARGEST_ONNX = 1_500_000_000
+_TOO_LARGE = (
+    "one ONNX file holds at most {most:,} bytes of weights, and the network has {size}; the formats torch and "
+    "torch_export hold it"
+)
 _ONNX_TYPES = (torch.float32, torch.float16)
 
 Answer = Callable[[Tensor], Tensor]
@@ -116,10 +120,7 @@ def _check_onnx(module: nn.Module) -> None:
         )
     size = sum(tensor.numel() * tensor.element_size() for tensor in [*module.parameters(), *module.buffers()])
     if size > _LARGEST_ONNX:
-        raise ValueError(
-            f"the network has {size:,} bytes of weights, and one ONNX file holds at most {_LARGEST_ONNX:,}; the "
-            "formats torch and torch_export hold it"
-        )
+        raise ValueError(_TOO_LARGE.format(size=f"{size:,}", most=_LARGEST_ONNX))
 
 
 def _write_onnx(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:
@@ -138,6 +139,10 @@ def _write_onnx(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) ->
     assert program is not None
     program.model.metadata_props["packnet_pl"] = _about(info)
     program.save(path)
+    second = path.with_name(f"{path.name}.data")
+    if second.exists():  # beside the weights there were constants that large
+        second.unlink()
+        raise ValueError(_TOO_LARGE.format(size="more than that", most=_LARGEST_ONNX))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda pictures: torch.from_numpy(session.run(["logits"], {"pictures": pictures.numpy()})[0])
 

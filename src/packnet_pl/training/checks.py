@@ -146,7 +146,9 @@ def warn_of_lost_tasks(packnet: PackNet) -> None:
     """Warns if no task is known, and the weights look as if they had been pruned: their owners may have been lost."""
     if packnet.tasks:
         return
-    tensors = {plain_name(name): value for name, value in packnet.module.state_dict().items()}
+    # Not from its state dict: a module may have one of its own making.
+    parameters = packnet.module.named_parameters(remove_duplicate=False)
+    tensors = {plain_name(name): parameter for name, parameter in parameters}
     weights = [tensors[name] for name in packnet.owners]
     zeros = [int((weight == 0).sum()) for weight in weights]
     # Some layers are zero as a whole when they are new.
