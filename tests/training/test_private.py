@@ -216,3 +216,27 @@ def test_modules_that_are_not_there_or_shared_are_refused_by_name(name, message)
     root.again = root.backbone.conv
     with pytest.raises(ValueError, match=message):
         check_private_names(PackNet(root.backbone), root, ["heads.a", name])
+
+
+def test_the_head_of_a_finished_task_under_another_name_is_refused():
+    root = Root()
+    root.heads["c"] = root.heads["a"]
+    packnet, root = with_tasks(root=root, finished="ab")
+    with pytest.raises(ValueError, match=r"^private='heads\.c' is, or overlaps with, \['heads\.a'\] of the finished"):
+        check_private_names(packnet, root, ["heads.c"])
+    root.heads["c"] = nn.Sequential(root.heads["a"][0], nn.Linear(5, 3))
+    assert check_private_names(packnet, root, ["heads.c"]) == ["heads.c"]
+
+
+def test_a_module_that_has_a_name_before_is_held_under_the_name_that_was_given():
+    root = Root()
+    root._modules = {"first": root.heads["a"], **root._modules}
+    packnet, root = with_tasks(root=root)
+    hold, before = PrivateHold(packnet, root), tensors(root.heads["a"])
+    move(root.heads["a"])
+    hold.restore_()
+    assert same(tensors(root.heads["a"]), before)
+    with torch.no_grad():
+        root.heads["a"][0].weight.add_(1)
+    with pytest.raises(RuntimeError, match=r"^heads\.a\.0\.weight is not what it was"):
+        packnet.verify(root)

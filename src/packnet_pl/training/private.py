@@ -110,7 +110,8 @@ def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str])
         except AttributeError as error:
             raise ValueError(f"private={name!r}: {type(root).__name__} has no such module ({error})") from error
         for task in packnet.tasks:
-            if any(_overlap(name, other) for other in packnet.private.get(task, [])):
+            theirs = packnet.private.get(task, [])
+            if any(_overlap(name, other) for other in theirs) or _is_of(module, root, theirs):
                 raise ValueError(
                     f"private={name!r} is, or overlaps with, {packnet.private[task]} of the finished task {task!r}, "
                     "which does not train any more: give each task modules of its own"
@@ -125,6 +126,14 @@ def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str])
 
 def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
+
+
+def _is_of(module: nn.Module, root: nn.Module, names: Iterable[str]) -> bool:
+    """Whether all parameters of ``module`` are those of the modules ``names``: the same module under another name."""
+    found = [find_module(root, name) for name in names]
+    theirs = {id(parameter) for other in found if other is not None for parameter in other.parameters()}
+    own = [id(parameter) for parameter in module.parameters()]
+    return bool(own) and theirs.issuperset(own)
 
 
 def private_parameters(packnet: PackNet, root: nn.Module) -> list[nn.Parameter]:
