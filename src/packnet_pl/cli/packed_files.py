@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.text import as_line, brief
 
 if TYPE_CHECKING:
     from packnet_pl.packed import Packed, PackedNetwork
@@ -60,8 +61,8 @@ def check_task(task: str | None, tasks: list[str]) -> str:
         UsageError: If it is none of ``tasks``.
     """
     if task not in tasks:
-        given = "--task is missing" if task is None else f"--task is {task!r}"
-        raise UsageError(f"{given}; the file has the tasks {tasks}")
+        given = "--task is missing" if task is None else f"--task is {brief(task)}"
+        raise UsageError(f"{given}; the file has the tasks {as_line(tasks)}")
     return task
 
 

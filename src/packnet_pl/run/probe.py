@@ -9,6 +9,7 @@ from torch import Tensor
 
 from packnet_pl.data import ImageDataset
 from packnet_pl.files import replacing
+from packnet_pl.text import as_line
 
 __all__ = ["load_probe", "probe_pictures", "save_probe"]
 
@@ -39,4 +40,4 @@ def load_probe(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
         tensors = load_file(path)
         return tensors["pictures"], tensors["logits"]
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is not a probe, or is damaged: {error}") from error
+        raise ValueError(f"{path} is not a probe, or is damaged: {as_line(error)}") from error
