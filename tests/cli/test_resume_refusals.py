@@ -118,6 +118,18 @@ def test_a_complete_run_says_so(complete, tmp_path):
     assert {path: path.read_bytes() for path in complete.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("sequence.order=[greek,digits]", "sequence.order is ['greek', 'digits'], but "),
+        ("seed=3", "seed was 0 and would be 3"),
+        ("sede=3", "there is no option sede; did you mean seed"),
+    ],
+)
+def test_words_for_a_complete_run_are_not_passed_over(complete, word, reason):
+    assert reason in refused(resume(complete, word, cwd=complete.parent))
+
+
 def test_a_folder_that_holds_a_run_is_not_trained_in_again(complete):
     done = warm.run("packnet-train", *SMALL, "hydra.run.dir='run a'", cwd=complete.parent)
     assert (

@@ -1,7 +1,10 @@
 """The cache that the embedded tasks have in common."""
 
+import os
+import tempfile
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,3 +103,11 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache_dir() == tmp_path / "home" / ".cache" / "packnet_pl"
+
+
+def test_a_user_without_a_home_has_a_cache_too(monkeypatch):
+    """As in a container whose user ID is in no passwd file."""
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    assert default_cache_dir() == Path(tempfile.gettempdir()) / f"packnet_pl-{os.getuid()}"

@@ -149,6 +149,20 @@ def test_a_download_that_fails_says_so(monkeypatch, tmp_path):
         timm_backbone("resnet18", pretrained=True)
 
 
+def test_a_proxy_that_refuses_says_so(monkeypatch):
+    class ProxyError(Exception):
+        """httpx's, which is no OSError."""
+
+        __module__ = "httpx"
+
+    def refuse(*_, **__):
+        raise ProxyError("403 Forbidden")
+
+    monkeypatch.setattr("timm.create_model", refuse)
+    with pytest.raises(OSError, match=r"no pretrained weights for resnet18: .* \(403 Forbidden\); give a file"):
+        timm_backbone("resnet18", pretrained=True)
+
+
 def test_opening_the_models_loads_neither_timm_nor_torchvision():
     code = (
         "import sys, packnet_pl.models as models; models.vgg_small(); models.resnet20(); "

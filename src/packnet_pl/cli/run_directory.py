@@ -100,19 +100,32 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """Answers a folder that is read-only, or none, by one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): make it writable, or choose another hydra.run.dir"
+        ) from error
+
+
+@contextmanager
 def claimed(folder: Path, run: SavedRun) -> Iterator[None]:
     """Makes ``folder`` this run's, and takes that back if what is done inside fails because of the user.
 
     Raises:
-        UsageError: If another process is running there.
+        UsageError: If another process is running there, or nothing can be written there.
     """
-    known = (folder / _NAME).exists()
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock(folder)
+    with _said_of(folder):
+        known = (folder / _NAME).exists()
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        lock(folder)
     try:
         if not known:
-            write_run(folder, run)
+            with _said_of(folder):
+                write_run(folder, run)
         yield
         if known:
             write_run(folder, run)

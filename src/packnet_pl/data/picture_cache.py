@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,17 @@ def drawn_splits(
 
 
 def default_cache_dir() -> Path:
-    """Returns ``packnet_pl`` in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "packnet_pl"
+    """Returns ``packnet_pl`` in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``).
+
+    A user without a home, as containers have, gets a folder of temporary files.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given) / "packnet_pl"
+    try:
+        return Path.home() / ".cache" / "packnet_pl"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"packnet_pl-{os.getuid()}"
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

@@ -63,13 +63,15 @@ def timm_backbone(
         net: Any = timm.create_model(name, pretrained=pretrained is True, num_classes=0, **settings)
         # timm throws the classifier away as it loads the weights, so for the head they are loaded once more.
         whole = timm.create_model(name, pretrained=True, **settings) if pretrained is True else None
-    except OSError as error:
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(f"timm cannot build {name} with {settings}, pretrained={pretrained}: {error}") from error
+    except Exception as error:
+        if not _is_of_the_net(error):
+            raise
         raise OSError(
             f"no pretrained weights for {name}: they are not in the cache of the Hugging Face hub and could not be "
             f"downloaded ({' '.join(str(error).split())}); give a file as pretrained=PATH"
         ) from error
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(f"timm cannot build {name} with {settings}, pretrained={pretrained}: {error}") from error
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     if "img_size" in settings and isinstance(patch, tuple):
         check_patches(name, settings["img_size"], patch[0])
@@ -167,3 +169,9 @@ def _load(net: Any, state: Mapping[str, Tensor], path: str, in_channels: int) ->
 
 def _names(given: Any) -> list[str]:
     return [given] if isinstance(given, str) else list(given or [])
+
+
+def _is_of_the_net(error: Exception) -> bool:
+    """Returns whether weights could not be fetched; errors of httpx, such as a proxy that refuses, are no OSErrors."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or not packages.isdisjoint({"httpx", "httpcore"})
