@@ -147,6 +147,6 @@ def test_a_search_of_which_every_job_failed_names_them_without_a_traceback(tmp_p
 def test_a_sweep_that_cannot_be_composed_starts_nothing(tmp_path):
     done = train(*TINY, "prune.ratoi=0.5,0.75", "optim.batchsize=3", cwd=tmp_path)
     assert done.returncode == 2
-    assert "optim.batchsize" in done.stderr
+    assert "there is no option prune.ratoi; did you mean prune.ratio" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
