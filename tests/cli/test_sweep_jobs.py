@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 
 import fake_jobs
 import optuna
@@ -105,16 +106,21 @@ def test_a_study_in_a_database_goes_on_with_the_same_command(tmp_path):
     [
         (["hydra.sweeper.storage='sqlite:///no/folder/s.db'"], "unable to open database file"),
         (["hydra.sweeper.storage='sqlite:///text.db'"], "file is not a database"),
+        (["hydra.sweeper.storage='sqlite:///locked.db'"], "database is locked"),
         (["hydra.sweeper.storage=s.db"], "Could not parse"),
         (["hydra.sweeper.storage='nothing://host/s'"], "nothing"),
         ([STORED[2], "hydra.sweeper.direction=[maximize,minimize]"], "direction"),
     ],
-    ids=["no folder", "no database", "no URL", "unknown driver", "other direction"],
+    ids=["no folder", "no database", "locked", "no URL", "unknown driver", "other direction"],
 )
 def test_a_study_that_cannot_be_kept_is_refused_in_one_line(words, message, tmp_path):
     (tmp_path / "text.db").write_text("this is no database")
     optuna.create_study(f"sqlite:///{tmp_path}/s.db", study_name="a", direction="maximize")
-    done = sweep(*SEARCH, "hydra.sweeper.study_name=a", *words, cwd=tmp_path)
+    locked = tmp_path / "locked.db"
+    optuna.create_study(f"sqlite:///{locked}", study_name="a", direction="maximize")
+    with closing(sqlite3.connect(locked)) as database:
+        database.execute("begin immediate")
+        done = sweep(*SEARCH, "hydra.sweeper.study_name=a", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("packnet-train: hydra.sweeper.storage=")

@@ -12,7 +12,7 @@ from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import quoted
 from packnet_pl.sweep_jobs import jobs_since
 
-__all__ = ["is_of_study", "words_of_study"]
+__all__ = ["is_of_study", "reason", "words_of_study"]
 
 
 def words_of_study(hydra: DictConfig, sweep: Path) -> dict[str, str]:
@@ -51,6 +51,13 @@ def is_of_study(error: Exception) -> bool:
     return any(name.split(".")[0] in ("optuna", "sqlalchemy") for name in (type(error).__module__, raised_in))
 
 
+def reason(error: BaseException) -> str:
+    """Returns what is at the bottom of ``error``, in one line: Optuna only says that it could not commit."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _trials_so_far(sweeper: DictConfig) -> int:
     given = f"hydra.sweeper.storage={sweeper.storage}"
     optuna_version, database = version("optuna"), version("sqlalchemy")
@@ -74,7 +81,7 @@ def _trials_so_far(sweeper: DictConfig) -> int:
         )
         return len(study.trials)
     except Exception as error:  # whatever a database or its driver may raise
-        raise UsageError(f"{given}: {(str(error) or type(error).__name__).strip().splitlines()[0]}") from error
+        raise UsageError(f"{given}: {reason(error)}") from error
 
 
 def _major(version: str) -> int:

@@ -15,14 +15,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from packnet_pl.cli.connecting import answer_while_connecting
-from packnet_pl.cli.errors import answering_errors, one_line
+from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.from_file import arch_name
 from packnet_pl.cli.help import help_text
 from packnet_pl.cli.meeting import Meeting, prepare_together
 from packnet_pl.cli.orphans import end_with_parent
 from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
 from packnet_pl.cli.ranks import Rank, this_process
-from packnet_pl.cli.study import is_of_study
+from packnet_pl.cli.study import is_of_study, reason
 from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
 from packnet_pl.cli.usage import STARTED_BY, UsageError
 from packnet_pl.sweep_jobs import size_of_jobs
@@ -74,7 +74,7 @@ def main() -> None:
             if sweep is None or not is_of_study(error):
                 raise
             if str(error) != _OPTUNA_HAS_NONE:
-                raise UsageError(f"the search's study: {one_line(error)}") from error
+                raise UsageError(f"the search's study: {reason(error)}") from error
             complete = False
             print(f"{_program()}: {error}", file=sys.stderr)  # noqa: T201
         finally:
