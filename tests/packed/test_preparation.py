@@ -117,8 +117,8 @@ def test_predictions_see_the_pixels_of_the_test_split(colour, task, expected):
     tasks, network = colour
     split, info = tasks[task].test, network.info(task)
     assert info.preparation == expected
-    for index, path in enumerate(split._paths):
-        box = None if split._boxes is None else split._boxes[index]
+    for index, path in enumerate(split.paths):
+        box = None if split.boxes is None else split.boxes[index]
         assert torch.equal(image_reader(info, box=box)(path), split[index][0])
     # The network by itself is asked with the same.
     found = network.standalone(task)(image_reader(info, box=box)(path).unsqueeze(0))
@@ -129,7 +129,7 @@ def test_predictions_see_the_pixels_of_the_test_split(colour, task, expected):
 def test_an_image_that_is_cut_out_already_is_squashed_and_not_cut_again(colour, tmp_path, task):
     tasks, network = colour
     split = tasks[task].test
-    for index, (path, box) in enumerate(zip(split._paths, split._boxes, strict=True)):
+    for index, (path, box) in enumerate(zip(split.paths, split.boxes, strict=True)):
         read_picture(path, 3, box=box).save(tmp_path / "cut.png")
         assert torch.equal(image_reader(network.info(task))(str(tmp_path / "cut.png")), split[index][0])
     answers = list(predict_pictures(network, [path], [task], top=2, batch_size=1, box=box))
