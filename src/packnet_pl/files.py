@@ -1,11 +1,18 @@
-"""Replacing a file as a whole, so that a killed process leaves the old one or the new one and never half of one."""
+"""Replacing a file as a whole, so that a killed process leaves the old one or the new one and never half of one.
+
+Paths may be any bytes; :func:`readable` and :func:`replacing_unicode` serve libraries that take nothing but Unicode.
+"""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing"]
+from packnet_pl.names import is_unicode
+
+__all__ = ["readable", "replacing", "replacing_unicode"]
 
 
 @contextmanager
@@ -26,3 +33,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def readable(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Gives a path at which a library reads the file, also one that refuses names that are no Unicode (safetensors)."""
+    if is_unicode(os.fspath(path)):
+        yield os.fspath(path)
+        return
+    with Path(path).open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
+
+
+@contextmanager
+def replacing_unicode(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Is :func:`replacing` for libraries that take nothing but Unicode; of torch's, one ends the process otherwise."""
+    if is_unicode(os.fspath(path)):
+        with replacing(path) as temporary:
+            yield temporary
+        return
+    ending = Path(path).suffix
+    with tempfile.TemporaryDirectory() as folder, replacing(path) as temporary:
+        file = Path(folder) / f"file{ending if is_unicode(ending) else ''}"
+        yield file
+        shutil.copyfile(file, temporary)

@@ -1,6 +1,7 @@
 """A run that goes on, or is asked again, with other images than it began with says so, and refuses unless allowed."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -24,6 +25,9 @@ TINY = [
 def complete(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     photographs(home / "cats", ["tabby", "tom"], count=6)
+    for split in ("train", "test"):  # names of files may be any bytes
+        folder = home / "cats" / split / "tom"
+        (folder / "photo 5.JPG").rename(folder / os.fsdecode(b"caf\xe9.JPG"))
     words = ["sequence=folders", "sequence.folders={cats: cats}", "prune.last=true"]
     done = warm.run("packnet-train", *TINY, *words, "hydra.run.dir=r", cwd=home)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """One line and exit code 2 for what the user can mend; a real bug keeps its traceback."""
 
 import errno
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.usage import UsageError, nearest
+from packnet_pl.names import shown
 
 __all__ = ["answering_errors", "is_mendable", "one_line"]
 
@@ -23,6 +25,9 @@ def answering_errors(program: str) -> Iterator[None]:
     Args:
         program: Name of the command, which begins the line.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal's encoding lacks, or that is no Unicode, is shown escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except Exception as error:
@@ -48,7 +53,7 @@ def one_line(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(error, (HydraException, OmegaConfBaseException)) and cause is not None:
         parts += [said for said in [" ".join(str(cause).split())] if said not in parts[0]]
-    return ": ".join(parts)
+    return shown(": ".join(parts))
 
 
 def _missing_choice(text: str, path: str, options: Sequence[str]) -> str:

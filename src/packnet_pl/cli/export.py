@@ -9,6 +9,7 @@ from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, load_network, read_file
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.names import shown
 
 if TYPE_CHECKING:
     from packnet_pl.data import TaskData
@@ -66,7 +67,9 @@ def _export_task(file: Path, task: str | None, output: Path | None, format: str)
     except ValueError as error:
         raise UsageError(str(error)) from error
     size = path.stat().st_size
-    sys.stdout.write(f"{path}: {size:,} bytes; logits differ by at most {difference:.2g} from the packed network's\n")
+    sys.stdout.write(
+        f"{shown(path)}: {size:,} bytes; logits differ by at most {difference:.2g} from the packed network's\n"
+    )
 
 
 def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
@@ -82,7 +85,7 @@ def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
         save_packed(network, path, dtype=dtype, figures=figures, history=packed.history, recipe=packed.header["recipe"])  # type: ignore[arg-type]
     except ValueError as error:
         raise UsageError(str(error)) from error
-    sys.stdout.write(f"{path}: {path.stat().st_size:,} bytes instead of {packed.size:,}\n")
+    sys.stdout.write(f"{shown(path)}: {path.stat().st_size:,} bytes instead of {packed.size:,}\n")
     _compare(network, load_packed(path), _test_data(file))
 
 

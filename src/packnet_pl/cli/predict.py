@@ -11,6 +11,7 @@ from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, find_pictures, load_network
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.names import as_unicode, shown
 
 if TYPE_CHECKING:
     from packnet_pl.data.pictures import Box
@@ -107,10 +108,10 @@ def _print_lines(answers: "Iterable[Prediction | Unreadable]") -> int:
     for answer in answers:
         if isinstance(answer, Unreadable):
             bad += 1
-            line: dict[str, object] = {"picture": answer.picture, "error": answer.reason}
+            line: dict[str, object] = {"picture": as_unicode(answer.picture), "error": as_unicode(answer.reason)}
         else:
             classes = [{"name": name, "probability": _number(share)} for name, share in answer.classes]
-            line = {"picture": answer.picture, "task": answer.task, "classes": classes}
+            line = {"picture": as_unicode(answer.picture), "task": answer.task, "classes": classes}
             line["entropy"] = _number(answer.entropy)
             if answer.lead is not None:
                 line["lead"] = _number(answer.lead)
@@ -140,12 +141,12 @@ def _print_table(answers: "Iterable[Prediction | Unreadable]", choose: bool) -> 
     bad = 0
     for answer in answers:
         if isinstance(answer, Unreadable):
-            sys.stderr.write(f"{PROGRAM}: {answer.reason}\n")
+            sys.stderr.write(f"{PROGRAM}: {shown(answer.reason)}\n")
             bad += 1
             continue
         classes = "   ".join(f"{escape(name)} {100 * share:.1f}" for name, share in answer.classes)
         chosen = [escape(answer.task), f"{answer.lead:.2f}" if answer.lead is not None else "-"] if choose else []
-        table.add_row(escape(answer.picture), *chosen, classes)
+        table.add_row(escape(shown(answer.picture)), *chosen, classes)
     if table.row_count:
         Console(width=console_width()).print(table)
     return bad

@@ -36,7 +36,7 @@ from packnet_pl.cli.mistyped import check_words
 from packnet_pl.cli.ranks import Rank
 from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
 from packnet_pl.cli.usage import UsageError, nearest
-from packnet_pl.cli.words import key_of
+from packnet_pl.cli.words import check_unicode, key_of
 
 if TYPE_CHECKING:
     from packnet_pl.cli.parts import Parts
@@ -74,6 +74,7 @@ def sort_arguments() -> Namespace:
         UsageError: If an option is unknown, two are given that exclude each other, or Hydra cannot read a word.
     """
     check_alone(sys.argv[1:])
+    check_unicode("a word of the command line", sys.argv[1:])
     parser = get_args_parser()
     for action in parser._actions:
         if "--version" in action.option_strings:
@@ -140,6 +141,7 @@ def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: s
 
     _quiet_lightning()
     resolved: Any = OmegaConf.to_container(config, resolve=True)
+    check_unicode("", resolved)  # variables of the environment may bring anything
     # The network first: pictures have its size where they have none of their own.
     bind_targets({"arch": resolved["arch"], **{key: value for key, value in resolved.items() if key != "sequence"}})
     bind_targets(resolved["sequence"]["tasks"], "sequence.tasks")
@@ -215,6 +217,8 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     elif saved is not None or (folder / "results.json").exists():
         go_on = f", or go on: packnet-resume {shlex.quote(str(folder))}" if saved is not None else ""
         raise UsageError(f"{folder} holds a run already; choose another hydra.run.dir{go_on}")
+    check_unicode("hydra.run.dir", str(folder.absolute()))
+    check_unicode("the current folder", str(Path.cwd()))
     plain: Any = OmegaConf.to_container(config)
     config_dir = str(Path(arguments.config_dir).absolute()) if arguments.config_dir else None
     with claimed(folder, SavedRun(list(arguments.overrides), config_dir, name, str(Path.cwd()), plain)):

@@ -8,6 +8,7 @@ from packnet_pl.cli.arguments import CommandParser
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.usage import UsageError
 from packnet_pl.counting import counted
+from packnet_pl.names import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,9 +87,9 @@ def report(folders: list[Path], output: Path, split: str = "test") -> None:
     for remark in [remark for group in groups if not is_comparison(group) for remark in remarks(group)]:
         console.print(remark, markup=False, highlight=False)
     if unfinished:
-        named = ", ".join(map(str, unfinished))
+        named = ", ".join(map(shown, unfinished))
         console.print(f"not finished, of {counted(len(runs) + len(unfinished), 'run')}: {named}")
-    console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    console.print(f"written: {', '.join(map(shown, written))}", highlight=False, soft_wrap=True)
 
 
 def _write_comparisons(console: "Console", compared: list["MethodComparison"], output: Path, stem: str) -> list[Path]:

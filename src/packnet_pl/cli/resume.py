@@ -11,7 +11,7 @@ from packnet_pl.cli.mistyped import check_words
 from packnet_pl.cli.ranks import this_process
 from packnet_pl.cli.run_directory import is_complete, read_run
 from packnet_pl.cli.usage import STARTED_BY, UsageError
-from packnet_pl.cli.words import added_tasks, key_of, merge_words, quoted
+from packnet_pl.cli.words import added_tasks, check_unicode, key_of, merge_words, quoted
 from packnet_pl.counting import counted
 
 __all__ = ["main"]
@@ -40,6 +40,8 @@ def main() -> None:
         saved = read_run(folder)
         if saved is None:
             raise UsageError(f"there is no run in {folder}: it has no run.yaml; start one with packnet-train")
+        check_unicode("the run directory", str(folder))
+        check_unicode("a word of the command line", given)
         for word in given:
             if word.startswith("-"):
                 raise UsageError(f"{word!r} is not of the form KEY=VALUE; options are not taken here")

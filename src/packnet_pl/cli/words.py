@@ -9,11 +9,35 @@ from omegaconf import OmegaConf
 
 from packnet_pl.cli.backbones import short_names
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.names import is_unicode, shown
 
-__all__ = ["MAPPINGS", "added_tasks", "escaped", "key_of", "mapping_of", "merge_words", "quoted"]
+__all__ = ["MAPPINGS", "added_tasks", "check_unicode", "escaped", "key_of", "mapping_of", "merge_words", "quoted"]
 
 MAPPINGS = ("sequence.folders", "sequence.add")
 """Keys whose value may be a mapping in quotes, read as YAML: no other has names of the user's own."""
+
+
+def check_unicode(what: str, node: Any) -> None:
+    """Does nothing for what a run can save of itself as text: Hydra and YAML take nothing but Unicode.
+
+    Args:
+        what: What it is, for the message.
+        node: A text, or dicts and lists of them.
+
+    Raises:
+        UsageError: If a text in it is no valid Unicode, as names of files can be.
+    """
+    if isinstance(node, dict):
+        for key, child in node.items():
+            check_unicode(f"{what}.{key}" if what else str(key), child)
+    elif isinstance(node, list):
+        for child in node:
+            check_unicode(what, child)
+    elif isinstance(node, str) and not is_unicode(node):
+        raise UsageError(
+            f"{what} is '{shown(node)}', which is not valid Unicode (UTF-8), and a run saves it as text: rename it, or "
+            "give a link to it that has another name"
+        )
 
 
 def merge_words(saved: list[str], given: list[str]) -> list[str]:

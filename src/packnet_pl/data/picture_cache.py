@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from packnet_pl.files import replacing
+from packnet_pl.files import readable, replacing
 
 __all__ = ["default_cache_dir", "drawn_splits"]
 
@@ -71,7 +71,8 @@ def default_cache_dir() -> Path:
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     try:
-        return dict(load_file(path))
+        with readable(path) as name:
+            return dict(load_file(name))
     except (SafetensorError, OSError) as error:
         logger.warning("drawing the pictures again: %s cannot be read (%s)", path, error)
         return None

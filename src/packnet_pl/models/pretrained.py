@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from packnet_pl.core.reading import read_checkpoint
+from packnet_pl.files import readable
 
 __all__ = ["cut_off_head", "load_weights", "read_weights", "without"]
 
@@ -32,7 +33,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise FileNotFoundError(f"there is no file {path} with pretrained weights; give another as pretrained=PATH")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            with readable(path) as name:
+                return load_file(name)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged, or no safetensors file: {error}") from error
     state = read_checkpoint(path)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packnet_pl.files import replacing
+from packnet_pl.files import replacing_unicode
 from packnet_pl.models import TaskInfo, as_input, input_type
 from packnet_pl.packed.network import PackedNetwork
 
@@ -71,7 +71,7 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
     tolerance = max(_TOLERANCE, _ROUNDINGS * torch.finfo(probe.dtype).eps)
     write = {"torch": _write_state, "torch_export": _write_program, "onnx": _write_onnx}[format]
     largest = 0.0
-    with replacing(path) as temporary, torch.no_grad(), _quiet():
+    with replacing_unicode(path) as temporary, torch.no_grad(), _quiet():
         answer = write(module, probe, temporary, info)
         for pictures in (probe, probe[:1]):
             expected = network(pictures, task=task)

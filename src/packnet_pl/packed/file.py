@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from packnet_pl.core.digest import fingerprint
-from packnet_pl.files import replacing
+from packnet_pl.files import readable, replacing
 from packnet_pl.names import shown
 from packnet_pl.packed.container import METADATA, Stored, read_table
 from packnet_pl.packed.header import FORMAT, check_header, parse_header
@@ -52,7 +52,7 @@ class Packed:
             ValueError: If one is not what was written.
         """
         with _reading(self.path):
-            with safe_open(self.path, framework="pt") as file:
+            with readable(self.path) as path, safe_open(path, framework="pt") as file:
                 found = {name: file.get_tensor(name) for name in self.stored}
             for name, tensor in found.items():
                 if fingerprint(tensor) != self.header["checksums"][name]:

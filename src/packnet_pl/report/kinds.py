@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from packnet_pl.names import shown
 from packnet_pl.report.runs import Run
 
 __all__ = ["Kind", "by_kind", "is_comparison", "label", "ratio_of", "remarks", "sequences", "setting_words", "unsaid"]
@@ -114,7 +115,7 @@ def remarks(runs: Iterable[Run]) -> list[str]:
         said.append(f"no validation split, left out: {', '.join(without)}")
     for kind, same in kinds.items():
         for seed in sorted({run.seed for run in same}):
-            folders = [str(run.folder) for run in same if run.seed == seed]
+            folders = [shown(run.folder) for run in same if run.seed == seed]
             if len(folders) > 1:
                 named = ", ".join(folders[:4] + (["..."] if len(folders) > 4 else []))
                 said.append(

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from packnet_pl.files import replacing
+from packnet_pl.names import as_unicode
 from packnet_pl.report.methods import MethodComparison, MethodRow
 from packnet_pl.report.ratios import spread
 
@@ -72,7 +73,7 @@ def write_methods_csv(comparison: MethodComparison, path: str | os.PathLike[str]
     for row in comparison.rows:
         for run, gap in zip(row.runs, row.run_gaps, strict=True):
             settings = "; ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
-            whole = [run.error(None), gap, run.mean_forgetting, run.networks, run.megabytes, str(run.folder)]
+            whole = [run.error(None), gap, run.mean_forgetting, run.networks, run.megabytes, as_unicode(run.folder)]
             for task, error in run.errors.items():
                 ratio = run.ratios[run.tasks.index(task)]
                 what = [run.arch, ", ".join(run.tasks), run.split, row.label, run.method, settings, ratio, run.seed]

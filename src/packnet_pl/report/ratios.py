@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from packnet_pl.files import replacing
+from packnet_pl.names import as_unicode
 from packnet_pl.report.kinds import by_kind, is_comparison, ratio_of, sequences, setting_words
 from packnet_pl.report.runs import Run
 
@@ -114,7 +115,9 @@ def write_ratios_csv(rows: Iterable[RatioRow], path: str | os.PathLike[str]) -> 
         for run in row.runs:
             for task, error in run.errors.items():
                 forgetting = run.forgetting[task]
-                writer.writerow([row.name, row.ratio, run.seed, task, error, forgetting, run.free, run.folder.name])
+                writer.writerow(
+                    [row.name, row.ratio, run.seed, task, error, forgetting, run.free, as_unicode(run.folder.name)]
+                )
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

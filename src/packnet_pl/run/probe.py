@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from packnet_pl.data import ImageDataset
-from packnet_pl.files import replacing
+from packnet_pl.files import readable, replacing
 from packnet_pl.text import as_line
 
 __all__ = ["load_probe", "probe_pictures", "save_probe"]
@@ -37,7 +37,8 @@ def load_probe(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
         ValueError: If it is not a probe, or is damaged.
     """
     try:
-        tensors = load_file(path)
+        with readable(path) as name:
+            tensors = load_file(name)
         return tensors["pictures"], tensors["logits"]
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is not a probe, or is damaged: {as_line(error)}") from error
