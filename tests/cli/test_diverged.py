@@ -61,6 +61,7 @@ SAVED = {
     "method": {"together": False},
     "optim": {"batch_size": 64},
     "seed": 0,
+    "packed": None,
 }
 
 
