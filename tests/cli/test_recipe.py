@@ -192,6 +192,23 @@ def test_what_the_user_says_may_be_of_any_class(begun, tmp_path):
     assert (now.optim.optimizer._target_, now.optim.batch_size) == ("torch.optim.Adam", 8)
 
 
+def test_a_known_task_is_added_with_the_rates_of_its_own_sequence(tmp_path):
+    was = configured(
+        tmp_path, "sequence=far", "sequence.order=[latin,digits]", "sequence.tasks.latin.data.test_per_class=2"
+    )
+    recipe = recipe_of(was, "vgg_small", None, "far")
+    packed(tmp_path / "f.safetensors", recipe)
+    now = configured(tmp_path, f"packed={tmp_path}/f.safetensors", "sequence.add=[digits,spectro]")
+    assert list(now.sequence.order) == ["cats", "digits", "spectro"]
+    assert (now.sequence.tasks.digits.train.lr, now.sequence.tasks.latin.data.test_per_class) == (0.05, 2)
+    assert now.sequence.tasks.spectro == was.sequence.tasks.spectro
+    # What a run says of tasks that it does not have is no part of what it leaves.
+    words = ["sequence=far", "sequence.order=[latin,digits]", "sequence.tasks.spectro.train.epochs=1"]
+    other = recipe_of(configured(tmp_path, *words), "vgg_small", None, "far")
+    assert other["sequence"]["tasks"].keys() == {"latin", "digits"}
+    assert "spectro" not in json.dumps(other)
+
+
 def test_a_recipe_has_no_folders_in_it(begun):
     recipe = json.dumps(recipe_of(begun[0], "resnet20", None))
     assert "path" not in recipe

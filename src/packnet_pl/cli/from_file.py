@@ -12,7 +12,7 @@ from packnet_pl.cli.recipe import with_recipe
 from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import key_of
 
-__all__ = ["arch_name", "input_of", "packed_header", "tell_recipe", "with_file"]
+__all__ = ["arch_name", "input_of", "packed_header", "sequence_name", "tell_recipe", "with_file"]
 
 _log = logging.getLogger(__name__)
 _BUILDERS = {name: f"packnet_pl.models.{name}" for name in ("vgg_small", "resnet20")} | {
@@ -102,6 +102,21 @@ def arch_name(header: Mapping[str, Any]) -> str:
     if recipe is not None and isinstance(recipe.get("arch"), str):
         return str(recipe["arch"])
     return str(builder["arguments"].get("name", builder["name"]))
+
+
+def sequence_name(header: Mapping[str, Any], words: Sequence[str], main: str) -> str | None:
+    """Returns the name of the sequence that a run goes on with; None if that is the one that its command line chooses.
+
+    Args:
+        header: Of a checked file.
+        words: The command line.
+        main: Name of the main configuration.
+    """
+    given, recipe = {key_of(word) for word in words}, header.get("recipe")
+    if recipe is None or "sequence" in given or _is_whole(given, main):
+        return None
+    name = recipe["sequence"]["name"]
+    return name if isinstance(name, str) else None
 
 
 def input_of(header: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -23,7 +23,9 @@ from packnet_pl.training import Recipe
 __all__ = ["build_plan", "with_shared_training"]
 
 
-def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> RunPlan:
+def build_plan(
+    config: DictConfig, folder: Path, arch: str, parts: Parts, *, sequence_name: str | None = None
+) -> RunPlan:
     """Returns what the run is to do.
 
     Args:
@@ -31,6 +33,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         folder: The run directory.
         arch: Name of the chosen backbone configuration.
         parts: From :func:`build_parts`.
+        sequence_name: Of the chosen sequence.
 
     Raises:
         UsageError: If a part cannot be made.
@@ -53,7 +56,8 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
             )
         )
     plain: Any = OmegaConf.to_container(config)
-    pretrained = pretrained_inputs(plain["arch"])
+    source = parts.packed if config.packed else None
+    inputs = pretrained_inputs(plain["arch"]) if source is None else input_of(source.header)
     return RunPlan(
         folder=folder,
         tasks=tuple(tasks),
@@ -63,7 +67,7 @@ def build_plan(config: DictConfig, folder: Path, arch: str, parts: Parts) -> Run
         packs=config.method.pack,
         fit=build_target(config.method.fit, "method.fit"),
         arch=arch,
-        recipe=recipe_of(config, arch, input_of(parts.packed.header) if config.packed and parts.packed else pretrained),
+        recipe=recipe_of(config, arch, inputs, sequence_name),
         seed=config.seed,
         batch_size=config.optim.batch_size,
         accumulate=config.optim.accumulate,

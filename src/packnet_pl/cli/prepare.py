@@ -33,7 +33,7 @@ from packnet_pl.cli.expand import add_tasks, expand_tasks
 from packnet_pl.cli.from_file import packed_header, tell_recipe, with_file
 from packnet_pl.cli.help import GROUPS
 from packnet_pl.cli.mistyped import check_words
-from packnet_pl.cli.ranks import Rank
+from packnet_pl.cli.ranks import Rank, rank_of
 from packnet_pl.cli.run_directory import SavedRun, claimed, read_run
 from packnet_pl.cli.usage import UsageError, nearest
 from packnet_pl.cli.words import check_unicode, key_of
@@ -206,8 +206,9 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     from packnet_pl.cli.changed_data import check_data
     from packnet_pl.cli.parts import build_parts
 
-    if config.packed and not config.resume and (header := packed_header(Path(config.packed))) is not None:
-        tell_recipe(config, header, arguments.overrides, Path(config.packed), main=name)
+    if config.packed and not config.resume and rank_of(os.environ).is_main:
+        source = Path(config.packed)
+        tell_recipe(config, packed_header(source) or {}, arguments.overrides, source, main=name)
     if not to_train:
         return Prepared(config, folder, build_parts(config, folder))
     saved = read_run(folder)

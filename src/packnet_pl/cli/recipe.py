@@ -5,7 +5,9 @@ come from anywhere: it chooses among the classes of a closed list, and nothing i
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping
+from importlib.resources import files
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -31,13 +33,16 @@ _DEEPEST, _LONGEST = 8, 1000
 _ABSENT = object()
 
 
-def recipe_of(config: DictConfig, arch: str, inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def recipe_of(
+    config: DictConfig, arch: str, inputs: Mapping[str, Any] | None, sequence_name: str | None = None
+) -> dict[str, Any] | None:
     """Returns the recipe of a run, as JSON takes it; None if JSON does not take it (an infinite number).
 
     Args:
         config: Checked.
         arch: Name of the backbone, for the results.
         inputs: What the data of a task get where they leave it open: see :func:`packnet_pl.cli.inputs.fill_inputs`.
+        sequence_name: Of the sequence that was chosen, if that has a name.
     """
     plain: Any = OmegaConf.to_container(config)
     sequence, method = plain["sequence"], plain["method"]
@@ -53,12 +58,13 @@ def recipe_of(config: DictConfig, arch: str, inputs: Mapping[str, Any] | None) -
         "debug": plain["debug"],
         "trainer": {key: plain["trainer"][key] for key in _TRAINER},
         "sequence": {
+            "name": sequence_name,
             "task": None if not template else {**template, "data": _anywhere(template.get("data") or {})},
-            # The data of others lie in folders of this machine.
+            # Data of other kinds lie in folders of this machine.
             "tasks": {
                 name: {**task, "data": _anywhere(task["data"])}
                 for name, task in sequence["tasks"].items()
-                if task.get("data", {}).get("_target_") in _DRAWN
+                if name in sequence["order"] and _is_drawn(task)
             },
         },
     }
@@ -132,12 +138,34 @@ def _lay_tasks(
 ) -> None:
     if found["task"] is not None:
         sequence.task = {**found["task"], "data": {**found["task"]["data"], "path": None}}
+    for name, task in _shipped_tasks(found["name"]).items():
+        sequence.tasks[name] = task
     for name in finished:
         # A task of the same name that is known here is another one.
         if name in sequence.tasks and not any(key.startswith(f"sequence.tasks.{name}.") for key in given):
             del sequence.tasks[name]
     for name, task in found["tasks"].items():
         sequence.tasks[name] = dict(task)
+
+
+def _shipped_tasks(sequence: Any) -> dict[str, Any]:
+    """Returns the tasks of a sequence of this package that need no folders; none if it has no such sequence."""
+    shipped = files("packnet_pl.conf")
+    if not isinstance(sequence, str) or not re.fullmatch(r"\w{1,100}", sequence):
+        return {}
+    if not (path := shipped / "sequence" / f"{sequence}.yaml").is_file():
+        return {}
+    plain: Any = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
+    data = {key: name for entry in plain.get("defaults", []) for key, name in entry.items()}
+    tasks = {}
+    for name, task in plain.get("tasks", {}).items():
+        text = (shipped / "data" / f"{data.get(f'/data@tasks.{name}.data')}.yaml").read_text(encoding="utf-8")
+        tasks[name] = {"data": OmegaConf.to_container(OmegaConf.create(text)), **task}
+    return {name: task for name, task in tasks.items() if _is_drawn(task)}
+
+
+def _is_drawn(task: Mapping[str, Any]) -> bool:
+    return (task.get("data") or {}).get("_target_") in _DRAWN
 
 
 def _put(config: DictConfig, key: str, value: Any) -> None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from packnet_pl.cli.connecting import answer_while_connecting
 from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.from_file import arch_name
+from packnet_pl.cli.from_file import arch_name, sequence_name
 from packnet_pl.cli.help import help_text
 from packnet_pl.cli.meeting import Meeting, prepare_together
 from packnet_pl.cli.orphans import end_with_parent
@@ -118,8 +118,11 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     answer_while_connecting(rank.count)
     config = checked(config, folder, words, hydra_config.job.config_name or "train")
     parts = parts or build_parts(config, folder)
-    named = arch_name(parts.packed.header) if config.packed and parts.packed else None
-    plan = build_plan(config, folder, named or config.arch.get("name", job.choices["arch"]), parts)
+    arch, sequence = config.arch.get("name", job.choices["arch"]), job.choices.get("sequence")
+    if config.packed and parts.packed is not None:
+        header, main = parts.packed.header, hydra_config.job.config_name or "train"
+        arch, sequence = arch_name(header), sequence_name(header, words, main) or sequence
+    plan = build_plan(config, folder, arch, parts, sequence_name=sequence)
     if parts.packed is not None and main_process:
         adopt_packed(folder, parts.packed)
     try:
