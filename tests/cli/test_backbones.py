@@ -44,10 +44,13 @@ def test_a_name_can_stand_in_a_defaults_list(name, tmp_path):
     assert (found.name, found.in_channels) == (name.removeprefix("timm/"), 1)
 
 
-def test_a_configuration_of_the_users_own_goes_before(tmp_path):
+def test_a_configuration_of_the_users_own_needs_a_name_of_its_own(tmp_path):
     (tmp_path / "arch").mkdir()
-    (tmp_path / "arch" / "resnet18.yaml").write_text("# mine\n_target_: mine.net\n")
-    assert composed("arch=resnet18", config_dir=tmp_path).arch == {"_target_": "mine.net"}
+    for name in ("resnet18", "mine"):
+        (tmp_path / "arch" / f"{name}.yaml").write_text("# mine\n_target_: mine.net\n")
+    assert composed("arch=mine", config_dir=tmp_path).arch == {"_target_": "mine.net"}
+    with pytest.raises(UsageError, match=r"^arch/resnet18\.yaml of your own has the name of a network that is known"):
+        composed("arch=resnet18", config_dir=tmp_path)
 
 
 def test_a_script_that_only_knows_where_the_configurations_are_finds_the_names(tmp_path):

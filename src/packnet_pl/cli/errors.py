@@ -46,6 +46,9 @@ def one_line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return _missing_choice(text, error.missing_cfg_file, error.options)
+    if "validated against ConfigStore schema" in text:
+        name = text.split("'")[1]
+        return f"{name}.yaml of your own has the name of a network that is known already: give it another name"
     if "Original Traceback" in text:
         # From a loader's process, which sends its traceback as the message; the last line is what it says.
         text = text.strip().splitlines()[-1].partition(": ")[2]
