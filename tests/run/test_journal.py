@@ -21,6 +21,12 @@ def test_it_is_read_as_it_was_written(tmp_path):
     assert Entry.parse(json.loads(json.dumps(ENTRY.dump()))) == ENTRY
 
 
+def test_two_classes_of_one_name_that_an_earlier_version_let_pass_are_told_apart():
+    old = json.loads(json.dumps(ENTRY.dump()))
+    old["task"]["class_names"] = ["crane", "crane"]
+    assert Entry.parse(old).task.class_names == ["crane", "crane (2)"]
+
+
 def test_it_replaces_the_file_as_a_whole(tmp_path):
     path = tmp_path / "finished.json"
     path.write_text("x" * 10_000)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packnet_pl.files import replacing
+from packnet_pl.names import mended_class_names
 from packnet_pl.packed import read_packed
 from packnet_pl.run.places import journal_path, packed_path
 from packnet_pl.run.results import TaskResult
@@ -59,7 +60,11 @@ class Entry:
             }
             # Files of earlier versions have neither.
             val_now, data = dict(dumped.get("val_now", {})), dict(dumped.get("data", {}))
-            return cls(TaskResult(**dumped["task"]), scores, list(dumped["outputs_unchanged"]), val_now, data)
+            # Which also let two classes have one name; the packed file mends that in the same way.
+            names = {"class_names": list(mended_class_names(dumped["task"]["class_names"]))}
+            return cls(
+                TaskResult(**{**dumped["task"], **names}), scores, list(dumped["outputs_unchanged"]), val_now, data
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the record of a finished task: {error}") from error
 
