@@ -110,7 +110,10 @@ WRONG = {
         "sequence.order names 'dogs'",
     ),
     "a name with a slash": (["sequence.folders={'a/b': pets}"], "a/b"),
-    "unknown backbone": (["sequence.folders={cats: pets}", "arch=resnet19"], "Could not find 'arch/resnet19'"),
+    "unknown backbone": (
+        ["sequence.folders={cats: pets}", "arch=resnet19"],
+        "there is no arch=resnet19; did you mean resnet18",
+    ),
     "unknown timm backbone": (["sequence.folders={cats: pets}", "arch=timm/resnet18x"], "did you mean 'resnet18'"),
     "weights that are not there": (
         ["sequence.folders={cats: pets}", "arch=resnet18", "arch.pretrained=nowhere.pth"],
