@@ -111,6 +111,9 @@ def test_what_the_file_does_not_hold_is_named_in_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_packed(trained(model, ["cars"]), tmp_path / "own.safetensors")
+    model.register_buffer("mean", torch.zeros(3), persistent=False)
+    with pytest.warns(UserWarning, match=r"it has no mean of MyModel"):
+        save_packed(model, tmp_path / "own.safetensors")
 
 
 REFUSED = {

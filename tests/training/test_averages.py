@@ -112,6 +112,11 @@ def test_an_average_that_never_began_is_not_used_and_says_so(make, settings):
         assert same(trained([callback], **settings), wanted)
 
 
+def test_an_average_of_one_early_step_says_so():
+    with pytest.warns(UserWarning, match="EMAWeightAveraging updated its average in step 1 of 8 alone"):
+        trained([EMAWeightAveraging(update_every_n_steps=1000)])
+
+
 def test_a_callback_that_served_an_earlier_fit_spoils_no_later_one():
     wanted, callback = trained(), EMAWeightAveraging()
     trained([callback])

@@ -801,6 +801,8 @@ def test_a_module_that_builds_its_layers_late_is_fitted_as_any_other():
         ({"phase": "prune"}, "phase is 'prune'; allowed are 'train' and 'retrain'"),
         ({"select": "first"}, "select is 'first'; allowed are 'last' and 'best'"),
         ({"select": "best", "mode": "up"}, "mode is 'up'; allowed are 'max' and 'min'"),
+        ({"mode": "min"}, "monitor='val_accuracy' and mode='min' choose the best epoch: give select='best'"),
+        ({"monitor": "f1"}, "monitor='f1' and mode=None choose the best epoch: give select='best'"),
         ({"scope": "network"}, "prune scope is 'network'"),
         ({"granularity": "row"}, "prune granularity is 'row'"),
         ({"task": "a/b"}, "task name is 'a/b'"),

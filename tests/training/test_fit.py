@@ -182,6 +182,7 @@ REFUSED = {
         {"monitor": "val_loss"},
         "monitor='val_loss' without a mode would keep",
     ),
+    "no mode for another kind of loss": ({"monitor": "val/RMSE"}, "monitor='val/RMSE' without a mode would keep"),
     "no name": ({"monitor": None}, "monitor is None; it takes the name of a metric"),
     "a metric that is not logged": (
         {"monitor": "f1"},
@@ -281,6 +282,19 @@ def test_a_trainer_without_the_callback_is_refused_and_nothing_is_trained():
     with pytest.raises(ValueError, match=r"make_trainer\('train', callback\) returned a Trainer without the callback"):
         fit_task(module, loader(), task="a", prune_ratio=0.5, make_trainer=lambda *_: quiet())
     assert picture(module) == before
+
+
+def test_a_trainer_that_has_served_a_phase_is_refused_for_the_next():
+    module, trainers = OwnModule(), []
+
+    def make_trainer(phase, callback):
+        trainers.append(trainers[0] if trainers else quiet(callback))
+        trainers[0].callbacks = [callback]
+        return trainers[0]
+
+    with pytest.raises(ValueError, match=r"^make_trainer\('retrain', callback\) .* has made 1 epoch already"):
+        fit_task(module, loader(), task="a", prune_ratio=0.5, private="heads.a", make_trainer=make_trainer)
+    assert module.packnet.phase == "retrain"
 
 
 def test_a_trainer_with_another_callback_of_the_kind_is_refused():

@@ -1,6 +1,7 @@
 """A user's own module keeps its tasks in its checkpoints."""
 
 import warnings
+from pathlib import Path, PosixPath
 
 import pytest
 import pytorch_lightning as pl
@@ -47,6 +48,20 @@ def test_the_tasks_come_back_with_load_from_checkpoint_the_last_finished_one_too
     finish(loaded, "c")
     assert same({task: answer(loaded, task) for task in "ab"}, wanted)
     assert Kept().state_dict().keys() == OwnModule().state_dict().keys()
+
+
+def test_hyperparameters_that_are_no_plain_data_are_named_by_load_from_checkpoint(tmp_path):
+    class Configured(Kept):
+        def __init__(self, where=Path("data")):
+            super().__init__()
+            self.save_hyperparameters()
+
+    finish(Configured(), "a").save_checkpoint(path := tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"a\.ckpt holds pathlib\.PosixPath, and is read.*add_safe_globals"):
+        Configured.load_from_checkpoint(path)
+    assert Configured.load_from_checkpoint(path, weights_only=False).packnet.tasks == ["a"]
+    with torch.serialization.safe_globals([PosixPath]):
+        assert Configured.load_from_checkpoint(path, where=3).packnet.tasks == ["a"]
 
 
 @pytest.mark.parametrize("settings", [{"save_weights_only": True}, {}], ids=["weights only", "whole"])

@@ -106,9 +106,9 @@ def test_a_cache_may_grow_and_values_may_be_written_anew():
     assert root.cache.shape == (9,)
 
 
-@pytest.mark.parametrize("why", ["frozen", "gradient", "idle"])
+@pytest.mark.parametrize("why", ["frozen", "gradient", "idle", "unseen step"])
 @torch.no_grad()
-def test_a_parameter_that_changes_is_refused_unless_it_is_idle(why):
+def test_a_parameter_that_changes_is_refused_unless_an_unseen_step_may_have_moved_an_idle_one(why):
     root = Root()
     if why == "frozen":
         root.scale.requires_grad_(False)
@@ -116,13 +116,42 @@ def test_a_parameter_that_changes_is_refused_unless_it_is_idle(why):
         give_gradient(root.scale)
     watched = outside(root)
     root.scale.add_(1)
-    if why == "idle":
+    if why == "unseen step":
         with pytest.warns(UserWarning, match=r"^scale changed in the fit of task 'b'.*free=\['scale'\] lets it change"):
-            watched.look()
+            watched.look(unseen=True)
         assert root.scale.tolist() == [1.0] * 6
     else:
         with pytest.raises(ValueError, match=r"^scale would be changed"):
-            watched.look()
+            watched.look(unseen=why != "idle")
+
+
+def test_remedies_name_modules_that_hold_nothing_else():
+    root = nn.Module()
+    root.backbone, root.scale = SmallNet(), nn.Parameter(torch.ones(6))
+    root.net = nn.ModuleDict({"backbone": root.backbone, "neck": nn.Linear(6, 6)})
+    root.heads = nn.ModuleDict({task: nn.Linear(6, 3) for task in "ab"})
+    give_gradient(*root.net["neck"].parameters(), root.scale)
+    match = r"private=\['heads.b', 'net.neck'\], one .* task, with scale in a module; .*free=\['scale', 'net.neck'\]$"
+    with pytest.raises(ValueError, match=match):
+        outside(root).refuse_learning()
+
+
+@pytest.mark.parametrize("where", ["list", "dict", "tensor"])
+def test_what_is_trained_without_being_registered_is_refused_by_name(where):
+    root = Root()
+    layer, scale = nn.Linear(6, 6), torch.ones((), requires_grad=True)
+    given = {"list": [layer], "dict": {"x": (layer,)}, "tensor": scale}[where]
+    root.neck.plain = given
+    names = {"list": r"neck\.plain\[0\]\.weight and 1 more", "dict": r"neck\.plain\['x'\]\[0\]\.weight and 1 more"}
+    learned = [scale] if where == "tensor" else [*layer.parameters()]
+    elsewhere = nn.Parameter(torch.ones(3))  # as the copies that some optimizers step
+    optimizer = torch.optim.SGD([*root.backbone.parameters(), *learned, elsewhere], lr=0.1)
+    give_gradient(elsewhere)
+    watched = outside(root, optimizers=[optimizer])
+    watched.refuse_learning()
+    give_gradient(*learned)
+    with pytest.raises(ValueError, match=rf"^{names.get(where, 'neck.plain')} would be trained .* plain attribute"):
+        watched.refuse_learning()
 
 
 @pytest.mark.parametrize(
@@ -167,6 +196,33 @@ def test_a_refused_fit_of_an_open_task_leaves_it_open_as_it_was():
         fit_phase(module, "a", "retrain")
     assert picture(module) == before
     assert module.packnet.phase == "retrain"
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_what_follows_by_hand_without_a_gradient_is_refused_or_free(automatic):
+    class Follows(WithNeck):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = automatic
+            self.teacher = nn.Linear(6, 6)
+
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            if not automatic:
+                self.optimizers().zero_grad()
+                self.manual_backward(loss)
+                self.optimizers().step()
+            with torch.no_grad():
+                self.teacher.weight.lerp_(self.neck.weight, 0.1)
+            return loss
+
+    module = Follows()
+    before = picture(module)
+    with pytest.raises(ValueError, match=r"^teacher\.weight would be changed by .*free=\['teacher'\]$"):
+        fit_phase(module, "a", own={"free": "neck"})
+    assert picture(module) == before
+    fit_phase(module, "a", own={"free": ["neck", "teacher"]})
+    assert picture(module)["tensors"]["teacher.weight"] != before["tensors"]["teacher.weight"]
 
 
 def test_what_begins_to_learn_late_is_refused_and_the_task_stays_open():

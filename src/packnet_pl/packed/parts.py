@@ -1,11 +1,12 @@
 """What is packed of a module: the shared part, one output layer per task, the owners of the weights."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.models import Heads, TaskInfo
@@ -95,15 +96,15 @@ def _head(
         found = ", ".join(f"{name}: {type(module).__name__}" for name, module in zip(names, own, strict=True))
         raise ValueError(
             f"cannot save {path}: of task {task!r} it holds one nn.Linear with a bias, from the features of the shared "
-            f"{type(packnet.module).__name__} to classes, and nothing else of its own; its own are "
-            f"[{found}], and {type(head).__name__} was taken (heads={{{task!r}: ...}} names another)"
+            f"{type(packnet.module).__name__} to classes, and nothing else of its own; its own are [{found}], and "
+            f"{'none' if head is None else type(head).__name__} was taken (heads={{{task!r}: ...}} names another)"
         )
     return head
 
 
 def _warn_of_rest(model: nn.Module, packnet: PackNet, heads: Mapping[str, nn.Module]) -> None:
-    known = _ids(packnet.module).union(*map(_ids, heads.values()))
-    rest = [name for name, value in model.state_dict(keep_vars=True).items() if id(value) not in known]
+    known = {id(value) for module in [packnet.module, *heads.values()] for _, value in _tensors(module)}
+    rest = [name for name, value in _tensors(model) if id(value) not in known]
     if heads and rest:
         more = f" and {len(rest) - 1} tensors more" if len(rest) > 1 else ""
         warnings.warn(
@@ -111,6 +112,11 @@ def _warn_of_rest(model: nn.Module, packnet: PackNet, heads: Mapping[str, nn.Mod
             f"{rest[0]}{more} of {type(model).__name__}: a finished task that computes with that is answered otherwise",
             stacklevel=4,
         )
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    # Not from its state dict, which has no buffers that are not persistent.
+    return chain(module.named_parameters(), module.named_buffers())
 
 
 def _ids(module: nn.Module) -> set[int]:

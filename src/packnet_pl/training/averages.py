@@ -60,6 +60,16 @@ class UnbegunAverages:
         """Returns the classes of the callbacks whose averages have not begun."""
         return [type(callback).__name__ for callback in self._unbegun()]
 
+    def stale(self, steps: int) -> dict[str, int]:
+        """Returns class -> step of those that took the weights in once, and not at the end: these are no average.
+
+        Args:
+            steps: How many steps the optimizers have made.
+        """
+        once = [c for c in self._counts if isinstance(c._average_model, AveragedModel) and _count(c) == 1]
+        found = {type(callback).__name__: callback._latest_update_step for callback in once}
+        return {name: step for name, step in found.items() if 0 < step < steps}
+
     @torch.no_grad()
     def follow_(self, pl_module: pl.LightningModule) -> None:
         """Gives the averages that have not begun what the module holds now."""

@@ -91,6 +91,10 @@ class PackNetCallback(_Callback):
             raise ValueError(f"prune_ratio={prune_ratio!r} was given for phase 'retrain'; only phase 'train' prunes")
         if select not in ("last", "best"):
             raise ValueError(f"select is {select!r}; allowed are 'last' and 'best'")
+        if select == "last" and (mode is not None or monitor != "val_accuracy"):
+            raise ValueError(
+                f"monitor={monitor!r} and mode={mode!r} choose the best epoch: give select='best' with them"
+            )
         self.phase: Phase = phase
         self.prune_ratio = None if prune_ratio is None else check_ratio(prune_ratio)
         self.scope = check_scope(scope)
@@ -221,7 +225,7 @@ class PackNetCallback(_Callback):
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuses what learns outside; masks gradients early in manual optimization: a step may go past Lightning."""
-        self._look_outside(pl_module)
+        self._look_outside(pl_module, unseen=not pl_module.automatic_optimization)
         if not pl_module.automatic_optimization:
             self._mask(pl_module)
 
@@ -240,7 +244,7 @@ class PackNetCallback(_Callback):
             self._restore(pl_module)
         else:
             _packnet(pl_module).restore_buffers_()
-        self._look_outside(pl_module)
+        self._look_outside(pl_module, unseen=not self._steps.seen)
         if self._stepped:
             self._before = None  # a batch after the first step brought nothing either
         self._stepped = self._stepped or bool(self._steps.seen) or not pl_module.automatic_optimization
@@ -277,6 +281,11 @@ class PackNetCallback(_Callback):
             rank_zero_warn(
                 f"{name} never updated its average in this fit, so the trained weights are used as they are: its start "
                 "lies behind the end of the fit, or the callback has served a fit before (make a new one for each)"
+            )
+        for name, step in self._unbegun.stale(trainer.global_step).items():
+            rank_zero_warn(
+                f"{name} updated its average in step {step} of {trainer.global_step} alone, so the weights of that "
+                "step are kept, as it asks: what was learned later is lost; let it update more often"
             )
         for optimizer in trainer.optimizers:
             if any(group.get("train_mode") for group in optimizer.param_groups) and hasattr(optimizer, "eval"):
@@ -410,11 +419,11 @@ class PackNetCallback(_Callback):
         self._untrained.look()
         self._refusing(pl_module, self._outside.refuse_learning)
 
-    def _look_outside(self, pl_module: pl.LightningModule) -> None:
+    def _look_outside(self, pl_module: pl.LightningModule, *, unseen: bool) -> None:
         assert self._outside is not None
         self._look_at_gradients(pl_module)
         outside, sure = self._outside, self._before is not None  # in the first batches: not every kernel tells
-        self._refusing(pl_module, lambda: outside.look(sure=sure))
+        self._refusing(pl_module, lambda: outside.look(sure=sure, unseen=unseen))
 
     def _look_outside_again(self, pl_module: pl.LightningModule) -> None:
         """Finds and looks at everything outside, at the begin of an epoch."""
@@ -426,7 +435,7 @@ class PackNetCallback(_Callback):
             self._outside.restore_()  # averages of what does not change are rounded
         else:
             outside = self._outside
-            self._refusing(pl_module, lambda: outside.look(sure=True))
+            self._refusing(pl_module, lambda: outside.look(sure=True, unseen=True))
 
     def _refusing(self, pl_module: pl.LightningModule, check: Callable[[], None]) -> None:
         """Leaves all as it was before the fit if ``check`` refuses it, unless it has trained for a while."""

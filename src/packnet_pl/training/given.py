@@ -62,7 +62,7 @@ def check_data(model: object, data: object, val_dataloaders: object) -> None:
 
 
 def check_trainer(trainer: object, model: object, data: object, call: str) -> None:
-    """Does nothing for a Trainer of the library that the module and the datamodule are of.
+    """Does nothing for a new Trainer of the library that the module and the datamodule are of.
 
     Args:
         trainer: What ``make_trainer`` returned.
@@ -75,6 +75,11 @@ def check_trainer(trainer: object, model: object, data: object, call: str) -> No
     """
     if not isinstance(trainer, of_both(pl.Trainer)):
         raise ValueError(f"{call} returned {_kind(trainer)}: it must return a new Trainer for each call")
+    if trainer.global_step or trainer.current_epoch:
+        raise ValueError(
+            f"{call} returned a Trainer that has made {counted(trainer.current_epoch, 'epoch')} already, and would "
+            "count on: it must return a new one for each call"
+        )
     library = library_of(trainer, pl.Trainer)
     for given, cls in ((getattr(model, "_orig_mod", model), pl.LightningModule), (data, pl.LightningDataModule)):
         if isinstance(given, of_both(cls)) and (other := library_of(given, cls)) != library:

@@ -1,10 +1,12 @@
 """A LightningModule of a user's own that keeps its tasks in its checkpoints."""
 
+from pickle import UnpicklingError
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 
 from packnet_pl.core.conversion import take_types_
+from packnet_pl.core.reading import unreadable
 from packnet_pl.training.checks import packnet_of
 from packnet_pl.training.families import is_of_lightning
 
@@ -43,6 +45,18 @@ class PackNetMixin:
                 raise TypeError(
                     f"{cls.__name__}.{hook} hides that of PackNetMixin: call super().{hook}(checkpoint) in it"
                 )
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Does what Lightning's does.
+
+        Raises:
+            ValueError: If the file holds what is not plain data, as some hyperparameters; it says how to allow them.
+        """
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
+        except UnpicklingError as error:
+            raise unreadable(checkpoint_path, error) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the state of PackNet."""

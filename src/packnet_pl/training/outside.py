@@ -12,6 +12,7 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Hold, put_back_
 from packnet_pl.core.gradients import has_gradient
 from packnet_pl.core.prunable import Place, can_be_held, find_module, memory_of, places_of, plain_name
+from packnet_pl.training.unregistered import unregistered
 
 __all__ = ["Outside", "Snapshot", "check_free_names"]
 
@@ -38,12 +39,12 @@ class Outside:
 
     def take(self) -> None:
         """Takes the values that are to stay, as they are now."""
-        self._places = _outside(self._packnet, self._root, self._free)
+        self._look_up()
         self._hold = Hold({}, {}, {n: place for n, place in self._places.items() if can_be_held(place.now)})
 
     def find(self) -> None:
         """Finds all tensors anew: some may have been added or replaced."""
-        self._places = _outside(self._packnet, self._root, self._free)
+        self._look_up()
         self._hold.bind(self._places)
 
     def tensors(self) -> list[Tensor]:
@@ -51,30 +52,45 @@ class Outside:
         return [place.now for place in self._places.values() if place.found is not None]
 
     def refuse_learning(self) -> None:
-        """Does nothing if no parameter outside has a gradient that an optimizer would follow.
+        """Does nothing if nothing outside has a gradient that an optimizer would follow, registered or not.
 
         Raises:
             ValueError: Otherwise; it names them, and says what may be done.
         """
-        names = [name for name, place in self._places.items() if place.is_parameter and has_gradient(place.found)]
-        if names and (stepped := _stepped(self._optimizers())) is not None:
-            names = [name for name in names if id(self._places[name].now) in stepped]
+        stepped = _stepped(self._optimizers())
+        names = [
+            name
+            for name, place in self._places.items()
+            # The gradient's values last: a GPU has to be waited for.
+            if place.is_parameter and (stepped is None or id(place.found) in stepped) and has_gradient(place.found)
+        ]
         if names:
             raise ValueError(self._refusal(names, "trained by"))
+        strange = [tensor for key, tensor in (stepped or {}).items() if key not in self._known]
+        names = unregistered(self._root, filter(has_gradient, strange)) if strange else []
+        if names:
+            raise ValueError(
+                f"{_some(names)} would be trained by the fit of task {self._packnet.open_task!r}, but is in a plain "
+                f"attribute of {type(self._root).__name__}, where neither checkpoints nor PackNet find it: make it an "
+                "nn.Parameter, or its list or dict an nn.ModuleList or nn.ModuleDict; then part of the module that "
+                "PackNet was given, private to a task, or free"
+            )
 
-    def look(self, *, sure: bool = False) -> None:
-        """Puts back what changed although no optimizer has moved it, if it is a parameter that gets no gradient.
+    def look(self, *, sure: bool = False, unseen: bool = False) -> None:
+        """Does nothing if everything has the values that were taken.
 
         Args:
             sure: Whether to look at the values of all, and not only of those that say that they were written to.
+            unseen: Whether an optimizer may have stepped unseen: weight decay moves heads of other tasks, too. A
+                parameter that gets no gradient is put back, then.
 
         Raises:
-            ValueError: If a buffer changed, or a parameter that is frozen or gets a gradient; it names them.
+            ValueError: If something else changed; it names it.
         """
         changed = self._hold.changed(sure=sure)
         if not changed:
             return
-        learned = [name for name in changed if not self._is_idle(self._places[name])]
+        learned = [name for name in changed if not (unseen and self._is_idle(self._places[name]))]
         if learned:
             raise ValueError(self._refusal(learned, "changed by"))
         self._warn(changed)
@@ -95,6 +111,10 @@ class Outside:
             self._warn(self._hold.changed(sure=True))
         self._hold.restore_()
 
+    def _look_up(self) -> None:
+        self._places = _outside(self._packnet, self._root, self._free)
+        self._known = {id(parameter) for parameter in self._root.parameters()}
+
     def _is_idle(self, place: Place) -> bool:
         """Whether it is a parameter such as those of another task's head: it could learn, but gets no gradient."""
         parameter = place.found
@@ -112,9 +132,10 @@ class Outside:
 
     def _refusal(self, names: Sequence[str], how: str) -> str:
         task, holders = self._packnet.open_task, self._holders(names)
-        modules = {plain_name(name) for name, _ in self._root.named_modules()}
-        own = [*self._packnet.private.get(task or "", []), *(name for name in holders if name in modules)]
+        bare = [name for name in holders if find_module(self._root, name) is None]
+        own = [*self._packnet.private.get(task or "", []), *(name for name in holders if name not in bare)]
         each = ", one of its own for each task" if self._packnet.tasks else ""
+        each += f", with {_some(bare)} in a module" if bare else ""
         still = "" if all(self._places[name].is_parameter for name in names) else "; or keep its layer in eval mode"
         return (
             f"{_some(names)} would be {how} the fit of task {task!r}, but {_belongs(names)} neither to the shared "
@@ -125,16 +146,20 @@ class Outside:
 
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Returns the largest modules of which all parameters are among ``names``, and what is in none of them."""
-        parameters = [name for name, place in _named(self._root).items() if place.is_parameter]
+        learned = {id(self._places[name].found) for name in names}
         found: list[str] = []
         for name in names:
             *path, _ = name.split(".")
             prefixes = [".".join(path[: depth + 1]) for depth in range(len(path))]
-            inside = {prefix: [p for p in parameters if p.startswith(f"{prefix}.")] for prefix in prefixes}
-            whole = [prefix for prefix in prefixes if inside[prefix] and set(inside[prefix]) <= set(names)]
+            whole = [prefix for prefix in prefixes if self._is_whole(prefix, learned)]
             holder = (whole[:1] or prefixes[-1:] or [name])[0]
             found += [holder] if holder not in found else []
         return found
+
+    def _is_whole(self, name: str, learned: set[int]) -> bool:
+        module = find_module(self._root, name)
+        own = {id(parameter) for parameter in module.parameters()} if module is not None else set()
+        return bool(own) and own <= learned
 
 
 class Snapshot:
@@ -223,14 +248,14 @@ def _is_in(name: str, other: str) -> bool:
     return name == other or name.startswith(f"{other}.")
 
 
-def _stepped(optimizers: Iterable[Any]) -> set[int] | None:
-    """Returns the ids of what these optimizers move; None if one of them does not tell."""
-    found: set[int] = set()
+def _stepped(optimizers: Iterable[Any]) -> dict[int, Tensor] | None:
+    """Returns what these optimizers move, by id; None if one of them does not tell."""
+    found: dict[int, Tensor] = {}
     for optimizer in optimizers:
         groups = getattr(optimizer, "param_groups", None)
         if groups is None:
             return None
-        found |= {id(parameter) for group in groups for parameter in group["params"]}
+        found |= {id(parameter): parameter for group in groups for parameter in group["params"]}
     return found
 
 

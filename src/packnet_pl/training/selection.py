@@ -1,6 +1,7 @@
 """Keeping the best epoch by a validation metric."""
 
 import math
+import re
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -8,6 +9,10 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 __all__ = ["BestEpoch"]
+
+
+_LOW = {"cer", "eer", "mae", "mse", "nll", "perplexity", "ppl", "rmse", "wer"}
+"""Words of metrics that are the better the lower they are."""
 
 
 class BestEpoch:
@@ -26,7 +31,7 @@ class BestEpoch:
             raise ValueError(f"monitor is {monitor!r}; it takes the name of a metric that validation logs")
         if mode not in ("max", "min", None):
             raise ValueError(f"mode is {mode!r}; allowed are 'max' and 'min'")
-        if mode is None and any(word in monitor.lower() for word in ("loss", "error")):
+        if mode is None and (any(w in monitor.lower() for w in ("loss", "error")) or _LOW & set(_words(monitor))):
             raise ValueError(
                 f"monitor={monitor!r} without a mode would keep the epoch in which it is highest: give mode"
             )
@@ -96,3 +101,7 @@ class BestEpoch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what :meth:`state_dict` returned."""
         self.score, self._weights = state["score"], state["weights"]
+
+
+def _words(name: str) -> list[str]:
+    return re.findall("[a-z]+", name.lower())
