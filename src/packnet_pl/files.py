@@ -50,6 +50,9 @@ def replacing_unicode(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Is :func:`replacing` for libraries that take nothing but Unicode; of torch's, one ends the process otherwise."""
     if is_unicode(os.fspath(path)):
         with replacing(path) as temporary:
+            # Some writers have errors of their own for a folder that takes no files; these are the system's.
+            temporary.touch()
+            temporary.unlink()
             yield temporary
         return
     ending = Path(path).suffix

@@ -1,6 +1,8 @@
 """What a command answers to an error."""
 
 import errno
+import signal
+import sys
 
 import pytest
 
@@ -23,6 +25,30 @@ def test_one_line_and_a_code(capsys, error, code, said):
         raise error
     assert ended.value.code == code
     assert capsys.readouterr().err == said
+
+
+def lightnings_answer():
+    """A fit that Ctrl-C ends."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize("interrupted", [signal.default_int_handler, lightnings_answer], ids=["before", "in a fit"])
+def test_ctrl_c_is_answered_in_one_line_wherever_it_comes(capsys, interrupted):
+    arguments = (signal.SIGINT, None) if interrupted is signal.default_int_handler else ()
+    with pytest.raises(SystemExit) as ended, answering_errors("packnet-train"), answering_errors("packnet-train"):
+        interrupted(*arguments)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "packnet-train: stopped by SIGINT\n"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_other_ends_keep_their_code(capsys, code):
+    with pytest.raises(SystemExit) as ended, answering_errors("packnet-train"):
+        sys.exit(code)
+    assert (ended.value.code, capsys.readouterr().err) == (code, "")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2"), ValueError("x"), OSError(errno.EIO, "broken disk")])

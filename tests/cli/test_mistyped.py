@@ -2,10 +2,12 @@
 
 import re
 import shlex
+import sys
 
 import pytest
 
 from packnet_pl.cli.mistyped import check_words
+from packnet_pl.cli.prepare import sort_arguments
 from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import added_tasks, mapping_of, merge_words, quoted
 
@@ -116,3 +118,11 @@ def test_names_of_any_letters_outlive_a_resume():
 @pytest.mark.parametrize("path", ["/home/jörg/runs", "/home/me/läufe=1", "/数据/run"])
 def test_paths_of_any_letters_are_passed_on(path):
     check_words([f"hydra.run.dir={quoted(path)}"], sweep=False)
+
+
+@pytest.mark.parametrize("option", ["--info", "-i"])
+def test_an_option_whose_value_may_be_left_out_takes_no_key_for_it(monkeypatch, option):
+    for words in (["seed=1", option], [option, "all", "seed=1"]):
+        monkeypatch.setattr("sys.argv", ["packnet-train", *words])
+        assert sort_arguments().overrides == ["seed=1"]
+        assert sys.argv[1:] == [option, "all", "seed=1"]

@@ -97,6 +97,13 @@ def test_help_takes_no_other_words(tmp_path, program):
         ),
         (["plan", "optim.optimizer.momentum=much"], "optim.optimizer.momentum is 'much'; allowed is a number"),
         (["plan", "sequence.order=latin"], "sequence.order is 'latin'; give a list of tasks: 'sequence.order=[latin]'"),
+        (["plan", "-m", "seed=1,2"], "--multirun is for packnet-train; packnet-plan shows what one run would do"),
+        (["plan", "--info"], "--info is for packnet-train; packnet-plan shows what one run would do"),
+        (["plan", "--config-dir", "none", "seed=1"], "--config-dir is none: there is no such folder"),
+        (
+            ["plan", "hydra.job.env_set={A: b}"],
+            "hydra.job.env_set: Hydra's own part does not have it yet; to add it, type '+hydra.job.env_set={A: b}'",
+        ),
         (["plan", "sequence.order=null"], "sequence.order is null; give a list of tasks: 'sequence.order=[latin]'"),
     ],
 )

@@ -188,6 +188,8 @@ def test_the_lock_ends_with_its_process_though_a_forked_loader_lives_on(tmp_path
         (["run a", "--multirun"], "'--multirun' is not of the form KEY=VALUE; options are not taken here"),
         (["run a", "seed"], "'seed' is not of the form KEY=VALUE, such as seed=1, without spaces"),
         (["run a", "sequence.add=[greek]"], "sequence.add names 'greek', which is in the run already: "),
+        (["run a", "hydra.run.dir=b"], "'hydra.run.dir=b' would be passed over: packnet-resume goes on in {cwd}/run a"),
+        (["run a", "resume=false"], "'resume=false' would be passed over: packnet-resume goes on in {cwd}/run a"),
         (["run a", "sequence.add=new"], "'sequence.add=new': give a list of names, or names with folders: "),
         (["run a", "sequence.add=[lattin]"], "sequence.add names 'lattin'; did you mean latin?"),
     ],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from packnet_pl.files import replacing
+from packnet_pl.files import replacing, replacing_unicode
 
 
 def names(folder):
@@ -64,3 +64,8 @@ def test_missing_folders_are_made(tmp_path):
     with replacing(tmp_path / "a" / "b" / "results.json") as temporary:
         temporary.write_text("new")
     assert names(tmp_path / "a" / "b") == ["results.json"]
+
+
+def test_a_folder_that_takes_no_files_is_the_systems_error_and_not_the_writers():
+    with pytest.raises(OSError, match="/proc"), replacing_unicode("/proc/x.pt"):
+        raise RuntimeError("open file failed with strerror")

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 @contextmanager
 def answering_errors(program: str) -> Iterator[None]:
-    """Ends the process with one line on stderr and code 2 where the user is at fault.
+    """Ends the process with one line on stderr and code 2 where the user is at fault, and code 130 after Ctrl-C.
 
     Args:
         program: Name of the command, which begins the line.
@@ -39,6 +40,12 @@ def answering_errors(program: str) -> Iterator[None]:
             raise
         print(f"{program}: {one_line(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except (KeyboardInterrupt, SystemExit) as left:
+        # Lightning leaves with code 1 and no word where a fit is interrupted.
+        if isinstance(left, SystemExit) and not (left.code == 1 and isinstance(left.__context__, KeyboardInterrupt)):
+            raise
+        print(f"{program}: stopped by SIGINT", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + signal.SIGINT)
 
 
 def one_line(error: BaseException) -> str:

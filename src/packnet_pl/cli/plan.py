@@ -7,10 +7,12 @@ from typing import Any
 
 from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.prepare import prepare, set_up, sort_arguments
+from packnet_pl.cli.usage import UsageError
 
 __all__ = ["main"]
 
 PROGRAM = "packnet-plan"
+_SHOWN_ELSEWHERE = ("multirun", "cfg", "info", "shell_completion", "hydra_help")
 USAGE = """\
 packnet-plan [GROUP=CHOICE ...] [KEY=VALUE ...] takes the words of packnet-train, and shows the tasks, their classes and
 pictures, the weights that each will own, what stays free, storage, epochs, steps, the pictures that the last batch of
@@ -26,6 +28,11 @@ def main() -> None:
         if arguments.help:
             sys.stdout.write(USAGE)
             return
+        asked = [name for name in _SHOWN_ELSEWHERE if getattr(arguments, name, None)]
+        if asked:
+            raise UsageError(
+                f"--{asked[0].replace('_', '-')} is for packnet-train; {PROGRAM} shows what one run would do"
+            )
         config, _, parts = prepare(arguments, to_train=False)
         _show(config, parts)
 

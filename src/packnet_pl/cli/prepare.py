@@ -95,10 +95,14 @@ def sort_arguments() -> Namespace:
     given = ["--" + name.replace("_", "-") for name in _EXCLUSIVE if getattr(arguments, name) not in (None, False)]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} were given; give one of them at a time")
+    if arguments.config_dir and not Path(arguments.config_dir).is_dir():
+        raise UsageError(f"--config-dir is {arguments.config_dir}: there is no such folder")
     check_words(arguments.overrides, sweep=bool(arguments.multirun))
     rest = sys.argv[1:]
     for override in arguments.overrides:
         rest.remove(override)
+    if rest[-1:] in (["--info"], ["-i"]):
+        rest.append(arguments.info)  # or the first of the overrides would be taken for what it shows
     named_here = "sequence=folders" in arguments.overrides or any(
         word.startswith(("sequence.add={", 'sequence.add="{', "sequence.add='{")) for word in arguments.overrides
     )
@@ -280,6 +284,9 @@ def _with_hint(message: str, arguments: Namespace, words: Sequence[str]) -> str:
     if found is None:
         return short
     key = found.group(1)
+    if "not in" in message and key.startswith("hydra."):
+        word = next(word for word in words if key_of(word) == key)
+        return f"{key}: Hydra's own part does not have it yet; to add it, type {shlex.quote(f'+{word}')}"
     if "not in" in message:
         choices = [word for word in words if key_of(word) in GROUPS]
         keys = _keys(_without_hydra(_compose(arguments, choices)))

@@ -13,6 +13,7 @@ from packnet_pl.cli.run_directory import is_complete, read_run
 from packnet_pl.cli.usage import STARTED_BY, UsageError
 from packnet_pl.cli.words import added_tasks, check_unicode, key_of, merge_words, quoted
 from packnet_pl.counting import counted
+from packnet_pl.names import shown
 
 __all__ = ["main"]
 
@@ -45,6 +46,8 @@ def main() -> None:
         for word in given:
             if word.startswith("-"):
                 raise UsageError(f"{word!r} is not of the form KEY=VALUE; options are not taken here")
+            if key_of(word) == "hydra.run.dir" or (key_of(word) == "resume" and word != "resume=true"):
+                raise UsageError(f"{word!r} would be passed over: {PROGRAM} goes on in {shown(folder)}; leave it out")
         check_words(given, sweep=False)
         order = list(saved.config["sequence"]["order"])
         adding = [name for word in given if key_of(word) == "sequence.add" for name in added_tasks(word)]
