@@ -131,6 +131,7 @@ def test_what_agrees_with_the_file_may_be_said(begun):
     assert now.arch == {"_target_": "packnet_pl.models.resnet20", "in_channels": 3, "width": 0.25}
 
 
+GLYPHS = "packnet_pl.data.glyphs"
 HOSTILE = {
     "an optimizer of someone's": (
         lambda r: r["optim"]["optimizer"].update(_target_="os.system"),
@@ -161,6 +162,16 @@ HOSTILE = {
     "another key of Hydra's": (lambda r: r["optim"]["optimizer"].update(_args_=[1]), "damaged .* has '_args_'"),
     "no optimizer": (lambda r: r.pop("optim"), "its recipe is damaged .KeyError: 'optim'"),
     "a list": (lambda r: r.update(optim=[1]), "its recipe is damaged"),
+    "a cache elsewhere": (
+        lambda r: r["sequence"]["tasks"].update(latin={"data": {"_target_": GLYPHS, "cache_dir": "/etc"}}),
+        "its data have cache_dir, which is the reader's to choose",
+    ),
+    "a folder": (lambda r: r["sequence"]["task"]["data"].update(path="/etc"), "its data have path, which is the read"),
+    "workers": (lambda r: r["optim"].update(num_workers=5000), "optim has num_workers, which is the reader's"),
+    "thousands of values": (lambda r: r["prune"].update(ratio=[0.5] * 3000), "it has more than 2000 values"),
+    "a key with marks": (lambda r: r["optim"].update({"a\x1b[2Jb\u202e": 1}), r"recipe.optim has 'a\\x1b\[2Jb\\u202e'"),
+    "a long key": (lambda r: r["optim"].update({"k" * 900: 1}), r"recipe.optim has 'kkk.{1,50}'"),
+    "a long text": (lambda r: r["trainer"].update(precision="p" * 900), r"recipe.trainer.precision is 'ppp.{1,50}'"),
     "depth": (lambda r: r.update(optim={"optimizer": [[[[[[[[[1]]]]]]]]]}), "nested too deeply"),
 }
 
@@ -172,6 +183,24 @@ def test_a_file_names_no_class_that_is_not_in_a_closed_list(begun, composed, nam
     change(recipe)
     with pytest.raises(UsageError, match=reason):
         with_recipe(composed, recipe, ["packed", "sequence.add"], ["cats"], "f.safetensors")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{"mean": {"_target_": "logging.FileHandler", "filename": "x"}}, {"path": "/etc"}, {"std": ["${seed}"]}, [1], "x"],
+)
+@pytest.mark.parametrize("words", [(), ("experiment=embedded/packnet_75",)])
+def test_what_a_file_says_of_inputs_is_numbers_and_nothing_else(begun, tmp_path, inputs, words):
+    """Also where the command line chooses a whole configuration, which has no need of the recipe otherwise."""
+    recipe = recipe_of(begun[0], "resnet20", None)
+    packed(tmp_path / "f.safetensors", {**recipe, "inputs": inputs})
+    with pytest.raises(UsageError, match=r"its recipe|the recipe of the packed file has the inputs"):
+        from_file(tmp_path, *words)
+
+
+def test_a_name_of_a_network_that_cannot_be_shown_is_not_taken_over(begun):
+    header = {"backbone": {"name": "resnet20", "arguments": {}}, "recipe": {"arch": "a\x1b[2J"}}
+    assert arch_name(header) == "resnet20"
 
 
 def test_arguments_of_a_network_name_no_class_either(begun, tmp_path):

@@ -11,10 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from packnet_pl.cli.recipe import with_recipe
 from packnet_pl.cli.usage import UsageError
 from packnet_pl.cli.words import key_of
+from packnet_pl.text import brief, named
 
 __all__ = ["arch_name", "input_of", "packed_header", "sequence_name", "tell_recipe", "with_file"]
 
 _log = logging.getLogger(__name__)
+_INPUTS = {"image_size", "channels", "mean", "std"}
 _BUILDERS = {name: f"packnet_pl.models.{name}" for name in ("vgg_small", "resnet20")} | {
     name: f"packnet_pl.models.{name}_backbone" for name in ("torchvision", "timm")
 }
@@ -99,8 +101,9 @@ def tell_recipe(config: DictConfig, header: Mapping[str, Any], words: Sequence[s
 def arch_name(header: Mapping[str, Any]) -> str:
     """Returns the name of the backbone of a checked file, for the results."""
     recipe, builder = header.get("recipe"), header["backbone"]
-    if recipe is not None and isinstance(recipe.get("arch"), str):
-        return str(recipe["arch"])
+    name = recipe.get("arch") if recipe is not None else None
+    if isinstance(name, str) and named(name) == name:
+        return name
     return str(builder["arguments"].get("name", builder["name"]))
 
 
@@ -124,14 +127,34 @@ def input_of(header: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Args:
         header: Of the file, not checked.
+
+    Raises:
+        UsageError: If its recipe has something else there than numbers.
     """
     recipe = header.get("recipe")
     if isinstance(recipe, Mapping):
-        inputs = recipe.get("inputs")
-        return dict(inputs) if isinstance(inputs, Mapping) else None
+        return _numbers_of(recipe.get("inputs"))
     shapes = [task.get("input_shape") for task in header.get("tasks") or [] if isinstance(task, Mapping)]
     known = [shape for shape in shapes if isinstance(shape, list) and len(shape) == 3]
     return {"channels": known[-1][0], "image_size": known[-1][1]} if known else None
+
+
+def _numbers_of(inputs: Any) -> dict[str, Any] | None:
+    """Returns what a recipe says of inputs, which the configuration of data takes as it is: sizes, mean and std."""
+    if inputs is None:
+        return None
+    if not isinstance(inputs, Mapping) or not inputs.keys() <= _INPUTS or not all(map(_is_numeric, inputs.values())):
+        raise UsageError(
+            f"the recipe of the packed file has the inputs {brief(inputs)}; allowed are {sorted(_INPUTS)}, each a "
+            "number, a list of up to 8192 numbers or null"
+        )
+    return dict(inputs)
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, list) and len(value) <= 8192:
+        return all(type(number) in (int, float) for number in value)
+    return value is None or type(value) in (int, float)
 
 
 def _is_whole(given: Collection[str], main: str) -> bool:

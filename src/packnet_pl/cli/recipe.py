@@ -14,12 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.names import shown
+from packnet_pl.text import as_line, brief, named
 
 __all__ = ["recipe_of", "with_recipe"]
 
 _SECTIONS = ("prune", "optim", "method", "debug")
 _TRAINER = ("precision", "sync_batchnorm")  # what decides bits; the rest is the machine's
-_OF_THE_MACHINE = ("path", "cache_dir")
+_FOLDERS, _WORKERS = ("path", "cache_dir"), "num_workers"
 _OPTIMIZERS = "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD"
 _DRAWN = ("packnet_pl.data.glyphs", "packnet_pl.data.digits", "packnet_pl.data.spectro")
 _TARGETS = {
@@ -29,14 +31,14 @@ _TARGETS = {
     "method.fit": ("packnet_pl.training.fit_task",),
     "sequence.task.data": ("packnet_pl.data.image_folder",),
 }
-_DEEPEST, _LONGEST = 8, 1000
+_DEEPEST, _LONGEST, _MOST = 8, 200, 2000
 _ABSENT = object()
 
 
 def recipe_of(
     config: DictConfig, arch: str, inputs: Mapping[str, Any] | None, sequence_name: str | None = None
 ) -> dict[str, Any] | None:
-    """Returns the recipe of a run, as JSON takes it; None if JSON does not take it (an infinite number).
+    """Returns the recipe of a run, as JSON takes it; None if JSON or a reader does not take it (an infinite number).
 
     Args:
         config: Checked.
@@ -52,7 +54,7 @@ def recipe_of(
         "inputs": None if inputs is None else dict(inputs),
         "seed": plain["seed"],
         "prune": plain["prune"],
-        "optim": {key: value for key, value in plain["optim"].items() if key != "num_workers"},
+        "optim": {key: value for key, value in plain["optim"].items() if key != _WORKERS},
         # What the fit repeats of the pruning follows from that again.
         "method": {**method, "fit": {k: v for k, v in method["fit"].items() if k not in plain["prune"]}},
         "debug": plain["debug"],
@@ -70,6 +72,7 @@ def recipe_of(
     }
     try:
         json.dumps(found, allow_nan=False)
+        _check_values(found)
     except (ValueError, TypeError):
         return None
     return found
@@ -93,7 +96,8 @@ def with_recipe(
     changed = config.copy()
     OmegaConf.set_struct(changed, False)
     try:
-        _check_values(recipe, "recipe", _DEEPEST)
+        _check_values(recipe)
+        _check_places(recipe)
         _check_targets(recipe, given, path)
         if "seed" not in given:
             changed.seed = recipe["seed"]
@@ -110,7 +114,7 @@ def with_recipe(
     except (KeyError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
         if isinstance(error, UsageError):
             raise
-        said = " ".join(str(error).split())[:200]
+        said = as_line(error)
         raise UsageError(f"packed={path}: its recipe is damaged ({type(error).__name__}: {said})") from error
     return changed
 
@@ -119,7 +123,7 @@ def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of a data set without the folders of this machine."""
     if data.get("_target_") not in (*_TARGETS["sequence.task.data"], *_DRAWN):
         return {"_target_": data.get("_target_")}  # nobody knows which of its arguments are folders
-    return {key: value for key, value in data.items() if key not in _OF_THE_MACHINE}
+    return {key: value for key, value in data.items() if key not in _FOLDERS}
 
 
 def _lay(section: DictConfig, values: Mapping[str, Any]) -> None:
@@ -178,18 +182,54 @@ def _put(config: DictConfig, key: str, value: Any) -> None:
         node.pop(name, None)
 
 
-def _check_values(value: Any, key: str, deepest: int) -> None:
-    if isinstance(value, str):
-        if "${" in value or len(value) > _LONGEST:
-            raise ValueError(f"{key} is {value[:80]!r}")
-        return
-    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for name, child in children:
-        if deepest == 0:
-            raise ValueError(f"{key} is nested too deeply")
-        if isinstance(name, str) and name.startswith("_") and name not in ("_target_", "_partial_"):
-            raise ValueError(f"{key} has {name[:80]!r}")
-        _check_values(child, f"{key}.{name}"[:200], deepest - 1)
+def _check_values(recipe: Mapping[str, Any]) -> None:
+    """Does nothing for a recipe of as many values as one has, which are shown as they are and refer to nothing.
+
+    Raises:
+        ValueError: Otherwise. Counted first: a configuration takes a millisecond for each value, and more.
+    """
+    level: list[tuple[str, Any]] = [("recipe", recipe)]
+    total = 0
+    for _ in range(_DEEPEST + 1):
+        inside: list[tuple[str, Any]] = []
+        for key, value in level:
+            if isinstance(value, Mapping):
+                inside += [(_checked_key(key, name), child) for name, child in value.items()]
+            elif isinstance(value, list):
+                inside += [(key, child) for child in value]
+            elif isinstance(value, str) and ("${" in value or not _is_short(value)):
+                raise ValueError(f"{named(key)} is {brief(value)}")
+        total += len(inside)
+        if total > _MOST:
+            raise ValueError(f"it has more than {_MOST} values")
+        if not (level := inside):
+            return
+    raise ValueError(f"{named(level[0][0])} is nested too deeply")
+
+
+def _checked_key(key: str, name: str) -> str:
+    if not _is_short(name) or (name.startswith("_") and name not in ("_target_", "_partial_")):
+        raise ValueError(f"{named(key)} has {brief(name)}")
+    return f"{key}.{name}"
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= _LONGEST and shown(text) == text
+
+
+def _check_places(recipe: Mapping[str, Any]) -> None:
+    """Does nothing if the recipe leaves to the reader's machine what is its own: folders and worker processes.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    sequence = recipe["sequence"]
+    for task in [sequence["task"] or {}, *sequence["tasks"].values()]:
+        for name in _FOLDERS:
+            if name in task.get("data", {}):
+                raise ValueError(f"its data have {name}, which is the reader's to choose")
+    if _WORKERS in recipe["optim"]:
+        raise ValueError(f"optim has {_WORKERS}, which is the reader's to choose")
 
 
 def _check_targets(recipe: Mapping[str, Any], given: Collection[str], path: object) -> None:
@@ -198,10 +238,10 @@ def _check_targets(recipe: Mapping[str, Any], given: Collection[str], path: obje
         if key.partition(".")[0] in given or f"{key}._target_" in given:
             continue
         if target not in allowed.get(key, ()):
-            shown, known = str(target)[:80], ", ".join(allowed.get(key, ())) or "none"
+            known = as_line(", ".join(allowed.get(key, ())) or "none")
             raise UsageError(
-                f"packed={path}: its recipe has {key}._target_={shown!r}, and a file may choose only {known[:200]}; if "
-                f"you trust it, say so: {key}._target_={shown}"
+                f"packed={path}: its recipe has {named(key)}._target_={brief(target)}, and a file may choose only "
+                f"{known}; if you trust it, say so: {named(key)}._target_={named(str(target))}"
             )
 
 
