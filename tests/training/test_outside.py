@@ -281,3 +281,12 @@ def test_a_head_that_never_got_a_gradient_is_named():
     with pytest.warns(UserWarning, match=r"^heads\.b is private to task 'b' and never got a gradient in this fit"):
         quiet(PackNetCallback(task="b", phase="train", private="heads.b")).fit(module, loader())  # computes with a's
     assert module.packnet.tasks == ["a", "b"]
+
+
+def test_a_head_that_no_optimizer_moves_is_named():
+    class Forgets(OwnModule):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.backbone.parameters(), lr=0.1)
+
+    with pytest.warns(UserWarning, match=r"^heads\.a .* moved by no optimizer .*does configure_optimizers\(\) leave"):
+        fit_phase(Forgets(), "a")

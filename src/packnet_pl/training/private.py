@@ -6,10 +6,11 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.bits import same_bits
 from packnet_pl.core.freezing import Hold
 from packnet_pl.core.gradients import has_gradient
 from packnet_pl.core.norms import keep_in_eval_mode, layers_with_statistics
-from packnet_pl.core.prunable import Place, find_module, memory_of, places_of
+from packnet_pl.core.prunable import Place, can_be_held, find_module, memory_of, places_of
 
 __all__ = ["PrivateHold", "Untrained", "check_private_names", "private_parameters"]
 
@@ -52,7 +53,7 @@ class PrivateHold:
 
 
 class Untrained:
-    """The private modules of the open task that could learn, and got no gradient yet.
+    """The private modules of the open task that could learn, and did not.
 
     Args:
         packnet: With an open task.
@@ -62,8 +63,9 @@ class Untrained:
     def __init__(self, packnet: PackNet, root: nn.Module) -> None:
         self._task, self._looked = packnet.open_task, False
         found = {name: find_module(root, name) for name in packnet.private.get(self._task or "", [])}
-        self._waiting = {name: module for name, module in found.items() if module is not None}
-        self._before = {name: _versions(module) for name, module in self._waiting.items()}
+        self._modules = {name: module for name, module in found.items() if module is not None}
+        self._waiting = dict(self._modules)
+        self._before = {name: _values(module) for name, module in self._modules.items()}
 
     def look(self) -> None:
         """Forgets the modules of which a parameter has a gradient now."""
@@ -75,19 +77,24 @@ class Untrained:
         }
 
     def warn(self) -> None:
-        """Names the modules that are left, if there was a gradient to look for at all."""
-        for name, module in self._waiting.items() if self._looked else ():
-            could_learn = any(parameter.requires_grad for parameter in module.parameters())
-            # An optimizer that steps in the backward pass leaves no gradient to be seen.
-            if could_learn and _versions(module) == self._before[name]:
-                rank_zero_warn(
-                    f"{name} is private to task {self._task!r} and never got a gradient in this fit, so it learned "
-                    "nothing: does the module compute with the head of another task?",
-                )
+        """Names the modules that have learned nothing, if there was a gradient to look for at all."""
+        for name, module in self._modules.items() if self._looked else ():
+            # An optimizer that steps in the backward pass leaves no gradient to be seen: the values tell.
+            if not self._before[name] or not _are_alike(self._before[name], _values(module)):
+                continue
+            waits = name in self._waiting
+            what = "never got a gradient in this fit" if waits else "was moved by no optimizer in this fit"
+            why = "the module compute with the head of another task" if waits else "configure_optimizers() leave it out"
+            rank_zero_warn(f"{name} is private to task {self._task!r} and {what}, so it learned nothing: does {why}?")
 
 
-def _versions(module: nn.Module) -> list[tuple[int, int]]:
-    return [(id(parameter), parameter._version) for parameter in module.parameters()]
+def _values(module: nn.Module) -> list[Tensor]:
+    parameters = [p for p in module.parameters() if p.requires_grad and can_be_held(p)]
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def _are_alike(one: list[Tensor], other: list[Tensor]) -> bool:
+    return len(one) == len(other) and all(same_bits(a, b) for a, b in zip(one, other, strict=True))
 
 
 def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str]) -> list[str]:
