@@ -386,6 +386,31 @@ def test_a_table_that_is_not_exact_is_refused(path, change, reason):
     assert reason in refused(path)
 
 
+@pytest.mark.parametrize("change", [lambda t: b" " + t[:-1], lambda t: t + b" ", lambda t: t + b"\t" * 8])
+def test_the_text_of_the_table_is_as_the_page_says(path, change):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    text = change(content[8 : 8 + length] + b" " * 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    assert "its table is not JSON from { to }" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h: h["backbone"]["arguments"].update(in_channels=True), "argument in_channels of the backbone is True"),
+        (lambda h: h["backbone"]["arguments"].update(stages=[[{"a": 1}]]), "argument stages of the backbone is [["),
+        (lambda h: h["packnet"].update(owners=1), "has owners, which are tensors"),
+        (lambda h: h["packnet"]["private"].update(latin=["a\x1b[2J"]), "a name in private is 'a\\x1b[2J'"),
+        (lambda h: h["packnet"]["private"].update(latin="x"), "private in its header has 'x'; allowed is a list"),
+        (lambda h: h["packnet"]["private_fingerprints"].update(latin={"x" * 2000: ""}), "a name in private_fingerpri"),
+    ],
+)
+def test_what_nothing_reads_is_of_its_kind_too(path, change, reason):
+    reseal(path, header=change)
+    assert reason in refused(path)
+
+
 def test_a_key_that_comes_twice_is_refused(path):
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])

@@ -77,7 +77,10 @@ def read_table(file: BinaryIO, size: int) -> tuple[str, dict[str, Stored]]:
         raise ValueError(
             f"it says that {length} bytes of header follow, in a file of {size} bytes; allowed are {_LONGEST_TEXT}"
         )
-    table = parse_json(file.read(length).decode())
+    text = file.read(length)
+    if length % 8 or not text.startswith(b"{") or not text.rstrip(b" ").endswith(b"}"):
+        raise ValueError("its table is not JSON from { to }, filled up with spaces to a multiple of 8 bytes")
+    table = parse_json(text.decode())
     if not isinstance(table, dict):
         raise ValueError("its table is no JSON object")
     metadata = table.pop("__metadata__", None)

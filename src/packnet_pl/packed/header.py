@@ -107,6 +107,15 @@ def _check_backbone(builder: Any) -> None:
     texts += [value for value in builder["arguments"].values() if isinstance(value, str)]
     for text in texts:
         check_text("a name of the backbone or its arguments", text, _LONGEST_NAME)
+    for name, value in builder["arguments"].items():
+        if not _is_argument(value):
+            _refuse(f"argument {named(name)} of the backbone is {brief(value)}; allowed are names, numbers and lists")
+
+
+def _is_argument(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_argument, value))
+    return value is None or type(value) in (str, int, float)
 
 
 def _check_packnet(state: Any, names: list[str]) -> None:
@@ -120,6 +129,16 @@ def _check_packnet(state: Any, names: list[str]) -> None:
         if key not in state:
             _refuse(f"the state of PackNet in its header has no {key}")
         check_keeping(key, state[key])
+    for key in ("owners", "copies"):
+        if key in state:
+            _refuse(f"the state of PackNet in its header has {key}, which are tensors")
+    # Types are checked where the state is loaded; that takes any names.
+    for key, kind in (("private", list), ("private_fingerprints", dict), ("fingerprints", dict)):
+        for found in state[key].values() if isinstance(state.get(key), dict) else ():
+            if not isinstance(found, kind):
+                _refuse(f"{key} in its header has {brief(found)}; allowed is a {kind.__name__}")
+            for name in found:
+                check_text(f"a name in {key}", name, _LONGEST_NAME)
 
 
 def _check_layer(name: str, layer: Any, tasks: int) -> None:
