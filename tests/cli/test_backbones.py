@@ -73,3 +73,16 @@ def test_the_nearest_choice_is_proposed(word, message):
     with pytest.raises(UsageError) as caught:
         composed(word)
     assert str(caught.value).startswith(message)
+
+
+def test_the_network_that_was_chosen_is_the_one_that_is_trained(tmp_path):
+    assert composed("experiment=paper/resnet50", "arch=timm/test_resnet").arch.name == "test_resnet"
+    assert composed("experiment=paper/resnet50").arch.name == "resnet50"
+    (tmp_path / "experiment").mkdir()
+    own = "# @package _global_\ndefaults:\n  - override /arch: torchvision\narch:\n  name: resnet18\n"
+    (tmp_path / "experiment" / "own.yaml").write_text(own, encoding="utf-8")
+    assert composed("experiment=own", config_dir=tmp_path).arch.name == "resnet18"
+    words = ["experiment=own", "arch=resnet34"]
+    with pytest.raises(UsageError, match=r"arch=resnet34 was chosen, but a configuration sets arch.name to 'resnet18'"):
+        composed(*words, config_dir=tmp_path)
+    assert composed(*words, "arch.name=resnet34", config_dir=tmp_path).arch.name == "resnet34"

@@ -6,10 +6,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 import warm
 from command_line import last_line
-from safetensors.torch import load_file
 
 from packnet_pl.cli.words import merge_words
 
@@ -90,16 +88,7 @@ def test_harmless_words_are_taken_and_give_the_same(complete, begun, words):
     assert done.stderr.startswith("packnet-train debug=tiny debug.fraction=0.02")
     assert all(word in done.stderr.splitlines()[0] for word in words)
     assert "greek goes on from" in done.stderr
-    expected = warm.outcome(complete)
-    if words and words[0].startswith("sequence.tasks.latin."):
-        # The packed file tells what tasks to come are trained with: its header, and so the checksum, is another.
-        tensors = [load_file(folder / "packed.safetensors") for folder in (begun, complete)]
-        assert tensors[0].keys() == tensors[1].keys()
-        others = [name for name, tensor in tensors[0].items() if not torch.equal(tensor, tensors[1][name])]
-        assert others == ["checksum"]
-        expected["packed.safetensors"] = (begun / "packed.safetensors").read_bytes()
-        expected["results.json"]["storage"]["packed_bytes"] = len(expected["packed.safetensors"])
-    warm.assert_same(begun, expected)
+    warm.assert_same(begun, warm.outcome(complete))
 
 
 def test_a_ratio_may_be_changed_for_a_task_that_has_not_begun(begun):

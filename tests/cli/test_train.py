@@ -37,6 +37,7 @@ def test_results_have_the_pinned_form(tiny_run):
         "tasks",
         "accuracy",
         "outputs_unchanged",
+        "data_changed",
         "forgetting",
         "free",
         "storage",

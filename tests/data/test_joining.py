@@ -29,7 +29,7 @@ def split(first, sizes):
 def task(first, sizes, shape=(1, 2, 2), train=None):
     names = tuple("xyz"[: len(sizes)])
     splits = split(first, sizes), split(first + 1000, sizes), split(first + 2000, sizes)
-    return TaskData(train or splits[0], *splits[1:], names, shape, (0.1,), (0.2,), 7)
+    return TaskData(train or splits[0], *splits[1:], names, shape, (0.1,), (0.2,))
 
 
 def numbers(joined):

@@ -9,7 +9,9 @@ from typing import Any
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import OmegaConf
 
-__all__ = ["TORCHVISION", "short_names", "store_networks"]
+from packnet_pl.cli.usage import UsageError
+
+__all__ = ["TORCHVISION", "check_network", "short_names", "store_networks"]
 
 TORCHVISION = (
     *("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
@@ -30,6 +32,24 @@ def store_networks() -> None:
     for name in TORCHVISION:
         store.store(name, _named(name, "torchvision"), group=_GROUP, provider="packnet_pl")
     store.repo[_GROUP].setdefault("timm", _TimmNetworks())
+
+
+def check_network(choice: str | None, name: str | None) -> None:
+    """Does nothing if the network that was chosen by its name is the one that the configuration has in the end.
+
+    Args:
+        choice: Of the group ``arch``.
+        name: ``arch.name`` of the whole configuration.
+
+    Raises:
+        UsageError: If a configuration that comes later, an experiment say, puts another name over the chosen one.
+    """
+    chosen = choice if choice in TORCHVISION else (choice or "").partition("timm/")[2]
+    if chosen and name != chosen:
+        raise UsageError(
+            f"arch={choice} was chosen, but a configuration sets arch.name to {name!r}; let that one say "
+            f"'override /arch: {name}' in its defaults list instead, or add arch.name={chosen}"
+        )
 
 
 def short_names(overrides: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from packnet_pl.cli.continuing import begun_tasks
 from packnet_pl.cli.usage import UsageError
+from packnet_pl.counting import counted
 from packnet_pl.data import TaskData
 from packnet_pl.data.inventory import Inventory
 from packnet_pl.names import shown
@@ -102,8 +103,9 @@ def _check_classes(task: str, before: Sequence[str], now: TaskData, *, accept: b
             for one, other in ((before, now.class_names), (now.class_names, before))
         )
         raise UsageError(
-            f"task {task!r} has {len(now.class_names)} classes, and began with {len(before)} (gone: {_few(gone)}; new: "
-            f"{_few(new)}): its head cannot answer others; put them back, or give these a task of their own"
+            f"task {task!r} has {counted(len(now.class_names), 'class')}, and began with {len(before)} (gone: "
+            f"{_few(gone)}; new: {_few(new)}): its head cannot answer others; put them back, or give these a task of "
+            "their own"
         )
     other = next(((old, new) for old, new in zip(before, now.class_names, strict=True) if old != new), None)
     if other is not None and not accept:

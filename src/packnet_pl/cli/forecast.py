@@ -52,8 +52,8 @@ def forecast_shares(
     if todo and not sum(free_now):
         raise UsageError(
             f"no weight is free for task {todo[0]!r}: all {weights:,} belong to {finished}. It needs at least "
-            f"one in each of {counted(len(owners), 'layer')}, {len(owners)} in all; tasks that others are to follow "
-            "must release some: train them again with a higher prune.ratio, and prune.last=true"
+            f"one in each of the {counted(len(owners), 'layer')}, {len(owners)} in all; tasks that others are to "
+            "follow must release some: train them again with a higher prune.ratio, and prune.last=true"
         )
     shares = forecast(free_now, ratios, scope=config.prune.scope)
     for name, (_, free) in zip(todo[1:], shares, strict=False):

@@ -21,15 +21,13 @@ _PLAIN = {
     for plain, several in {'"': "“”„‟«»", "'": "‘’‚‛", "-": "–‒−", "--": "—"}.items()
     for fancy in several
 }
-_OPENING, _CLOSING = "([{", ")]}"
+_OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 # Keys whose value is no whole number.
 _FRACTIONS = (".ratio", ".lr", ".fraction", ".gradient_clip", ".weight_decay", ".later_lr", ".width")
-# Commands add these to what they pass on.
-_REPEATABLE = ("hydra.", "hydra/", "resume", "checkpoint.shared")
 
 
 def check_words(words: Sequence[str], *, sweep: bool) -> None:
-    """Does nothing if Hydra reads each word, and no two of them contradict each other.
+    """Does nothing if Hydra reads each word. Of two for one key the last one counts, as everywhere in Hydra.
 
     Args:
         words: The overrides of a command line, KEY=VALUE.
@@ -38,7 +36,6 @@ def check_words(words: Sequence[str], *, sweep: bool) -> None:
     Raises:
         UsageError: Otherwise; it says what to type.
     """
-    given: dict[str, str] = {}
     for number, word in enumerate(words):
         parsed = _parse(word)
         if not isinstance(parsed, Override):
@@ -46,13 +43,11 @@ def check_words(words: Sequence[str], *, sweep: bool) -> None:
         key, value = key_of(word), word.partition("=")[2]
         if parsed.is_sweep_override() and not sweep and "," in value and "(" not in value:
             raise UsageError(_explain_comma(word, key, value))
-        if key.startswith(_REPEATABLE) or word.startswith("~"):
-            continue
-        if given.setdefault(key, value) != value:
-            raise UsageError(_explain_twice(key, given[key], value))
         repeated = repeated_key(word)
         if repeated is not None:
             raise UsageError(f"{key}: {repeated!r} stands in it twice; give each name once")
+        if key in MAPPINGS:
+            _check_not_expanded(key, [other.partition("=")[2] for other in words if key_of(other) == key])
 
 
 def _parse(word: str) -> Override | HydraException:
@@ -157,9 +152,7 @@ def _explain_comma(word: str, key: str, value: str) -> str:
     )
 
 
-def _explain_twice(key: str, first: str, second: str) -> str:
-    said = f"{key} was given twice, as {first!r} and {second!r}"
-    if key in MAPPINGS and not {first[:1], second[:1]} & set(_OPENING):
-        both = f"{key}={{{first}, {second}}}"
-        return f"{said}: a shell takes braces apart; quote the whole word, such as {shlex.quote(both)}"
-    return f"{said}; give it once"
+def _check_not_expanded(key: str, values: Sequence[str]) -> None:
+    if len(values) > 1 and not any(value.startswith((*_OPENING, '"', "'")) for value in values):
+        both = shlex.quote(f"{key}={{{', '.join(values)}}}")
+        raise UsageError(f"{key} was given {len(values)} times: a shell takes unquoted braces apart; type {both}")

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.arguments import check_alone, version_text
+from packnet_pl.cli.backbones import check_network
 from packnet_pl.cli.check import check_config
 from packnet_pl.cli.continuing import (
     begun_tasks,
@@ -172,6 +173,8 @@ def compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
         if "arch." in said and any(key_of(word) == "packed" for word in overrides):
             said += "; packed= brings its own network: leave arch out"
         raise UsageError(said) from error
+    if not any(key_of(word) == "arch.name" for word in overrides):
+        check_network(composed.hydra.runtime.choices.get("arch"), (composed.get("arch") or {}).get("name"))
     return composed
 
 
@@ -210,11 +213,15 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     from packnet_pl.cli.changed_data import check_data
     from packnet_pl.cli.parts import build_parts
 
-    if config.packed and not config.resume and rank_of(os.environ).is_main:
-        source = Path(config.packed)
-        tell_recipe(config, packed_header(source) or {}, arguments.overrides, source, main=name)
+    def tell() -> None:
+        if config.packed and not config.resume and rank_of(os.environ).is_main:
+            source = Path(config.packed)
+            tell_recipe(config, packed_header(source) or {}, arguments.overrides, source, main=name)
+
     if not to_train:
-        return Prepared(config, folder, build_parts(config, folder))
+        prepared = Prepared(config, folder, build_parts(config, folder))
+        tell()
+        return prepared
     saved = read_run(folder)
     begin_anew: Callable[[], None] | None = None
     if config.resume:
@@ -236,6 +243,7 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
         # Before the new configuration is written: a process that is killed in between leaves no mix.
         if begin_anew is not None:
             begin_anew()
+        tell()
         return prepared
 
 
