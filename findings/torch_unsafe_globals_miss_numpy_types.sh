@@ -18,6 +18,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 file = io.BytesIO()
 torch.save({"loss": np.float32(1)}, file)
+file.seek(0)
 listed = sorted(get_unsafe_globals_in_checkpoint(file))
 print(listed)
 assert listed == ["numpy._core.multiarray.scalar", "numpy.dtype"], listed
