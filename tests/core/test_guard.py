@@ -329,6 +329,18 @@ def test_many_buffers_of_many_layers_of_a_kind_are_one_warning():
     assert moved(net, before) == set()
 
 
+def test_buffers_that_no_fingerprint_knows_are_put_back_between_tasks_too():
+    net = TinyNet()
+    net.register_buffer("average", torch.zeros(3), persistent=False)
+    net.register_buffer("cache", torch.zeros(3), persistent=False)
+    guard = guard_of(net)
+    guard.rest()
+    net.average, net.cache = net.average + 1, torch.ones(5)
+    assert told(guard.put_back_buffers_) == ["average"]
+    assert net.average.tolist() == [0, 0, 0]
+    assert net.cache.tolist() == [1] * 5
+
+
 def test_what_observers_write_between_tasks_is_put_back_and_other_changes_are_left():
     net = quantized()
     guard, before = guard_of(net), values(net)
