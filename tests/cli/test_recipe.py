@@ -16,6 +16,7 @@ from PIL import Image
 
 from packnet_pl import TaskClassifier, save_packed
 from packnet_pl.cli.from_file import arch_name, packed_header, tell_recipe
+from packnet_pl.cli.parts import _packed as read_source
 from packnet_pl.cli.prepare import checked, compose
 from packnet_pl.cli.recipe import recipe_of, with_recipe
 from packnet_pl.cli.usage import UsageError
@@ -201,6 +202,18 @@ def test_what_a_file_says_of_inputs_is_numbers_and_nothing_else(begun, tmp_path,
 def test_a_name_of_a_network_that_cannot_be_shown_is_not_taken_over(begun):
     header = {"backbone": {"name": "resnet20", "arguments": {}}, "recipe": {"arch": "a\x1b[2J"}}
     assert arch_name(header) == "resnet20"
+
+
+@pytest.mark.parametrize("history", [[None], ["x"], [{"task": 1}], []])
+def test_a_file_whose_history_is_none_is_refused_before_a_run_begins(tmp_path, history):
+    model = TaskClassifier(resnet20(width=0.25))
+    model.add_task("cats", num_classes=2)
+    model.packnet.begin_task("cats")
+    model.packnet.prune(0.5)
+    model.packnet.finish_task()
+    save_packed(model, tmp_path / "f.safetensors", history=history)
+    with pytest.raises(UsageError, match="does not tell how well its tasks"):
+        read_source(tmp_path, OmegaConf.create({"packed": str(tmp_path / "f.safetensors"), "resume": False}))
 
 
 def test_arguments_of_a_network_name_no_class_either(begun, tmp_path):

@@ -23,6 +23,8 @@ from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.models import HeadStart, as_input, head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
+from packnet_pl.run.journal import Entry
+from packnet_pl.text import as_line
 from packnet_pl.training import TaskClassifier
 from packnet_pl.training.checks import CONVERTING
 
@@ -91,12 +93,20 @@ def _packed(folder: Path, config: DictConfig) -> Packed | None:
         if config.packed:
             raise UsageError(f"packed: {error}") from error
         return None  # the run says so, and goes on from its checkpoints
-    if packed is not None and len(packed.history) != len(packed.tasks):
+    lost = packed is not None and len(packed.history) != len(packed.tasks)
+    if packed is not None and (lost or (config.packed and not _tells_figures(packed))):
         raise UsageError(
-            f"packed: {path} does not tell how well its tasks {packed.tasks} do, as the file of a run does; add tasks "
-            "to it in a script of your own"
+            f"packed: {path} does not tell how well its tasks {as_line(packed.tasks)} do, as the file of a run does; "
+            "add tasks to it in a script of your own"
         )
     return packed
+
+
+def _tells_figures(packed: Packed) -> bool:
+    try:
+        return [Entry.parse(dumped).task.name for dumped in packed.history] == packed.tasks
+    except ValueError:
+        return False
 
 
 def _check_types(packed: Packed, precision: str) -> None:
