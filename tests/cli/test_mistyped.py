@@ -35,6 +35,7 @@ WRONG = {
     "semicolons": (["prune.ratio=[0.5; 0.75]"], "prune.ratio=[0.5, 0.75]"),
     "a comma behind": (["prune.ratio=0.5,"], "prune.ratio=0.5"),
     "equals in a mapping": (["sequence.folders={cats=/a}"], "sequence.folders={cats: /a}"),
+    "equals in a path in a mapping": (["sequence.folders={cats: /a=b}"], 'sequence.folders="{cats: /a=b}"'),
     "curly quotes around the word": (["“prune.ratio=0.5”"], "prune.ratio=0.5"),
     "curly quotes around the value": (["sequence.order=[“latin”]"], 'sequence.order=["latin"]'),
     "full width": (["ｓeed＝３"], "seed=3"),

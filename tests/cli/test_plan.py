@@ -112,6 +112,12 @@ def test_every_command_answers_in_one_line(tmp_path, words, said):
     assert done == (2, "", f"packnet-{words[0]}: {said}\n")
 
 
+def test_values_may_come_from_hydras_own_part(tmp_path):
+    words = ["hydra.run.dir=${hydra:runtime.cwd}/${hydra:job.name}", "sequence=folders"]
+    done = warm.run("packnet-plan", *words, "sequence.folders={a: ${hydra:runtime.output_dir}/b}", cwd=tmp_path)
+    assert f"there is no folder {tmp_path}/packnet-train/b; expected are " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0.2, "about 1 s"), (59, "about 59 s"), (100, "about 1.7 min"), (3000, "about 50 min"), (7200, "about 2 h")],

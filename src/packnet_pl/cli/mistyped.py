@@ -116,7 +116,9 @@ def _candidates(word: str) -> Iterator[str]:
     if value.startswith("(") and value.endswith(")"):
         yield f"{key}=[{value[1:-1]}]"
     if value.startswith("{") and value.endswith("}"):
-        yield f"{key}={re.sub(r' *= *', ': ', value)}"
+        # Not the sign in a folder's own name.
+        pairs = re.sub(r"([{,][^:,{}=]*?) *= *", r"\1: ", value)
+        yield f"{key}={pairs}"
     for text in (word.partition("=")[2], value):
         yield f"{key}={_items_quoted(text)}"
         if key_of(word) in MAPPINGS or text[:1] not in _OPENING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.cli.arguments import check_alone, version_text
@@ -167,6 +168,7 @@ def compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
     """
     try:
         composed = _compose(arguments, overrides)
+        HydraConfig.instance().set_config(composed)  # ${hydra:...} takes values from there, before Hydra starts a job
         composed.hydra.run.dir, composed.hydra.sweep.dir  # noqa: B018 (their interpolations may fail)
     except (HydraException, OmegaConfBaseException) as error:
         said = _with_hint(one_line(error), arguments, overrides)
@@ -206,6 +208,9 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     name = arguments.config_name or "train"
     composed = compose(arguments, arguments.overrides)
     folder = Path(composed.hydra.run.dir)
+    with read_write(composed.hydra):
+        composed.hydra.runtime.output_dir = str(folder.absolute())
+    HydraConfig.instance().set_config(composed)
     try:
         config = checked(_without_hydra(composed), folder, arguments.overrides, name)
     except OmegaConfBaseException as error:
