@@ -8,7 +8,7 @@ import torch
 from training_toys import RECIPES, OwnModule, SmallNet, fit_own, loader, quiet
 
 from packnet_pl import PackNetCallback, TaskClassifier
-from packnet_pl.training import IndividualNetworks, LearningWithoutForgetting, fit_unpruned
+from packnet_pl.training import DivergedError, IndividualNetworks, LearningWithoutForgetting, fit_unpruned
 
 
 @pytest.mark.parametrize("phase", ["train", "retrain"])
@@ -37,6 +37,18 @@ def test_what_is_not_finite_though_the_loss_is_stops_the_task_at_the_end_of_the_
         quiet(callback, AtTheLastStep(), saved).fit(model, loader())
     assert (model.packnet.open_task, model.packnet.phase, seen) == ("a", phase, [])
     model.packnet.abort_task()
+
+
+def test_what_is_not_finite_before_the_first_step_of_retraining_is_the_rate_of_training():
+    model = TaskClassifier(SmallNet(), recipes=RECIPES)
+    model.add_task("a", num_classes=3)
+    quiet(PackNetCallback(task="a", phase="train", prune_ratio=0.5)).fit(model, loader())
+    with torch.no_grad():
+        model.backbone.conv.weight.mul_(1e38)  # finite, and too large to go on with
+        model.heads["a"].weight.mul_(1e38)
+    with pytest.raises(DivergedError, match="in epoch 0, step 0") as diverged:
+        quiet(PackNetCallback(task="a", phase="retrain")).fit(model, loader())
+    assert (diverged.value.task, diverged.value.phase) == ("a", "train")
 
 
 @pytest.mark.parametrize("method", [TaskClassifier, LearningWithoutForgetting, IndividualNetworks])

@@ -256,7 +256,9 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
         if not torch.isfinite(loss):
             where = f"in epoch {self.current_epoch}, step {self.global_step}"
             task = str(self.selected_task)
-            raise DivergedError(f"the loss of task {task!r} became {loss.item()} {where}", task, self._phase)
+            # Before the first step of retraining the weights are those that phase "train" left behind.
+            cause = "train" if self.global_step == 0 else self._phase
+            raise DivergedError(f"the loss of task {task!r} became {loss.item()} {where}", task, cause)
         self.train_accuracy(logits, labels)
         self._log("train_loss", loss)
         self._log("train_accuracy", self.train_accuracy)

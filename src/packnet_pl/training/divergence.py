@@ -16,7 +16,7 @@ class DivergedError(FloatingPointError):
     Args:
         what: Begins the message.
         task: Name of the task.
-        phase: In which it diverged.
+        phase: Whose rate was too high: weights that are huge show only in the first loss of the next phase.
 
     Attributes:
         task: As given.
