@@ -213,6 +213,12 @@ def test_added_folders_keep_their_paths():
     assert merged == ['sequence.add={a: null, b: "/data/my birds", c: /data/c}']
 
 
+def test_folders_that_are_given_to_a_resumed_run_are_meant_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    merged = merge_words(["sequence.add={a: old}"], ["sequence.add={b: new, c: '~/c'}"])
+    assert merged == [f'sequence.add={{a: old, b: {tmp_path}/new, c: "~/c"}}']
+
+
 def test_another_network_is_not_lost_behind_the_longer_form_of_the_saved_one():
     saved = ["arch=torchvision", "arch.name=resnet18", "seed=1"]
     assert merge_words(saved, []) == ["seed=1", "arch=resnet18"]

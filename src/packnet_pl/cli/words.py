@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -51,10 +52,13 @@ def merge_words(saved: list[str], given: list[str]) -> list[str]:
     added: dict[str, Any] = {}
     words: dict[str, str] = {}
     # What was accepted once is asked again the next time.
-    for word in [*(word for word in short_names(saved) if key_of(word) != "changed_data"), *given]:
+    kept = [word for word in short_names(saved) if key_of(word) != "changed_data"]
+    for number, word in enumerate([*kept, *given]):
         key = key_of(word)
         if key == "sequence.add":
-            added |= added_tasks(word)
+            new = added_tasks(word)
+            # The run goes on in the folder where it was begun: what is given now is meant from here.
+            added |= new if number < len(kept) else {name: _from_here(path) for name, path in new.items()}
         elif key not in ("hydra.run.dir", "resume"):
             words[key] = word
     if any(added.values()) and not all(name.isascii() for name in added):
@@ -65,6 +69,11 @@ def merge_words(saved: list[str], given: list[str]) -> list[str]:
     elif added:
         words["sequence.add"] = f"sequence.add=[{','.join(map(quoted, added))}]"
     return list(words.values())
+
+
+def _from_here(path: Any) -> Any:
+    relative = isinstance(path, str) and path and not path.startswith(("~", "$"))
+    return str(Path(path).absolute()) if relative else path
 
 
 def quoted(value: object) -> str:
