@@ -106,23 +106,23 @@ def test_a_cache_may_grow_and_values_may_be_written_anew():
     assert root.cache.shape == (9,)
 
 
-@pytest.mark.parametrize("why", ["frozen", "gradient", "idle", "unseen step"])
+@pytest.mark.parametrize("why", ["frozen", "gradient", "in no optimizer", "idle", "unseen step"])
 @torch.no_grad()
-def test_a_parameter_that_changes_is_refused_unless_an_unseen_step_may_have_moved_an_idle_one(why):
+def test_a_parameter_that_changes_is_refused_unless_it_is_an_idle_one_that_an_optimizer_may_have(why):
     root = Root()
     if why == "frozen":
         root.scale.requires_grad_(False)
     if why == "gradient":
         give_gradient(root.scale)
-    watched = outside(root)
+    watched = outside(root, optimizers=[torch.optim.SGD([root.scale], lr=0.1)] if why == "idle" else [])
     root.scale.add_(1)
-    if why == "unseen step":
+    if why in ("idle", "unseen step"):
         with pytest.warns(UserWarning, match=r"^scale changed in the fit of task 'b'.*free=\['scale'\] lets it change"):
-            watched.look(unseen=True)
+            watched.look(unseen=why == "unseen step")
         assert root.scale.tolist() == [1.0] * 6
     else:
         with pytest.raises(ValueError, match=r"^scale would be changed"):
-            watched.look(unseen=why != "idle")
+            watched.look(unseen=why in ("frozen", "gradient"))
 
 
 def test_remedies_name_modules_that_hold_nothing_else():
@@ -205,6 +205,10 @@ def test_what_follows_by_hand_without_a_gradient_is_refused_or_free(automatic):
             super().__init__()
             self.automatic_optimization = automatic
             self.teacher = nn.Linear(6, 6)
+
+        def configure_optimizers(self):
+            followed = {id(parameter) for parameter in self.teacher.parameters()}
+            return torch.optim.SGD([p for p in self.parameters() if id(p) not in followed], lr=0.1)
 
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)

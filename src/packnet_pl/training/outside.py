@@ -1,6 +1,6 @@
 """What a LightningModule has outside the shared part and the tasks' own modules: nothing there may learn unnoticed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,10 +79,12 @@ class Outside:
     def look(self, *, sure: bool = False, unseen: bool = False) -> None:
         """Does nothing if everything has the values that were taken.
 
+        A parameter that gets no gradient, and that an optimizer has or may have, is put back: such are the heads of
+        other tasks, which a module may clamp with all its weights.
+
         Args:
             sure: Whether to look at the values of all, and not only of those that say that they were written to.
-            unseen: Whether an optimizer may have stepped unseen: weight decay moves heads of other tasks, too. A
-                parameter that gets no gradient is put back, then.
+            unseen: Whether an optimizer may have stepped unseen: weight decay moves heads of other tasks, too.
 
         Raises:
             ValueError: If something else changed; it names it.
@@ -90,7 +92,8 @@ class Outside:
         changed = self._hold.changed(sure=sure)
         if not changed:
             return
-        learned = [name for name in changed if not (unseen and self._is_idle(self._places[name]))]
+        stepped = None if unseen else _stepped(self._optimizers())
+        learned = [name for name in changed if not _is_idle(self._places[name], stepped)]
         if learned:
             raise ValueError(self._refusal(learned, "changed by"))
         self._warn(changed)
@@ -114,11 +117,6 @@ class Outside:
     def _look_up(self) -> None:
         self._places = _outside(self._packnet, self._root, self._free)
         self._known = {id(parameter) for parameter in self._root.parameters()}
-
-    def _is_idle(self, place: Place) -> bool:
-        """Whether it is a parameter such as those of another task's head: it could learn, but gets no gradient."""
-        parameter = place.found
-        return place.is_parameter and parameter is not None and parameter.requires_grad and not has_gradient(parameter)
 
     def _warn(self, names: Sequence[str]) -> None:
         new = [name for name in names if name not in self._warned]
@@ -246,6 +244,14 @@ def _named(root: nn.Module) -> dict[str, Place]:
 
 def _is_in(name: str, other: str) -> bool:
     return name == other or name.startswith(f"{other}.")
+
+
+def _is_idle(place: Place, stepped: Mapping[int, Tensor] | None) -> bool:
+    """Whether it is a parameter as those of another task's head: an optimizer has it (None: may), without gradient."""
+    parameter = place.found
+    if not place.is_parameter or parameter is None or not parameter.requires_grad:
+        return False
+    return (stepped is None or id(parameter) in stepped) and not has_gradient(parameter)
 
 
 def _stepped(optimizers: Iterable[Any]) -> dict[int, Tensor] | None:
