@@ -43,7 +43,11 @@ def test_the_other_code_runs_too(tmp_path):
 def test_pictures_and_linked_files_exist():
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]+)\)", prose):
-        assert target.startswith("http") or (ROOT / target).is_file(), target
+        path, _, section = target.partition("#")
+        assert target.startswith("http") or (ROOT / path).is_file(), target
+        if section and not target.startswith("http"):
+            headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert section in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], target
 
 
 def test_both_commands_are_targets_of_the_makefile():
