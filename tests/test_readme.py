@@ -47,7 +47,8 @@ def test_pictures_and_linked_files_exist():
         assert target.startswith("http") or (ROOT / path).is_file(), target
         if section and not target.startswith("http"):
             headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
-            assert section in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], target
+            anchors = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+            assert section in anchors, target
 
 
 def test_both_commands_are_targets_of_the_makefile():
