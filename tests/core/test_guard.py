@@ -6,6 +6,7 @@ import torch
 from core_toys import RunningCentre, TinyNet, bits, count_hooks, equal, images, same_bits, tensors
 from torch import nn
 
+from packnet_pl.core import PackNet
 from packnet_pl.core.guard import Guard
 
 
@@ -355,3 +356,21 @@ def test_what_observers_write_between_tasks_is_put_back_and_other_changes_are_le
     net.quantizers[2:](images())
     assert told(guard.put_back_buffers_) == []
     assert "quantizers.2.scale" in moved(net, before)
+
+
+def test_buffers_stay_while_a_task_is_finished_also_behind_one_that_was_withdrawn():
+    net = TinyNet()
+    net.register_buffer("average", torch.zeros(3), persistent=False)
+    packnet = PackNet(net)
+    packnet.begin_task("a")
+    packnet.abort_task()
+    net.average.fill_(1)  # nobody has finished with it yet
+    assert told(lambda: packnet.begin_task("a")) == []
+    assert net.average.tolist() == [1] * 3
+    packnet.prune(0.5)
+    packnet.finish_task()
+    packnet.begin_task("b")
+    packnet.withdraw_task()
+    net.average.fill_(2)
+    assert told(packnet.verify) == ["average"]
+    assert net.average.tolist() == [1] * 3

@@ -303,7 +303,7 @@ class PackNet:
         state.copies[task] = {name: tensor.detach().clone() for name, tensor in own.items()}
         state.tasks.append(task)
         self._close()
-        self._guard.rest()
+        self._rest()
 
     def abort_task(self) -> None:
         """Gives the open task's weights back, at zero; finished tasks are untouched.
@@ -322,10 +322,7 @@ class PackNet:
             for name, weight in _now(inventory.owned).items():
                 weight.detach().masked_fill_(given_back[name], 0)
         self._give_back_copies(inventory)
-        state.owners = {name: release(owner, given_back[name]) for name, owner in state.owners.items()}
-        state.private.pop(state.names[-1], None)
-        self._close()
-        self._guard.rest()
+        self._give_up(given_back)
 
     def withdraw_task(self) -> None:
         """Takes :meth:`begin_task` back: the weights stay as they are. For a task of which nothing was trained yet.
@@ -337,9 +334,7 @@ class PackNet:
         state = self._state
         if state.phase != "train":
             raise RuntimeError(f"cannot withdraw {state.open_task!r}: it was pruned already; abort_task() gives it up")
-        state.owners = {name: release(owner, trainable(owner, number)) for name, owner in state.owners.items()}
-        state.private.pop(state.names[-1], None)
-        self._close()
+        self._give_up({name: trainable(owner, number) for name, owner in state.owners.items()})
 
     @contextmanager
     def subnetwork(self, task: str) -> Iterator[None]:
@@ -397,7 +392,7 @@ class PackNet:
         if root is not None:
             check_private(self._state, root)
         if not self._guard.holding:
-            self._guard.rest()
+            self._rest()
 
     def summary(self) -> Summary:
         """Returns what each task owns, in all and per layer, and which parameters are owned, frozen and refused."""
@@ -547,6 +542,17 @@ class PackNet:
 
     def _keep_statistics(self) -> None:
         self._guard.keep_statistics(bool(self._state.tasks) and self._state.open_task is not None)
+
+    def _give_up(self, given_back: Mapping[str, Tensor]) -> None:
+        state = self._state
+        state.owners = {name: release(owner, given_back[name]) for name, owner in state.owners.items()}
+        state.private.pop(state.names[-1], None)
+        self._close()
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._state.tasks:  # before that, nobody computes with what forward passes move
+            self._guard.rest()
 
     def _close(self) -> None:
         self._state.open_task = self._state.phase = None
