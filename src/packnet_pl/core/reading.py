@@ -8,6 +8,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from packnet_pl.counting import counted
+from packnet_pl.text import as_line
 
 __all__ = ["check_plain", "read_checkpoint", "unreadable"]
 
@@ -42,10 +43,8 @@ def unreadable(path: str | PathLike[str], error: Exception) -> ValueError:
     """Returns an error of one line for ``error``, which reading ``path`` without its code has raised."""
     if types := _foreign_types(path):
         return ValueError(_named(path, types))
-    said = " ".join(str(error).split())
-    return ValueError(
-        f"{path} is damaged, or holds more than tensors and plain values: {said[:200] or type(error).__name__}"
-    )
+    reason = as_line(error, 200) or type(error).__name__
+    return ValueError(f"{path} is damaged, or holds more than tensors and plain values: {reason}")
 
 
 def _named(path: str | PathLike[str], types: list[str]) -> str:

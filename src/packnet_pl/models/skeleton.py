@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from packnet_pl.text import as_line
+
 __all__ = ["backbone_skeleton"]
 
 _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
@@ -31,8 +33,7 @@ def backbone_skeleton(build: Callable[[Mapping[str, Any]], Any], builder: Mappin
             net = build(builder)
         return {name: value.to("meta") for name, value in net.state_dict().items()}
     except (RuntimeError, TypeError, AttributeError, ArithmeticError, LookupError, AssertionError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(f"backbone {builder.get('name')!r} cannot be built: {said}") from error
+        raise ValueError(f"backbone {builder.get('name')!r} cannot be built: {as_line(error, 200)}") from error
 
 
 class _Weightless(TorchFunctionMode):
