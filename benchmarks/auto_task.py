@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from packnet_pl import load_packed
-from packnet_pl.cli.parts import build_data
-from packnet_pl.cli.run_directory import read_run
+from packnet_pl.configuration.components import build_data
 from packnet_pl.packed.predict import normalised_entropy
+from packnet_pl.run_file import read_run
 
 LEADS = (0.0, 0.05, 0.1, 0.2, 0.3, 1.01)
 

@@ -30,7 +30,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
-from packnet_pl.data import TaskData, TaskDataModule, image_folder, published_pictures, read_cubs, read_imagenet
+from packnet_pl.data import TaskData, image_folder, published_pictures, read_cubs, read_imagenet
+from packnet_pl.training import TaskDataModule
 
 BATCH, LEAST = 16, 0.95
 SIZE, BOX = (500, 375), (60, 40, 320, 280)  # width, height; left, top, width, height

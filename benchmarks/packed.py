@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
-from packnet_pl.core.digest import task_fingerprints
+from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.models import torchvision_backbone
 from packnet_pl.packed.coding import decode_owners, encode_owners
 

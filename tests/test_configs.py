@@ -7,9 +7,9 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from packnet_pl.cli.check import check_config
-from packnet_pl.cli.expand import expand_tasks
-from packnet_pl.cli.targets import bind_targets
+from packnet_pl.configuration.instantiate import bind_targets
+from packnet_pl.configuration.sequences import expand_tasks
+from packnet_pl.configuration.validate import check_config
 
 CONF = Path(__file__).parent.parent / "conf"
 # Hydra's own group holds logging set-ups, not choices of a run; data sets are chosen per task.

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from packnet_pl.training import fit_task, fit_unpruned
+from packnet_pl.methods import fit_unpruned
+from packnet_pl.training import fit_task
 
 
 def fit(model, datamodule, *, task, prune_ratio, make_trainer, **others):

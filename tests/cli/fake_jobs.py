@@ -5,7 +5,7 @@ import json
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from packnet_pl.cli import sweep
-from packnet_pl.cli.run_directory import SavedRun, write_run
+from packnet_pl.configuration.run_file import SavedRun, write_run
 
 
 def install():

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 from command_line import run
 
-from packnet_pl.cli.backbones import TORCHVISION, short_names
-from packnet_pl.cli.prepare import compose
-from packnet_pl.cli.usage import UsageError
-from packnet_pl.models.torchvision_backbones import torchvision_names
+from packnet_pl.configuration.arch_names import TORCHVISION, short_names
+from packnet_pl.configuration.compose import compose
+from packnet_pl.errors import UsageError
+from packnet_pl.models.backbones.torchvision_backbones import torchvision_names
 
 NOTHING = SimpleNamespace(config_dir=None, config_name=None)
 

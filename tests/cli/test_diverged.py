@@ -8,9 +8,9 @@ import warm
 from command_line import last_line
 from omegaconf import OmegaConf
 
-from packnet_pl.cli.continuing import open_tasks, refuse_mixing, set_aside
-from packnet_pl.cli.forecast import lower_rate
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.configuration.forecast import lower_rate
+from packnet_pl.configuration.resume_rules import open_tasks, refuse_mixing, set_aside
+from packnet_pl.errors import UsageError
 
 SMALL = ["debug=tiny", "debug.fraction=0.02", "debug.max_epochs=2", "logger=csv", "sequence.order=[digits]"]
 NORMS = ["arch=resnet20", "arch.in_channels=1", "arch.width=0.5"]

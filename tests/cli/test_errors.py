@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from packnet_pl.cli.errors import answering_errors
-from packnet_pl.run.journal import DamagedRunError
+from packnet_pl.errors import answering_errors
+from packnet_pl.run.task_record import DamagedRunError
 
 LOST = "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:24731"
 

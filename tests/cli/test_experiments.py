@@ -15,13 +15,13 @@ from omegaconf import OmegaConf
 
 import published_toys as toys
 from packnet_pl import load_packed
-from packnet_pl.cli.check import check_config
-from packnet_pl.cli.expand import add_tasks, expand_tasks
-from packnet_pl.cli.forecast import epochs_of, phases_of, ratios_of
-from packnet_pl.cli.parts import build_parts
-from packnet_pl.cli.planning import build_plan
-from packnet_pl.cli.prepare import checked
-from packnet_pl.cli.targets import bind_targets
+from packnet_pl.configuration.components import build_parts
+from packnet_pl.configuration.compose import checked
+from packnet_pl.configuration.forecast import epochs_of, phases_of, ratios_of
+from packnet_pl.configuration.instantiate import bind_targets
+from packnet_pl.configuration.run_plan import build_plan
+from packnet_pl.configuration.sequences import add_tasks, expand_tasks
+from packnet_pl.configuration.validate import check_config
 from packnet_pl.packed import packed_keeping, read_packed
 
 ROOT = Path(__file__).parents[2]

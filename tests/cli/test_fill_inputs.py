@@ -2,7 +2,7 @@
 
 import pytest
 
-from packnet_pl.cli.inputs import fill_inputs
+from packnet_pl.configuration.pretrained_inputs import fill_inputs
 
 
 def filled(data, **arch):

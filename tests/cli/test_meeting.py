@@ -13,10 +13,10 @@ import torch
 import warm
 
 from packnet_pl.cli import meeting
-from packnet_pl.cli.connecting import answer_while_connecting
-from packnet_pl.cli.meeting import Meeting
-from packnet_pl.cli.ranks import Rank
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.errors import UsageError
+from packnet_pl.launch.connecting import answer_while_connecting
+from packnet_pl.launch.rendezvous import Meeting
+from packnet_pl.ranks import Rank
 
 
 def free_port():

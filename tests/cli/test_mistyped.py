@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from packnet_pl.cli.mistyped import check_words
-from packnet_pl.cli.prepare import sort_arguments
-from packnet_pl.cli.usage import UsageError
-from packnet_pl.cli.words import added_tasks, mapping_of, merge_words, quoted
+from packnet_pl.configuration.compose import sort_arguments
+from packnet_pl.configuration.mistyped import check_words
+from packnet_pl.configuration.overrides import added_tasks, mapping_of, merge_words, quoted
+from packnet_pl.errors import UsageError
 
 WRONG = {
     "colon": (["seed:3"], "seed=3"),

@@ -11,8 +11,8 @@ import pytest
 import warm
 from PIL import Image
 
-from packnet_pl.cli.usage import UsageError
-from packnet_pl.cli.words import check_unicode
+from packnet_pl.configuration.overrides import check_unicode
+from packnet_pl.errors import UsageError
 from packnet_pl.names import as_unicode, check_class_names, distinct_names, shown
 
 MADE = Path(__file__).parent.parent / "made_at_5b152f2"

@@ -7,8 +7,8 @@ import warm
 from command_line import last_line
 from omegaconf import OmegaConf
 
-from packnet_pl.cli.optimizer import check_optimizer
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.configuration.optimizer_check import check_optimizer
+from packnet_pl.errors import UsageError
 from packnet_pl.models import vgg_small
 from quiet_fits import quiet
 

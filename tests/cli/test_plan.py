@@ -5,7 +5,7 @@ import pytest
 import warm
 from command_line import run, train
 
-from packnet_pl.cli.timing import duration
+from packnet_pl.configuration.timing import duration
 
 pytestmark = pytest.mark.slow
 

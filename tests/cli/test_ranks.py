@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from packnet_pl.cli.environments import environment_of
-from packnet_pl.cli.ranks import Rank, rank_of, this_process
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.errors import UsageError
+from packnet_pl.ranks import Rank, rank_of, this_process
+from packnet_pl.run.process_environment import environment_of
 
 # As torchrun 2.15 and SLURM 22.05 set them; the tests in tests/engines hold these against the real ones.
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}

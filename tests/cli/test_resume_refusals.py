@@ -9,7 +9,7 @@ import pytest
 import warm
 from command_line import last_line
 
-from packnet_pl.cli.words import merge_words
+from packnet_pl.configuration.overrides import merge_words
 
 pytestmark = pytest.mark.slow
 
@@ -154,14 +154,15 @@ def test_a_second_process_on_one_run_is_refused_and_may_go_on_once_the_first_was
 
 def test_the_lock_ends_with_its_process_though_a_forked_loader_lives_on(tmp_path):
     script = (
-        "import os, sys, time; from pathlib import Path; from packnet_pl.cli.run_directory import lock\n"
+        "import os, sys, time; from pathlib import Path; from packnet_pl.configuration.run_file import lock\n"
         "lock(Path(sys.argv[1]))\n"
         "pid = os.fork()\n"
         "if pid == 0: os.close(1); os.close(2); time.sleep(600)\n"
         "print(pid, flush=True); os._exit(0)\n"
     )
     again = (
-        "import sys; from pathlib import Path; from packnet_pl.cli.run_directory import lock; lock(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from packnet_pl.configuration.run_file import lock; "
+        "lock(Path(sys.argv[1]))"
     )
     left = int(subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, check=True).stdout)
     try:

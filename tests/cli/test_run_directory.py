@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from packnet_pl.cli.run_directory import SavedRun, claimed, lock, read_run, write_run
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.configuration.run_file import SavedRun, claimed, lock, read_run, write_run
+from packnet_pl.errors import UsageError
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ _context.set_forkserver_preload(
         "packnet_pl.cli.train",
         "packnet_pl.cli.resume",
         "packnet_pl.cli.evaluate",
-        "packnet_pl.cli.planning",
+        "packnet_pl.configuration.run_plan",
         "packnet_pl.cli.export",
         "packnet_pl.cli.predict",
         "packnet_pl.cli.inspect_file",

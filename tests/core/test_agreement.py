@@ -5,7 +5,7 @@ import torch.multiprocessing as multiprocessing
 from core_toys import bits, same_bits
 from torch import nn
 
-from packnet_pl.core.agreement import broadcast_, is_distributed
+from packnet_pl.distributed import broadcast_, is_distributed
 
 
 def tensors_of(rank):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from packnet_pl.core.digest import fingerprint, task_fingerprints, type_of
+from packnet_pl.core.fingerprints import fingerprint, task_fingerprints, type_of
 
 
 @pytest.mark.parametrize(

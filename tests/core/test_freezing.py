@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.core.freezing import Hold
-from packnet_pl.core.prunable import Place
+from packnet_pl.core.inventory import Place
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 WILD = [1.5, -0.0, 0.0, math.inf, -math.inf, math.nan, -1e-45, 3.0]

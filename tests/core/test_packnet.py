@@ -27,9 +27,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import packnet_pl.core.inventory as prunable_module
 import packnet_pl.core.packnet as packnet_module
-import packnet_pl.core.prunable as prunable_module
-import packnet_pl.core.view as view_module
+import packnet_pl.core.subnetwork as view_module
 from packnet_pl.core import CapacityError, PackNet
 
 OWN = {"norm": "per_task", "bias": "per_task"}

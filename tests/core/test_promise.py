@@ -13,7 +13,7 @@ import packnet_pl.core.guard as guard_module
 import packnet_pl.core.packnet as packnet_module
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Hold
-from packnet_pl.core.prunable import take_inventory
+from packnet_pl.core.inventory import take_inventory
 
 TASKS = ("a", "b", "c")
 EPOCHS, STEPS = 2, 3

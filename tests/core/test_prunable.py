@@ -5,7 +5,7 @@ from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.prunable import Place, places_of, plain_name, take_inventory
+from packnet_pl.core.inventory import Place, places_of, plain_name, take_inventory
 
 KINDS = {
     "Conv1d": lambda bias: nn.Conv1d(2, 3, 2, bias=bias),

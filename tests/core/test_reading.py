@@ -13,7 +13,7 @@ from core_toys import TinyNet
 from omegaconf import OmegaConf
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.reading import check_plain, read_checkpoint
+from packnet_pl.core.checkpoint_reading import check_plain, read_checkpoint
 
 FOREIGN = {
     "omegaconf.dictconfig.DictConfig": OmegaConf.create({"rates": [0.1, 0.2], "name": "x"}),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import packnet_pl.core.prunable as prunable_module
+import packnet_pl.core.inventory as prunable_module
 from packnet_pl.core import PackNet
 from packnet_pl.core.state import check_name
 

@@ -5,7 +5,7 @@ import torch
 from core_toys import TinyNet
 from torch import nn
 
-from packnet_pl.core.digest import fingerprint, task_fingerprints
+from packnet_pl.core.fingerprints import fingerprint, task_fingerprints
 from packnet_pl.core.state import State
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints, private_tensors
 

@@ -5,9 +5,9 @@ import torch
 from core_toys import boxed, same_bits
 from torch import nn
 
-import packnet_pl.core.view as view
-from packnet_pl.core.prunable import Place
-from packnet_pl.core.view import shown
+import packnet_pl.core.subnetwork as view
+from packnet_pl.core.inventory import Place
+from packnet_pl.core.subnetwork import shown
 
 WILD = [1.5, -0.0, 0.0, math.inf, -math.inf, math.nan, -1e-45, 3.0]
 EVERY_OTHER = torch.arange(len(WILD)) % 2 == 0

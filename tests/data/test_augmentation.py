@@ -11,9 +11,10 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from packnet_pl.data import TaskData, TaskDataModule
+from packnet_pl.data import TaskData
 from packnet_pl.data.augmentation import SeededItems
 from packnet_pl.data.task_data import draws_random_numbers
+from packnet_pl.training import TaskDataModule
 
 KEY = (0, "a", "train")
 
@@ -150,7 +151,7 @@ def test_data_without_random_numbers_is_served_as_it_was(monkeypatch):
     for split in (plain(), Subset(plain(), [0, 1]), task(plain()).take(0.5).train):
         assert not draws_random_numbers(split)
         assert module(split).train_dataloader().dataset is split
-    monkeypatch.setattr("packnet_pl.data.datamodule.SeededItems", None)
+    monkeypatch.setattr("packnet_pl.training.datamodule.SeededItems", None)
     assert len(served(plain())) == 12
 
 

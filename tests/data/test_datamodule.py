@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from packnet_pl.data import TaskData, TaskDataModule
+from packnet_pl.data import TaskData
+from packnet_pl.training import TaskDataModule
 
 KEY = (0, "a", "train")
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from packnet_pl.data import TaskData, TaskDataModule
+from packnet_pl.data import TaskData
 from packnet_pl.data.epoch_steps import epoch_steps
+from packnet_pl.training import TaskDataModule
 
 
 @pytest.mark.parametrize("size", [1, 5, 7, 8, 9, 16, 103])

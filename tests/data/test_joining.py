@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from packnet_pl.data import TaskData, TaskDataModule, join_tasks
+from packnet_pl.data import TaskData, join_tasks
+from packnet_pl.training import TaskDataModule
 
 
 class Noisy(Dataset):

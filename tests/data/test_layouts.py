@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from packnet_pl.data import read_cars, read_cubs, read_imagenet, read_places365, read_sketch
-from packnet_pl.data.pictures import PictureError
+from packnet_pl.data.image_files import PictureError
 from published_toys import (
     CARS,
     EDGES,

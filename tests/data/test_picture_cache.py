@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from packnet_pl.data import glyphs, picture_cache, spectro
-from packnet_pl.data.picture_cache import default_cache_dir, drawn_splits
+from packnet_pl.data.image_cache import default_cache_dir, drawn_splits
 
 COUNTS = {"train": 2, "val": 1}
 

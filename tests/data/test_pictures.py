@@ -6,7 +6,7 @@ import torch
 from folder_toys import COLOUR, GREY, folder, tree, uniform
 from PIL import Image
 
-from packnet_pl.data.pictures import EXTENSIONS, check_picture, read_picture
+from packnet_pl.data.image_files import EXTENSIONS, check_picture, read_picture
 
 RED, WHITE, GREY_100 = (255, 0, 0), (255, 255, 255), (100, 100, 100)
 

@@ -8,7 +8,6 @@ from torchvision.datasets import Flowers102
 from torchvision.transforms import v2
 
 from packnet_pl.data import (
-    TaskDataModule,
     published_pictures,
     read_cars,
     read_cubs,
@@ -22,8 +21,9 @@ from packnet_pl.data.cars import CARS as ABOUT_CARS
 from packnet_pl.data.class_folders import IMAGENET, PLACES365, SKETCH, WIKIART
 from packnet_pl.data.cubs import CUBS
 from packnet_pl.data.flowers import FLOWERS
-from packnet_pl.data.pictures import PictureError, read_picture
+from packnet_pl.data.image_files import PictureError, read_picture
 from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.training import TaskDataModule
 from published_toys import (
     BIRDS,
     CARS,

@@ -16,7 +16,7 @@ from packnet_pl.data import (
     read_sketch,
     read_wikiart,
 )
-from packnet_pl.data.pictures import PictureError
+from packnet_pl.data.image_files import PictureError
 from published_toys import (
     WNIDS,
     annotations,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from packnet_pl.data import SeededSampler
+from packnet_pl.training import SeededSampler
 
 SIZES = [(1, 1), (10, 1), (10, 2), (10, 3), (9, 4), (3, 8)]
 

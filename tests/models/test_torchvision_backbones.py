@@ -12,7 +12,7 @@ from torch import nn
 from torchvision import models
 
 from packnet_pl.models import torchvision_backbone
-from packnet_pl.models.torchvision_backbones import _FAMILIES, torchvision_names
+from packnet_pl.models.backbones.torchvision_backbones import _FAMILIES, torchvision_names
 
 # Name -> picture size, features at width 0.1.
 SMALL = {

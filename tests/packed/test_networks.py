@@ -8,9 +8,9 @@ from independent import reseal
 from test_packed import TASKS, TINY, Tied, packed_model, pictures, same_bits
 
 from packnet_pl import load_packed, save_packed
+from packnet_pl.methods import IndividualNetworks
 from packnet_pl.models import vgg_small
 from packnet_pl.packed import packed_networks, read_packed, unpack_into
-from packnet_pl.training import IndividualNetworks
 
 
 def individual(make=lambda: vgg_small(**TINY), tasks=TASKS):

@@ -19,7 +19,7 @@ from packnet_pl.data import (
     read_imagenet,
     spectro,
 )
-from packnet_pl.data.pictures import read_picture
+from packnet_pl.data.image_files import read_picture
 from packnet_pl.models import Preparation, TaskInfo, vgg_small
 from packnet_pl.packed.predict import image_reader, predict_pictures
 from published_toys import WNIDS, cars, class_folders, cubs, flowers

@@ -12,7 +12,7 @@ from user_optimizers import InPlace
 import packnet_pl.core.guard as guard_module
 import packnet_pl.core.packnet as packnet_module
 import packnet_pl.training.callback as callback_module
-import packnet_pl.training.private as private_module
+import packnet_pl.training.private_modules as private_module
 from packnet_pl import PackNet
 from packnet_pl.core.freezing import Hold
 

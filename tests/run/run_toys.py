@@ -8,7 +8,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from packnet_pl.data import TaskData, TaskDataModule
+from packnet_pl.data import TaskData
 from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.training import (
     AtomicCheckpointIO,
@@ -16,6 +16,7 @@ from packnet_pl.training import (
     Recipe,
     Reseed,
     TaskClassifier,
+    TaskDataModule,
     fit_task,
     warmup_cosine,
 )

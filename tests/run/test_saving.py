@@ -7,7 +7,7 @@ import pytest
 from run_toys import assert_same_bits, fit, new_model
 
 from packnet_pl.run import StoppedError, StopRequest
-from packnet_pl.run.saving import SaveState
+from packnet_pl.run.checkpointing import SaveState
 
 
 class Asked(StopRequest):

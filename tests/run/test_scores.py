@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from packnet_pl.run.scores import Scores, measure, write_accuracy_csv, write_class_csv
+from packnet_pl.run.metrics import Scores, measure, write_accuracy_csv, write_class_csv
 
 
 def batches(labels, size):

@@ -10,13 +10,13 @@ from run_toys import assert_same_bits, fit, new_model
 
 from packnet_pl.packed import read_packed, save_packed
 from packnet_pl.run import Stage
-from packnet_pl.run.journal import Entry
-from packnet_pl.run.places import checkpoint_path, journal_path, packed_path
+from packnet_pl.run.checkpointing import SaveState
+from packnet_pl.run.metrics import Scores
 from packnet_pl.run.results import TaskResult
-from packnet_pl.run.saving import SaveState
-from packnet_pl.run.scores import Scores
-from packnet_pl.run.start import Start, adopt_packed, find_start
-from packnet_pl.run.stopping import StopRequest
+from packnet_pl.run.resume_point import Start, adopt_packed, find_start
+from packnet_pl.run.signals import StopRequest
+from packnet_pl.run.task_record import Entry
+from packnet_pl.run_directory import checkpoint_path, journal_path, packed_path
 
 NAMES = ["a", "b", "c"]
 

@@ -7,7 +7,7 @@ import torch
 from run_toys import fit, new_model
 
 from packnet_pl.run import StoppedError, StopRequest
-from packnet_pl.run.saving import SaveState
+from packnet_pl.run.checkpointing import SaveState
 
 
 @pytest.fixture

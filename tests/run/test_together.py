@@ -7,9 +7,10 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from packnet_pl.core.agreement import rank_and_world_size, sum_
-from packnet_pl.data import TaskData, TaskDataModule
-from packnet_pl.run.scores import measure, measure_together
+from packnet_pl.data import TaskData
+from packnet_pl.distributed import rank_and_world_size, sum_
+from packnet_pl.run.metrics import measure, measure_together
+from packnet_pl.training import TaskDataModule
 
 CLASSES = 7
 CASES = [(1, 4), (23, 4), (24, 4), (50, 8), (50, 64)]  # pictures, batch size
@@ -43,7 +44,7 @@ def test_shared_scores_are_those_of_one_process_exactly(tmp_path, world_size):
     expected = [measure(network(), datamodule(*case).batches("test"), CLASSES) for case in CASES]
     assert [sum(scores.pictures) for scores in expected] == [size for size, _ in CASES]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["packnet_pl.run.scores"])
+    context.set_forkserver_preload(["packnet_pl.run.metrics"])
     queue = context.Queue()
     processes = [
         context.Process(target=_work, args=(rank, world_size, str(tmp_path / "store"), queue))

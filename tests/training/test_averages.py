@@ -7,7 +7,7 @@ from torch.optim.swa_utils import get_ema_avg_fn
 from training_toys import OwnModule, SaveAndStop, StoppedError, bits, fit_own, fit_phase, loader, quiet, same, tensors
 
 from packnet_pl import PackNet, PackNetCallback
-from packnet_pl.training.averages import keep_in_average
+from packnet_pl.training.weight_averaging import keep_in_average
 
 
 def average(module):

@@ -33,7 +33,7 @@ from training_toys import (
 )
 
 import packnet_pl.training.callback as callback_module
-import packnet_pl.training.private as private_module
+import packnet_pl.training.private_modules as private_module
 from packnet_pl import PackNet, PackNetCallback
 from packnet_pl.core.freezing import Hold
 

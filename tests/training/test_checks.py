@@ -15,7 +15,7 @@ from torch import nn
 from training_toys import OwnModule, SmallNet, tensors
 
 from packnet_pl import PackNet
-from packnet_pl.training.checks import (
+from packnet_pl.training.trainer_checks import (
     check_module,
     check_precision,
     check_same_on_all_ranks,

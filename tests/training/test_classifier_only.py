@@ -16,7 +16,7 @@ from training_toys import (
     wanted,
 )
 
-from packnet_pl.training import ClassifierOnly
+from packnet_pl.methods import ClassifierOnly
 
 
 def new_model(*tasks):

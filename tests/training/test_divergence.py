@@ -8,7 +8,8 @@ import torch
 from training_toys import RECIPES, OwnModule, SmallNet, fit_own, loader, quiet
 
 from packnet_pl import PackNetCallback, TaskClassifier
-from packnet_pl.training import DivergedError, IndividualNetworks, LearningWithoutForgetting, fit_unpruned
+from packnet_pl.methods import IndividualNetworks, LearningWithoutForgetting, fit_unpruned
+from packnet_pl.training import DivergedError
 
 
 @pytest.mark.parametrize("phase", ["train", "retrain"])

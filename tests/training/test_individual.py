@@ -16,7 +16,7 @@ from training_toys import (
     tensors,
 )
 
-from packnet_pl.training import IndividualNetworks
+from packnet_pl.methods import IndividualNetworks
 
 
 def new_model(*tasks, start="first_task", seed=0):

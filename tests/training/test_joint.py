@@ -18,7 +18,7 @@ from training_toys import (
     wanted,
 )
 
-from packnet_pl.training import JointClassifier
+from packnet_pl.methods import JointClassifier
 
 CLASSES = {"a": 3, "b": 2, "c": 4}
 OFFSETS = {"a": 0, "b": 3, "c": 5}

@@ -22,8 +22,9 @@ from training_toys import (
     wanted,
 )
 
-from packnet_pl.training import LearningWithoutForgetting, Recipe, TaskClassifier
-from packnet_pl.training.lwf import distillation_loss
+from packnet_pl.methods import LearningWithoutForgetting
+from packnet_pl.methods.lwf import distillation_loss
+from packnet_pl.training import Recipe, TaskClassifier
 
 NORMS = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked")
 

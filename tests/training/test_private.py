@@ -8,7 +8,7 @@ from torch import nn
 from training_toys import SmallNet, own_head, pictures, same, tensors
 
 from packnet_pl import PackNet
-from packnet_pl.training.private import PrivateHold, check_private_names, private_parameters
+from packnet_pl.training.private_modules import PrivateHold, check_private_names, private_parameters
 
 
 class Root(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from training_toys import OwnModule, fit_phase, same, samples, tensors
 
-from packnet_pl.data import TaskData, TaskDataModule
-from packnet_pl.training import Reseed
+from packnet_pl.data import TaskData
+from packnet_pl.training import Reseed, TaskDataModule
 
 
 class Numbers(pl.Callback):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from training_toys import same, tensors
 
-from packnet_pl.training.selection import BestEpoch
+from packnet_pl.training.best_epoch import BestEpoch
 
 
 def run(best, scores):

@@ -8,7 +8,7 @@ from torch.optim import LBFGS, SGD, Adam
 from torch.optim.lr_scheduler import StepLR
 from training_toys import step_hooks
 
-from packnet_pl.training.steps import StepWatch
+from packnet_pl.training.optimizer_hooks import StepWatch
 
 
 def parameters(n=2):

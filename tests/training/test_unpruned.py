@@ -4,7 +4,8 @@ import pytest
 import torch
 from training_toys import RECIPES, SmallNet, bits, classifier, loader, pictures, quiet, tensors
 
-from packnet_pl.training import TaskClassifier, fit_unpruned
+from packnet_pl.methods import fit_unpruned
+from packnet_pl.training import TaskClassifier
 
 
 def answer(model, task):

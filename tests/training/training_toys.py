@@ -11,7 +11,8 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNet, PackNetCallback, TaskClassifier, fit_task
-from packnet_pl.training import Recipe, Reseed, fit_unpruned
+from packnet_pl.methods import fit_unpruned
+from packnet_pl.training import Recipe, Reseed
 from quiet_fits import quiet
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

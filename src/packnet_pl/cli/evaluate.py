@@ -6,10 +6,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from packnet_pl.cli.arguments import CommandParser
-from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.run_directory import read_run
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.command_line import CommandParser
+from packnet_pl.configuration.run_file import read_run
+from packnet_pl.errors import UsageError, answering_errors
 
 __all__ = ["main"]
 
@@ -52,16 +51,16 @@ def evaluate(folder: Path) -> bool:
     from rich.console import Console
     from rich.table import Table
 
-    from packnet_pl.cli.changed_data import data_differences
-    from packnet_pl.cli.parts import build_data
+    from packnet_pl.configuration.changed_data import data_differences
+    from packnet_pl.configuration.components import build_data
     from packnet_pl.core.bits import same_bits
-    from packnet_pl.data import TaskDataModule
     from packnet_pl.packed import load_packed
     from packnet_pl.report import TABLE_WIDTH
-    from packnet_pl.run.places import probe_path
+    from packnet_pl.run.metrics import measure
     from packnet_pl.run.probe import load_probe
     from packnet_pl.run.results import read_results
-    from packnet_pl.run.scores import measure
+    from packnet_pl.run_directory import probe_path
+    from packnet_pl.training import TaskDataModule
 
     try:
         results = read_results(needed[0])

@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.arguments import CommandParser
-from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, load_network, read_file
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.command_line import CommandParser
+from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.names import shown
 
 if TYPE_CHECKING:
@@ -91,14 +90,14 @@ def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
 
 def _test_data(file: Path) -> "dict[str, TaskData | None]":
     """Returns the data of the run's tasks; none for a file that lies elsewhere."""
-    from packnet_pl.cli.run_directory import read_run
+    from packnet_pl.configuration.run_file import read_run
 
     saved = read_run(file) if file.is_dir() else None
     if saved is None:
         return {}
     from omegaconf import OmegaConf
 
-    from packnet_pl.cli.parts import build_data
+    from packnet_pl.configuration.components import build_data
 
     try:
         return build_data(OmegaConf.create(saved.config))
@@ -116,8 +115,8 @@ def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, T
     from rich.progress import track
     from rich.table import Table
 
-    from packnet_pl.data import TaskDataModule
-    from packnet_pl.run.scores import measure
+    from packnet_pl.run.metrics import measure
+    from packnet_pl.training import TaskDataModule
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("task", overflow="fold")

@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packnet_pl.cli.arguments import CommandParser
-from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import console_width, read_file
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.command_line import CommandParser
 from packnet_pl.counting import counted
+from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.text import as_line
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.errors import UsageError
 from packnet_pl.text import as_line, brief
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def find_pictures(paths: list[Path]) -> list[str]:
         UsageError: If a path is not there, or a folder holds no picture.
     """
     from packnet_pl.data.class_listing import is_clutter
-    from packnet_pl.data.pictures import EXTENSIONS
+    from packnet_pl.data.image_files import EXTENSIONS
 
     endings = tuple(f".{extension}" for extension in EXTENSIONS)
     found: list[str] = []

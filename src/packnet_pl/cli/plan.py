@@ -5,9 +5,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.prepare import prepare, set_up, sort_arguments
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.configuration.compose import prepare, set_up, sort_arguments
+from packnet_pl.errors import UsageError, answering_errors
 
 __all__ = ["main"]
 
@@ -43,11 +42,11 @@ def _show(config: Any, parts: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from packnet_pl.cli.forecast import epochs_of, forecast_shares, phases_of
+    from packnet_pl.configuration.forecast import epochs_of, forecast_shares, phases_of
     from packnet_pl.counting import counted
     from packnet_pl.data.epoch_steps import epoch_steps
     from packnet_pl.report import TABLE_WIDTH
-    from packnet_pl.training.checks import CONVERTING
+    from packnet_pl.training.trainer_checks import CONVERTING
 
     weights = sum(parameter.numel() for parameter in parts.model.backbone.parameters())
     prunable = parts.model.packnet.summary().total.weights if parts.model.packnet else 0
@@ -105,7 +104,7 @@ def _show(config: Any, parts: Any) -> None:
 
 def _times(config: Any, parts: Any, epochs: Mapping[str, int]) -> Iterator[str]:
     """Yields a line per fit: its steps, what they leave out, and about how long they take; and the time of all."""
-    from packnet_pl.cli.timing import duration, reading_seconds, training_seconds
+    from packnet_pl.configuration.timing import duration, reading_seconds, training_seconds
     from packnet_pl.counting import counted
     from packnet_pl.data.epoch_steps import epoch_steps
 

@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.arguments import CommandParser
-from packnet_pl.cli.errors import answering_errors
 from packnet_pl.cli.packed_files import check_task, console_width, find_packed, find_pictures, load_network
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.command_line import CommandParser
+from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.names import as_unicode, shown
 
 if TYPE_CHECKING:
-    from packnet_pl.data.pictures import Box
+    from packnet_pl.data.image_files import Box
     from packnet_pl.models import Preparation
     from packnet_pl.packed.predict import Prediction, Unreadable
 

@@ -4,10 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.arguments import CommandParser
-from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.usage import UsageError
+from packnet_pl.command_line import CommandParser
 from packnet_pl.counting import counted
+from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.names import shown
 
 if TYPE_CHECKING:

@@ -14,21 +14,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from packnet_pl.cli.connecting import answer_while_connecting
-from packnet_pl.cli.errors import answering_errors
-from packnet_pl.cli.from_file import arch_name, sequence_name
-from packnet_pl.cli.help import help_text
-from packnet_pl.cli.meeting import Meeting, prepare_together
-from packnet_pl.cli.orphans import end_with_parent
-from packnet_pl.cli.prepare import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
-from packnet_pl.cli.ranks import Rank, this_process
-from packnet_pl.cli.study import is_of_study, reason
-from packnet_pl.cli.sweep import JobFailedError, fix_directory, run_job, summarize
-from packnet_pl.cli.usage import STARTED_BY, UsageError
+from packnet_pl.configuration.compose import CONFIG_MODULE, checked, set_up, sort_arguments, starts_a_run
+from packnet_pl.configuration.help import help_text
+from packnet_pl.configuration.packed_source import arch_name, sequence_name
+from packnet_pl.errors import STARTED_BY, UsageError, answering_errors
+from packnet_pl.launch.connecting import answer_while_connecting
+from packnet_pl.launch.parent_watch import end_with_parent
+from packnet_pl.launch.rendezvous import Meeting, prepare_together
+from packnet_pl.launch.study import is_of_study, reason
+from packnet_pl.launch.sweep import JobFailedError, fix_directory, run_job, summarize
+from packnet_pl.ranks import Rank, this_process
 from packnet_pl.sweep_jobs import size_of_jobs
 
 if TYPE_CHECKING:
-    from packnet_pl.cli.parts import Parts
+    from packnet_pl.configuration.components import Parts
 
 __all__ = ["main", "train"]
 
@@ -96,9 +95,9 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     from pytorch_lightning.utilities import rank_zero_only
     from rich.console import Console
 
-    from packnet_pl.cli.forecast import lower_rate
-    from packnet_pl.cli.parts import build_parts
-    from packnet_pl.cli.planning import build_plan, with_shared_training
+    from packnet_pl.configuration.components import build_parts
+    from packnet_pl.configuration.forecast import lower_rate
+    from packnet_pl.configuration.run_plan import build_plan, with_shared_training
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
     from packnet_pl.training import DivergedError

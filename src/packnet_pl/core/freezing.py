@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers, same_bits
-from packnet_pl.core.prunable import Place
+from packnet_pl.core.inventory import Place
 
 __all__ = ["Hold", "put_back_"]
 

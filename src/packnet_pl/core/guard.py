@@ -9,8 +9,8 @@ from torch.utils.hooks import RemovableHandle
 
 from packnet_pl.core.bits import same_bits
 from packnet_pl.core.freezing import Hold, put_back_
-from packnet_pl.core.norms import is_norm, is_observer, keep_in_eval_mode, layers_with_statistics
-from packnet_pl.core.prunable import Inventory, Place, PrunableFilter, find_module, take_inventory
+from packnet_pl.core.inventory import Inventory, Place, PrunableFilter, find_module, take_inventory
+from packnet_pl.core.module_modes import is_norm, is_observer, keep_in_eval_mode, layers_with_statistics
 
 __all__ = ["Guard"]
 

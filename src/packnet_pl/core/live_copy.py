@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from packnet_pl.core.bits import identity
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.freezing import put_back_
+from packnet_pl.core.inventory import Inventory, Place, places_of, plain_name
 from packnet_pl.core.materialize import Materializer
-from packnet_pl.core.prunable import Inventory, Place, places_of, plain_name
 
 __all__ = ["Finished", "LiveCopy"]
 

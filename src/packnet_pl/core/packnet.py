@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core.capacity import check_room
+from packnet_pl.core.checkpoint_reading import read_checkpoint
 from packnet_pl.core.compiled import check_weights_are_read
-from packnet_pl.core.digest import task_fingerprints
 from packnet_pl.core.filters import choose_filter_releases, filter_rows, owned_filters
+from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.gradients import StoppedGradients
 from packnet_pl.core.guard import Guard
+from packnet_pl.core.inventory import Inventory, Place, PrunableFilter
 from packnet_pl.core.live_copy import Finished, LiveCopy
-from packnet_pl.core.norms import in_eval_mode, layers_with_statistics
+from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable, visible
-from packnet_pl.core.prunable import Inventory, Place, PrunableFilter
 from packnet_pl.core.pruning import (
     Granularity,
     Scope,
@@ -31,11 +32,10 @@ from packnet_pl.core.pruning import (
     check_scope,
     choose_releases,
 )
-from packnet_pl.core.reading import read_checkpoint
 from packnet_pl.core.state import Keeping, Phase, State, check_keeping, check_name
+from packnet_pl.core.subnetwork import shown
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
-from packnet_pl.core.view import shown
 
 __all__ = ["PackNet"]
 
@@ -245,7 +245,7 @@ class PackNet:
             granularity: "weight" releases single weights by their magnitude (the paper's), "filter" whole output
                 channels by the L2 norm of their weights; ``ratio`` is then a share of the task's filters.
             agree: Called with each layer's choice (bool, to be changed in place) before anything is done. With several
-                processes: :func:`packnet_pl.core.agreement.broadcast_`.
+                processes: :func:`packnet_pl.distributed.broadcast_`.
 
         Raises:
             RuntimeError: If no task is open, or it was pruned already.

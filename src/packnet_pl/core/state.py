@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from packnet_pl.core.digest import fingerprint
+from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.core.ownership import MAX_TASKS
 from packnet_pl.counting import counted
 from packnet_pl.text import brief

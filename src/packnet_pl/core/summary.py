@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import count_owners
-from packnet_pl.core.prunable import Inventory
 from packnet_pl.counting import counted
 
 __all__ = ["Share", "Summary", "summarize"]

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 
-from packnet_pl.core.digest import fingerprint, task_fingerprints, type_of
-from packnet_pl.core.prunable import find_module, memory_of, places_of, plain_name
+from packnet_pl.core.fingerprints import fingerprint, task_fingerprints, type_of
+from packnet_pl.core.inventory import find_module, memory_of, places_of, plain_name
 from packnet_pl.core.state import State
 
 __all__ = ["check_private", "check_shared", "private_fingerprints", "private_tensors"]

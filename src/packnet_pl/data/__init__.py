@@ -1,9 +1,8 @@
-"""Task data sets, and the datamodule that serves one task."""
+"""Data sets of tasks. No Lightning: torchvision is loaded where images are read."""
 
 from packnet_pl.data.cars import read_cars
 from packnet_pl.data.class_folders import read_imagenet, read_places365, read_sketch, read_wikiart
 from packnet_pl.data.cubs import read_cubs
-from packnet_pl.data.datamodule import SeededSampler, TaskDataModule
 from packnet_pl.data.digits import digits
 from packnet_pl.data.flowers import read_flowers
 from packnet_pl.data.glyphs import glyphs
@@ -16,9 +15,7 @@ from packnet_pl.data.task_data import ImageDataset, TaskData
 
 __all__ = [
     "ImageDataset",
-    "SeededSampler",
     "TaskData",
-    "TaskDataModule",
     "derive_seed",
     "digits",
     "glyphs",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from packnet_pl.data.pictures import EXTENSIONS
+from packnet_pl.data.image_files import EXTENSIONS
 from packnet_pl.names import shown
 
 __all__ = ["ClassListing", "Split", "aligned", "holds_something", "is_clutter", "list_classes", "tell_left_out"]

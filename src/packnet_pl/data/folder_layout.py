@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from packnet_pl.data.class_listing import ClassListing, Split, aligned, list_classes, tell_left_out
-from packnet_pl.data.pictures import EXTENSIONS, check_picture, check_sizes
+from packnet_pl.data.image_files import EXTENSIONS, check_picture, check_sizes
 from packnet_pl.data.seeding import derive_seed
 
 __all__ = ["checked_classes", "cut_validation", "find_pictures", "held_out"]

@@ -8,7 +8,7 @@ from PIL import features
 from torch import Tensor
 
 from packnet_pl.data.drawing import draw, has_glyph
-from packnet_pl.data.picture_cache import drawn_splits
+from packnet_pl.data.image_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from packnet_pl.data.folder_layout import cut_validation, find_pictures
-from packnet_pl.data.pictures import PictureFiles
+from packnet_pl.data.image_files import PictureFiles
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 
@@ -27,7 +27,7 @@ def image_folder(
 
     Classes are the sorted names of the sub-folders. Pictures lie directly in them and end, in either case, in jpg,
     jpeg, png, bmp, gif, webp, tif, tiff, ppm or pgm; all other files, and hidden ones, are ignored. Size, colours and
-    depth of a picture are free: see :func:`packnet_pl.data.pictures.read_picture`. Pictures are read when they are
+    depth of a picture are free: see :func:`packnet_pl.data.image_files.read_picture`. Pictures are read when they are
     asked for, and each is resized and cut to a square: the middle, or in training what ``augment`` says.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from packnet_pl.data.pictures import LOOKED_INTO, Box, PictureFiles
+from packnet_pl.data.image_files import LOOKED_INTO, Box, PictureFiles
 
 __all__ = ["Inventory", "SplitInventory", "list_files", "take_inventory"]
 
@@ -21,7 +21,7 @@ class SplitInventory:
     Attributes:
         images: How many there are.
         digest: BLAKE2b hash (hex) of the list of its files (path below the data set's folder, class, box, and up to
-            :data:`packnet_pl.data.pictures.LOOKED_INTO` files the size), or of its tensors; None if it has neither.
+            :data:`packnet_pl.data.image_files.LOOKED_INTO` files the size), or of its tensors; None if it has neither.
     """
 
     images: int

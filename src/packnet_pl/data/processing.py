@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torchvision.transforms import v2
 
-from packnet_pl.data.pictures import Box, PictureFiles, open_image
+from packnet_pl.data.image_files import Box, PictureFiles, open_image
 from packnet_pl.models import Preparation
 from packnet_pl.models.preparation import Colour
 
@@ -73,7 +73,7 @@ class Processing:
         return found
 
     def transform(self, augment: str = "none") -> v2.Compose:
-        """Returns what makes a tensor of the Pillow image that :func:`packnet_pl.data.pictures.open_image` returns.
+        """Returns what makes a tensor of the Pillow image that :func:`packnet_pl.data.image_files.open_image` returns.
 
         Args:
             augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test pictures go through. Where the

@@ -8,7 +8,7 @@ from pathlib import Path
 from packnet_pl.counting import counted
 from packnet_pl.data.class_listing import holds_something
 from packnet_pl.data.folder_layout import held_out
-from packnet_pl.data.pictures import Box, PictureFiles, check_picture, check_sizes
+from packnet_pl.data.image_files import Box, PictureFiles, check_picture, check_sizes
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 

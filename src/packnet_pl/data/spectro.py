@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from packnet_pl.data.picture_cache import drawn_splits
+from packnet_pl.data.image_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.sounds import SIZE, SOUNDS, listen
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import nn
 
+from packnet_pl.models.backbones.resnet20 import ResNet20, resnet20
+from packnet_pl.models.backbones.timm_backbones import timm_backbone, timm_with_head
+from packnet_pl.models.backbones.torchvision_backbones import torchvision_backbone, torchvision_head
+from packnet_pl.models.backbones.vgg_small import VGGSmall, vgg_small
 from packnet_pl.models.casting import as_input, input_type
 from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values, tasks_of
 from packnet_pl.models.preparation import Preparation
-from packnet_pl.models.resnet20 import ResNet20, resnet20
 from packnet_pl.models.skeleton import backbone_skeleton
-from packnet_pl.models.timm_backbones import timm_backbone, timm_with_head
-from packnet_pl.models.torchvision_backbones import torchvision_backbone, torchvision_head
-from packnet_pl.models.vgg_small import VGGSmall, vgg_small
 
 __all__ = [
     "BUILDERS",

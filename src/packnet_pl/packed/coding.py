@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from packnet_pl.core.chosen import select, spread
+from packnet_pl.core.entries import select, spread
 
 __all__ = ["MOST_WEIGHTS_PER_BYTE", "decode_owners", "encode_owners"]
 

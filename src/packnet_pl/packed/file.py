@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from packnet_pl.core.digest import fingerprint
+from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.files import readable, replacing
 from packnet_pl.names import shown
 from packnet_pl.packed.container import METADATA, Stored, read_table

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.norms import in_eval_mode
+from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.counting import counted
 from packnet_pl.models import Heads, TaskInfo, as_input, with_head
 

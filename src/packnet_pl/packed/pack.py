@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
-from packnet_pl.core.digest import fingerprint
+from packnet_pl.core.fingerprints import fingerprint
+from packnet_pl.core.inventory import plain_name
 from packnet_pl.core.ownership import count_owners
-from packnet_pl.core.prunable import plain_name
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.file import write_packed
 from packnet_pl.packed.parts import Packable, parts_of, private_as_heads

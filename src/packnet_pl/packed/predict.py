@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from packnet_pl.data.pictures import Box, PictureError
+from packnet_pl.data.image_files import Box, PictureError
 from packnet_pl.data.processing import Processing, processing
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.network import PackedNetwork

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
-from packnet_pl.core.chosen import select, spread
+from packnet_pl.core.entries import select, spread
 from packnet_pl.core.ownership import FREE
 from packnet_pl.packed.coding import decode_owners, encode_owners
 

@@ -1,8 +1,8 @@
 """The task loop of a whole sequence: fit, evaluate, record."""
 
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
+from packnet_pl.run.resume_point import adopt_packed
 from packnet_pl.run.sequence import run_sequence
-from packnet_pl.run.start import adopt_packed
-from packnet_pl.run.stopping import StoppedError, StopRequest
+from packnet_pl.run.signals import StoppedError, StopRequest
 
 __all__ = ["RunPlan", "Stage", "StopRequest", "StoppedError", "TaskPlan", "adopt_packed", "run_sequence"]

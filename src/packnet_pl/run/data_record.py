@@ -12,7 +12,7 @@ from packnet_pl.data import TaskData
 from packnet_pl.data.inventory import Inventory, SplitInventory, list_files
 from packnet_pl.files import replacing
 from packnet_pl.names import shown
-from packnet_pl.run.places import data_record_path
+from packnet_pl.run_directory import data_record_path
 
 __all__ = ["DataRecord", "differing_data", "keep_record", "parse_splits", "read_record"]
 

@@ -10,9 +10,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from torch import Tensor
 from torchmetrics import Metric
 
-from packnet_pl.core.agreement import is_distributed, rank_and_world_size
+from packnet_pl.distributed import is_distributed, rank_and_world_size
+from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.metrics_file import MetricsFile
-from packnet_pl.run.outcome import is_main
 
 __all__ = ["MetricsHistory"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from packnet_pl.files import replacing
-from packnet_pl.run.scores import Scores
+from packnet_pl.run.metrics import Scores
 
 __all__ = ["Results", "TaskResult", "read_results"]
 

@@ -12,22 +12,22 @@ from rich.console import Console
 
 from packnet_pl.core import Phase
 from packnet_pl.core.bits import same_bits
-from packnet_pl.data import TaskData, TaskDataModule, derive_seed
+from packnet_pl.data import TaskData, derive_seed
+from packnet_pl.run.artifacts import gather_results, is_main, write_outcome
+from packnet_pl.run.checkpointing import SaveState
 from packnet_pl.run.data_record import keep_record
-from packnet_pl.run.journal import Entry, read_entries
+from packnet_pl.run.metrics import Scores, measure_together
 from packnet_pl.run.metrics_history import MetricsHistory
-from packnet_pl.run.outcome import gather_results, is_main, write_outcome
-from packnet_pl.run.places import checkpoint_path, journal_path, probe_path, task_folder
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
 from packnet_pl.run.probe import load_probe, probe_pictures, save_probe
 from packnet_pl.run.progress import RunProgress
-from packnet_pl.run.record import ValidationRecord
 from packnet_pl.run.results import Results, TaskResult
-from packnet_pl.run.saving import SaveState
-from packnet_pl.run.scores import Scores, measure_together
-from packnet_pl.run.start import Start, find_start
-from packnet_pl.run.stopping import StopRequest
-from packnet_pl.training import AtomicCheckpointIO, Reseed, TaskClassifier
+from packnet_pl.run.resume_point import Start, find_start
+from packnet_pl.run.signals import StopRequest
+from packnet_pl.run.task_record import Entry, read_entries
+from packnet_pl.run.validation_record import ValidationRecord
+from packnet_pl.run_directory import checkpoint_path, journal_path, probe_path, task_folder
+from packnet_pl.training import AtomicCheckpointIO, Reseed, TaskClassifier, TaskDataModule
 
 __all__ = ["run_sequence"]
 

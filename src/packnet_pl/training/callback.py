@@ -10,12 +10,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from packnet_pl.core import PackNet, Phase
-from packnet_pl.core.agreement import broadcast_
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.pruning import Granularity, Scope, check_granularity, check_ratio, check_scope
 from packnet_pl.core.state import check_name
-from packnet_pl.training.averages import UnbegunAverages, averaging_callbacks, check_averages_begin, keep_in_average
-from packnet_pl.training.checks import (
+from packnet_pl.distributed import broadcast_
+from packnet_pl.training.best_epoch import BestEpoch
+from packnet_pl.training.divergence import check_finite_weights
+from packnet_pl.training.families import base_of_both, of_both, overrides
+from packnet_pl.training.mixin import PackNetMixin
+from packnet_pl.training.optimizer_hooks import StepWatch
+from packnet_pl.training.outside import Outside, Snapshot, check_free_names
+from packnet_pl.training.private_modules import PrivateHold, Untrained, check_private_names, private_parameters
+from packnet_pl.training.trainer_checks import (
     check_module,
     check_precision,
     check_same_on_all_ranks,
@@ -24,14 +30,13 @@ from packnet_pl.training.checks import (
     raise_on_all_ranks,
     warn_of_lost_tasks,
 )
-from packnet_pl.training.checks import packnet_of as _packnet
-from packnet_pl.training.divergence import check_finite_weights
-from packnet_pl.training.families import base_of_both, of_both, overrides
-from packnet_pl.training.mixin import PackNetMixin
-from packnet_pl.training.outside import Outside, Snapshot, check_free_names
-from packnet_pl.training.private import PrivateHold, Untrained, check_private_names, private_parameters
-from packnet_pl.training.selection import BestEpoch
-from packnet_pl.training.steps import StepWatch
+from packnet_pl.training.trainer_checks import packnet_of as _packnet
+from packnet_pl.training.weight_averaging import (
+    UnbegunAverages,
+    averaging_callbacks,
+    check_averages_begin,
+    keep_in_average,
+)
 
 __all__ = ["PackNetCallback"]
 

@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from packnet_pl.core import PackNet, Phase
 from packnet_pl.core.conversion import take_types_
-from packnet_pl.core.norms import in_eval_mode
+from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.core.state import Keeping, check_name
 from packnet_pl.models import (
     Heads,

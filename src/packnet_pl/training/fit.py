@@ -7,10 +7,10 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 
 from packnet_pl.core import PackNet, Phase
+from packnet_pl.core.checkpoint_reading import check_plain
 from packnet_pl.core.pruning import Granularity, Scope
-from packnet_pl.core.reading import check_plain
 from packnet_pl.training.callback import PackNetCallback
-from packnet_pl.training.given import check_data, check_module_given, check_trainer
+from packnet_pl.training.fit_arguments import check_data, check_module_given, check_trainer
 
 __all__ = ["fit_task"]
 

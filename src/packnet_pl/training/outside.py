@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Hold, put_back_
 from packnet_pl.core.gradients import has_gradient
-from packnet_pl.core.prunable import Place, can_be_held, find_module, memory_of, places_of, plain_name
+from packnet_pl.core.inventory import Place, can_be_held, find_module, memory_of, places_of, plain_name
 from packnet_pl.training.unregistered import unregistered
 
 __all__ = ["Outside", "Snapshot", "check_free_names"]

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 from pytorch_lightning import seed_everything
 
-from packnet_pl.data.datamodule import epochs_done
 from packnet_pl.data.seeding import derive_seed
+from packnet_pl.training.datamodule import epochs_done
 from packnet_pl.training.families import base_of_both
 
 __all__ = ["Reseed"]

@@ -1,0 +1,57 @@
+"""Command lines with options: every mistake is answered as all others are, and no word is passed over."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+from packnet_pl.errors import UsageError
+
+__all__ = ["CommandParser", "check_alone", "version_text"]
+
+_ALONE = ("-h", "--help", "--version")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """As argparse has it, but for errors, which are raised, and ``--version``.
+
+    Args:
+        prog: Name of the command.
+        description: What it does.
+    """
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description)
+        self.add_argument("--version", action="version", version=version_text())
+
+    def parse_words(self) -> Any:
+        """Returns the options and arguments of ``sys.argv``.
+
+        Raises:
+            UsageError: If one is unknown or missing, or would be passed over.
+        """
+        check_alone(sys.argv[1:])
+        return self.parse_args()
+
+    def error(self, message: str) -> NoReturn:
+        """Raises it."""
+        raise UsageError(f"{message}; {self.prog} --help shows what is taken")
+
+
+def check_alone(words: Sequence[str]) -> None:
+    """Does nothing if no word stands beside one that asks for help or the version.
+
+    Raises:
+        UsageError: Otherwise: it would be passed over.
+    """
+    asked = next((word for word in words if word in _ALONE), None)
+    others = [word for word in words if word != asked]
+    if asked is not None and others:
+        raise UsageError(f"{asked} was given with {shlex.join(others)}; give it alone")
+
+
+def version_text() -> str:
+    """Returns what ``--version`` says."""
+    return f"packnet_pl {version('packnet-pl')}"

@@ -1,0 +1,119 @@
+"""Whether a run that goes on, or is evaluated, has the data that it began with."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from packnet_pl.configuration.resume_rules import begun_tasks
+from packnet_pl.counting import counted
+from packnet_pl.data import TaskData
+from packnet_pl.data.inventory import Inventory
+from packnet_pl.errors import UsageError
+from packnet_pl.names import shown
+from packnet_pl.run.data_record import DataRecord, differing_data, parse_splits, read_record
+from packnet_pl.run.task_record import Entry
+from packnet_pl.run_directory import journal_path
+
+__all__ = ["check_data", "data_differences"]
+
+_ALL = ("train", "val", "test")
+_ASKED = ("val", "test")  # of a finished task
+_log = logging.getLogger(__name__)
+
+
+def check_data(
+    folder: Path, config: DictConfig, data: Mapping[str, TaskData | None], history: Sequence[Mapping[str, Any]]
+) -> None:
+    """Does nothing if the tasks that were begun, or finished, have the data that they had then.
+
+    Args:
+        folder: The run directory.
+        config: Checked, of a run that goes on.
+        data: Task -> its data now.
+        history: What the packed file tells that the run goes on from.
+
+    Raises:
+        UsageError: If they have other ones, and ``changed_data`` does not accept that; or if a class was added or taken
+            away, which no head can answer.
+    """
+    finished, order = list(config.sequence.finished), list(config.sequence.order)
+    begun = {*finished, *begun_tasks(folder, order, together=config.method.together)}
+    unknown = []
+    for task in [name for name in order if name in begun]:
+        now, before = data[task], _known(folder, task, history)
+        if now is None:
+            continue
+        if before is None:
+            unknown.append(task)
+            continue
+        _check_classes(task, before.inventory.class_names, now, accept=config.changed_data == "accept")
+        what = differing_data(before, now, _ASKED if task in finished else _ALL)
+        if what is None:
+            continue
+        if config.changed_data != "accept":
+            then = "was finished" if task in finished else "began"
+            raise UsageError(
+                f"the data of task {task!r} are not those that it {then} with: {what}. Put them back; or go on "
+                "with these, which makes its figures a mix: changed_data=accept"
+            )
+        _log.warning("the data of task %r are others by now: %s", task, what)
+    if unknown:
+        _log.warning("nobody noted what data %s had: an earlier version began this run", ", ".join(map(repr, unknown)))
+
+
+def data_differences(folder: Path, data: Mapping[str, TaskData | None]) -> dict[str, str]:
+    """Returns task -> how its test split differs from the one that was noted, where it does.
+
+    Args:
+        folder: The run directory.
+        data: Task -> its data now.
+    """
+    found = {}
+    for task, now in data.items():
+        before = _known(folder, task, ()) if now is not None else None
+        if now is not None and before is not None:
+            _check_classes(task, before.inventory.class_names, now, accept=True)
+            what = differing_data(before, now, ("test",))
+            if what is not None:
+                found[task] = what
+    return found
+
+
+def _known(folder: Path, task: str, history: Sequence[Mapping[str, Any]]) -> DataRecord | None:
+    """Returns what is noted of the data of ``task``: in a file of its own or, less, beside its figures."""
+    record = read_record(folder, task)
+    if record is not None:
+        return record
+    entries = [Entry.parse(entry) for entry in history]
+    with suppress(ValueError):  # the run itself says that it is damaged
+        entries.append(Entry.read(journal_path(folder, task)))
+    names = next((entry.task.class_names for entry in entries if entry.task.name == task), None)
+    splits = next((entry.data[task] for entry in reversed(entries) if task in entry.data), {})
+    return None if names is None else DataRecord(Inventory(tuple(names), parse_splits(splits)), None)
+
+
+def _check_classes(task: str, before: Sequence[str], now: TaskData, *, accept: bool) -> None:
+    if len(before) != len(now.class_names):
+        gone, new = (
+            [name for name in one if name not in other]
+            for one, other in ((before, now.class_names), (now.class_names, before))
+        )
+        raise UsageError(
+            f"task {task!r} has {counted(len(now.class_names), 'class')}, and began with {len(before)} (gone: "
+            f"{_few(gone)}; new: {_few(new)}): its head cannot answer others; put them back, or give these a task of "
+            "their own"
+        )
+    other = next(((old, new) for old, new in zip(before, now.class_names, strict=True) if old != new), None)
+    if other is not None and not accept:
+        raise UsageError(
+            f"the classes of task {task!r} have other names than when it began: '{shown(other[0])}' is "
+            f"'{shown(other[1])}'; if they are the same classes in the same order, say changed_data=accept"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "") if names else "none"

@@ -1,0 +1,253 @@
+"""What a run is made of, and what can go wrong before it has a directory."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+from pytorch_lightning import seed_everything
+
+from packnet_pl.configuration.forecast import forecast_shares
+from packnet_pl.configuration.instantiate import build_target
+from packnet_pl.configuration.optimizer_check import check_optimizer
+from packnet_pl.configuration.resume_rules import packed_source
+from packnet_pl.core.module_modes import in_eval_mode
+from packnet_pl.core.state import check_keeping, check_name
+from packnet_pl.data import TaskData, derive_seed
+from packnet_pl.errors import UsageError
+from packnet_pl.models import HeadStart, as_input, head_values
+from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
+from packnet_pl.ranks import this_process
+from packnet_pl.run.process_environment import environment_of
+from packnet_pl.run.task_record import Entry
+from packnet_pl.text import as_line
+from packnet_pl.training import TaskClassifier
+from packnet_pl.training.trainer_checks import CONVERTING
+
+__all__ = ["Parts", "build_data", "build_parts", "head_of", "trainer_settings"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What can be built, and go wrong, before a run has a directory.
+
+    Attributes:
+        data: Task -> its data, in order; None for a finished task whose data are not here.
+        model: The network, without tasks.
+        packed: What the run goes on from, or None.
+        device: Where finished tasks are tested.
+        precision: As Lightning calls it, such as "32-true".
+        processes: How many train together.
+    """
+
+    data: dict[str, TaskData | None]
+    model: TaskClassifier
+    packed: Packed | None
+    device: str
+    precision: str
+    processes: int
+
+
+def build_parts(config: DictConfig, folder: Path) -> Parts:
+    """Builds the network, whose random weights follow from ``seed``, and the data.
+
+    Args:
+        config: Checked.
+        folder: The run directory; with ``packed`` it may hold a packed file already.
+
+    Raises:
+        UsageError: If one of them, or a Trainer, cannot be made.
+    """
+    for name in config.sequence.order:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise UsageError(f"sequence.order: {error}") from error
+    trainer = _trainer(config)
+    _check_batches(config, trainer)
+    packed = _packed(folder, config) if config.packed or config.resume else None
+    model = _build_model(config, packed)
+    check_optimizer(config, model.backbone, trainer)
+    if packed is not None:
+        _check_types(packed, str(trainer.precision))
+    device, processes = str(trainer.strategy.root_device), trainer.num_devices * trainer.num_nodes
+    parts = Parts(build_data(config), model, packed, device, str(trainer.precision), processes)
+    for name, data in parts.data.items():
+        if data is not None:
+            _try_pictures(model, name, data, packed if config.packed else None)
+        if data is not None and name not in config.sequence.finished:
+            _try_head(model, name, head_of(config, name), len(data.class_names))
+    forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
+    return parts
+
+
+def _packed(folder: Path, config: DictConfig) -> Packed | None:
+    path = packed_source(folder, config)
+    try:
+        packed = read_packed(path) if path.is_file() else None
+    except ValueError as error:
+        if config.packed:
+            raise UsageError(f"packed: {error}") from error
+        return None  # the run says so, and goes on from its checkpoints
+    lost = packed is not None and len(packed.history) != len(packed.tasks)
+    if packed is not None and (lost or (config.packed and not _tells_figures(packed))):
+        raise UsageError(
+            f"packed: {path} does not tell how well its tasks {as_line(packed.tasks)} do, as the file of a run does; "
+            "add tasks to it in a script of your own"
+        )
+    return packed
+
+
+def _tells_figures(packed: Packed) -> bool:
+    try:
+        return [Entry.parse(dumped).task.name for dumped in packed.history] == packed.tasks
+    except ValueError:
+        return False
+
+
+def _check_types(packed: Packed, precision: str) -> None:
+    wanted = CONVERTING.get(precision)
+    for layer in packed.header["weights"].values():
+        found = getattr(torch, layer["dtype"])
+        if wanted not in (None, found):
+            known = next((name for name, kind in CONVERTING.items() if kind == found), "32-true")
+            raise UsageError(
+                f"trainer.precision is {precision}, but the tasks of {packed.path} were trained in {layer['dtype']} "
+                f"and would answer otherwise in {str(wanted).removeprefix('torch.')}: give trainer.precision={known}"
+            )
+
+
+def _trainer(config: DictConfig) -> pl.Trainer:
+    """Returns a Trainer such as the run will make; it starts nothing.
+
+    Raises:
+        UsageError: If there can be none, or the processes that were started are not those that it asks for.
+    """
+    rank = this_process()
+    environment = environment_of(rank)
+    try:
+        trainer = pl.Trainer(
+            **trainer_settings(config),
+            plugins=[environment],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        said, settings = str(error).lower(), dict(config.trainer).items()
+        by_key = [(key, value) for key, value in settings if re.search(rf"\b{key}\b", said)]
+        by_value = [(key, value) for key, value in settings if str(value).lower() in said.split()]
+        given = " ".join(f"trainer.{key}={value}" for key, value in by_key or by_value or settings)
+        raise UsageError(f"{given}: {error}") from error
+    if trainer.num_nodes > 1 and not rank.meets_others and rank.started_by != "lightning":
+        raise UsageError(
+            f"trainer.num_nodes is {trainer.num_nodes}, but this process was started alone: start it with torchrun or "
+            "srun, or on each machine with MASTER_ADDR, MASTER_PORT and NODE_RANK set"
+        )
+    if config.trainer.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
+        raise UsageError("trainer.sync_batchnorm is true, but torch synchronizes batch-norm on GPUs only; leave it out")
+    return trainer
+
+
+def _check_batches(config: DictConfig, trainer: pl.Trainer) -> None:
+    processes, accumulate = trainer.num_devices * trainer.num_nodes, config.optim.accumulate
+    if config.optim.batch_size % (processes * accumulate):
+        raise UsageError(
+            f"optim.batch_size is {config.optim.batch_size}, for a whole step; with {processes} processes "
+            f"(trainer.devices times trainer.num_nodes) and optim.accumulate={accumulate} it must be a multiple of "
+            f"{processes * accumulate}"
+        )
+
+
+def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
+    seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
+    norm, bias = check_keeping("norm", config.norm), check_keeping("bias", config.bias)
+    if config.packed and packed is not None:
+        # The file says what network it is; arch, norm and bias have nothing to say.
+        norm, bias = packed_keeping(packed)
+        try:
+            backbone = build_packed_backbone(packed)
+        except ValueError as error:
+            raise UsageError(f"packed: {error}") from error
+    else:
+        backbone = build_target(config.arch, "arch")
+    make = build_target(config.method.classifier, "method.classifier")
+    try:
+        model: TaskClassifier = make(backbone, norm=norm, bias=bias) if config.method.pack else make(backbone)
+    except ValueError as error:
+        raise UsageError(f"method={config.method.name} with arch: {error}") from error
+    return model
+
+
+def build_data(config: DictConfig) -> dict[str, TaskData | None]:
+    """Returns the data of each task of the sequence, in order; None for a finished task whose data are not here.
+
+    Raises:
+        UsageError: If the data of another task cannot be made.
+    """
+    found: dict[str, TaskData | None] = {}
+    for name in config.sequence.order:
+        finished = name in config.sequence.finished
+        if finished and name not in config.sequence.tasks:
+            found[name] = None
+            continue
+        try:
+            data = build_target(config.sequence.tasks[name].data, f"sequence.tasks.{name}.data")
+        except UsageError:
+            if not finished:
+                raise
+            found[name] = None
+            continue
+        found[name] = data.take(config.debug.fraction)
+    return found
+
+
+def head_of(config: DictConfig, task: str) -> HeadStart:
+    """Returns what the head of ``task`` begins as."""
+    return "pretrained" if config.sequence.tasks[task].get("head") == "pretrained" else "new"
+
+
+def trainer_settings(config: DictConfig) -> dict[str, Any]:
+    """Returns the keyword arguments of every Trainer of the run."""
+    return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
+
+
+def _try_pictures(model: TaskClassifier, task: str, data: TaskData, source: Packed | None) -> None:
+    """Sends one empty picture through the backbone, which is that of the packed file ``source`` if there is one.
+
+    Raises:
+        UsageError: If it does not take pictures of this shape.
+    """
+    try:
+        with torch.no_grad(), in_eval_mode(model.backbone.modules()):
+            features = model.backbone(as_input(torch.zeros(1, *data.input_shape), model.backbone))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        shape, reason = " x ".join(map(str, data.input_shape)), str(error).splitlines()[0]
+        if source is not None:
+            known = " x ".join(map(str, source.header["tasks"][-1]["input_shape"])) or "unknown"
+            raise UsageError(
+                f"the network in {source.path} does not take the pictures of task {task!r} ({shape}; those of its own "
+                f"tasks are {known}): give matching sequence.tasks.{task}.data.image_size and channels, if the data "
+                f"have them ({reason})"
+            ) from error
+        raise UsageError(
+            f"arch does not take the pictures of task {task!r} ({shape}): give matching arch.in_channels and "
+            f"arch.image_size ({reason})"
+        ) from error
+    if features.shape != (1, model.heads.num_features):
+        raise UsageError(
+            f"arch gives features of shape {tuple(features.shape)} for one picture of task {task!r}; "
+            f"expected (1, {model.heads.num_features})"
+        )
+
+
+def _try_head(model: TaskClassifier, task: str, head: HeadStart, num_classes: int) -> None:
+    try:
+        head_values(head, model.backbone, num_classes)
+    except ValueError as error:
+        raise UsageError(f"sequence.tasks.{task}: {error}") from error

@@ -1,0 +1,160 @@
+"""Words of a command line that Hydra cannot read, or would take otherwise than they are meant: what to type instead."""
+
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from packnet_pl.configuration.overrides import MAPPINGS, key_of, quoted
+from packnet_pl.configuration.repeated_keys import repeated_key
+from packnet_pl.errors import UsageError
+
+__all__ = ["check_words"]
+
+# What word processors and some keyboards make of plain characters.
+_PLAIN = {
+    ord(fancy): plain
+    for plain, several in {'"': "“”„‟«»", "'": "‘’‚‛", "-": "–‒−", "--": "—"}.items()
+    for fancy in several
+}
+_OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
+# Keys whose value is no whole number.
+_FRACTIONS = (".ratio", ".lr", ".fraction", ".gradient_clip", ".weight_decay", ".later_lr", ".width")
+
+
+def check_words(words: Sequence[str], *, sweep: bool) -> None:
+    """Does nothing if Hydra reads each word. Of two for one key the last one counts, as everywhere in Hydra.
+
+    Args:
+        words: The overrides of a command line, KEY=VALUE.
+        sweep: Whether a list of values with commas is a sweep (``-m``).
+
+    Raises:
+        UsageError: Otherwise; it says what to type.
+    """
+    for number, word in enumerate(words):
+        parsed = _parse(word)
+        if not isinstance(parsed, Override):
+            raise UsageError(_explain(words, number, parsed))
+        key, value = key_of(word), word.partition("=")[2]
+        if parsed.is_sweep_override() and not sweep and "," in value and "(" not in value:
+            raise UsageError(_explain_comma(word, key, value))
+        repeated = repeated_key(word)
+        if repeated is not None:
+            raise UsageError(f"{key}: {repeated!r} stands in it twice; give each name once")
+        if key in MAPPINGS:
+            _check_not_expanded(key, [other.partition("=")[2] for other in words if key_of(other) == key])
+
+
+def _parse(word: str) -> Override | HydraException:
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        return error
+    return parsed if parsed.key_or_group else HydraException("there is no key before the equals sign")
+
+
+def _explain(words: Sequence[str], number: int, error: HydraException) -> str:
+    word = words[number]
+    option = re.fullmatch(r"[–—‒−]+-*(\w[\w-]*)", word)
+    if option:
+        name = option.group(1)
+        return f"{word!r} begins with another dash than options do; type {'-' if len(name) == 1 else '--'}{name}"
+    cut = _joined(words, number)
+    if cut is not None:
+        return (
+            f"{word!r} is a part of what was meant: the shell takes a word with spaces apart; type {shlex.quote(cut)}"
+        )
+    for better in _candidates(word):
+        if better != word and isinstance(_parse(better), Override):
+            return f"{word!r} cannot be read; type {shlex.quote(better)}"
+    key, equals, _ = word.partition("=")
+    if not equals or not key:
+        return f"{word!r} is not of the form KEY=VALUE, such as seed=1, without spaces"
+    odd = re.search(r"[^\w$.@/+~-]", key, re.ASCII)
+    if odd:
+        return (
+            f"{word!r}: a key on the command line cannot hold {odd.group()!r}; set it in a configuration of your own "
+            "(--config-dir), or choose another name"
+        )
+    said = " ".join(str(error).split())
+    return f"{word!r} cannot be read ({said[:120]}); text beyond letters and digits needs quotes: '{key}=\"...\"'"
+
+
+def _joined(words: Sequence[str], number: int) -> str | None:
+    """Returns what the words from ``number`` (or the one before) on were before the shell took them apart."""
+    if number and words[number - 1].endswith("=") and "=" not in words[number]:
+        return words[number - 1] + words[number]
+    for count in (3, 2):
+        tried = "".join(words[number : number + count])
+        whole = "=" in tried and "=" not in words[number] and not tried.endswith("=")
+        if whole and tried.count("=") == 1 and isinstance(_parse(tried), Override):
+            return tried
+    joined = words[number]
+    for further in words[number + 1 :]:
+        joined += f" {further}"
+        if sum(map(joined.count, _OPENING)) == sum(map(joined.count, _CLOSING)):
+            return joined if isinstance(_parse(joined), Override) else None
+    return None
+
+
+def _candidates(word: str) -> Iterator[str]:
+    """Yields what may have been meant, the likeliest first."""
+    plain = unicodedata.normalize("NFKC", word.translate(_PLAIN)) if not word.isascii() else word
+    plain = plain[1:-1] if len(plain) > 2 and plain[0] == plain[-1] and plain[0] in "'\"" else plain
+    spaced = re.sub(r"\s*=[\s=]*", "=", plain, count=1)
+    missing = "".join(_CLOSING[_OPENING.index(sign)] for sign in reversed(_unclosed(spaced)))
+    yield from (plain, spaced, spaced + missing, spaced.replace(";", ","), spaced.rstrip(","))
+    if "=" not in plain:
+        yield re.sub(r"\s*:\s*", "=", plain, count=1)
+        return
+    key, _, value = spaced.partition("=")
+    if value.startswith("(") and value.endswith(")"):
+        yield f"{key}=[{value[1:-1]}]"
+    if value.startswith("{") and value.endswith("}"):
+        # Not the sign in a folder's own name.
+        pairs = re.sub(r"([{,][^:,{}=]*?) *= *", r"\1: ", value)
+        yield f"{key}={pairs}"
+    for text in (word.partition("=")[2], value):
+        yield f"{key}={_items_quoted(text)}"
+        if key_of(word) in MAPPINGS or text[:1] not in _OPENING:
+            yield f"{key}={quoted(text)}"
+
+
+def _unclosed(text: str) -> list[str]:
+    """Returns the brackets of ``text`` that are not closed, the outermost first."""
+    found: list[str] = []
+    for sign in text:
+        if sign in _OPENING:
+            found.append(sign)
+        elif sign in _CLOSING and found:
+            found.pop()
+    return found
+
+
+def _items_quoted(value: str) -> str:
+    """Returns a list or mapping with quotes around each item that needs them."""
+
+    def quote(found: re.Match[str]) -> str:
+        return quoted(found.group()) if not found.group().isascii() else found.group()
+
+    return re.sub(r"""(?<![\w"'])[^\[\]{},:"' ][^\[\]{},:"']*(?!["'])""", quote, value)
+
+
+def _explain_comma(word: str, key: str, value: str) -> str:
+    if re.fullmatch(r"\d+,\d+", value) and key.endswith(_FRACTIONS):
+        return f"{word!r} has a comma in a number; type {key}={value.replace(',', '.', 1)}"
+    return (
+        f"{word!r} has a comma: type {shlex.quote(f'{key}=[{value}]')} for a list, or put -m in front for a sweep over "
+        "the values"
+    )
+
+
+def _check_not_expanded(key: str, values: Sequence[str]) -> None:
+    if len(values) > 1 and not any(value.startswith((*_OPENING, '"', "'")) for value in values):
+        both = shlex.quote(f"{key}={{{', '.join(values)}}}")
+        raise UsageError(f"{key} was given {len(values)} times: a shell takes unquoted braces apart; type {both}")

@@ -1,0 +1,149 @@
+"""A run directory's own file, which says what the run is, and the lock that keeps a second process out."""
+
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import OmegaConf
+
+from packnet_pl.errors import UsageError
+from packnet_pl.files import replacing
+
+__all__ = ["SavedRun", "claimed", "is_complete", "lock", "read_run", "write_run"]
+
+_NAME = "run.yaml"
+# Open as long as the process lives: the kernel lets go of the lock however it ends.
+_locks: dict[Path, IO[Any]] = {}
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run was started with.
+
+    Attributes:
+        overrides: The words of its command line.
+        config_dir: Folder of configurations of the user's own, or None.
+        config_name: Name of the main configuration.
+        cwd: Where it was started: paths in ``overrides`` may be relative to it.
+        config: The whole configuration, checked, as plain objects.
+    """
+
+    overrides: list[str]
+    config_dir: str | None
+    config_name: str
+    cwd: str
+    config: dict[str, Any]
+
+
+def read_run(folder: Path) -> SavedRun | None:
+    """Returns what the run in ``folder`` was started with, or None if there is none.
+
+    Raises:
+        UsageError: If its file is damaged.
+    """
+    path = folder / _NAME
+    if not path.is_file():
+        return None
+    try:
+        loaded: Any = OmegaConf.to_container(OmegaConf.load(path))
+        return SavedRun(**loaded)
+    except Exception as error:  # YAML has many ways to be wrong
+        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def write_run(folder: Path, run: SavedRun) -> None:
+    """Writes it, replacing the file as a whole."""
+    text = io.StringIO()
+    OmegaConf.save(OmegaConf.create(vars(run)), text)
+    with replacing(folder / _NAME) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def lock(folder: Path) -> None:
+    """Keeps other processes out of ``folder`` until this one ends, also if it is killed.
+
+    Raises:
+        UsageError: If another process has it.
+    """
+    folder = folder.resolve()
+    if folder in _locks:
+        return
+    file = (folder / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UsageError(f"{folder} is in use: another process is running there; wait for it, or stop it") from error
+    except OSError as error:  # ENOLCK, ENOTSUP: some network file systems
+        file.close()
+        raise UsageError(
+            f"{folder} cannot be locked ({error.strerror}), so two processes could write there at once: choose a "
+            "hydra.run.dir on a file system with locks"
+        ) from error
+    _locks[folder] = file
+
+
+def _leave_to_parent() -> None:
+    """Closes the locks in a forked process: a loader's may live on when the run is killed."""
+    for file in _locks.values():
+        file.close()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+@contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """Answers a folder that is read-only, or none, by one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): make it writable, or choose another hydra.run.dir"
+        ) from error
+
+
+@contextmanager
+def claimed(folder: Path, run: SavedRun) -> Iterator[None]:
+    """Makes ``folder`` this run's, and takes that back if what is done inside fails because of the user.
+
+    Raises:
+        UsageError: If another process is running there, or nothing can be written there.
+    """
+    with _said_of(folder):
+        known = (folder / _NAME).exists()
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        lock(folder)
+    try:
+        if not known:
+            with _said_of(folder):
+                write_run(folder, run)
+        yield
+        if known:
+            write_run(folder, run)
+    except UsageError:
+        if not known:
+            (folder / _NAME).unlink(missing_ok=True)
+            (folder / ".lock").unlink(missing_ok=True)
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+def is_complete(folder: Path, run: SavedRun) -> bool:
+    """Returns whether ``results.json`` says that all tasks of ``run`` are finished."""
+    # Read without the run's own classes: they need Lightning, which takes seconds to import.
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        order = list(run.config["sequence"]["order"])
+        return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == order
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

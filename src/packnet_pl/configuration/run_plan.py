@@ -1,0 +1,130 @@
+"""From a checked configuration to what a run is to do: the last place that knows configurations."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from packnet_pl.configuration.components import Parts, head_of, trainer_settings
+from packnet_pl.configuration.forecast import epochs_of, phase_settings, phases_of, ratios_of
+from packnet_pl.configuration.instantiate import build_target
+from packnet_pl.configuration.packed_recipe import recipe_of
+from packnet_pl.configuration.packed_source import input_of
+from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
+from packnet_pl.ranks import this_process
+from packnet_pl.run import RunPlan, StopRequest, TaskPlan
+from packnet_pl.run.process_environment import environment_of
+from packnet_pl.run.shared_first_task import SharedTraining, digest
+from packnet_pl.run_directory import LOGS, checkpoint_path, metrics_path, packed_path
+from packnet_pl.training import Recipe
+
+__all__ = ["build_plan", "with_shared_training"]
+
+
+def build_plan(
+    config: DictConfig, folder: Path, arch: str, parts: Parts, *, sequence_name: str | None = None
+) -> RunPlan:
+    """Returns what the run is to do.
+
+    Args:
+        config: Checked.
+        folder: The run directory.
+        arch: Name of the chosen backbone configuration.
+        parts: From :func:`build_parts`.
+        sequence_name: Of the chosen sequence.
+
+    Raises:
+        UsageError: If a part cannot be made.
+    """
+    tasks = []
+    for number, (name, ratio) in enumerate(zip(config.sequence.order, ratios_of(config), strict=True)):
+        if name in config.sequence.finished:
+            tasks.append(TaskPlan(name, parts.data[name], None, {}, {}))
+            continue
+        settings = {phase: phase_settings(config, name, phase) for phase in phases_of(config, ratio)}
+        factor = config.optim.later_lr if number and not config.method.together else 1.0
+        tasks.append(
+            TaskPlan(
+                name=name,
+                data=parts.data[name],
+                prune_ratio=ratio if config.method.pack else None,
+                epochs={phase: epochs_of(config, name, phase) for phase in settings},
+                recipes={phase: _recipe(config, part, factor) for phase, part in settings.items()},
+                head=head_of(config, name),
+            )
+        )
+    plain: Any = OmegaConf.to_container(config)
+    source = parts.packed if config.packed else None
+    inputs = pretrained_inputs(plain["arch"]) if source is None else input_of(source.header)
+    return RunPlan(
+        folder=folder,
+        tasks=tuple(tasks),
+        method=config.method.name,
+        settings=_settings(config),
+        together=config.method.together,
+        packs=config.method.pack,
+        fit=build_target(config.method.fit, "method.fit"),
+        arch=arch,
+        recipe=recipe_of(config, arch, inputs, sequence_name),
+        seed=config.seed,
+        batch_size=config.optim.batch_size,
+        accumulate=config.optim.accumulate,
+        every_n_steps=config.checkpoint.every_n_steps,
+        num_workers=config.optim.num_workers,
+        device=parts.device,
+        trainer=trainer_settings(config),
+        make_logger=partial(_make_logger, config.logger) if config.logger else None,
+        environment=environment_of(this_process()),
+    )
+
+
+def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:
+    """Returns the plan of a run that finds its first task trained in ``checkpoint.shared``, or leaves it there.
+
+    Runs that do not prune the first task share nothing: others could differ from them in no other way.
+
+    Args:
+        plan: What to do.
+        config: Checked.
+        stop: Asked while another run is training it.
+    """
+    own = checkpoint_path(plan.folder, plan.tasks[0].name, "train")
+    begun = own.exists() or packed_path(plan.folder).exists()
+    if not config.checkpoint.shared or config.packed or begun:
+        return plan
+    epochs = plan.tasks[0].epochs
+    if not epochs["train"] or "retrain" not in epochs:
+        return plan
+    plain: Any = OmegaConf.to_container(config)
+    data = plan.tasks[0].data
+    shared = SharedTraining(Path(config.checkpoint.shared), digest(plain, data.inventory if data else None))
+    metrics = metrics_path(plan.folder, plan.tasks[0].name, "train")
+    shared.adopt(own, metrics, stop.raise_if_asked)
+    return replace(plan, trained=partial(shared.publish, metrics=metrics))
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """Returns what the method was set to, as the report names it."""
+    plain: Any = OmegaConf.to_container(config.method, resolve=True)
+    found = {
+        key: value
+        for part in ("classifier", "fit")
+        for key, value in plain[part].items()
+        # "pack" is part of what the method is, and no setting of it.
+        if not key.startswith("_") and key != "pack" and isinstance(value, (str, int, float))
+    }
+    kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
+    return {**found, **kept, "later_lr": config.optim.later_lr}
+
+
+def _recipe(config: DictConfig, part: DictConfig, factor: float) -> Recipe:
+    optimizer = build_target(config.optim.optimizer, "optim.optimizer")
+    scheduled = config.optim.scheduler and part.get("schedule", True)
+    scheduler = build_target(config.optim.scheduler, "optim.scheduler") if scheduled else None
+    return Recipe(partial(optimizer, lr=part.lr * factor), scheduler)
+
+
+def _make_logger(logger: DictConfig, folder: Path, phase: str) -> Any:
+    return build_target(logger, "logger")(save_dir=folder, name=LOGS, version=phase)

@@ -1,0 +1,282 @@
+"""Processes that were started beside each other (torchrun, srun, by hand on each machine) agree before a run begins.
+
+The main one claims the run directory; the others take its name, whatever time stamp they would have made themselves. If
+one of them cannot go on, all leave: nobody waits for a process that is not there.
+"""
+
+import json
+import sys
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from omegaconf import OmegaConf
+
+from packnet_pl.configuration.compose import Prepared, prepare
+from packnet_pl.configuration.overrides import quoted
+from packnet_pl.configuration.resume_rules import differing
+from packnet_pl.errors import UsageError, is_mendable, one_line
+from packnet_pl.ranks import Rank
+
+if TYPE_CHECKING:
+    from packnet_pl.configuration.components import Parts
+
+__all__ = ["Meeting", "prepare_together"]
+
+# Until all processes are there: they were started together. Then until the main one has read all data, as torch waits.
+_TO_COME, _TO_BUILD, _TO_LEAVE, _TO_SPEAK = timedelta(minutes=5), timedelta(minutes=30), 60.0, 1.0
+# Seconds after which a process says for whom it waits, and between two looks: signals are answered between them.
+_TO_SAY, _LOOK = 5.0, 0.05
+
+_STARTED_BY = {
+    "torchrun": "torchrun (WORLD_SIZE={count})",
+    "srun": "srun (SLURM_NTASKS={count})",
+    "hand": "hand (WORLD_SIZE={count})",
+    "node": "hand, one on each machine (NODE_RANK)",
+}
+
+
+class Meeting:
+    """Messages between the processes of a run, before Lightning connects them.
+
+    Args:
+        rank: This process.
+        address: Of the main process's machine.
+        port: Where torch.distributed will meet as well: its store takes both.
+        to_come: How long to wait until all are there.
+
+    Raises:
+        UsageError: If one of them does not come.
+    """
+
+    def __init__(self, rank: Rank, address: str, port: int, to_come: timedelta = _TO_COME) -> None:
+        from torch import distributed as dist
+
+        self._rank, self._count = rank, rank.count
+        self._lost = (dist.DistError, RuntimeError)
+        self._to_come, self._place = to_come.total_seconds(), f"{address}:{port}"
+        made: list[Any] = []
+
+        def connect() -> None:
+            try:
+                # torchrun has a store here already. Otherwise "multi_tenant" lets torch.distributed have it later.
+                store = dist.TCPStore(  # type: ignore[attr-defined]
+                    address,
+                    port,
+                    is_master=rank.is_main and rank.started_by != "torchrun",
+                    timeout=to_come,
+                    wait_for_workers=False,
+                    multi_tenant=True,
+                )
+                made.append(dist.PrefixStore("packnet_pl", store))  # type: ignore[attr-defined]
+            except self._lost as error:
+                made.append(error)
+
+        # In a thread: while torch waits for a connection, this process would answer no signal.
+        threading.Thread(target=connect, daemon=True).start()
+        self._until(lambda: bool(made), 0, self._to_come + _TO_LEAVE)
+        if isinstance(made[0], Exception):
+            failed = "cannot be found by the others" if rank.is_main else "finds no process 0"
+            first = str(made[0]).splitlines()[0]
+            raise UsageError(f"process {rank.number} {failed} at {self._place}: {first}") from made[0]
+        self._store = made[0]
+        if not rank.is_main:
+            self._store.set(f"here/{rank.number}", "")
+        elif rank.count is not None:
+            self._wait_for_all(rank.count)
+
+    def tell(self, message: Mapping[str, Any], count: int) -> None:
+        """Says something to ``count`` - 1 other processes, that wait in :meth:`hear`.
+
+        Raises:
+            UsageError: If one of them does not come.
+        """
+        if self._rank.count is None:
+            self._wait_for_all(count)
+        self._count = count
+        self._store.set("said", json.dumps({**message, "count": count}))
+
+    def refuse(self) -> None:
+        """Lets the others leave."""
+        self._store.set("said", json.dumps(None))
+        self._last_to_leave("said")
+
+    def hear(self) -> dict[str, Any]:
+        """Returns what the main process says; ends this one if it refuses the run, and says why."""
+        said = self._get("said", 0)
+        if said is None:
+            self._store.add("said/left", 1)
+            self.leave_quietly()
+        self._count = said["count"]
+        return dict(said)
+
+    def agree(self, on: str, error: str | None = None, wait: Callable[[], None] = lambda: None) -> None:
+        """Waits until all processes have come to this point; ends all of them if one brings an error.
+
+        Args:
+            on: Name of the point.
+            error: What is wrong in this process, or None.
+            wait: Called again and again meanwhile; what it raises ends the others as well.
+
+        Raises:
+            UsageError: In the main process, if another has an error.
+        """
+        assert self._count is not None
+        try:
+            wait()
+            self._store.set(f"{on}/{self._rank.number}", json.dumps(error))
+            errors = [self._get(f"{on}/{number}", number, wait) for number in range(self._count)]
+        except UsageError:
+            raise
+        except BaseException as raised:
+            self._store.set(f"{on}/{self._rank.number}", json.dumps(str(raised)))
+            self._store.add(f"{on}/left", 1)
+            raise
+        self._last_to_leave(on)
+        wrong = next((number for number, found in enumerate(errors) if found is not None), None)
+        if wrong is None or error is not None:
+            return
+        if self._rank.is_main:
+            raise UsageError(f"process {wrong} of {self._count}: {errors[wrong]}")
+        self.leave_quietly()
+
+    def leave_quietly(self) -> NoReturn:
+        """Ends this process where the main one says why, and ends with code 2.
+
+        When one process fails, srun and torchrun stop all others: the main one is to have said it by then. srun asks
+        all for their codes, and the main one's is enough; torchrun on another machine knows of this process only.
+        """
+        if self._rank.started_by == "torchrun":
+            time.sleep(_TO_SPEAK)
+        sys.exit(0 if self._rank.started_by == "srun" else 2)
+
+    def _get(self, key: str, number: int, wait: Callable[[], None] = lambda: None) -> Any:
+        """Returns what process ``number`` says."""
+        self._wait_for(key, number, _TO_BUILD.total_seconds(), wait)
+        return json.loads(self._store.get(key))
+
+    def _wait_for_all(self, count: int) -> None:
+        for number in range(1, count):
+            self._wait_for(f"here/{number}", number, self._to_come)
+
+    def _wait_for(self, key: str, number: int, limit: float, wait: Callable[[], None] = lambda: None) -> None:
+        def there() -> bool:
+            wait()
+            return bool(self._store.check([key]))
+
+        try:
+            self._until(there, number, limit)
+        except self._lost as error:
+            first = str(error).splitlines()[0]
+            raise UsageError(f"process {self._rank.number} lost the others: {first}") from error
+
+    def _until(self, there: Callable[[], bool], number: int, limit: float) -> None:
+        """Waits until process ``number`` has done something, and says so if it takes longer.
+
+        Raises:
+            UsageError: After ``limit`` seconds.
+        """
+        count = self._count or "several"
+        started_by = _STARTED_BY[self._rank.started_by].format(count=count)
+        whom = f"process {number} of {count} at {self._place}, started by {started_by}"
+        begun, said = time.monotonic(), False
+        while not there():
+            waited = time.monotonic() - begun
+            if waited > limit:
+                alone = "; if this process was started alone, unset that variable" if number else ""
+                raise UsageError(f"process {self._rank.number} waited {limit:.0f} seconds for {whom}{alone}")
+            if waited > _TO_SAY and not said:
+                said = True
+                print(f"packnet-train: process {self._rank.number} waits for {whom}", file=sys.stderr)  # noqa: T201
+            time.sleep(_LOOK)
+
+    def _last_to_leave(self, point: str) -> None:
+        """Keeps the main process, which has the store, until the others have read what they came for."""
+        self._store.add(f"{point}/left", 1)
+        ends = time.monotonic() + _TO_LEAVE
+        while self._rank.is_main and time.monotonic() < ends:
+            if self._store.add(f"{point}/left", 0) >= (self._count or 1):
+                return
+            time.sleep(0.02)
+
+
+def prepare_together(rank: Rank, arguments: Namespace) -> tuple["Parts", Meeting | None]:
+    """Composes, checks and builds everything in all processes; the main one claims the run directory.
+
+    Words are added to the command line, so that all, and Hydra when it composes once more, mean that directory: there
+    may be a time stamp in its name.
+
+    Args:
+        rank: This process.
+        arguments: The command line.
+
+    Returns:
+        What was built, and the meeting, if there are others that were started beside this process.
+
+    Raises:
+        UsageError: If the run cannot begin, here or in another process.
+    """
+    if not rank.meets_others:
+        _, folder, parts = prepare(arguments, to_train=True)
+        sys.argv.append(f"hydra.run.dir={quoted(folder.absolute())}")
+        return parts, None
+    from packnet_pl.run.process_environment import environment_of
+
+    environment = environment_of(rank)
+    meeting = Meeting(rank, environment.main_address, environment.main_port)
+    return (_lead if rank.is_main else _follow)(rank, arguments, meeting), meeting
+
+
+def _lead(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
+    told = False
+
+    def built(run: Prepared) -> None:
+        nonlocal told
+        told = True
+        sys.argv.append(f"hydra.run.dir={quoted(run.folder.absolute())}")
+        words = [sys.argv[-1], "hydra.output_subdir=null", f"resume={str(bool(run.config.resume)).lower()}"]
+        message = {"words": words, "config": OmegaConf.to_container(run.config), "data": _there(run.parts)}
+        meeting.tell(message, rank.count or run.config.trainer.num_nodes)
+        meeting.agree("built")
+
+    try:
+        return prepare(arguments, to_train=True, built=built).parts
+    except BaseException:
+        if not told:
+            meeting.refuse()
+        raise
+
+
+def _follow(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
+    said = meeting.hear()
+    # As Lightning names the processes that it starts: each has a log of its own.
+    words = [*said["words"], f"hydra.job.name=train_ddp_process_{rank.number}"]
+    arguments.overrides += words
+    sys.argv += words
+    try:
+        config, _, parts = prepare(arguments, to_train=False)
+        now: Any = OmegaConf.to_container(config)
+        for key in differing(said["config"], now):
+            raise UsageError(f"its {key} is not that of process 0; start all with the same words")
+        there = _there(parts)
+        for name in set(said["data"]) ^ set(there):
+            raise UsageError(f"the pictures of {name!r} are on one machine only; all need them, or none")
+        for name, splits in there.items():
+            for split in [split for split in splits if splits[split] != said["data"][name][split]]:
+                raise UsageError(f"its {split} split of {name!r} is not that of process 0; all need the same images")
+    except BaseException as error:
+        meeting.agree("built", one_line(error) or type(error).__name__)
+        if isinstance(error, Exception) and is_mendable(error):
+            meeting.leave_quietly()
+        raise
+    meeting.agree("built")
+    return parts
+
+
+def _there(parts: "Parts") -> dict[str, Any]:
+    """Returns task -> what its splits hold, as JSON takes it, of tasks whose data are here."""
+    return {name: asdict(data.inventory)["splits"] for name, data in parts.data.items() if data is not None}

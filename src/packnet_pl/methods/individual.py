@@ -1,0 +1,91 @@
+"""What one network for all tasks is held against: a network per task."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from packnet_pl.core.inventory import Place, places_of
+from packnet_pl.core.subnetwork import shown
+from packnet_pl.training.classifier import TaskClassifier
+
+__all__ = ["IndividualNetworks"]
+
+Start = Literal["first_task", "backbone"]
+
+
+class IndividualNetworks(TaskClassifier):
+    """Fine-tunes a copy of one network for each task.
+
+    Args:
+        backbone: As for :class:`TaskClassifier`.
+        num_features: As for :class:`TaskClassifier`.
+        start: "first_task": every further task begins with the network of the first one, as in the PackNet paper,
+            whose first task is the one that the network was pretrained on. "backbone": every task begins with the
+            weights that ``backbone`` has now.
+
+    Raises:
+        ValueError: If ``start`` is something else.
+    """
+
+    shares = False
+
+    def __init__(self, backbone: nn.Module, *, num_features: int | None = None, start: Start = "first_task") -> None:
+        super().__init__(backbone, num_features=num_features, pack=False)
+        if start not in get_args(Start):
+            raise ValueError(f"start is {start!r}; allowed are 'first_task' and 'backbone'")
+        self.start: Start = start
+        self._given = _values(backbone)
+
+    def select_task(self, name: str) -> None:
+        """Gives the backbone the weights that ``name`` begins with, or has come to."""
+        super().select_task(name)
+        first = next(iter(self.networks.values()), self._given) if self.start == "first_task" else self._given
+        self.backbone.load_state_dict(self.networks.get(name, first))
+
+    def has_finished(self, task: str) -> bool:
+        """Returns whether ``task`` has a network that is trained to its end."""
+        return task in self.networks
+
+    def showing(self, task: str) -> AbstractContextManager[None]:
+        """Returns a context in which the backbone is that of ``task``."""
+        if task not in self.networks:
+            return nullcontext()
+        return shown(self._places, {}, self.networks[task])
+
+    def begin_fit(self) -> None:
+        """Refuses a task that is finished.
+
+        Raises:
+            ValueError: If it is.
+        """
+        super().begin_fit()
+        if self.selected_task in self.networks:
+            raise ValueError(
+                f"task {self.selected_task!r} has a network that is trained to its end; finished are "
+                f"{list(self.networks)}: choose a new name"
+            )
+
+    def on_fit_end(self) -> None:
+        """Keeps the network of the selected task."""
+        assert self.selected_task is not None
+        self.networks[self.selected_task] = _values(self.backbone)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the finished networks."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["networks"] = self.networks
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the finished networks from the checkpoint."""
+        networks: Mapping[str, Mapping[str, Tensor]] = checkpoint.get("networks", {})
+        self.networks = {task: dict(values) for task, values in networks.items()}
+        super().on_load_checkpoint(checkpoint)
+
+    def _places(self) -> dict[str, Place]:
+        return {name: place for name, place in places_of(self.backbone) if place.is_saved}
+
+
+def _values(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}

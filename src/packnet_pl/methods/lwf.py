@@ -1,0 +1,148 @@
+"""Learning without Forgetting: old tasks' answers are kept by distillation.
+
+Source: Li & Hoiem, "Learning without Forgetting", ECCV 2016, equations 2 to 4; with temperature 2 the baseline of the
+PackNet paper.
+"""
+
+from copy import deepcopy
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from packnet_pl.core.module_modes import is_norm
+from packnet_pl.models import Heads
+from packnet_pl.training.classifier import TaskClassifier
+from packnet_pl.training.still import Still
+
+__all__ = ["LearningWithoutForgetting", "distillation_loss"]
+
+Norms = Literal["trained", "frozen"]
+
+
+def distillation_loss(logits: Tensor, before: Tensor, temperature: float) -> Tensor:
+    """Returns the cross-entropy between two softened answers, mean over the batch.
+
+    With p = softmax(before / T) and q = softmax(logits / T) it is -sum(p log q): equations 2 and 3 of the paper, in
+    which answers to the power of 1 / T are normalised, which is the same.
+
+    Args:
+        logits: Of the network that learns, N x classes.
+        before: Of the network before it began, the same shape.
+        temperature: T, above 0; higher ones heed small probabilities more.
+    """
+    return cross_entropy(logits / temperature, (before / temperature).softmax(dim=1))
+
+
+class LearningWithoutForgetting(TaskClassifier):
+    """Trains everything on the new task while the old heads are to answer its pictures as they did before it began.
+
+    The loss is the new task's cross-entropy plus ``weight`` times the sum of the old tasks' distillation losses. Old
+    heads go on learning, as in the paper; its warm-up of the new head alone is left out, as in the PackNet paper.
+
+    Args:
+        backbone: As for :class:`TaskClassifier`.
+        num_features: As for :class:`TaskClassifier`.
+        weight: Of the distillation, 0 or more; 0 is sequential fine-tuning: old heads stand still then.
+        temperature: Of the distillation, above 0.
+        norms: "trained", or "frozen": from the second task on norms (parameters and statistics) stand still. A control:
+            much of what this method forgets are the statistics.
+
+    Raises:
+        ValueError: If an argument is not allowed.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        num_features: int | None = None,
+        weight: float = 1.0,
+        temperature: float = 2.0,
+        norms: Norms = "trained",
+    ) -> None:
+        super().__init__(backbone, num_features=num_features, pack=False)
+        if not (isinstance(weight, (int, float)) and 0 <= weight < float("inf")):
+            raise ValueError(f"weight is {weight!r}; allowed is a finite number, 0 or more")
+        if not (isinstance(temperature, (int, float)) and 0 < temperature < float("inf")):
+            raise ValueError(f"temperature is {temperature!r}; allowed is a finite number above 0")
+        if norms not in get_args(Norms):
+            raise ValueError(f"norms is {norms!r}; allowed are 'trained' and 'frozen'")
+        self.weight, self.temperature, self.norms = weight, temperature, norms
+        self._still = Still()
+        # In a list, so that the old network is no part of this one: not in its state dict, nor among its parameters.
+        self._before: list[tuple[nn.Module, Heads]] = []
+
+    @property
+    def old_tasks(self) -> list[str]:
+        """The tasks whose answers are to be kept: all but the selected one."""
+        return [task for task in self.tasks if task != self.selected_task]
+
+    def begin_fit(self) -> None:
+        """Keeps the network as it is now, and lets the old heads learn."""
+        super().begin_fit()
+        if self.old_tasks and self.norms == "frozen":
+            self._still.begin(layer for layer in self.backbone.modules() if is_norm(layer))
+        if self.old_tasks and self.weight:
+            self._before = [(deepcopy(self.backbone), deepcopy(self.heads))]
+            for module in self._before[0]:
+                module.requires_grad_(False).eval()
+            self.heads.requires_grad_(True)
+
+    def on_fit_start(self) -> None:
+        """Moves the old network to where the new one is, in its type."""
+        assert isinstance(self.dtype, torch.dtype)
+        for before in self._before:
+            for module in before:
+                module.to(self.device, self.dtype)
+
+    def end_fit(self) -> None:
+        """Forgets the old network."""
+        super().end_fit()
+        self._before = []
+        self._still.end()
+        if self.selected_task is not None:
+            self.select_task(self.selected_task)
+
+    def loss_and_logits(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of a batch and its logits; outside of training the loss is the cross-entropy alone."""
+        if not (self.training and self._before):
+            return super().loss_and_logits(pictures, labels)
+        assert self.selected_task is not None
+        features = self.backbone(pictures)
+        logits: Tensor = self.heads[self.selected_task](features)
+        answers = self._answers_before(pictures)
+        kept = [distillation_loss(self.heads[task](features), answers[task], self.temperature) for task in answers]
+        return cross_entropy(logits, labels) + self.weight * torch.stack(kept).sum(), logits
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the network as it was before the task: a run that is resumed keeps the same answers."""
+        super().on_save_checkpoint(checkpoint)
+        if self._before:
+            backbone, heads = self._before[0]
+            checkpoint["before"] = {"backbone": backbone.state_dict(), "heads": heads.state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the network before the task from the checkpoint of a fit that goes on.
+
+        Raises:
+            ValueError: If it is not there.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if not self._before:
+            return
+        if "before" not in checkpoint:
+            raise ValueError(
+                f"the checkpoint does not hold the network as it was before task {self.selected_task!r}: it was not "
+                "written by such a fit"
+            )
+        backbone, heads = self._before[0]
+        backbone.load_state_dict(checkpoint["before"]["backbone"])
+        heads.load_state_dict(checkpoint["before"]["heads"])
+
+    @torch.no_grad()
+    def _answers_before(self, pictures: Tensor) -> dict[str, Tensor]:
+        backbone, heads = self._before[0]
+        features = backbone(pictures)
+        return {task: heads[task](features) for task in self.old_tasks}

@@ -1,0 +1,1 @@
+"""Networks without their last layer: one file each, and libraries of them."""

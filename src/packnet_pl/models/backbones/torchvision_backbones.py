@@ -1,0 +1,182 @@
+"""torchvision's classification networks by name, without their last layer, also for small pictures and at any width."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from packnet_pl.models.arguments import check_in_channels, check_patches, nearest_names
+from packnet_pl.models.backbones import torchvision_narrow as narrow
+from packnet_pl.models.backbones.torchvision_weights import load_torchvision_weights
+
+__all__ = ["SMALL_IMAGE", "torchvision_backbone", "torchvision_head", "torchvision_names"]
+
+SMALL_IMAGE = 64
+"""Up to this height and width in pixels, a stem made for 224 pixels is replaced by one that keeps more of them."""
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What networks of one kind have in common.
+
+    Attributes:
+        prefixes: How their names begin.
+        first: Name of the first convolution.
+        fill: Gives its weight random values, as the family does.
+        last: Name of the output layer.
+        narrow: Builds another width.
+        small_stem: Kernel, stride and padding of the first convolution for small pictures; None leaves it.
+        pool: Name of the pooling that is left out for small pictures.
+        smallest: Least height and width of a picture in pixels.
+        patches: Whether it is built for one size of pictures, a multiple of its ``patch_size``.
+    """
+
+    prefixes: tuple[str, ...]
+    first: str
+    fill: Callable[[Tensor], Any]
+    last: str
+    narrow: Callable[[Any, float, int], nn.Module]
+    small_stem: tuple[int, int, int] | None = None
+    pool: str | None = None
+    smallest: int = 1
+    patches: bool = False
+
+
+_kaiming_out = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+
+
+def _vit_filters(weight: Tensor) -> None:
+    nn.init.trunc_normal_(weight, std=weight[0].numel() ** -0.5)
+
+
+_FAMILIES = (
+    _Family(("vgg",), "features.0", _kaiming_out, "classifier.6", narrow.narrow_vgg, smallest=32),
+    _Family(
+        ("resnet", "resnext", "wide_resnet"), "conv1", _kaiming_out, "fc", narrow.narrow_resnet, (3, 1, 1), "maxpool"
+    ),
+    _Family(
+        prefixes=("densenet",),
+        first="features.conv0",
+        fill=nn.init.kaiming_normal_,
+        last="classifier",
+        narrow=narrow.narrow_densenet,
+        small_stem=(3, 1, 1),
+        pool="features.pool0",
+        smallest=8,
+    ),
+    _Family(("vit",), "conv_proj", _vit_filters, "heads.head", narrow.narrow_vit, patches=True),
+    _Family(
+        prefixes=("convnext",),
+        first="features.0.0",
+        fill=partial(nn.init.trunc_normal_, std=0.02),
+        last="classifier.2",
+        narrow=narrow.narrow_convnext,
+        small_stem=(2, 2, 0),
+        smallest=16,
+    ),
+)
+
+
+def torchvision_names() -> list[str]:
+    """Returns the names that :func:`torchvision_backbone` takes: VGG, ResNet, DenseNet, ViT and ConvNeXt."""
+    from torchvision import models
+
+    prefixes = tuple(prefix for family in _FAMILIES for prefix in family.prefixes)
+    return [name for name in models.list_models(module=models) if name.startswith(prefixes)]
+
+
+def torchvision_backbone(
+    name: str,
+    *,
+    in_channels: int = 3,
+    image_size: int = 224,
+    width: float = 1.0,
+    pretrained: bool | str | os.PathLike[str] = False,
+) -> nn.Module:
+    """Returns a torchvision network without its last layer, with torchvision's own names of parameters.
+
+    With ``width=1`` and the usual stem, the features followed by the removed layer are, to the bit, what the original
+    puts out. Pictures of up to 64 pixels get a stem of their own: ResNet and DenseNet a 3 x 3 convolution of stride 1
+    and no pooling, ConvNeXt patches of 2 x 2 instead of 4 x 4 pixels; VGG and ViT stay as they are.
+
+    Args:
+        name: One of :func:`torchvision_names`.
+        in_channels: Channels of a picture. Other than 3, the first convolution is made anew.
+        image_size: Height and width of a picture in pixels: for VGG at least 32, DenseNet 8, ConvNeXt 16; for ViT a
+            multiple of the patch size.
+        width: Scales the channels, above 0, to multiples of 8 (ViT: number of heads); 1 is the original.
+        pretrained: False, True for torchvision's default weights (from its cache, or downloaded), the name of others
+            that it has ("IMAGENET1K_V1"), or a file with the original's state dict (.pth, .pt or .safetensors), whose
+            last layer is left out. Loads all of the network, but: a small stem's first convolution stays random, for
+            ``in_channels=1`` the filters are summed over their channels, and ViT's position embeddings are
+            interpolated to ``image_size``.
+
+    Returns:
+        The network, with ``num_features`` and ``builder`` (name and arguments to build it again, with random weights);
+        with pretrained weights also ``pretrained_head``: weight and bias of the removed layer, or None without them.
+
+    Raises:
+        OSError: If there is no such file, or the weights can be had neither from the cache nor from the net.
+        ValueError: If an argument is not allowed, or the weights are another network's.
+    """
+    known = torchvision_names()
+    if name not in known:
+        raise ValueError(f"torchvision has no backbone {name!r}; {nearest_names(name, known)}; timm_backbone has more")
+    family = next(family for family in _FAMILIES if name.startswith(family.prefixes))
+    wants_weights = pretrained is not False
+    check_in_channels(in_channels, pretrained=wants_weights)
+    if image_size < family.smallest:
+        raise ValueError(f"image_size is {image_size}; {name} takes pictures of at least {family.smallest} pixels")
+    if not 0 < width < float("inf"):
+        raise ValueError(f"width is {width}; allowed is a number above 0 (1 is torchvision's network)")
+    if wants_weights and width != 1:
+        raise ValueError(f"width is {width} and pretrained {pretrained!r}; pretrained weights fit width=1 only")
+    net: Any = _build(name, family, image_size, width)
+    net.num_features = net.get_submodule(family.last).in_features
+    net.set_submodule(family.last, nn.Identity())
+    small_stem = family.small_stem if image_size <= SMALL_IMAGE else None
+    if in_channels != 3 or small_stem is not None:
+        _replace_stem(net, family, in_channels, small_stem)
+    if wants_weights:
+        # A plain attribute: the classifier belongs to a task, and is no part of the backbone's state.
+        net.pretrained_head = load_torchvision_weights(
+            net, name, pretrained, first=family.first, last=family.last, fresh_stem=small_stem is not None
+        )
+    arguments = {"name": name, "in_channels": in_channels, "image_size": image_size, "width": width}
+    net.builder = {"name": "torchvision", "arguments": arguments}
+    network: nn.Module = net
+    return network
+
+
+def torchvision_head(name: str) -> str:
+    """Returns the name of the last layer of the torchvision network ``name``, which its backbone has lost."""
+    return next(family.last for family in _FAMILIES if name.startswith(family.prefixes))
+
+
+def _build(name: str, family: _Family, image_size: int, width: float) -> nn.Module:
+    from torchvision import models
+
+    with torch.device("meta"):
+        original: Any = models.get_model(name, weights=None)
+    if family.patches:
+        check_patches(name, image_size, original.patch_size)
+    if width != 1:
+        return family.narrow(original, width, image_size)
+    net: nn.Module = models.get_model(name, weights=None, **({"image_size": image_size} if family.patches else {}))
+    return net
+
+
+def _replace_stem(net: nn.Module, family: _Family, in_channels: int, small: tuple[int, int, int] | None) -> None:
+    old: Any = net.get_submodule(family.first)
+    kernel, stride, padding = small or (old.kernel_size, old.stride, old.padding)
+    first = nn.Conv2d(in_channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None)
+    family.fill(first.weight)
+    if first.bias is not None:
+        nn.init.zeros_(first.bias)
+    net.set_submodule(family.first, first)
+    if small is not None and family.pool is not None:
+        net.set_submodule(family.pool, nn.Identity())

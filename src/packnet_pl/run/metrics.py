@@ -1,0 +1,126 @@
+"""How often a task is answered right: in all, among the first five, and class by class."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from packnet_pl.distributed import rank_and_world_size, sum_
+from packnet_pl.files import replacing
+from packnet_pl.training import TaskDataModule
+
+__all__ = ["Scores", "measure", "measure_together", "write_accuracy_csv", "write_class_csv"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Counts over a split, in whole numbers: a mean of float32 would not be the exact fraction.
+
+    Attributes:
+        right: Per class, the pictures whose highest logit is that of their class.
+        among_five: Pictures whose class is among the five highest logits; None with five classes or fewer.
+        pictures: Per class, the number of pictures.
+    """
+
+    right: tuple[int, ...]
+    among_five: int | None
+    pictures: tuple[int, ...]
+
+    @property
+    def top1(self) -> float:
+        """Top-1 accuracy in [0, 1]."""
+        return sum(self.right) / sum(self.pictures)
+
+    @property
+    def top5(self) -> float | None:
+        """Top-5 accuracy in [0, 1]; None with five classes or fewer."""
+        return None if self.among_five is None else self.among_five / sum(self.pictures)
+
+
+@torch.no_grad()
+def measure(
+    logits: Callable[[Tensor], Tensor], loader: Iterable[Any], num_classes: int, device: torch.device | str = "cpu"
+) -> Scores:
+    """Returns the scores of a classifier.
+
+    Args:
+        logits: From pictures (N x C x H x W) to logits (N x ``num_classes``).
+        loader: Batches of pictures and class indices.
+        num_classes: Of the task.
+        device: Where ``logits`` computes.
+    """
+    right = torch.zeros(num_classes, dtype=torch.int64)
+    pictures = torch.zeros(num_classes, dtype=torch.int64)
+    among_five = 0
+    for batch, labels in loader:
+        answer = logits(batch.to(device)).cpu()
+        right += torch.bincount(labels[answer.argmax(dim=1) == labels], minlength=num_classes)
+        pictures += torch.bincount(labels, minlength=num_classes)
+        if num_classes > 5:
+            among_five += int((answer.topk(5, dim=1).indices == labels.unsqueeze(1)).sum())
+    return Scores(tuple(right.tolist()), among_five if num_classes > 5 else None, tuple(pictures.tolist()))
+
+
+def measure_together(
+    logits: Callable[[Tensor], Tensor],
+    datamodule: TaskDataModule,
+    split: Literal["val", "test"],
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> Scores:
+    """Returns the scores of a classifier on a split that all processes share among them, each batch once.
+
+    They are those of one process, exactly: the batches are the same, and whole numbers are added. All processes have to
+    call it.
+
+    Args:
+        logits: As for :func:`measure`.
+        datamodule: Has the split.
+        split: Which one.
+        num_classes: Of the task.
+        device: Where ``logits`` computes.
+    """
+    mine = measure(logits, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
+    counts = sum_(torch.tensor([*mine.right, *mine.pictures, mine.among_five or 0])).tolist()
+    right, pictures = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
+    return Scores(right, None if mine.among_five is None else counts[-1], pictures)
+
+
+def write_accuracy_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Scores]]) -> None:
+    """Writes top-1 and top-5 accuracy of every task after every task.
+
+    Args:
+        path: Of the file: columns ``after``, ``task``, ``top1``, ``top5`` (empty with five classes or fewer).
+        rows: One per finished task: task -> scores then.
+    """
+    lines: list[list[Any]] = [["after", "task", "top1", "top5"]]
+    for row in rows:
+        after = list(row)[-1]
+        lines += [[after, task, scores.top1, scores.top5] for task, scores in row.items()]
+    _write(path, lines)
+
+
+def write_class_csv(
+    path: str | os.PathLike[str], scores: Mapping[str, Scores], class_names: Mapping[str, Sequence[str]]
+) -> None:
+    """Writes the accuracy of every class of every task.
+
+    Args:
+        path: Of the file: columns ``task``, ``class``, ``pictures``, ``accuracy`` (empty for a class without pictures).
+        scores: Task -> scores.
+        class_names: Task -> one name per class.
+    """
+    lines: list[list[Any]] = [["task", "class", "pictures", "accuracy"]]
+    for task, found in scores.items():
+        for name, right, pictures in zip(class_names[task], found.right, found.pictures, strict=True):
+            lines.append([task, name, pictures, right / pictures if pictures else None])
+    _write(path, lines)
+
+
+def _write(path: str | os.PathLike[str], lines: Iterable[Sequence[Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)

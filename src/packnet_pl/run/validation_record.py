@@ -1,0 +1,66 @@
+"""Validation accuracy at the three moments of a task: dense, pruned, retrained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+
+from packnet_pl.core import Phase
+from packnet_pl.run.metrics import measure_together
+from packnet_pl.training import TaskClassifier, TaskDataModule
+
+__all__ = ["ValidationRecord"]
+
+
+class ValidationRecord:
+    """Collects the figures over the fits of one task, or of several that are fitted together.
+
+    Args:
+        datamodules: Task -> what serves its validation split.
+
+    Attributes:
+        values: Task -> "dense", "pruned", "retrained" -> accuracy in [0, 1], or None as long as there is none.
+    """
+
+    def __init__(self, datamodules: Mapping[str, TaskDataModule]) -> None:
+        self.datamodules = dict(datamodules)
+        self.values: dict[str, dict[str, float | None]] = {
+            task: {"dense": None, "pruned": None, "retrained": None} for task in datamodules
+        }
+
+    def callback(self, phase: Phase) -> pl.Callback:
+        """Returns the callback for the fit of ``phase``."""
+        return _Recorder(self, phase)
+
+
+class _Recorder(pl.Callback):
+    def __init__(self, record: ValidationRecord, phase: Phase) -> None:
+        self._record, self._phase = record, phase
+
+    def state_dict(self) -> dict[str, Any]:
+        return {task: dict(values) for task, values in self._record.values.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._record.values.update(state_dict)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Nothing will be trained: no hook of training is called, and at the end the module is on the CPU again.
+        if self._phase == "train" and trainer.max_epochs == 0:
+            self._measure("dense", pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._phase == "retrain" and any(values["pruned"] is None for values in self._record.values.values()):
+            self._measure("pruned", pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not in on_train_end: the checkpoint of the last epoch is to have it, and nothing is trained after that one.
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self._measure("dense" if self._phase == "train" else "retrained", pl_module)
+
+    def _measure(self, moment: str, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TaskClassifier)
+        for task, datamodule in self._record.datamodules.items():
+            num_classes = pl_module.heads.infos[task].num_classes
+            with pl_module.answering(task) as logits:
+                scores = measure_together(logits, datamodule, "val", num_classes, pl_module.device)
+            self._record.values[task][moment] = scores.top1

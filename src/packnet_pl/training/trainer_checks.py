@@ -1,0 +1,162 @@
+"""What a Trainer may be for the promise to hold: checked at the start of a fit, before anything is changed."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import nn
+
+from packnet_pl.core import PackNet
+from packnet_pl.core.inventory import plain_name
+from packnet_pl.training.families import of_both
+
+__all__ = [
+    "CONVERTING",
+    "check_module",
+    "check_precision",
+    "check_same_on_all_ranks",
+    "check_strategy",
+    "expect_unused_parameters",
+    "packnet_of",
+    "raise_on_all_ranks",
+    "warn_of_lost_tasks",
+]
+
+CONVERTING = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+"""Precisions of a Trainer that convert a module, and the types that they convert it to."""
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Does nothing for strategies in which every process has all parameters whole, and keeps them after the fit.
+
+    Raises:
+        ValueError: For FSDP, DeepSpeed and ModelParallel, and DDP that spawns or forks.
+    """
+    if isinstance(strategy, (*of_both(FSDPStrategy), *of_both(DeepSpeedStrategy), *of_both(ModelParallelStrategy))):
+        raise ValueError(
+            f"strategy {type(strategy).__name__} cuts parameters into shards or keeps copies of its own, so owners "
+            "cannot be held weight by weight; allowed are one device and strategy='ddp'"
+        )
+    if isinstance(strategy, of_both(DDPStrategy)) and strategy._start_method != "popen":
+        raise ValueError(
+            f"this strategy starts its processes by {strategy._start_method!r}: they train copies of the module, and "
+            "the process that called fit never sees the tasks that they finish; take strategy='ddp'"
+        )
+
+
+def check_module(packnet: PackNet, root: nn.Module) -> None:
+    """Does nothing if the module that PackNet packs is part of ``root``.
+
+    Raises:
+        ValueError: If it was replaced: PackNet would watch one network while another is trained.
+    """
+    if not any(module is packnet.module for module in root.modules()):
+        raise ValueError(
+            f"the {type(packnet.module).__name__} that packnet was made for is no part of {type(root).__name__} (any "
+            "more): make PackNet after the module has its last form, and load weights into it instead of replacing it"
+        )
+
+
+def check_precision(precision: str, packnet: PackNet) -> None:
+    """Does nothing if the Trainer leaves the type of the weights as it is, or no task is there yet.
+
+    Args:
+        precision: The Trainer's, such as "32-true".
+        packnet: Whose tasks were trained in some type.
+
+    Raises:
+        ValueError: If it would convert them.
+    """
+    wanted = CONVERTING.get(precision)
+    tasks = [*packnet.tasks, *([packnet.open_task] if packnet.open_task else [])]
+    if wanted is None or not tasks:
+        return
+    for name, parameter in packnet.module.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != wanted:
+            raise ValueError(
+                f"precision={precision!r} would convert the weights of {tasks} from {parameter.dtype} ({name}) to "
+                f"{wanted}, and change what they answer: keep the precision of the first task; mixed precision "
+                "converts nothing"
+            )
+
+
+def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
+    """Does nothing if all processes know the same tasks and owners.
+
+    Raises:
+        ValueError: Otherwise, in all processes.
+    """
+    if trainer.world_size == 1:
+        return
+    known = packnet.digest()
+    same = trainer.strategy.broadcast(known) == known
+    if not trainer.strategy.reduce_boolean_decision(same, all=True):
+        raise ValueError(
+            "the processes do not agree on tasks and owners: load the same checkpoint in all of them before the fit"
+        )
+
+
+def raise_on_all_ranks(trainer: pl.Trainer, error: Exception | None) -> None:
+    """Raises ``error``; in a process that has none it tells that another one has: nobody waits for those that left.
+
+    Raises:
+        RuntimeError: If only other processes have an error.
+    """
+    if trainer.world_size > 1:
+        fine = trainer.strategy.reduce_boolean_decision(error is None, all=True)
+        if not fine and error is None:
+            raise RuntimeError("another process cannot begin the fit, and says why")
+    if error is not None:
+        raise error
+
+
+def expect_unused_parameters(trainer: pl.Trainer, module: nn.Module, used: set[int] | None) -> None:
+    """Tells DDP that not every parameter takes part, if that may be: heads of later tasks do not.
+
+    Args:
+        trainer: Its strategy may be DDP, which has not wrapped the module yet.
+        module: The whole module.
+        used: Ids of the parameters that surely take part, or need no gradient; None if that is not known yet.
+    """
+    strategy: Any = trainer.strategy
+    if not isinstance(strategy, of_both(DDPStrategy)) or strategy._ddp_kwargs.get("static_graph"):
+        return
+    if used is None or any(p.requires_grad and id(p) not in used for p in module.parameters()):
+        strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def packnet_of(pl_module: object) -> PackNet:
+    """Returns what a module has as ``packnet``.
+
+    Raises:
+        ValueError: If it has none: a new one would know nothing of finished tasks.
+    """
+    packnet = getattr(pl_module, "packnet", None)
+    if not isinstance(packnet, PackNet):
+        raise ValueError(
+            f"{type(pl_module).__name__} has no PackNet (its attribute packnet is {packnet!r}); add to its "
+            "constructor: self.packnet = PackNet(self.backbone), with the part that all tasks share"
+        )
+    return packnet
+
+
+def warn_of_lost_tasks(packnet: PackNet) -> None:
+    """Warns if no task is known, and the weights look as if they had been pruned: their owners may have been lost."""
+    if packnet.tasks:
+        return
+    # Not from its state dict: a module may have one of its own making.
+    parameters = packnet.module.named_parameters(remove_duplicate=False)
+    tensors = {plain_name(name): parameter for name, parameter in parameters}
+    weights = [tensors[name] for name in packnet.owners]
+    zeros = [int((weight == 0).sum()) for weight in weights]
+    # Some layers are zero as a whole when they are new.
+    partly = [(n, weight.numel()) for n, weight in zip(zeros, weights, strict=True) if 0 < n < weight.numel()]
+    share = sum(n for n, _ in partly) / max(sum(size for _, size in partly), 1)
+    if share > 0.05:
+        rank_zero_warn(
+            f"{share:.0%} of the weights of the shared {type(packnet.module).__name__} are exactly zero, and packnet "
+            "knows no finished task: if tasks were trained in it, they will be lost in this fit. PackNetMixin keeps "
+            "them in checkpoints; PackNet.from_checkpoint(module.backbone, path) reads them"
+        )
