@@ -64,7 +64,10 @@ def test_only_training_and_below_know_lightning():
         ("import packnet_pl", ["torch", "pytorch_lightning", "hydra"]),
         (
             "import packnet_pl.core",
-            ["pytorch_lightning", "lightning_fabric", "hydra", "omegaconf", "torchvision", "numba"],
+            [
+                *["pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics"],
+                *["hydra", "omegaconf", "torchvision", "numba"],
+            ],
         ),
         ("from packnet_pl import PackNet", ["pytorch_lightning", "hydra", "torchvision"]),
         ("from packnet_pl import load_packed", ["pytorch_lightning", "hydra", "numba"]),

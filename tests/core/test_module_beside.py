@@ -1,0 +1,88 @@
+"""The module stays as it is beside PackNet: names, hooks, gradients, what nobody steps."""
+
+import pytest
+from core_toys import (
+    TinyNet,
+    count_hooks,
+    pack,
+    train,
+)
+from packnet_states import OWN, fresh, wanted, with_finished_task
+from torch import nn
+
+from packnet_pl.core import PackNet
+
+
+def test_the_module_is_the_same_beside_packnet_and_carries_no_hooks_between_tasks():
+    net = TinyNet()
+    keys, modules = list(net.state_dict()), [(name, id(module)) for name, module in net.named_modules()]
+    ids = {name: id(parameter) for name, parameter in net.named_parameters()}
+    attributes = {name: sorted(vars(module)) for name, module in net.named_modules()}
+
+    def assert_same():
+        assert list(net.state_dict()) == keys
+        assert [(name, id(module)) for name, module in net.named_modules()] == modules
+        assert {name: id(parameter) for name, parameter in net.named_parameters()} == ids
+        assert {name: sorted(vars(module)) for name, module in net.named_modules()} == attributes
+
+    packnet = PackNet(net)
+    assert_same()
+    for task in ("a", "b", "c"):
+        packnet.begin_task(task)
+        assert_same()
+        train(packnet)
+        packnet.prune(0.5)
+        assert_same()
+        train(packnet)
+        packnet.finish_task()
+        assert_same()
+        assert count_hooks(net) == 0
+    packnet.begin_task("d")
+    assert count_hooks(net) == 1
+    packnet.abort_task()
+    assert count_hooks(net) == 0
+    with packnet.subnetwork("a"):
+        assert_same()
+        assert count_hooks(net) == 0
+
+
+def test_gradients_of_what_is_fixed_stop_and_are_given_back_as_they_were():
+    packnet = fresh()
+    net, other, never = packnet.module, nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)
+    net.bn.bias.requires_grad_(False)
+    before = wanted(net)
+    packnet.stop_gradients()
+    assert wanted(net) == before
+    pack(packnet, "a")
+    for _ in range(2):
+        packnet.stop_gradients([*other.parameters(), *never.parameters()])
+        assert {name for name, needed in wanted(net).items() if needed} == {"conv.weight", "fc.weight"}
+        assert not any(wanted(other).values())
+    packnet.give_back_gradients()
+    assert wanted(net) == before
+    assert all(wanted(other).values())
+    assert not any(wanted(never).values())
+    packnet.give_back_gradients()
+    assert wanted(net) == before
+
+
+def test_fixed_parameters_are_those_that_no_later_task_changes():
+    packnet = fresh()
+    net = packnet.module
+    assert packnet.fixed_parameters() == []
+    packnet.begin_task("a")
+    assert packnet.fixed_parameters() == []
+    packnet.finish_task()
+    expected = [net.conv.bias, net.bn.weight, net.bn.bias, net.fc.bias]
+    assert [id(parameter) for parameter in packnet.fixed_parameters()] == [id(parameter) for parameter in expected]
+
+
+@pytest.mark.parametrize(
+    ("keeping", "expected"),
+    [({"norm": "per_task"}, ["conv.bias", "fc.bias"]), ({"bias": "per_task"}, ["bn.weight", "bn.bias"]), (OWN, [])],
+    ids=["norm", "bias", "both"],
+)
+def test_what_each_task_has_for_itself_is_not_fixed(keeping, expected):
+    packnet = with_finished_task(**keeping)
+    found = {id(parameter) for parameter in packnet.fixed_parameters()}
+    assert [name for name, parameter in packnet.module.named_parameters() if id(parameter) in found] == expected
