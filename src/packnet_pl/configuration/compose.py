@@ -22,6 +22,7 @@ from packnet_pl.command_line import check_alone, version_text
 from packnet_pl.configuration.arch_names import check_network
 from packnet_pl.configuration.help import GROUPS
 from packnet_pl.configuration.mistyped import check_words
+from packnet_pl.configuration.old_targets import with_new_targets
 from packnet_pl.configuration.overrides import check_unicode, key_of
 from packnet_pl.configuration.packed_source import packed_header, tell_recipe, with_file
 from packnet_pl.configuration.resume_rules import (
@@ -129,6 +130,7 @@ def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: s
         OmegaConfBaseException: If a key is unknown or a value has the wrong type.
         UsageError: If something in it cannot be run.
     """
+    config = OmegaConf.create(with_new_targets(OmegaConf.to_container(config)))
     header = packed_header(packed_source(folder, config)) if config.get("packed") else None
     if header is not None:
         config = with_file(config, header, words, packed_source(folder, config), main=main)

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from packnet_pl.configuration.old_targets import with_new_targets
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
 from packnet_pl.text import as_line, brief, named
@@ -97,6 +98,7 @@ def with_recipe(
     OmegaConf.set_struct(changed, False)
     try:
         _check_values(recipe)
+        recipe = with_new_targets(recipe)
         _check_places(recipe)
         _check_targets(recipe, given, path)
         if "seed" not in given:

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
+from packnet_pl.configuration.old_targets import with_new_targets
 from packnet_pl.errors import UsageError
 from packnet_pl.files import replacing
 
@@ -51,7 +52,7 @@ def read_run(folder: Path) -> SavedRun | None:
     if not path.is_file():
         return None
     try:
-        loaded: Any = OmegaConf.to_container(OmegaConf.load(path))
+        loaded: Any = with_new_targets(OmegaConf.to_container(OmegaConf.load(path)))
         return SavedRun(**loaded)
     except Exception as error:  # YAML has many ways to be wrong
         raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error

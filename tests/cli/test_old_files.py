@@ -1,0 +1,79 @@
+"""What people have on their disks since 5b152f2: runs go on, configurations compose, though classes have moved."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import warm
+from command_line import last_line
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from packnet_pl.configuration.old_targets import MOVED, with_new_targets
+from packnet_pl.configuration.packed_recipe import recipe_of, with_recipe
+from packnet_pl.configuration.run_file import read_run
+
+MADE = Path(__file__).parents[1] / "made_at_5b152f2"
+# All that configurations of 5b152f2 name in this package.
+TARGETS = {
+    "data": "digits glyphs image_folder published_pictures spectro read_cars read_cubs read_flowers read_imagenet "
+    "read_places365 read_sketch read_wikiart TaskDataModule",
+    "models": "resnet20 timm_backbone torchvision_backbone vgg_small",
+    "training": "ClassifierOnly IndividualNetworks JointClassifier LearningWithoutForgetting TaskClassifier fit_task "
+    "fit_unpruned step_decay warmup_cosine",
+}
+OLD = [f"packnet_pl.{layer}.{name}" for layer, names in TARGETS.items() for name in names.split()]
+
+
+@pytest.mark.parametrize("old", [*OLD, *MOVED])
+def test_each_target_of_old_configurations_is_found(old):
+    renamed = with_new_targets({"a": [{"_target_": old, "weight": "${seed}"}]})
+    assert callable(get_object(renamed["a"][0].pop("_target_")))
+    assert renamed == {"a": [{"weight": "${seed}"}]}
+
+
+def test_saved_runs_are_read_with_new_targets(tmp_path):
+    text = (MADE / "finished" / "run.yaml").read_text(encoding="utf-8")
+    text = text.replace("packnet_pl.training.TaskClassifier", "packnet_pl.training.LearningWithoutForgetting")
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+    method = read_run(tmp_path).config["method"]
+    assert method["classifier"]["_target_"] == "packnet_pl.methods.LearningWithoutForgetting"
+
+
+def test_recipes_are_read_with_new_targets():
+    config = OmegaConf.create(read_run(MADE / "finished").config)
+    recipe = recipe_of(config, "vgg_small", None)
+    recipe["method"]["fit"]["_target_"] = "packnet_pl.training.fit_unpruned"
+    with pytest.raises(ValueError, match=r"_target_='packnet_pl\.methods\.fit_unpruned', and a file may"):
+        with_recipe(config, recipe, [], [], "f")
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    shutil.copytree(MADE / "interrupted", tmp_path / "run")
+    done = warm.run("packnet-resume", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert results["complete"]
+    assert results["outputs_unchanged"] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["experiment=mine"], "backbone: 2,108 parameters"),
+        (["debug=tiny", "sequence.order=[digits]", "method=old"], "backbone: "),
+    ],
+    ids=["experiment", "method"],
+)
+def test_a_users_own_configurations_compose(tmp_path, words, said):
+    shutil.copytree(MADE / "user", tmp_path / "user")
+    (tmp_path / "user" / "method").mkdir()
+    (tmp_path / "user" / "method" / "old.yaml").write_text(
+        "name: old\npack: false\ntogether: false\n"
+        "classifier: {_target_: packnet_pl.training.LearningWithoutForgetting, _partial_: true, weight: 0.5}\n"
+        "fit: {_target_: packnet_pl.training.fit_unpruned, _partial_: true}\n"
+    )
+    done = warm.run("packnet-plan", "--config-dir", "user", *words, cwd=tmp_path)
+    assert done.returncode == 0, last_line(done.stderr)
+    assert said in done.stdout
