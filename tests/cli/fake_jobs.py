@@ -4,8 +4,8 @@ import json
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from packnet_pl.cli import sweep
 from packnet_pl.configuration.run_file import SavedRun, write_run
+from packnet_pl.launch import sweep
 
 
 def install():

@@ -12,8 +12,8 @@ import pytest
 import torch
 import warm
 
-from packnet_pl.cli import meeting
 from packnet_pl.errors import UsageError
+from packnet_pl.launch import rendezvous as meeting
 from packnet_pl.launch.connecting import answer_while_connecting
 from packnet_pl.launch.rendezvous import Meeting
 from packnet_pl.ranks import Rank

@@ -128,7 +128,7 @@ def test_a_study_that_cannot_be_kept_is_refused_in_one_line(words, message, tmp_
 
 
 def older_database():
-    from packnet_pl.cli import study
+    from packnet_pl.launch import study
 
     study.version = {"optuna": "2.10.1", "sqlalchemy": "2.1.9"}.__getitem__
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from packnet_pl.data import glyphs, picture_cache, spectro
+from packnet_pl.data import glyphs, spectro
+from packnet_pl.data import image_cache as picture_cache
 from packnet_pl.data.image_cache import default_cache_dir, drawn_splits
 
 COUNTS = {"train": 2, "val": 1}

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNetCallback, PackNetMixin, TaskClassifier, fit_task
 from packnet_pl.core import PackNet
-from packnet_pl.training import AtomicCheckpointIO, checks
+from packnet_pl.training import AtomicCheckpointIO
+from packnet_pl.training import trainer_checks as checks
 
 CONFIG = """
 trainer:
