@@ -9,6 +9,7 @@ from torch import nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.compiled import check_weights_are_read
+from packnet_pl.packed.task_copy import TaskCopy
 
 config = pytest.importorskip("torch._inductor.config")
 
@@ -54,7 +55,7 @@ def test_neither_view_nor_copy_is_shown_to_frozen_code_and_nothing_changes():
     with pytest.raises(RuntimeError, match=r"^fc is compiled"), packnet.subnetwork("a"):
         pass
     with pytest.raises(RuntimeError, match=r"^fc is compiled"):
-        packnet.live_copy().show("a")
+        TaskCopy(packnet).show("a")
     packnet.module.fc._compiled_call_impl = None
     with packnet.subnetwork("a"):
         assert all(torch.equal(value, before[name]) for name, value in packnet.module.state_dict().items())

@@ -5,7 +5,7 @@ CVPR 2018, section 3.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from typing import Any
 
@@ -20,7 +20,6 @@ from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.gradients import StoppedGradients
 from packnet_pl.core.guard import Guard
 from packnet_pl.core.inventory import Inventory, Place, PrunableFilter
-from packnet_pl.core.live_copy import Finished, LiveCopy
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable, visible
 from packnet_pl.core.pruning import (
@@ -80,7 +79,7 @@ class PackNet:
         self._guard = Guard(module, prunable, own_norms=norm == "per_task", own_biases=bias == "per_task")
         self._viewed: str | None = None
         self._stopped = StoppedGradients()
-        self._inventory()
+        self.inventory()
 
     @classmethod
     def from_checkpoint(
@@ -148,7 +147,7 @@ class PackNet:
             )
         if task in state.tasks:
             raise ValueError(f"task {task!r} is finished already; finished are {state.tasks}: choose a new name")
-        inventory = self._inventory()
+        inventory = self.inventory()
         if inventory.refused:
             name, reason = next(iter(inventory.refused.items()))
             raise ValueError(f"cannot begin {task!r}: parameter {name} is refused: {reason}")
@@ -213,7 +212,7 @@ class PackNet:
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
         guard = self._holding("settle_")
-        self._inventory()
+        self.inventory()
         guard.settle_()
 
     def check_granularity(self, granularity: Granularity) -> None:
@@ -224,7 +223,7 @@ class PackNet:
         """
         if check_granularity(granularity) == "weight":
             return
-        state, inventory = self._state, self._inventory()
+        state, inventory = self._state, self.inventory()
         number = FREE if state.open_task is None else len(state.names)
         for name, owner in state.owners.items():
             owned_filters(name, filter_rows(inventory.owned[name].layer, owner == number))
@@ -256,7 +255,7 @@ class PackNet:
             raise RuntimeError(f"cannot prune {self._state.open_task!r}: it was pruned already; finish_task() is next")
         ratio, scope, granularity = check_ratio(ratio), check_scope(scope), check_granularity(granularity)
         self.settle_()
-        places, owners = self._inventory().owned, self._state.owners
+        places, owners = self.inventory().owned, self._state.owners
         owned = _now(places)
         mine = {name: trainable(owner, number) for name, owner in owners.items()}
         if granularity == "filter":
@@ -285,7 +284,7 @@ class PackNet:
         """
         number = self._open_number("finish_task")
         self.settle_()
-        inventory, state = self._inventory(), self._state
+        inventory, state = self.inventory(), self._state
         owned, shared, own = _now(inventory.owned), _now(inventory.frozen), _now(inventory.per_task)
         for name, place in {**inventory.owned, **inventory.frozen, **inventory.per_task}.items():
             # Other buffers may hold infinity on purpose, as attention masks do.
@@ -316,7 +315,7 @@ class PackNet:
         """
         number = self._open_number("abort_task")
         self.settle_()
-        inventory, state = self._inventory(), self._state
+        inventory, state = self.inventory(), self._state
         given_back = {name: trainable(owner, number) for name, owner in state.owners.items()}
         with torch.no_grad():
             for name, weight in _now(inventory.owned).items():
@@ -353,13 +352,13 @@ class PackNet:
         state = self._state
         number = self._finished_number(task)
         check_weights_are_read(self.module)
-        self._inventory()
-        self._settle_open_task()
+        self.inventory()
+        self.settle_finished_()
         hidden = {name: ~visible(owner, number) for name, owner in state.owners.items()}
         # torch chooses kernels by requires_grad, also without a graph, and other kernels round otherwise.
         with (
             self._stopped.given_back(),
-            shown(lambda: self._inventory().held, hidden, state.copies[task]),
+            shown(lambda: self.inventory().held, hidden, state.copies[task]),
             in_eval_mode(layers_with_statistics(self.module)),
         ):
             self._viewed = task
@@ -368,9 +367,20 @@ class PackNet:
             finally:
                 self._viewed = None
 
-    def live_copy(self) -> LiveCopy:
-        """Returns a copy of the module that shows one task at a time, while the module itself stays as it is."""
-        return LiveCopy(self.module, self._inventory, self._finished, self._settle_open_task, self._stopped.given_back)
+    def finished(self, task: str) -> tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Returns the owner number of a finished task, all owners, and the values that it alone has.
+
+        Raises:
+            RuntimeError: Inside :meth:`subnetwork`.
+            ValueError: If ``task`` is not finished.
+        """
+        self._refuse_while_viewing("showing a task")
+        state, number = self._state, self._finished_number(task)
+        return number, state.owners, state.copies[task]
+
+    def gradients_given_back(self) -> AbstractContextManager[None]:
+        """Returns a context in which :meth:`stop_gradients` has stopped nothing."""
+        return self._stopped.given_back()
 
     def verify(self, root: nn.Module | None = None, *, settle: bool = True) -> None:
         """Does nothing if every finished task's weights are, bit for bit, what they were when it was finished.
@@ -387,7 +397,7 @@ class PackNet:
             # Buffers in any case: a forward pass between two fits may have moved them.
             (self.settle_ if settle else self.restore_buffers_)()
         self._guard.put_back_buffers_()
-        inventory = self._inventory()
+        inventory = self.inventory()
         check_shared(self._state, _now(inventory.owned), _now(inventory.frozen))
         if root is not None:
             check_private(self._state, root)
@@ -396,11 +406,11 @@ class PackNet:
 
     def summary(self) -> Summary:
         """Returns what each task owns, in all and per layer, and which parameters are owned, frozen and refused."""
-        return summarize(self._inventory(), self._state.owners, self._state.names)
+        return summarize(self.inventory(), self._state.owners, self._state.names)
 
     def fixed_parameters(self) -> list[nn.Parameter]:
         """Returns the parameters that no further task changes at all, so that they need no gradient."""
-        places = self._inventory().frozen.values() if self._state.tasks else ()
+        places = self.inventory().frozen.values() if self._state.tasks else ()
         return [place.now for place in places if isinstance(place.now, nn.Parameter)]
 
     def stop_gradients(self, others: Iterable[nn.Parameter] = ()) -> None:
@@ -418,7 +428,7 @@ class PackNet:
     @property
     def owners(self) -> dict[str, torch.Tensor]:
         """Parameter name -> uint8 owner map (a copy): 0 is free, k the k-th task."""
-        self._inventory()
+        self.inventory()
         return {name: owner.clone() for name, owner in self._state.owners.items()}
 
     def state_dict(self, root: nn.Module | None = None) -> dict[str, Any]:
@@ -451,7 +461,7 @@ class PackNet:
                     f"the state was made with {what}={given!r}, and this PackNet with {what}={here!r}: make it with "
                     f"{what}={given!r}, or use PackNet.from_checkpoint(), which reads it"
                 )
-        inventory = self._inventory()
+        inventory = self.inventory()
         owned = {name: place.now.shape for name, place in inventory.owned.items()}
         parsed = State.parse(state, owned, {name: place.now.shape for name, place in inventory.per_task.items()})
         self._close()
@@ -475,7 +485,7 @@ class PackNet:
         self._refuse_while_viewing("copying or pickling PackNet")
         return self.__dict__.copy()
 
-    def _inventory(self) -> Inventory:
+    def inventory(self) -> Inventory:
         """Finds the tensors by name and brings the owner maps to their devices."""
         state, inventory = self._state, self._guard.inventory()
         if not state.names:
@@ -519,12 +529,8 @@ class PackNet:
             )
         return len(self._state.tasks) + 1
 
-    def _finished(self, task: str) -> Finished:
-        self._refuse_while_viewing("showing a task")
-        state, number = self._state, self._finished_number(task)
-        return Finished(number, state.owners, state.copies[task])
-
-    def _settle_open_task(self) -> None:
+    def settle_finished_(self) -> None:
+        """Restores what finished tasks use, as far as that is known."""
         if self._state.open_task is not None:
             self.settle_()
         self._guard.put_back_buffers_()

@@ -12,6 +12,7 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.counting import counted
 from packnet_pl.models import Heads, TaskInfo, as_input, with_head
+from packnet_pl.packed.task_copy import TaskCopy
 
 __all__ = ["PackedNetwork"]
 
@@ -38,7 +39,7 @@ class PackedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.heads, self.packnet, self.networks = backbone, heads, packnet, dict(networks or {})
-        self._copy = packnet.live_copy() if packnet is not None else None
+        self._copy = TaskCopy(packnet) if packnet is not None else None
         self._loaded: str | None = None
         self.eval()
 
@@ -111,7 +112,7 @@ class PackedNetwork(nn.Module):
         head = deepcopy(self.heads[task])
         assert isinstance(head, nn.Linear)
         if self.packnet is not None:
-            backbone = self.packnet.live_copy().show(task)
+            backbone = TaskCopy(self.packnet).show(task)
         else:
             backbone = deepcopy(self.backbone)
             if self.networks:

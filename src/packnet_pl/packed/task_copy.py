@@ -1,22 +1,21 @@
 """A copy of the shared module that shows one task at a time, while the module itself stays as it is."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.freezing import put_back_
-from packnet_pl.core.inventory import Inventory, Place, places_of, plain_name
-from packnet_pl.core.materialize import Materializer
+from packnet_pl.core.inventory import Place, places_of, plain_name
+from packnet_pl.packed.switch_kernel import Materializer
 
-__all__ = ["Finished", "LiveCopy"]
+__all__ = ["TaskCopy"]
 
 _Slot = tuple[Mapping[str, Any], str]
 _READS: tuple[Callable[[Tensor], object], ...] = (
@@ -27,49 +26,21 @@ _READS: tuple[Callable[[Tensor], object], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What there is to know of a finished task.
-
-    Attributes:
-        number: Its owner number, from 1.
-        owners: Parameter name -> uint8 owner map.
-        own: Name -> values of its own of what is kept per task.
-    """
-
-    number: int
-    owners: Mapping[str, Tensor]
-    own: Mapping[str, Tensor]
-
-
-class LiveCopy:
+class TaskCopy:
     """A copy of a shared module that has the weights of one finished task, and is written over for another one.
 
     Nothing is written while the task stays, as long as nobody changes the module or the copy, or loads another state;
     what they change shows in the next answer. What is converted or moved keeps its old memory until then, too.
 
     Args:
-        module: The shared module.
-        inventory: Returns its tensors as they are now.
-        finished: Returns what there is to know of a task; raises if it cannot be shown.
-        settle: Called before anything is copied: restores what an open task must not have changed.
-        as_trained: Returns a context in which all parameters need gradients as when tasks were finished: torch chooses
-            kernels by it, and other kernels round otherwise.
+        packnet: Knows the shared module and its tasks.
 
     Attributes:
         task: The task that was asked for last, or None.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        inventory: Callable[[], Inventory],
-        finished: Callable[[str], Finished],
-        settle: Callable[[], None],
-        as_trained: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._module, self._inventory, self._finished = module, inventory, finished
-        self._settle, self._as_trained = settle, as_trained
+    def __init__(self, packnet: PackNet) -> None:
+        self._packnet = packnet
         self.task: str | None = None
         self._copy: nn.Module | None = None
         self._children: list[Mapping[str, nn.Module | None]] = []
@@ -92,24 +63,25 @@ class LiveCopy:
             RuntimeError: Inside :meth:`PackNet.subnetwork`, or if it was compiled with weights as constants.
             ValueError: If ``task`` is not finished.
         """
-        found = self._finished(task)
-        with self._as_trained():
-            is_of = _are_same(found.owners, self._owners) and _are_same(found.own, self._own)
+        number, owners, own = self._packnet.finished(task)
+        # torch chooses kernels by requires_grad, and other kernels round otherwise: it is copied as tasks were trained.
+        with self._packnet.gradients_given_back():
+            is_of = _are_same(owners, self._owners) and _are_same(own, self._own)
             if task != self.task or not is_of or not self._is_unchanged():
-                self._settle()
+                self._packnet.settle_finished_()
                 is_unchanged = self._is_unchanged()
                 written, self._written, self.task = self._written, [], None  # a failure half-way leaves no task
                 if not is_unchanged:
                     self._renew()
-                self._write(found)
-                self._written = written if is_unchanged and not found.own else _marks(self._target_slots)
+                self._write(number, owners, own)
+                self._written = written if is_unchanged and not own else _marks(self._target_slots)
                 self.task = task
         assert self._copy is not None
         return self._copy
 
-    def __reduce__(self) -> tuple[type["LiveCopy"], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[type["TaskCopy"], tuple[object, ...]]:
         # Copied or saved, it begins anew: the weights that it shows can be written again, and would be kept thrice.
-        return LiveCopy, (self._module, self._inventory, self._finished, self._settle, self._as_trained)
+        return TaskCopy, (self._packnet,)
 
     def _is_unchanged(self) -> bool:
         return (
@@ -121,30 +93,30 @@ class LiveCopy:
     @torch.inference_mode(False)
     def _renew(self) -> None:
         """Copies anew: what was converted, moved or replaced is so in the copy too."""
-        check_weights_are_read(self._module)
+        check_weights_are_read(self._packnet.module)
         self._copy, self._targets, self._kept = None, {}, []  # their memory first
         self._owners, self._owned = {}, Materializer([])
-        self._copy = deepcopy(self._module)
-        self._sources = self._inventory().held
+        self._copy = deepcopy(self._packnet.module)
+        self._sources = self._packnet.inventory().held
         targets = {plain_name(name): place for name, place in places_of(self._copy)}
         self._targets = {name: targets[name] for name in self._sources}
         # Converted there and back, module or copy would get this memory again, and with it the marks of other values.
         self._kept = [place.now.detach() for place in [*self._sources.values(), *self._targets.values()]]
         self._source_slots, self._target_slots = _slots(self._sources), _slots(self._targets)
-        self._children = [layer._modules for layer in self._module.modules()]
+        self._children = [layer._modules for layer in self._packnet.module.modules()]
         self._seen = self._marks_of_module()
 
-    def _write(self, found: Finished) -> None:
-        """Writes what ``found`` has of its own and sees of the owned weights: all else is as it was copied."""
-        if not _are_same(found.owners, self._owners):
+    def _write(self, number: int, owners: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+        """Writes what a task has of its own and sees of the owned weights: all else is as it was copied."""
+        if not _are_same(owners, self._owners):
             self._owned = Materializer(
-                (self._targets[name].now, self._sources[name].now, owner) for name, owner in found.owners.items()
+                (self._targets[name].now, self._sources[name].now, owner) for name, owner in owners.items()
             )
-            self._owners = dict(found.owners)
-        for name, value in found.own.items():
+            self._owners = dict(owners)
+        for name, value in own.items():
             put_back_(name, self._targets[name], value.to(self._sources[name].now))
-        self._own = dict(found.own)
-        self._owned.write_(found.number)
+        self._own = dict(own)
+        self._owned.write_(number)
         torch.clear_autocast_cache()
 
     def _marks_of_module(self) -> list[object]:

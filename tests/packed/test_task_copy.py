@@ -5,10 +5,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-from core_toys import same_bits
 from torch import nn
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.bits import same_bits
+from packnet_pl.packed.task_copy import TaskCopy
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def shown(packnet, task):
 @pytest.mark.parametrize("keeps", [False, True])
 def test_a_copy_is_bit_for_bit_what_the_subnetwork_is(packnet, keeps):
     before = {name: value.clone() for name, value in packnet.module.state_dict().items()}
-    copy = packnet.live_copy()
+    copy = TaskCopy(packnet)
     for task in ("a", "b", "c", "b", "a", "c", "a", "a"):
         if not keeps:
-            copy = packnet.live_copy()
+            copy = TaskCopy(packnet)
         found = copy.show(task).state_dict()
         assert copy.task == task
         for name, value in shown(packnet, task).items():
@@ -46,14 +47,14 @@ def test_a_copy_is_bit_for_bit_what_the_subnetwork_is(packnet, keeps):
 
 
 def test_with_a_task_in_training_a_copy_of_the_last_finished_one_has_none_of_its_weights(packnet):
-    expected, copy = shown(packnet, "c"), packnet.live_copy()
+    expected, copy = shown(packnet, "c"), TaskCopy(packnet)
     copy.show("c")
     packnet.begin_task("d")
     for _ in range(2):
         with torch.no_grad():
             for parameter in packnet.module.parameters():
                 parameter.add_(1)
-        for one in (copy, packnet.live_copy()):
+        for one in (copy, TaskCopy(packnet)):
             found = one.show("c").state_dict()
             assert all(same_bits(found[name], value) for name, value in expected.items())
 
@@ -61,7 +62,7 @@ def test_with_a_task_in_training_a_copy_of_the_last_finished_one_has_none_of_its
 def test_requires_grad_is_copied_too_as_it_is_when_no_gradients_are_stopped(packnet):
     packnet.module[0].bias.requires_grad_(False)
     wanted = [p.requires_grad for p in packnet.module.parameters()]
-    copy = packnet.live_copy()
+    copy = TaskCopy(packnet)
     for _ in range(2):
         assert [p.requires_grad for p in copy.show("a").parameters()] == wanted
         packnet.stop_gradients(packnet.module[2].parameters())
@@ -77,7 +78,7 @@ def test_the_memory_of_what_was_shown_is_not_given_to_others_before_it_is_looked
     packnet.begin_task("a")
     packnet.prune(0.5)
     packnet.finish_task()
-    copy = packnet.live_copy()
+    copy = TaskCopy(packnet)
     converted = {"module": module, "copy": copy.show("a")}[which]
     places = [parameter.data_ptr() for parameter in converted.parameters()]
     converted.half()
@@ -89,7 +90,7 @@ def test_the_memory_of_what_was_shown_is_not_given_to_others_before_it_is_looked
 
 
 def test_owners_that_were_loaded_show_in_the_next_answer(packnet):
-    copy, state = packnet.live_copy(), deepcopy(packnet.state_dict())
+    copy, state = TaskCopy(packnet), deepcopy(packnet.state_dict())
     before = copy.show("a").state_dict()["0.weight"].clone()
     for owner in state["owners"].values():
         owner[owner == 2] = 1
@@ -100,7 +101,7 @@ def test_owners_that_were_loaded_show_in_the_next_answer(packnet):
 
 
 def test_norms_of_its_own_that_were_loaded_show_in_the_next_answer(packnet):
-    copy, state = packnet.live_copy(), packnet.state_dict()
+    copy, state = TaskCopy(packnet), packnet.state_dict()
     before = copy.show("a").state_dict()["1.weight"].clone()
     state["copies"]["a"]["1.weight"] = before + 1
     packnet.load_state_dict(state)
@@ -108,7 +109,7 @@ def test_norms_of_its_own_that_were_loaded_show_in_the_next_answer(packnet):
 
 
 def test_it_is_copied_and_saved_without_the_weights_that_it_shows(packnet):
-    copy = packnet.live_copy()
+    copy = TaskCopy(packnet)
     empty = len(pickle.dumps(copy))
     copy.show("b")
     assert len(pickle.dumps(copy)) == empty
@@ -120,7 +121,7 @@ def test_it_is_copied_and_saved_without_the_weights_that_it_shows(packnet):
 
 
 def test_free_weights_that_are_not_zero_are_hidden(packnet):
-    copy = packnet.live_copy()
+    copy = TaskCopy(packnet)
     copy.show("a")
     with torch.no_grad():
         packnet.module[0].weight[packnet.owners["0.weight"] == 0] = -1
@@ -130,7 +131,7 @@ def test_free_weights_that_are_not_zero_are_hidden(packnet):
 
 
 def test_unknown_and_open_tasks_and_a_copy_inside_a_view_are_refused(packnet):
-    copy = packnet.live_copy()
+    copy = TaskCopy(packnet)
     with pytest.raises(ValueError, match="task 'x' is unknown"):
         copy.show("x")
     packnet.begin_task("d")
