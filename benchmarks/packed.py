@@ -19,7 +19,7 @@ from rich.table import Table
 from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.models import torchvision_backbone
-from packnet_pl.packed.coding import decode_owners, encode_owners
+from packnet_pl.packed.owner_coding import decode_owners, encode_owners
 
 SHARES = (0.5, 0.125, 0.09375, 0.28125)
 CLASSES = 200

@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "packnet_pl"
 LAYERS = [
     "core",
+    "container",
     "models",
     "data",
     "training",
@@ -53,7 +54,7 @@ def test_only_the_command_line_knows_hydra(library):
 
 
 def test_only_training_and_below_know_lightning():
-    for layer in ("core", "models", "data", "packed", "report"):
+    for layer in ("core", "container", "models", "data", "packed", "report"):
         for path in (SOURCE / layer).rglob("*.py"):
             assert not any("lightning" in name for name in imported_modules(path)), path
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packnet_pl.packed.coding import MOST_WEIGHTS_PER_BYTE, decode_owners, encode_owners, select, spread
+from packnet_pl.packed.owner_coding import MOST_WEIGHTS_PER_BYTE, decode_owners, encode_owners, select, spread
 
 
 def drawn(counts, seed=0):

@@ -24,8 +24,8 @@ _BUILDERS = {name: f"packnet_pl.models.{name}" for name in ("vgg_small", "resnet
 
 def packed_header(path: Path) -> dict[str, Any] | None:
     """Returns the header of a packed file, its entries not checked; None if it is not there or cannot be read."""
-    from packnet_pl.packed.container import read_table
-    from packnet_pl.packed.header import parse_header
+    from packnet_pl.container.header import parse_header
+    from packnet_pl.container.table import read_table
 
     if not path.is_file():
         return None

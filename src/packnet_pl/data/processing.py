@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from packnet_pl.data.image_files import Box, PictureFiles, open_image
 from packnet_pl.models import Preparation
-from packnet_pl.models.preparation import Colour
+from packnet_pl.preparation import Colour
 
 __all__ = ["AUGMENTATIONS", "Processing", "processing"]
 

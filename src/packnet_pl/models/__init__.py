@@ -11,8 +11,8 @@ from packnet_pl.models.backbones.torchvision_backbones import torchvision_backbo
 from packnet_pl.models.backbones.vgg_small import VGGSmall, vgg_small
 from packnet_pl.models.casting import as_input, input_type
 from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values, tasks_of
-from packnet_pl.models.preparation import Preparation
 from packnet_pl.models.skeleton import backbone_skeleton
+from packnet_pl.preparation import Preparation
 
 __all__ = [
     "BUILDERS",

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from packnet_pl.counting import counted
-from packnet_pl.models.preparation import Preparation, cut_out_of
 from packnet_pl.names import check_class_names, mended_class_names
+from packnet_pl.preparation import Preparation, cut_out_of
 
 __all__ = ["HeadStart", "Heads", "TaskInfo", "head_values", "tasks_of"]
 

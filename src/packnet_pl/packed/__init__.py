@@ -2,8 +2,8 @@
 
 from packnet_pl.packed.file import Packed, read_packed
 from packnet_pl.packed.network import PackedNetwork
-from packnet_pl.packed.pack import Precision, TaskFigures, save_packed
-from packnet_pl.packed.unpack import build_packed_backbone, load_packed, packed_keeping, packed_networks, unpack_into
+from packnet_pl.packed.read import build_packed_backbone, load_packed, packed_keeping, packed_networks, unpack_into
+from packnet_pl.packed.write import Precision, TaskFigures, save_packed
 
 __all__ = [
     "Packed",

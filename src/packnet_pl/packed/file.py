@@ -16,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from packnet_pl.container.expected_tensors import CHECKSUM, check_stored, check_values
+from packnet_pl.container.header import FORMAT, check_header, parse_header
+from packnet_pl.container.old_formats import upgrade
+from packnet_pl.container.table import METADATA, Stored, read_table
 from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.files import readable, replacing
 from packnet_pl.names import shown
-from packnet_pl.packed.container import METADATA, Stored, read_table
-from packnet_pl.packed.header import FORMAT, check_header, parse_header
-from packnet_pl.packed.inventory import CHECKSUM, check_stored, check_values
-from packnet_pl.packed.old_formats import upgrade
 from packnet_pl.text import as_line, named
 
 __all__ = ["Packed", "open_packed", "read_packed", "write_packed"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from packnet_pl.core.bits import as_integers
 from packnet_pl.core.entries import select, spread
 from packnet_pl.core.ownership import FREE
-from packnet_pl.packed.coding import decode_owners, encode_owners
+from packnet_pl.packed.owner_coding import decode_owners, encode_owners
 
 __all__ = ["pack_weights", "unpack_owners", "unpack_weights"]
 

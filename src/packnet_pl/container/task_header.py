@@ -5,8 +5,8 @@ from typing import Any, NoReturn
 
 from packnet_pl.core.state import check_name
 from packnet_pl.counting import counted
-from packnet_pl.models.preparation import Preparation
 from packnet_pl.names import check_class_names
+from packnet_pl.preparation import Preparation
 from packnet_pl.text import brief
 
 __all__ = ["check_task", "is_count", "is_number"]

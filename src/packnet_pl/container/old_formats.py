@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from packnet_pl.models.preparation import cut_out_of
 from packnet_pl.names import mended_class_names
+from packnet_pl.preparation import cut_out_of
 from packnet_pl.text import brief
 
 __all__ = ["OLDEST", "upgrade"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from packnet_pl.packed.container import Stored
-from packnet_pl.packed.header import STORED_TYPES
+from packnet_pl.container.header import STORED_TYPES
+from packnet_pl.container.table import Stored
 from packnet_pl.text import brief, named
 
 __all__ = ["CHECKSUM", "check_stored", "check_values", "own_names"]

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from packnet_pl.container.expected_tensors import own_names
+from packnet_pl.container.header import STORED_TYPES
+from packnet_pl.container.table import Stored
 from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.state import Keeping, check_keeping
 from packnet_pl.models import Heads, TaskInfo, backbone_skeleton, build_backbone
-from packnet_pl.packed.container import Stored
 from packnet_pl.packed.file import Packed, open_packed
-from packnet_pl.packed.header import STORED_TYPES
-from packnet_pl.packed.inventory import own_names
 from packnet_pl.packed.network import PackedNetwork
-from packnet_pl.packed.pack import Packable
 from packnet_pl.packed.weights import unpack_owners, unpack_weights
+from packnet_pl.packed.write import Packable
 from packnet_pl.text import as_line, named
 
 __all__ = ["build_packed_backbone", "load_packed", "packed_keeping", "packed_networks", "unpack_into"]
