@@ -4,6 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# What is installed: exact (constraints.txt), or the lowest or the newest that pyproject.toml allows; `make clean` in between.
+VERSIONS ?= exact
+INSTALL_exact = $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt
+INSTALL_newest = $(BIN)/python -m pip install --progress-bar off
+INSTALL_lowest = $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --resolution lowest-direct
+
 .PHONY: train test embedded far matrix soak lint types check clean
 
 train: $(INSTALLED)
@@ -55,5 +61,5 @@ $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "packnet_pl needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[dev]'
+	$(or $(INSTALL_$(VERSIONS)),$(error VERSIONS=$(VERSIONS): allowed are exact, lowest and newest)) --editable '.[dev]'
 	touch $(INSTALLED)

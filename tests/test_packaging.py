@@ -5,11 +5,13 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -17,13 +19,20 @@ SOURCE = ROOT / "src" / "packnet_pl"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def dist(tmp_path_factory):
+    """The folder of a source distribution and of the wheel that was built from it, not from the checkout."""
     folder = tmp_path_factory.mktemp("dist")
     # Without isolation, so that nothing is fetched: setuptools is one of the dev requirements.
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("*.whl")
+    assert "WARNING" not in done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist):
+    (path,) = dist.glob("*.whl")
     return path
 
 
@@ -47,6 +56,32 @@ def test_the_wheel_holds_every_module_and_every_configuration(wheel):
         assert f"packnet_pl/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
     assert "packnet_pl/py.typed" in names
     assert not any(name.startswith(("tests", "conf/")) for name in names)
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_every_file_that_git_knows(dist):
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as files:
+        held = {name.partition("/")[2] for name in files.getnames()}
+    tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}
+    of_the_site = {name for name in tracked if name.startswith(".")}
+    assert tracked - of_the_site <= held
+    assert not {name for name in held if "__pycache__" in name or name.startswith((".", "shared"))}
+
+
+@pytest.mark.slow
+def test_the_metadata_are_what_an_index_accepts(wheel):
+    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = Metadata.from_email(zipfile.ZipFile(wheel).read(name), validate=True)
+    assert metadata.name == "packnet-pl"
+    assert metadata.license_expression == "Apache-2.0"
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.description.startswith("# packnet_pl")
+    # What an index refuses in an upload: requirements by address.
+    assert all(requirement.url is None for requirement in metadata.requires_dist)
 
 
 @pytest.mark.slow
