@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from packnet_pl.core import Phase
+from packnet_pl.choices import Phase
 
 __all__ = [
     "LOGS",

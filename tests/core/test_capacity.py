@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -32,10 +31,3 @@ def test_without_a_ratio_a_task_keeps_all_that_is_free():
 def test_counts_follow_pythons_rounding_in_each_layer():
     assert forecast([5, 3], [0.5]) == [(3 + 1, 2 + 2)]
     assert forecast([5, 3], [0.5], scope="global") == [(4, 4)]
-
-
-def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="prune ratio is 1"):
-        forecast([4], [1])
-    with pytest.raises(ValueError, match="prune scope is 'row'"):
-        forecast([4], [0.5], scope="row")

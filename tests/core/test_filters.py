@@ -1,7 +1,6 @@
 """Whole filters are released: which ones, how many, and what is refused."""
 
 import math
-import re
 
 import pytest
 import torch
@@ -10,15 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from packnet_pl.core import PackNet
+from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.capacity import forecast
-from packnet_pl.core.filters import choose_filter_releases, count_units, filter_rows, squared_norms
-from packnet_pl.core.pruning import check_granularity
+from packnet_pl.core.filters import filter_norms, filter_rows
+from packnet_pl.core.pruning import choose_releases, count_units
 
 # Squares and their sums are exact for these, and equal norms of unequal filters are common.
 whole = st.integers(-3, 3)
 ratios = st.floats(0, 1, exclude_max=True)
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 4))
+
+FILTERS = PruneRule(granularity="filter")
 
 
 def linear(rows):
@@ -41,27 +42,11 @@ def filters_of(owner):
     return rows[:, 0].tolist()
 
 
-@pytest.mark.parametrize("granularity", ["weight", "filter"])
-def test_both_granularities_are_allowed(granularity):
-    assert check_granularity(granularity) == granularity
-
-
-@pytest.mark.parametrize("granularity", ["", "Filter", "channel", None])
-def test_other_granularities_are_refused_with_what_was_given(granularity):
-    said = f"prune granularity is {granularity!r}; allowed are 'weight' (the paper's) and 'filter'"
-    with pytest.raises(ValueError, match=re.escape(said)):
-        check_granularity(granularity)
-    packnet = begun(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=re.escape(said)):
-        packnet.prune(0.5, granularity=granularity)
-    assert packnet.phase == "train"
-
-
 @given(st.lists(st.lists(whole, min_size=3, max_size=3), min_size=1, max_size=9), ratios, st.data())
 def test_the_smallest_norms_go_and_ties_go_by_the_index(rows, ratio, data):
     mine = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
     layer, mask = linear(rows), torch.tensor(mine).unsqueeze(1).expand(-1, 3)
-    released = choose_filter_releases({"w": layer}, {"w": layer.weight}, {"w": mask}, ratio)["w"]
+    released = choose_releases({"w": layer}, {"w": layer.weight}, {"w": mask}, ratio, FILTERS)["w"]
     expected = plain_choice([sum(value**2 for value in row) for row in rows], mine, round(ratio * sum(mine)))
     assert marked(released) == {3 * f + i for f in expected for i in range(3)}
 
@@ -153,14 +138,21 @@ def test_memory_layout_changes_nothing():
 def test_norms_are_taken_in_double_precision(dtype):
     rows = torch.tensor([[300.0, 300.0], [1e-3, 1e-3]], dtype=dtype)
     expected = [sum(float(value) ** 2 for value in row) for row in rows]
-    assert squared_norms(rows).tolist() == expected
-    assert squared_norms(torch.zeros(0, 3)).shape == (0,)
+    layer = nn.Linear(2, 2)
+    assert filter_norms(layer, rows).tolist() == expected
+    assert filter_norms(layer, torch.zeros(0, 3)).shape == (0,)
 
 
 def test_the_norm_counts_and_not_the_largest_weight():
     packnet = begun(linear([[2.0, 2.0], [2.5, 0.0]]))
     packnet.prune(0.5, granularity="filter")
     assert filters_of(packnet.owners["weight"]) == [1, 0]
+
+
+def test_a_score_of_ones_own_ranks_filters_by_the_norm_of_its_scores():
+    packnet = begun(linear([[0.0, 0.0], [1.0, 1.5], [9.0, 9.0]]))
+    packnet.prune(1 / 3, rule=PruneRule(lambda weight: (weight - 1).abs(), granularity="filter"))
+    assert filters_of(packnet.owners["weight"]) == [1, 0, 1]
 
 
 def test_later_tasks_leave_filters_of_earlier_ones_alone():
@@ -194,12 +186,12 @@ def test_single_weights_first_and_filters_later_is_refused_before_anything_chang
         r"filter \d+ of conv\.weight belongs to several tasks, as earlier ones were pruned weight by weight.*'weight'"
     )
     with pytest.raises(ValueError, match=said):
-        packnet.check_granularity("filter")
-    packnet.check_granularity("weight")
+        packnet.check_rule(FILTERS)
+    packnet.check_rule(PruneRule())
     packnet.begin_task("b")
     train(packnet)
     with pytest.raises(ValueError, match=said):
-        packnet.check_granularity("filter")
+        packnet.check_rule(FILTERS)
     before = picture(packnet)
     with pytest.raises(ValueError, match=said):
         packnet.prune(0.5, granularity="filter")
@@ -209,11 +201,11 @@ def test_single_weights_first_and_filters_later_is_refused_before_anything_chang
 
 def test_whole_filters_can_be_released_whatever_comes_before_them_in_the_layer():
     packnet = PackNet(TinyNet())
-    packnet.check_granularity("filter")
+    packnet.check_rule(FILTERS)
     pack(packnet, "a", 0.5, granularity="filter")
-    packnet.check_granularity("filter")
+    packnet.check_rule(FILTERS)
     packnet.begin_task("b")
-    packnet.check_granularity("filter")
+    packnet.check_rule(FILTERS)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -1,6 +1,6 @@
+import copy
 import math
 import re
-from fractions import Fraction
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from packnet_pl.core import PackNet
-from packnet_pl.core.pruning import check_finite, check_ratio, check_scope, choose_releases, lowest
+from packnet_pl.core import PackNet, PruneRule
+from packnet_pl.core.pruning import check_finite, choose_releases, lowest
 
 # Few distinct magnitudes make ties common; both zeros and the smallest subnormal are among them.
 few = st.sampled_from([-2.0, -1.0, -0.5, -0.0, 0.0, 1e-45, 0.5, 1.0, 2.0])
@@ -41,31 +41,69 @@ def assert_pruned_like_a_plain_sort(packnet, before, name, ratio):
     assert same_bits(weight.reshape(-1), torch.tensor(survivors, dtype=weight.dtype))
 
 
-@pytest.mark.parametrize("ratio", [0, 0.0, 0.5, 0.75, 0.999, Fraction(1, 4)])
-def test_fractions_below_one_are_ratios(ratio):
-    assert check_ratio(ratio) == float(ratio)
-
-
-@pytest.mark.parametrize("ratio", [1, 1.0, 75, -0.1, "0.5", True, False, None, math.nan, math.inf, -math.inf, [0.5]])
-def test_other_ratios_are_refused_with_what_was_given(ratio):
-    with pytest.raises(ValueError, match=re.escape(f"prune ratio is {ratio!r}; allowed is a fraction in [0, 1)")):
-        check_ratio(ratio)
-
-
-def test_percent_is_answered_with_the_fraction():
-    with pytest.raises(ValueError, match=r"for 75 percent write 0\.75"):
-        check_ratio(75)
-
-
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_both_scopes_are_allowed(scope):
-    assert check_scope(scope) == scope
-
-
 @pytest.mark.parametrize("scope", ["", "Layer", "network", None])
 def test_other_scopes_are_refused_with_what_was_given(scope):
     with pytest.raises(ValueError, match=rf"prune scope is {scope!r}; allowed are 'layer' .*'global'"):
-        check_scope(scope)
+        PruneRule(scope=scope)
+
+
+@pytest.mark.parametrize("granularity", ["", "Filter", "channel", None])
+def test_other_granularities_are_refused_with_what_was_given(granularity):
+    said = f"prune granularity is {granularity!r}; allowed are 'weight' (the paper's) and 'filter'"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        PruneRule(granularity=granularity)
+
+
+def test_a_score_has_to_be_a_function():
+    with pytest.raises(ValueError, match="prune score is 'magnitude'; it takes a function of a layer's weight"):
+        PruneRule(score="magnitude")
+
+
+def test_a_rule_and_its_short_forms_are_not_given_both():
+    packnet = begun(linear_with([1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"scope='global' was given beside rule=.*: PruneRule\(scope='global'\)"):
+        packnet.prune(0.5, rule=PruneRule(granularity="filter"), scope="global")
+    assert packnet.phase == "train"
+
+
+@pytest.mark.parametrize(
+    "choices", [{}, {"scope": "global"}, {"granularity": "filter"}, {"scope": "global", "granularity": "filter"}]
+)
+def test_the_short_forms_are_that_rule(choices):
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Conv2d(2, 5, 3), nn.Linear(4, 3))
+    packnets = [begun(first), begun(copy.deepcopy(first))]
+    packnets[0].prune(0.4, **choices)
+    packnets[1].prune(0.4, rule=PruneRule(**choices))
+    assert equal(picture(packnets[0]), picture(packnets[1]))
+
+
+def distance_from_one(weight):
+    return (weight - 1).abs()
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_a_score_of_ones_own_says_which_weights_go_first(scope):
+    packnet = begun(linear_with([0.0, 0.9, 5.0, 1.0]))
+    packnet.prune(0.5, rule=PruneRule(distance_from_one, scope))
+    assert packnet.owners["weight"].tolist() == [[1, 0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (lambda w: w.sum(0), r"the prune score of weight is torch\.float32 \(2,\); it must be a float per entry"),
+        (lambda w: w > 0, r"the prune score of weight is torch\.bool \(1, 2\)"),
+        (lambda w: None, "the prune score of weight is a NoneType"),
+        (lambda w: w / 0, "the prune score of weight holds NaN or infinity"),
+    ],
+)
+def test_scores_that_cannot_be_ranked_are_refused_before_anything_changes(score, said):
+    packnet = begun(linear_with([0.0, 2.0]))
+    before = picture(packnet)
+    with pytest.raises(ValueError, match=said):
+        packnet.prune(0.5, rule=PruneRule(score))
+    assert equal(picture(packnet), before)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -87,7 +125,7 @@ def test_lowest_chooses_what_a_plain_sort_by_value_and_index_does(pairs, data):
 def test_exactly_the_rounded_share_is_released_and_nothing_larger(pairs, ratio):
     values, eligible = [value for value, _ in pairs], [mine for _, mine in pairs]
     weight, mine = torch.tensor(values), torch.tensor(eligible)
-    released = choose_releases({"w": weight}, {"w": mine}, ratio)["w"]
+    released = choose_releases({}, {"w": weight}, {"w": mine}, ratio, PruneRule())["w"]
     assert int(released.sum()) == round(ratio * sum(eligible))
     assert not (released & ~mine).any()
     kept = weight[mine & ~released].abs()
@@ -99,7 +137,7 @@ def test_exactly_the_rounded_share_is_released_and_nothing_larger(pairs, ratio):
 def test_global_scope_ranks_all_layers_together(layers, ratio):
     weights = {str(i): torch.tensor([value for value, _ in pairs]) for i, pairs in enumerate(layers)}
     eligible = {str(i): torch.tensor([mine for _, mine in pairs]) for i, pairs in enumerate(layers)}
-    released = choose_releases(weights, eligible, ratio, "global")
+    released = choose_releases({}, weights, eligible, ratio, PruneRule(scope="global"))
     flat = [pair for pairs in layers for pair in pairs]
     count = round(ratio * sum(mine for _, mine in flat))
     expected = plain_choice([value for value, _ in flat], [mine for _, mine in flat], count)
@@ -110,7 +148,7 @@ def test_global_scope_ranks_all_layers_together(layers, ratio):
 def test_layer_scope_counts_each_layer_by_itself(sizes, ratio):
     weights = {str(i): torch.randn(size) for i, size in enumerate(sizes)}
     eligible = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-    released = choose_releases(weights, eligible, ratio)
+    released = choose_releases({}, weights, eligible, ratio, PruneRule())
     assert [int(mask.sum()) for mask in released.values()] == [round(ratio * size) for size in sizes]
 
 

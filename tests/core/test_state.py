@@ -9,7 +9,6 @@ from torch import nn
 
 import packnet_pl.core.inventory as prunable_module
 from packnet_pl.core import PackNet
-from packnet_pl.core.state import check_name
 
 
 def packed(open_phase=None, **keeping):
@@ -365,18 +364,3 @@ def test_the_digest_is_of_everything_that_is_known():
         digests.add(packnet.digest())
     assert len(digests) == len(changes)
     assert PackNet(TinyNet(), norm="per_task").digest() != PackNet(TinyNet()).digest()
-
-
-@pytest.mark.parametrize("name", ["cubs", "Stanford Cars", "日本語", ".hidden", "...", "a\\b"])
-def test_printable_names_are_allowed(name):
-    assert check_name(name) == name
-
-
-@given(st.text(max_size=5))
-def test_a_name_is_either_returned_or_refused(name):
-    allowed = bool(name.strip()) and name.isprintable() and "/" not in name and name not in {".", ".."}
-    if allowed:
-        assert check_name(name) == name
-    else:
-        with pytest.raises(ValueError, match="task name is "):
-            check_name(name)

@@ -11,12 +11,12 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
+from packnet_pl.choices import KEEPINGS, check_choice, check_task_name
 from packnet_pl.configuration.forecast import forecast_shares
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.optimizer_check import check_optimizer
 from packnet_pl.configuration.resume_rules import packed_source
 from packnet_pl.core.module_modes import in_eval_mode
-from packnet_pl.core.state import check_keeping, check_name
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.errors import UsageError
 from packnet_pl.models import HeadStart, as_input, head_values
@@ -64,7 +64,7 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     """
     for name in config.sequence.order:
         try:
-            check_name(name)
+            check_task_name(name)
         except ValueError as error:
             raise UsageError(f"sequence.order: {error}") from error
     trainer = _trainer(config)
@@ -166,7 +166,7 @@ def _check_batches(config: DictConfig, trainer: pl.Trainer) -> None:
 
 def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
-    norm, bias = check_keeping("norm", config.norm), check_keeping("bias", config.bias)
+    norm, bias = check_choice("norm", config.norm, KEEPINGS), check_choice("bias", config.bias, KEEPINGS)
     if config.packed and packed is not None:
         # The file says what network it is; arch, norm and bias have nothing to say.
         norm, bias = packed_keeping(packed)

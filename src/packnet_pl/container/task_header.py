@@ -3,7 +3,7 @@
 import math
 from typing import Any, NoReturn
 
-from packnet_pl.core.state import check_name
+from packnet_pl.choices import check_task_name
 from packnet_pl.counting import counted
 from packnet_pl.names import check_class_names
 from packnet_pl.preparation import Preparation
@@ -28,7 +28,7 @@ def check_task(task: Any) -> None:
     if task.keys() != _KEYS:
         missing, unknown = sorted(_KEYS - task.keys()), sorted(task.keys() - _KEYS)
         _refuse(f"a task in its header has no {missing}" if missing else f"a task in its header has {brief(unknown)}")
-    check_name(task["name"])
+    check_task_name(task["name"])
     where = f"task {brief(task['name'])}"
     if not is_count(task["num_classes"], 2, _MOST_CLASSES):
         _refuse(f"{where} has {brief(task['num_classes'])} classes; allowed is 2 to {_MOST_CLASSES}")

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from packnet_pl.choices import Scope
 from packnet_pl.core.ownership import FREE, MAX_TASKS
-from packnet_pl.core.pruning import Scope, check_ratio, check_scope
 from packnet_pl.core.state import State
 
 __all__ = ["CapacityError", "check_room", "forecast"]
@@ -47,18 +47,14 @@ def forecast(layers: Sequence[int], ratios: Sequence[float | None], *, scope: Sc
 
     Args:
         layers: Number of units of each prunable layer that are free now: see
-            :func:`packnet_pl.core.filters.count_units`.
+            :func:`packnet_pl.core.pruning.count_units`.
         ratios: Per task, the share that it releases, in [0, 1); None releases nothing.
         scope: "layer" or "global".
-
-    Raises:
-        ValueError: If a ratio or the scope is not allowed.
     """
-    check_scope(scope)
     free = list(layers) if scope == "layer" else [sum(layers)]
     shares = []
     for ratio in ratios:
         claimed = sum(free)
-        free = [round(check_ratio(ratio or 0) * units) for units in free]
+        free = [round((ratio or 0) * units) for units in free]
         shares.append((claimed - sum(free), sum(free)))
     return shares

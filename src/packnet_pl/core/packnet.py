@@ -12,26 +12,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from packnet_pl.choices import (
+    KEEPINGS,
+    Granularity,
+    Keeping,
+    Phase,
+    Scope,
+    check_choice,
+    check_ratio,
+    check_task_name,
+)
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.checkpoint_reading import read_checkpoint
 from packnet_pl.core.compiled import check_weights_are_read
-from packnet_pl.core.filters import choose_filter_releases, filter_rows, owned_filters
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.gradients import StoppedGradients
 from packnet_pl.core.guard import Guard
 from packnet_pl.core.inventory import Inventory, Place, PrunableFilter
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable, visible
-from packnet_pl.core.pruning import (
-    Granularity,
-    Scope,
-    check_finite,
-    check_granularity,
-    check_ratio,
-    check_scope,
-    choose_releases,
-)
-from packnet_pl.core.state import Keeping, Phase, State, check_keeping, check_name
+from packnet_pl.core.pruning import PruneRule, check_finite, choose_releases, count_units, rule_of
+from packnet_pl.core.state import State
 from packnet_pl.core.subnetwork import shown
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
@@ -75,7 +76,7 @@ class PackNet:
                 f"PackNet was given a {type(module).__name__}; it takes the nn.Module that all tasks share"
             )
         self.module = module
-        self._state = State(norm=check_keeping("norm", norm), bias=check_keeping("bias", bias))
+        self._state = State(norm=check_choice("norm", norm, KEEPINGS), bias=check_choice("bias", bias, KEEPINGS))
         self._guard = Guard(module, prunable, own_norms=norm == "per_task", own_biases=bias == "per_task")
         self._viewed: str | None = None
         self._stopped = StoppedGradients()
@@ -138,7 +139,7 @@ class PackNet:
         """
         self._refuse_while_viewing("begin_task")
         state = self._state
-        check_name(task)
+        check_task_name(task)
         if isinstance(private, str):
             raise ValueError(f"private is {private!r}; it takes a list of module names: private=[{private!r}]")
         if state.open_task is not None:
@@ -215,34 +216,34 @@ class PackNet:
         self.inventory()
         guard.settle_()
 
-    def check_granularity(self, granularity: Granularity) -> None:
-        """Does nothing if the open task, or else the next one, can be pruned by ``granularity``.
+    def check_rule(self, rule: PruneRule) -> None:
+        """Does nothing if the open task, or else the next one, can be pruned by ``rule``.
 
         Raises:
-            ValueError: If it is not allowed, or "filter" and a filter belongs to that task and to earlier ones.
+            ValueError: If it releases filters, and one belongs to that task and to earlier ones.
         """
-        if check_granularity(granularity) == "weight":
-            return
         state, inventory = self._state, self.inventory()
         number = FREE if state.open_task is None else len(state.names)
         for name, owner in state.owners.items():
-            owned_filters(name, filter_rows(inventory.owned[name].layer, owner == number))
+            count_units(name, inventory.owned[name].layer, owner == number, rule.granularity)
 
     def prune(
         self,
         ratio: float,
         *,
-        scope: Scope = "layer",
-        granularity: Granularity = "weight",
+        rule: PruneRule | None = None,
+        scope: Scope | None = None,
+        granularity: Granularity | None = None,
         agree: Callable[[Iterable[Tensor]], None] | None = None,
     ) -> None:
         """Zeroes and frees the open task's smallest weights; the task goes on in phase "retrain".
 
         Args:
             ratio: Share of the task's weights to release, in [0, 1): exactly ``round(ratio * owned)`` are.
-            scope: "layer" counts and ranks in each layer (the paper's), "global" over all layers together.
-            granularity: "weight" releases single weights by their magnitude (the paper's), "filter" whole output
-                channels by the L2 norm of their weights; ``ratio`` is then a share of the task's filters.
+            rule: By which score, counted and ranked where, and in which units; None is the paper's, the smallest
+                magnitudes of each layer.
+            scope: In short for ``PruneRule(scope=...)``: "layer" or "global".
+            granularity: In short for ``PruneRule(granularity=...)``: "weight" or "filter".
             agree: Called with each layer's choice (bool, to be changed in place) before anything is done. With several
                 processes: :func:`packnet_pl.distributed.broadcast_`.
 
@@ -253,16 +254,13 @@ class PackNet:
         number = self._open_number("prune")
         if self._state.phase != "train":
             raise RuntimeError(f"cannot prune {self._state.open_task!r}: it was pruned already; finish_task() is next")
-        ratio, scope, granularity = check_ratio(ratio), check_scope(scope), check_granularity(granularity)
+        ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
         self.settle_()
         places, owners = self.inventory().owned, self._state.owners
         owned = _now(places)
+        layers = {name: place.layer for name, place in places.items()}
         mine = {name: trainable(owner, number) for name, owner in owners.items()}
-        if granularity == "filter":
-            layers = {name: place.layer for name, place in places.items()}
-            released = choose_filter_releases(layers, owned, mine, ratio, scope)
-        else:
-            released = choose_releases(owned, mine, ratio, scope)
+        released = choose_releases(layers, owned, mine, ratio, rule)
         if agree is not None:
             agree(released.values())
         remaining = {name: release(owner, released[name]) for name, owner in owners.items()}

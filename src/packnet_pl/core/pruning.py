@@ -1,76 +1,108 @@
-"""Which of a task's weights to release: exactly ``round(ratio * owned)`` of them, the smallest magnitudes first."""
+"""Which of a task's weights are released: exactly ``round(ratio * owned)`` of them, the lowest scores first."""
 
 from collections.abc import Mapping
-from numbers import Real
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = [
-    "Granularity",
-    "Scope",
-    "check_finite",
-    "check_granularity",
-    "check_ratio",
-    "check_scope",
-    "choose_releases",
-    "lowest",
-]
+from packnet_pl.choices import GRANULARITIES, SCOPES, Granularity, Scope, check_choice
+from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
+from packnet_pl.core.scores import Score, magnitude
 
-Scope = Literal["layer", "global"]
-Granularity = Literal["weight", "filter"]
+__all__ = ["PruneRule", "check_finite", "choose_releases", "count_units", "lowest", "rule_of"]
 
 
-def check_ratio(ratio: float) -> float:
-    """Returns ``ratio`` as a float.
+@dataclass(frozen=True)
+class PruneRule:
+    """How a task is pruned: the paper's way, or another.
 
-    Raises:
-        ValueError: If it is not a number in [0, 1).
-    """
-    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
-        hint = ""
-        if isinstance(ratio, Real) and not isinstance(ratio, bool) and 1 < ratio < 100:
-            hint = f": for {ratio:g} percent write {ratio / 100:g}"
-        raise ValueError(f"prune ratio is {ratio!r}; allowed is a fraction in [0, 1), the share that is released{hint}")
-    return float(ratio)
-
-
-def check_scope(scope: Scope) -> Scope:
-    """Returns ``scope``.
+    Attributes:
+        score: What a weight is worth, such as :func:`packnet_pl.core.magnitude`: from a layer's weight to one finite
+            score per entry.
+        scope: "layer" counts and ranks in each layer (the paper's), "global" over all layers together.
+        granularity: "weight" releases single weights (the paper's), "filter" whole output channels by the L2 norm of
+            their scores; the prune ratio is then a share of the task's filters.
 
     Raises:
-        ValueError: If it is neither "layer" nor "global".
+        ValueError: If a choice is not allowed.
     """
-    if scope not in get_args(Scope):
-        raise ValueError(f"prune scope is {scope!r}; allowed are 'layer' (the paper's) and 'global'")
-    return scope
+
+    score: Score = magnitude
+    scope: Scope = "layer"
+    granularity: Granularity = "weight"
+
+    def __post_init__(self) -> None:
+        if not callable(self.score):
+            raise ValueError(f"prune score is {self.score!r}; it takes a function of a layer's weight")
+        check_choice("prune scope", self.scope, SCOPES, {"layer": "the paper's"})
+        notes: dict[Granularity, str] = {"weight": "the paper's", "filter": "output channels"}
+        check_choice("prune granularity", self.granularity, GRANULARITIES, notes)
 
 
-def check_granularity(granularity: Granularity) -> Granularity:
-    """Returns ``granularity``.
+def rule_of(rule: PruneRule | None, scope: Scope | None, granularity: Granularity | None) -> PruneRule:
+    """Returns the rule that a function was given as one, or in short by its scope and granularity.
 
     Raises:
-        ValueError: If it is neither "weight" nor "filter".
+        ValueError: If both were given, or a choice is not allowed.
     """
-    if granularity not in get_args(Granularity):
-        raise ValueError(
-            f"prune granularity is {granularity!r}; allowed are 'weight' (the paper's) and 'filter' (output channels)"
-        )
-    return granularity
+    short = {"scope": scope, "granularity": granularity}
+    given = {name: choice for name, choice in short.items() if choice is not None}
+    if rule is None:
+        return PruneRule(**given)  # type: ignore[arg-type]
+    if given:
+        written = ", ".join(f"{name}={choice!r}" for name, choice in given.items())
+        raise ValueError(f"{written} was given beside rule={rule}; give it in the rule: PruneRule({written})")
+    return rule
 
 
-def check_finite(name: str, weight: Tensor) -> None:
-    """Does nothing for a tensor without NaN and infinity.
+def choose_releases(
+    layers: Mapping[str, nn.Module],
+    weights: Mapping[str, Tensor],
+    owned: Mapping[str, Tensor],
+    ratio: float,
+    rule: PruneRule,
+) -> dict[str, Tensor]:
+    """Chooses the weights that a task gives up (paper, section 3.1, "Pruning").
+
+    Args:
+        layers: Name of the weight -> the layer whose weight it is.
+        weights: Name -> weight.
+        owned: Name -> which entries the task owns (bool, the weight's shape).
+        ratio: Share to release, in [0, 1).
+        rule: How.
+
+    Returns:
+        Name -> which entries to release (bool, the weight's shape).
 
     Raises:
-        ValueError: Otherwise; the message holds ``name``.
+        ValueError: If a weight or score is not finite, or ``rule`` releases filters and one is owned in part.
     """
-    if not torch.isfinite(weight).all():
-        raise ValueError(
-            f"{name} holds NaN or infinity, so its weights cannot be ranked or frozen: training diverged; "
-            "abort_task() gives the task's weights back, then train again with a lower learning rate"
-        )
+    for name, weight in weights.items():
+        check_finite(name, weight)
+
+    def units(name: str) -> tuple[Tensor, Tensor]:
+        scores = _score(rule.score, name, weights[name].detach())
+        if rule.granularity == "weight":
+            return scores, owned[name]
+        return filter_norms(layers[name], scores), owned_filters(name, layers[name], owned[name])
+
+    if rule.scope == "layer":
+        chosen = {name: _lowest_share(*units(name), ratio) for name in weights}
+    else:
+        chosen = _lowest_share_over_all({name: units(name) for name in weights}, ratio)
+    if rule.granularity == "weight":
+        return chosen
+    return {name: spread_filters(layers[name], chosen[name], weight.shape) for name, weight in weights.items()}
+
+
+def count_units(name: str, layer: nn.Module, mask: Tensor, granularity: Granularity) -> int:
+    """Returns how many weights, or whole filters, of ``layer`` are marked in ``mask`` (bool, the weight's shape).
+
+    Raises:
+        ValueError: If a filter is marked in part.
+    """
+    return int((mask if granularity == "weight" else owned_filters(name, layer, mask)).sum())
 
 
 def lowest(scores: Tensor, eligible: Tensor, count: int) -> Tensor:
@@ -99,37 +131,42 @@ def lowest(scores: Tensor, eligible: Tensor, count: int) -> Tensor:
     return chosen
 
 
-def choose_releases(
-    weights: Mapping[str, Tensor], eligible: Mapping[str, Tensor], ratio: float, scope: Scope = "layer"
-) -> dict[str, Tensor]:
-    """Chooses the weights that a task gives up (paper, section 3.1, "Pruning").
-
-    Args:
-        weights: Name -> weights.
-        eligible: Name -> bool of the same shape: the weights the task owns.
-        ratio: Share to release, in [0, 1).
-        scope: "layer" ranks each layer by itself, as the paper does; "global" ranks all layers together.
-
-    Returns:
-        Name -> bool mask of the weights to release.
+def check_finite(name: str, weight: Tensor) -> None:
+    """Does nothing for a tensor without NaN and infinity.
 
     Raises:
-        ValueError: If a weight is not finite.
+        ValueError: Otherwise; the message holds ``name``.
     """
-    for name, weight in weights.items():
-        check_finite(name, weight)
-    if scope == "layer":
-        return {
-            name: lowest(weight.detach().abs(), eligible[name], round(ratio * int(eligible[name].sum())))
-            for name, weight in weights.items()
-        }
-    first = next(iter(weights.values()))
-    exact = torch.float64 if any(w.dtype == torch.float64 for w in weights.values()) else torch.float32
-    scores = torch.cat([w.detach().abs().reshape(-1).to(first.device, exact) for w in weights.values()])
-    mine = torch.cat([eligible[name].reshape(-1).to(first.device) for name in weights])
-    chosen = lowest(scores, mine, round(ratio * int(mine.sum())))
-    parts = torch.split(chosen, [w.numel() for w in weights.values()])
+    if not torch.isfinite(weight).all():
+        raise ValueError(
+            f"{name} holds NaN or infinity, so its weights cannot be ranked or frozen: training diverged; "
+            "abort_task() gives the task's weights back, then train again with a lower learning rate"
+        )
+
+
+def _score(score: Score, name: str, weight: Tensor) -> Tensor:
+    found = score(weight)
+    if not isinstance(found, Tensor) or found.shape != weight.shape or not found.is_floating_point():
+        given = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(
+            f"the prune score of {name} is {given}; it must be a float per entry, in the shape {tuple(weight.shape)}"
+        )
+    if not torch.isfinite(found).all():
+        raise ValueError(f"the prune score of {name} holds NaN or infinity; scores must be finite to be ranked")
+    return found
+
+
+def _lowest_share(scores: Tensor, owned: Tensor, ratio: float) -> Tensor:
+    return lowest(scores, owned, round(ratio * int(owned.sum())))
+
+
+def _lowest_share_over_all(units: Mapping[str, tuple[Tensor, Tensor]], ratio: float) -> dict[str, Tensor]:
+    first, _ = next(iter(units.values()))
+    exact = torch.float64 if any(scores.dtype == torch.float64 for scores, _ in units.values()) else torch.float32
+    scores = torch.cat([scores.reshape(-1).to(first.device, exact) for scores, _ in units.values()])
+    owned = torch.cat([owned.reshape(-1).to(first.device) for _, owned in units.values()])
+    parts = torch.split(_lowest_share(scores, owned, ratio), [owned.numel() for _, owned in units.values()])
     return {
-        name: part.reshape(weight.shape).to(weight.device)
-        for (name, weight), part in zip(weights.items(), parts, strict=True)
+        name: part.reshape(owned.shape).to(owned.device)
+        for (name, (_, owned)), part in zip(units.items(), parts, strict=True)
     }

@@ -3,22 +3,19 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from packnet_pl.choices import KEEPINGS, PHASES, Keeping, Phase, check_choice, check_task_name
 from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.core.ownership import MAX_TASKS
 from packnet_pl.counting import counted
-from packnet_pl.text import brief
 
-__all__ = ["Keeping", "Phase", "State", "check_keeping", "check_name"]
+__all__ = ["State"]
 
 FORMAT = 2
-_LONGEST_NAME = 200
-Phase = Literal["train", "retrain"]
-Keeping = Literal["shared", "per_task"]
 
 
 @dataclass
@@ -108,8 +105,8 @@ class State:
                 {task: list(names) for task, names in dumped["private"].items()},
                 {task: dict(marks) for task, marks in dumped["fingerprints"].items()},
                 {task: dict(marks) for task, marks in dumped["private_fingerprints"].items()},
-                check_keeping("norm", dumped["norm"]),
-                check_keeping("bias", dumped["bias"]),
+                check_choice("norm", dumped["norm"], KEEPINGS),
+                check_choice("bias", dumped["bias"], KEEPINGS),
                 {task: dict(copies) for task, copies in dumped["copies"].items()},
             )
         except (TypeError, ValueError, AttributeError) as error:
@@ -117,10 +114,10 @@ class State:
         _check_owners(state, owned)
         _check_copies(state, copied)
         for task in state.names:
-            check_name(task)
+            check_task_name(task)
         if len(set(state.names)) != len(state.names) or len(state.names) > MAX_TASKS:
             raise ValueError(f"PackNet state names {state.names}: at most {MAX_TASKS} tasks, each once")
-        if (state.phase is None) != (state.open_task is None) or state.phase not in (None, *get_args(Phase)):
+        if (state.phase is None) != (state.open_task is None) or state.phase not in (None, *PHASES):
             raise ValueError(f"PackNet state has open task {state.open_task!r} in phase {state.phase!r}")
         marks = [
             m
@@ -163,32 +160,3 @@ def _check_copies(state: State, shapes: Mapping[str, torch.Size]) -> None:
         if found != dict(shapes):
             wrong = sorted({*found, *shapes} - {name for name in found if found[name] == shapes.get(name)})
             raise ValueError(f"PackNet state: task {task!r} has other norms or biases than the network: {wrong[:3]}")
-
-
-def check_keeping(what: str, given: Any) -> Keeping:
-    """Returns ``given``.
-
-    Raises:
-        ValueError: If it is not "shared" or "per_task".
-    """
-    if given == "shared":
-        return "shared"
-    if given == "per_task":
-        return "per_task"
-    raise ValueError(f"{what} is {given!r}; allowed are 'shared' and 'per_task'")
-
-
-def check_name(task: str) -> str:
-    """Returns ``task``: task names also name folders and files.
-
-    Raises:
-        ValueError: If it is not a printable, non-empty string without "/", other than "." and "..", or takes more than
-            200 bytes, which is what the longest file names leave beside an ending.
-    """
-    if not isinstance(task, str) or not task.strip() or not task.isprintable() or "/" in task or task in (".", ".."):
-        raise ValueError(
-            f"task name is {brief(task)}; allowed is any printable name without '/', other than '.' and '..'"
-        )
-    if len(task.encode()) > _LONGEST_NAME:
-        raise ValueError(f"task name is {brief(task)}, {len(task.encode())} bytes long; allowed are {_LONGEST_NAME}")
-    return task

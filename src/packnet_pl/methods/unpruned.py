@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from packnet_pl.core import Phase
+from packnet_pl.choices import Phase
 from packnet_pl.distributed import broadcast_
 from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.divergence import check_finite_weights

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from packnet_pl.choices import KEEPINGS, Keeping, check_choice
 from packnet_pl.container.expected_tensors import own_names
 from packnet_pl.container.header import STORED_TYPES
 from packnet_pl.container.table import Stored
 from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
-from packnet_pl.core.state import Keeping, check_keeping
 from packnet_pl.models import Heads, TaskInfo, backbone_skeleton, build_backbone
 from packnet_pl.packed.file import Packed, open_packed
 from packnet_pl.packed.network import PackedNetwork
@@ -84,7 +84,9 @@ class _NotDrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def packed_keeping(packed: Packed) -> tuple[Keeping, Keeping]:
     """Returns how norms and biases are kept: "shared" or "per_task", twice."""
     state = packed.header["packnet"] or {}
-    return check_keeping("norm", state.get("norm", "shared")), check_keeping("bias", state.get("bias", "shared"))
+    return check_choice("norm", state.get("norm", "shared"), KEEPINGS), check_choice(
+        "bias", state.get("bias", "shared"), KEEPINGS
+    )
 
 
 def packed_networks(packed: Packed) -> dict[str, dict[str, Tensor]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
-from packnet_pl.core import Phase
+from packnet_pl.choices import Phase
 from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
 from packnet_pl.training import Recipe

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import seed_everything
 from rich.console import Console
 
-from packnet_pl.core import Phase
+from packnet_pl.choices import Phase
 from packnet_pl.core.bits import same_bits
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.run.artifacts import gather_results, is_main, write_outcome

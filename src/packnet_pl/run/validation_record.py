@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from packnet_pl.core import Phase
+from packnet_pl.choices import Phase
 from packnet_pl.run.metrics import measure_together
 from packnet_pl.training import TaskClassifier, TaskDataModule
 

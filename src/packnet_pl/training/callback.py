@@ -1,7 +1,7 @@
 """PackNet in a Lightning fit: when to mask, restore, prune and finish. What these do is in ``packnet_pl.core``."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelPruning, WeightAveraging
@@ -9,10 +9,10 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from packnet_pl.core import PackNet, Phase
+from packnet_pl.choices import PHASES, Granularity, Phase, Scope, check_choice, check_ratio, check_task_name
+from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
-from packnet_pl.core.pruning import Granularity, Scope, check_granularity, check_ratio, check_scope
-from packnet_pl.core.state import check_name
+from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.distributed import broadcast_
 from packnet_pl.training.best_epoch import BestEpoch
 from packnet_pl.training.divergence import check_finite_weights
@@ -58,8 +58,9 @@ class PackNetCallback(_Callback):
         phase: "train" or "retrain".
         prune_ratio: For phase "train": share of the task's weights to release, in [0, 1); None prunes nothing and
             finishes the task at the end of this phase.
-        scope: "layer" ranks weights in each layer (the paper's), "global" over all layers.
-        granularity: "weight" prunes single weights (the paper's), "filter" whole output channels by their L2 norm.
+        rule: How it is pruned: by which score, counted and ranked where, and in which units. None is the paper's.
+        scope: In short for ``PruneRule(scope=...)``: "layer" or "global".
+        granularity: In short for ``PruneRule(granularity=...)``: "weight" or "filter".
         private: Name of a module of this task alone, or several, as ``get_submodule`` takes them: frozen with the task.
             None asks the module's ``private_modules(task)`` if it has that method.
         free: Name of a module, parameter or buffer outside the shared part that may change although finished tasks may
@@ -80,8 +81,9 @@ class PackNetCallback(_Callback):
         task: str,
         phase: Phase,
         prune_ratio: float | None = None,
-        scope: Scope = "layer",
-        granularity: Granularity = "weight",
+        rule: PruneRule | None = None,
+        scope: Scope | None = None,
+        granularity: Granularity | None = None,
         private: str | Sequence[str] | None = None,
         free: str | Sequence[str] = (),
         select: Literal["last", "best"] = "last",
@@ -89,9 +91,8 @@ class PackNetCallback(_Callback):
         mode: Literal["max", "min"] | None = None,
         settled: Callable[[pl.LightningModule], None] | None = None,
     ) -> None:
-        self.task = check_name(task)
-        if phase not in get_args(Phase):
-            raise ValueError(f"phase is {phase!r}; allowed are 'train' and 'retrain'")
+        self.task = check_task_name(task)
+        self.phase: Phase = check_choice("phase", phase, PHASES)
         if phase == "retrain" and prune_ratio is not None:
             raise ValueError(f"prune_ratio={prune_ratio!r} was given for phase 'retrain'; only phase 'train' prunes")
         if select not in ("last", "best"):
@@ -100,10 +101,8 @@ class PackNetCallback(_Callback):
             raise ValueError(
                 f"monitor={monitor!r} and mode={mode!r} choose the best epoch: give select='best' with them"
             )
-        self.phase: Phase = phase
         self.prune_ratio = None if prune_ratio is None else check_ratio(prune_ratio)
-        self.scope = check_scope(scope)
-        self.granularity = check_granularity(granularity)
+        self.rule = rule_of(rule, scope, granularity)
         self._private = [private] if isinstance(private, str) else private
         self._free = [free] if isinstance(free, str) else list(free)
         self.best = BestEpoch(monitor, mode) if select == "best" else None
@@ -328,7 +327,7 @@ class PackNetCallback(_Callback):
         if self._settled:
             self._settled(pl_module)
         if self.phase == "train" and self.prune_ratio is not None:
-            packnet.prune(self.prune_ratio, scope=self.scope, granularity=self.granularity, agree=agree)
+            packnet.prune(self.prune_ratio, rule=self.rule, agree=agree)
         else:
             packnet.finish_task(pl_module)
 
@@ -383,7 +382,7 @@ class PackNetCallback(_Callback):
             state = f"in phase {packnet.phase!r}" if packnet.phase else "not open: fit it in phase 'train' first"
             raise ValueError(f"{given}: the task is {state}")
         if self.prune_ratio is not None:
-            packnet.check_granularity(self.granularity)
+            packnet.check_rule(self.rule)
         selected = getattr(pl_module, "selected_task", self.task)
         if selected != self.task:
             raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
-from packnet_pl.core import PackNet, Phase
+from packnet_pl.choices import Keeping, Phase, check_task_name
+from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.module_modes import in_eval_mode
-from packnet_pl.core.state import Keeping, check_name
 from packnet_pl.models import (
     Heads,
     HeadStart,
@@ -118,7 +118,7 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
         """
         info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std), preparation)
         values = head_values(head, self.backbone, num_classes)
-        self.heads.add(check_name(name), info, values).to(self.device, input_type(self.backbone))
+        self.heads.add(check_task_name(name), info, values).to(self.device, input_type(self.backbone))
         self.select_task(name)
 
     def select_task(self, name: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from packnet_pl.core import Phase
+from packnet_pl.choices import Phase
 
 __all__ = ["DivergedError", "check_finite_weights"]
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from packnet_pl.core import PackNet, Phase
+from packnet_pl.choices import Granularity, Phase, Scope
+from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.checkpoint_reading import check_plain
-from packnet_pl.core.pruning import Granularity, Scope
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.fit_arguments import check_data, check_module_given, check_trainer
 
@@ -23,8 +23,9 @@ def fit_task(
     prune_ratio: float | None,
     make_trainer: Callable[[Phase, PackNetCallback], pl.Trainer],
     val_dataloaders: Any = None,
-    scope: Scope = "layer",
-    granularity: Granularity = "weight",
+    rule: PruneRule | None = None,
+    scope: Scope | None = None,
+    granularity: Granularity | None = None,
     private: str | Sequence[str] | None = None,
     free: str | Sequence[str] = (),
     select: Literal["last", "best"] = "last",
@@ -45,6 +46,7 @@ def fit_task(
         prune_ratio: Share of the task's weights to release, in [0, 1); None keeps all, and there is no retraining.
         make_trainer: Called with the phase and the callback for it; returns a new Trainer that has the callback.
         val_dataloaders: The loader for validation, or several; not beside a datamodule, which has its own.
+        rule: How the task is pruned: see :class:`PackNetCallback`.
         scope: "layer" or "global": see :class:`PackNetCallback`.
         granularity: "weight" or "filter": see :class:`PackNetCallback`.
         private: Modules of this task alone: see :class:`PackNetCallback`.
@@ -78,6 +80,7 @@ def fit_task(
             task=task,
             phase=phase,
             prune_ratio=prune_ratio if phase == "train" else None,
+            rule=rule,
             scope=scope,
             granularity=granularity,
             private=private,

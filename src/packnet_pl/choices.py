@@ -1,0 +1,92 @@
+"""What may be chosen, and the one check of each choice. No torch here: a bad option fails at once."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Final, Literal, TypeVar, get_args
+
+from packnet_pl.text import brief
+
+__all__ = [
+    "GRANULARITIES",
+    "KEEPINGS",
+    "PHASES",
+    "SCOPES",
+    "Granularity",
+    "Keeping",
+    "Phase",
+    "Scope",
+    "check_choice",
+    "check_ratio",
+    "check_task_name",
+]
+
+Phase = Literal["train", "retrain"]
+"""Of a task: before it is pruned, and after."""
+Scope = Literal["layer", "global"]
+"""Within what weights are counted and ranked."""
+Granularity = Literal["weight", "filter"]
+"""What is released as a whole: single weights, or output channels."""
+Keeping = Literal["shared", "per_task"]
+"""Whose norms, or biases, a task uses: the first task's, or its own."""
+
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+GRANULARITIES: Final[tuple[Granularity, ...]] = get_args(Granularity)
+KEEPINGS: Final[tuple[Keeping, ...]] = get_args(Keeping)
+
+_LONGEST_TASK_NAME = 200
+_Choice = TypeVar("_Choice", bound=str)
+
+
+def check_choice(
+    what: str, given: object, allowed: Sequence[_Choice], notes: Mapping[_Choice, str] | None = None
+) -> _Choice:
+    """Returns ``given``.
+
+    Args:
+        what: What is chosen, as the message calls it.
+        given: The choice.
+        allowed: All choices.
+        notes: Choice -> what the message says beside it.
+
+    Raises:
+        ValueError: If it is not one of ``allowed``.
+    """
+    for choice in allowed:
+        if given == choice:
+            return choice
+    listed = [f"{choice!r} ({notes[choice]})" if notes and choice in notes else repr(choice) for choice in allowed]
+    raise ValueError(f"{what} is {given!r}; allowed are {', '.join(listed[:-1])} and {listed[-1]}")
+
+
+def check_ratio(ratio: object) -> float:
+    """Returns ``ratio`` as a float.
+
+    Raises:
+        ValueError: If it is not a number in [0, 1).
+    """
+    hint = ""
+    if isinstance(ratio, Real) and not isinstance(ratio, bool):
+        share = float(ratio)
+        if 0 <= share < 1:
+            return share
+        hint = f": for {share:g} percent write {share / 100:g}" if 1 < share < 100 else ""
+    raise ValueError(f"prune ratio is {ratio!r}; allowed is a fraction in [0, 1), the share that is released{hint}")
+
+
+def check_task_name(task: object) -> str:
+    """Returns ``task``: task names also name folders and files.
+
+    Raises:
+        ValueError: If it is not a printable, non-empty string without "/", other than "." and "..", or takes more than
+            200 bytes, which is what the longest file names leave beside an ending.
+    """
+    if not isinstance(task, str) or not task.strip() or not task.isprintable() or "/" in task or task in (".", ".."):
+        raise ValueError(
+            f"task name is {brief(task)}; allowed is any printable name without '/', other than '.' and '..'"
+        )
+    if len(task.encode()) > _LONGEST_TASK_NAME:
+        raise ValueError(
+            f"task name is {brief(task)}, {len(task.encode())} bytes long; allowed are {_LONGEST_TASK_NAME}"
+        )
+    return task
