@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
-from packnet_pl.run_file import read_run
 from rich.console import Console
 from rich.table import Table
 
