@@ -1,6 +1,6 @@
 """How often ``packnet-predict --task auto`` picks the right task: python benchmarks/auto_task.py RUN_DIR...
 
-Asks each run's packed file about all pictures of its tasks' validation and test splits.
+Asks each run's packed file about all images of its tasks' validation and test splits.
 """
 
 import sys
@@ -27,15 +27,15 @@ def main() -> None:
         network = load_packed(folder / "packed.safetensors")
         data = build_data(OmegaConf.create(read_run(folder).config))
         for name in ("val", "test"):
-            table = Table("pictures of", "number", "right task, %", title=f"{folder}, {name}")
+            table = Table("images of", "number", "right task, %", title=f"{folder}, {name}")
             leads, hits = [], []
             for task, splits in data.items():
-                pictures = torch.stack([item[0] for item in getattr(splits, name)])
-                answers = [normalised_entropy(network(pictures, task=other)) for other in network.tasks]
+                images = torch.stack([item[0] for item in getattr(splits, name)])
+                answers = [normalised_entropy(network(images, task=other)) for other in network.tasks]
                 entropies, order = torch.stack(answers).sort(dim=0, stable=True)
                 hits.append(order[0] == network.tasks.index(task))
                 leads.append(entropies[1] - entropies[0])
-                table.add_row(task, str(len(pictures)), f"{100 * hits[-1].double().mean():.2f}")
+                table.add_row(task, str(len(images)), f"{100 * hits[-1].double().mean():.2f}")
             lead, hit = torch.cat(leads), torch.cat(hits)
             table.add_section()
             table.add_row("all", str(len(hit)), f"{100 * hit.double().mean():.2f}")

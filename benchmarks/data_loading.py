@@ -1,6 +1,6 @@
-"""Images per second and worker: this package's picture readers beside a bare torchvision ImageFolder.
+"""Images per second and worker: this package's image readers beside a bare torchvision ImageFolder.
 
-    python benchmarks/data_loading.py [--pictures 192] [--rounds 9]
+    python benchmarks/data_loading.py [--images 192] [--rounds 9]
 
 Both read the same generated JPEGs (500 x 375 pixels, crops of scikit-learn's photographs) in this one process, in
 turns, with the same transform: resize to 256, random 224 crop, mirror, normalise; birds are cut out by their boxes and
@@ -30,7 +30,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
-from packnet_pl.data import TaskData, image_folder, published_pictures, read_cubs, read_imagenet
+from packnet_pl.data import TaskData, image_folder, published_images, read_cubs, read_imagenet
 from packnet_pl.training import TaskDataModule
 
 BATCH, LEAST = 16, 0.95
@@ -46,7 +46,7 @@ SQUARE = v2.Compose([v2.Resize((224, 224), antialias=True), v2.RandomHorizontalF
 
 
 def photographs(count: int) -> Iterable[Image.Image]:
-    """Yields pictures of 500 x 375 pixels, each another crop of a photograph with a little noise."""
+    """Yields images of 500 x 375 pixels, each another crop of a photograph with a little noise."""
     rng = np.random.default_rng(0)
     photos = load_sample_images().images
     for number in range(count):
@@ -57,12 +57,12 @@ def photographs(count: int) -> Iterable[Image.Image]:
 
 
 def write(root: Path, count: int) -> None:
-    """Writes the same pictures as ImageNet and as CUB-200-2011: half of them per class, and some to test on."""
+    """Writes the same images as ImageNet and as CUB-200-2011: half of them per class, and some to test on."""
     birds, folders = root / "cubs", root / "imagenet"
     lines: dict[str, list[str]] = {
         name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes", "classes")
     }
-    for number, picture in enumerate(photographs(count + 4), start=1):
+    for number, image in enumerate(photographs(count + 4), start=1):
         label = number % 2
         is_train = number <= count
         bird = f"00{label + 1}.Bird/{number}.jpg"
@@ -71,7 +71,7 @@ def write(root: Path, count: int) -> None:
             birds / "images" / bird,
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, quality=90)
+            image.save(path, quality=90)
         lines["images"].append(f"{number} {bird}")
         lines["image_class_labels"].append(f"{number} {label + 1}")
         lines["train_test_split"].append(f"{number} {int(is_train)}")
@@ -111,21 +111,21 @@ def rates(mine: Callable[[], Iterable[Any]], bare: Callable[[], Iterable[Any]], 
         bare: Makes torchvision's.
         first: Which of them begins: 0 or 1.
     """
-    iterators, seconds, images = [iter(mine()), iter(bare())], [0.0, 0.0], 0
+    iterators, seconds, count = [iter(mine()), iter(bare())], [0.0, 0.0], 0
     while True:
         for which in (first, 1 - first):
             begun = time.process_time()
-            pictures, _ = next(iterators[which], (None, None))
+            images, _ = next(iterators[which], (None, None))
             seconds[which] += time.process_time() - begun
-            if pictures is None:  # both have as many batches
-                return images / 2 / seconds[0], images / 2 / seconds[1]
-            images += len(pictures)
+            if images is None:  # both have as many batches
+                return count / 2 / seconds[0], count / 2 / seconds[1]
+            count += len(images)
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="Images per second and worker, beside a bare torchvision ImageFolder.")
-    parser.add_argument("--pictures", type=int, default=192, help="JPEGs to train on (192)")
+    parser.add_argument("--images", type=int, default=192, help="JPEGs to train on (192)")
     parser.add_argument("--rounds", type=int, default=9, help="epochs of each, in turns (9)")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,17 +135,17 @@ def main() -> None:
     for heading in ("images/s", "torchvision, images/s", "ratio", "lowest to highest"):
         table.add_column(heading, justify="right")
     slow = False
-    with tempfile.TemporaryDirectory() as name, console.status("writing pictures") as status:
+    with tempfile.TemporaryDirectory() as name, console.status("writing images") as status:
         root = Path(name)
-        write(root, given.pictures)
+        write(root, given.images)
         cases = {
             "image_folder": (ours(image_folder(root / "folder")), theirs(root / "imagenet" / "train", CROP)),
             "imagenet": (
-                ours(published_pictures(read_imagenet, root / "imagenet", subset=True, val_fraction=0)),
+                ours(published_images(read_imagenet, root / "imagenet", subset=True, val_fraction=0)),
                 theirs(root / "imagenet" / "train", CROP),
             ),
             "cubs": (
-                ours(published_pictures(read_cubs, root / "cubs", subset=True, val_fraction=0)),
+                ours(published_images(read_cubs, root / "cubs", subset=True, val_fraction=0)),
                 theirs(root / "cubs" / "images", SQUARE, cut_out),
             ),
         }

@@ -4,7 +4,7 @@
     python benchmarks/scale.py --write   puts them into docs/scale.md
 
 Nothing is trained. Parameters, owners and what is kept for the backward pass are counted on the networks themselves;
-pictures per second are published measurements of others.
+images per second are published measurements of others.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Task:
     ratio: float | None
 
 
-# Pictures and classes as in the data sets' own papers; epochs as in conf/sequence/paper.yaml.
+# Images and classes as in the data sets' own papers; epochs as in conf/sequence/paper.yaml.
 TASKS = [
     Task("ImageNet", 1000, 1_281_167, 50_000, 0, 10, 0.5),
     Task("Places365", 365, 1_803_460, 36_500, 10, 10, 0.75),
@@ -45,7 +45,7 @@ TASKS = [
     Task("Cars", 196, 8_144, 8_041, 20, 10, 0.75),
     Task("Flowers", 102, 2_040, 6_149, 20, 0, None),
 ]
-# Pictures per second of eight GPUs together, training: see docs/scale.md for where they come from.
+# Images per second of eight GPUs together, training: see docs/scale.md for where they come from.
 P100 = {"vgg16": 898.0, "resnet50": 1630.0}
 A100 = {"vgg16": 7248.0 * 898 / 1630, "resnet50": 7248.0}
 # Forward alone is a third of forward and backward: the backward pass computes two products where the forward has one.
@@ -56,7 +56,7 @@ def tables() -> dict[str, str]:
     """Returns the name of each table in docs/scale.md -> its text."""
     networks = {name: torchvision_backbone(name) for name in ("vgg16", "resnet50")}
     return {
-        "pictures": _pictures(),
+        "images": _images(),
         "hours": _hours(),
         "owners": _owners(networks),
         "memory": _memory(networks | {name: torchvision_backbone(name) for name in ("vgg16_bn", "densenet121")}),
@@ -65,12 +65,12 @@ def tables() -> dict[str, str]:
 
 
 def trained() -> int:
-    """Pictures that go forward and backward in the whole run."""
+    """Images that go forward and backward in the whole run."""
     return sum((task.dense + task.retrain) * task.train for task in TASKS)
 
 
 def asked() -> int:
-    """Pictures that only go forward: validation after each epoch and at three moments, all tests after each task.
+    """Images that only go forward: validation after each epoch and at three moments, all tests after each task.
 
     The test split stands for the validation split, whose size is the user's choice.
     """
@@ -78,7 +78,7 @@ def asked() -> int:
     return validation + sum(task.test for number in range(len(TASKS)) for task in TASKS[: number + 1])
 
 
-def _pictures() -> str:
+def _images() -> str:
     rows = [
         [
             task.name,
@@ -90,7 +90,7 @@ def _pictures() -> str:
         for task in TASKS
     ]
     rows.append(["all", "", "", f"{trained():,}", ""])
-    return _table(["task", "train pictures", "epochs", "pictures trained", "ratio"], rows)
+    return _table(["task", "train images", "epochs", "images trained", "ratio"], rows)
 
 
 def _hours() -> str:
@@ -100,7 +100,7 @@ def _hours() -> str:
             training, asking = trained() / speeds[name] / 3600, asked() / (FORWARD * speeds[name]) / 3600
             rows.append([name, machine, f"{speeds[name]:,.0f}", f"{training:.1f}", f"{asking:.2f}"])
             rows[-1].append(f"{training + asking:.1f}")
-    return _table(["network", "machine", "pictures/s", "hours training", "hours asking", "hours"], rows)
+    return _table(["network", "machine", "images/s", "hours training", "hours asking", "hours"], rows)
 
 
 def _owners(networks: dict[str, torch.nn.Module]) -> str:
@@ -121,10 +121,10 @@ def _memory(networks: dict[str, torch.nn.Module]) -> str:
         # float32: weights, gradients, DDP's buckets, momentum, and the masks and values that a step is put right with;
         # and one byte for the owner.
         state = parameters * (6 * 4 + 1) / MEBI
-        picture = _kept_for_backward(network) / MEBI
-        in_all = (state + 32 * picture) / 1024
-        rows.append([name, f"{parameters:,}", f"{state:,.0f}", f"{picture:,.0f}", f"{in_all:.1f}"])
-    return _table(["network", "parameters", "MiB of state", "MiB per picture", "GiB with 32 pictures"], rows)
+        image = _kept_for_backward(network) / MEBI
+        in_all = (state + 32 * image) / 1024
+        rows.append([name, f"{parameters:,}", f"{state:,.0f}", f"{image:,.0f}", f"{in_all:.1f}"])
+    return _table(["network", "parameters", "MiB of state", "MiB per image", "GiB with 32 images"], rows)
 
 
 def _storage(networks: dict[str, torch.nn.Module]) -> str:
@@ -148,7 +148,7 @@ def _entropy(shares: list[int], total: int) -> float:
 
 
 def _kept_for_backward(network: torch.nn.Module, size: int = 224) -> int:
-    """Returns the bytes that autograd keeps for one picture, without the weights: the difference of two batches."""
+    """Returns the bytes that autograd keeps for one image, without the weights: the difference of two batches."""
     kept = []
     for batch in (1, 2):
         storages: dict[int, torch.UntypedStorage] = {}

@@ -1,4 +1,4 @@
-"""Step time and memory of two tasks on generated pictures: python benchmarks/steps.py [--arch vgg16 resnet50] ...
+"""Step time and memory of two tasks on generated images: python benchmarks/steps.py [--arch vgg16 resnet50] ...
 
 Each network trains, prunes, retrains and freezes two tasks from end to end, and then fine-tunes without PackNet, in the
 same process: the ratio is what PackNet costs. At the end the first task is asked again, bit for bit.
@@ -24,16 +24,16 @@ WARM_UP = 5
 
 
 class Generated(Dataset[tuple[Tensor, int]]):
-    """A few pictures of noise, again and again: what is measured is the step, not the reading of files."""
+    """A few images of noise, again and again: what is measured is the step, not the reading of files."""
 
     def __init__(self, count: int, image_size: int) -> None:
-        self._pictures, self._count = torch.randn(64, 3, image_size, image_size), count
+        self._images, self._count = torch.randn(64, 3, image_size, image_size), count
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._pictures[index % 64], index % CLASSES
+        return self._images[index % 64], index % CLASSES
 
 
 class Clock(pl.Callback):

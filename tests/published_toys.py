@@ -1,13 +1,13 @@
 """Writes tiny data sets in the exact layouts of the published ones, and says which colour is where.
 
-Each picture is a JPEG of one colour, whose red is its number; what must be cut away is blue.
+Each image is a JPEG of one colour, whose red is its number; what must be cut away is blue.
 """
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from packnet_pl.data import published_pictures
+from packnet_pl.data import published_images
 
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3, "augment": "none"}
 SIZE = (64, 48)
@@ -25,18 +25,18 @@ def jpeg(path, number, *, size=SIZE, box=None, **kwargs):
 
 
 def numbers(split):
-    """(number, label) of each picture; fails where there is blue or too little green."""
+    """(number, label) of each image; fails where there is blue or too little green."""
     found = []
-    for picture, label in split:
-        red, green, _ = (picture.mean((1, 2)) * 255).tolist()
+    for image, label in split:
+        red, green, _ = (image.mean((1, 2)) * 255).tolist()
         assert green > 190, "something was cut that should be there, or the other way round"
-        assert float(picture[2].max()) * 255 < 12, "there is something of the surroundings"
+        assert float(image[2].max()) * 255 < 12, "there is something of the surroundings"
         found.append((round(red / 4), int(label)))
     return found
 
 
 def published(read, path, **kwargs):
-    return published_pictures(read, path, **{"subset": True, "image_size": 16, **PLAIN, **kwargs})
+    return published_images(read, path, **{"subset": True, "image_size": 16, **PLAIN, **kwargs})
 
 
 # --- CUB-200-2011 -------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ BIRDS = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
 
 
 def cubs(root, train=3, test=2):
-    """Two birds; the literal lines of the data set. Pictures count from 1 in the order of images.txt."""
+    """Two birds; the literal lines of the data set. Images count from 1 in the order of images.txt."""
     lines = {name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes")}
     number = 0
     for label, bird in enumerate(BIRDS, start=1):
@@ -152,7 +152,7 @@ def class_folders(root, classes, test="val", train_count=3, test_count=2, ending
 
 
 def places(root, train_folder="data_256", val_folder="val_256"):
-    """The archive of small pictures with its file lists."""
+    """The archive of small images with its file lists."""
     root.mkdir(parents=True, exist_ok=True)
     categories = ["/a/airfield", "/a/apartment_building/outdoor"]
     train, val, number = [], [], 0

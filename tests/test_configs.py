@@ -88,7 +88,7 @@ def test_the_far_sequence_has_its_tasks_and_latin_as_in_the_other():
     assert set(far.sequence.tasks) == set(far.sequence.order)
     assert far.sequence.tasks.latin == near.sequence.tasks.latin
     assert far.sequence.tasks.digits.data == near.sequence.tasks.digits.data
-    # The same pictures, turned round.
+    # The same images, turned round.
     assert far.sequence.tasks.greek_inverted.data == {**near.sequence.tasks.greek.data, "inverted": True}
 
 

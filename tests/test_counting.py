@@ -23,7 +23,7 @@ def test_one_has_no_ending(number, noun, said):
 
 
 def test_no_message_says_1_tasks():
-    things = "task|classe|run|picture|image|sample|job|epoch|step|network|label|number|type"
+    things = "task|classe|run|image|sample|job|epoch|step|network|label|number|type"
     found = [
         f"{path.name}: {line.strip()}"
         for path in SOURCE.rglob("*.py")

@@ -119,8 +119,8 @@ def test_the_command_runs_from_a_wheel_outside_the_checkout(wheel, tmp_path):
 def _predict_from_the_file_alone(environment, packed, folder):
     folder.mkdir()
     shutil.move(packed, folder / "copied.safetensors")
-    Image.new("L", (40, 30), 200).save(folder / "picture.png")
-    words = ["copied.safetensors", "--task", "digits", "--json", "picture.png"]
+    Image.new("L", (40, 30), 200).save(folder / "image.png")
+    words = ["copied.safetensors", "--task", "digits", "--json", "image.png"]
     done = subprocess.run(
         [str(environment / "bin" / "packnet-predict"), *words], cwd=folder, capture_output=True, text=True
     )

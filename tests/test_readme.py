@@ -40,7 +40,7 @@ def test_the_other_code_runs_too(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_pictures_and_linked_files_exist():
+def test_images_and_linked_files_exist():
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]+)\)", prose):
         path, _, section = target.partition("#")

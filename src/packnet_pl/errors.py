@@ -12,7 +12,7 @@ from packnet_pl.names import shown
 
 __all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "nearest", "one_line"]
 
-_MENDABLE = {"CapacityError", "DamagedRunError", "PictureError"}
+_MENDABLE = {"CapacityError", "DamagedRunError", "ImageError"}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 STARTED_BY = "PACKNET_PL_PROGRAM"
 """Environment variable in which a command that becomes another one leaves its name, for the errors to begin with."""

@@ -46,7 +46,7 @@ def metrics_path(folder: Path, task: str, phase: Phase) -> Path:
 
 
 def probe_path(folder: Path, task: str) -> Path:
-    """Returns the place of the pictures and logits that show whether an answer has changed."""
+    """Returns the place of the images and logits that show whether an answer has changed."""
     return task_folder(folder, task) / "probe.safetensors"
 
 

@@ -64,15 +64,15 @@ def test_tasks_added_one_by_one_and_after_a_kill(copy, three):
     done_well("packnet-eval", copy, cwd=copy.parent)
 
 
-def test_a_folder_of_pictures_is_added(copy, tmp_path):
+def test_a_folder_of_images_is_added(copy, tmp_path):
     from PIL import Image
 
     for number, name in enumerate(("robin", "wren")):
         for split in ("train", "test"):
             (tmp_path / "my birds" / split / name).mkdir(parents=True)
             for index in range(4):
-                picture = Image.new("L", (30, 24), 60 + 90 * number + index)
-                picture.save(tmp_path / "my birds" / split / name / f"{index}.png")
+                image = Image.new("L", (30, 24), 60 + 90 * number + index)
+                image.save(tmp_path / "my birds" / split / name / f"{index}.png")
     word = f"sequence.add={{birds: '{tmp_path / 'my birds'}'}}"
     done = warm.run("packnet-resume", copy, word, "optim.num_workers=0", cwd=copy.parent)
     assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ def test_a_packed_file_of_folders_that_are_gone_carries_its_results_over(run, tm
     done = done_well("packnet-eval", "new", cwd=tmp_path)
     assert " - " in done.stdout
     assert (done.stdout.count("not compared"), done.stdout.count(" yes ")) == (1, 2)
-    assert "packnet-eval: not compared: numerals (neither their pictures nor" in done.stderr
+    assert "packnet-eval: not compared: numerals (neither their images nor" in done.stderr
 
 
 def refused(done):

@@ -14,7 +14,7 @@ from packnet_pl.core.bits import same_bits
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-# 52 and 39 pictures to test, in batches of 16: the last one is not full, and one process has a batch more.
+# 52 and 39 images to test, in batches of 16: the last one is not full, and one process has a batch more.
 WORDS = ["debug=tiny", "debug.fraction=0.15", "optim.batch_size=16", "logger=none", "sequence.order=[digits,greek]"]
 WORDS += ["trainer=ddp", "trainer.devices=2", "method.fit._target_=ddp_fit.fit"]
 LONG = ["debug.max_epochs=500", "sequence.tasks.digits.train.epochs=500"]
@@ -47,7 +47,7 @@ def assert_exact_accuracy(folder):
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["complete"]
     assert results["outputs_unchanged"] == [True, True]
-    # Neither test set divides evenly: processes would fill up, and count some pictures twice.
+    # Neither test set divides evenly: processes would fill up, and count some images twice.
     assert all(task["test_size"] % 32 for task in results["tasks"])
 
 

@@ -41,7 +41,7 @@ SINGLE = {
     "cpg": (SIX, [0.5, 0.75, 0.75, 0.75, 0.75, None], "resnet50"),
 }
 SWEEPS = {"orders": 6, "first_ratio": 3}
-PICTURES = {  # to train on, as the data sets' own papers say; WikiArt and Sketch from memory
+IMAGES = {  # to train on, as the data sets' own papers say; WikiArt and Sketch from memory
     "imagenet": 1_281_167,
     "places365": 1_803_460,
     "cubs": 5_994,
@@ -151,19 +151,19 @@ def test_the_sweeps_have_all_orders_and_all_first_ratios():
     assert [list(config.prune.ratio) for config in ratios] == [[first, 0.75, 0.75, 0.75] for first in (0.5, 0.75, 0.9)]
 
 
-def test_the_document_has_every_experiment_its_commands_and_its_pictures():
+def test_the_document_has_every_experiment_its_commands_and_its_images():
     text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     for name in [*SINGLE, *SWEEPS]:
         assert f"| `paper/{name}`" in text
         assert f"experiment=paper/{name} sequence.root=/data trainer=gpu" in text
         config, _ = compose(f"experiment=paper/{name}", "sequence.root=/data")
         trained = sum(
-            PICTURES[task] * epochs_of(config, task, phase)
+            IMAGES[task] * epochs_of(config, task, phase)
             for task, ratio in zip(config.sequence.order, ratios_of(config), strict=True)
             for phase in phases_of(config, ratio)
         )
         assert re.search(rf"^\|[^|]*`paper/{name}`.*\b{trained:,} ?[|;]", text, flags=re.MULTILINE)
-        assert re.search(rf"\b{trained:,} pictures are trained on", head_of(name))
+        assert re.search(rf"\b{trained:,} images are trained on", head_of(name))
     for line in re.findall(r"^packnet-(?:train|plan) +(.*)$", text, flags=re.MULTILINE):
         words = shlex.split(line, comments=True)
         check(compose(*(re.sub(r"^(method=\w+),.*", r"\1", word) for word in words if word != "-m"))[0])
@@ -224,7 +224,7 @@ def test_orders_go_on_from_one_imagenet(root, tmp_path):
     assert [[task["name"] for task in one["tasks"]] for one in found] == [FOUR, ["imagenet", "flowers", "cubs", "cars"]]
     for one in found:
         assert [task["prune_ratio"] for task in one["tasks"]] == HALF
-        # ImageNet's pictures were put aside by the run that trained it.
+        # ImageNet's images were put aside by the run that trained it.
         assert (one["complete"], one["outputs_unchanged"]) == (True, [None, True, True, True])
     # A job that begins with ImageNet itself ends with the same network.
     words = ["sequence.add=[flowers,cubs,cars]", "hydra.run.dir=r"]

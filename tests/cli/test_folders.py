@@ -72,7 +72,7 @@ def test_a_folder_can_stand_beside_the_embedded_tasks(home, tmp_path):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_damaged_picture_that_training_comes_upon_is_named_and_finished_tasks_stay(home, tmp_path, num_workers):
+def test_a_damaged_image_that_training_comes_upon_is_named_and_finished_tasks_stay(home, tmp_path, num_workers):
     photographs(tmp_path / "pets", ["dog", "hen"])
     bad = tmp_path / "pets" / "train" / "hen" / "photo 7.JPG"
     bad.write_bytes(bad.read_bytes()[:200])
@@ -81,7 +81,7 @@ def test_a_damaged_picture_that_training_comes_upon_is_named_and_finished_tasks_
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("packnet-train: cannot be read as a picture: ")
+    assert last.startswith("packnet-train: cannot be read as an image: ")
     assert "photo 7.JPG" in last
     found = json.loads((tmp_path / "r" / "results.json").read_text())
     assert [task["name"] for task in found["tasks"]] == ["cats"]
@@ -128,8 +128,8 @@ def test_each_wrong_turn_is_answered_in_one_line(case, tmp_path):
     photographs(tmp_path / "pets", ["tabby", "tom"], count=2)
     photographs(tmp_path / "single", ["tabby"], count=2)
     photographs(tmp_path / "onesided", ["tabby", "tom"], count=2)
-    for picture in (tmp_path / "onesided" / "test" / "tom").iterdir():
-        picture.unlink()
+    for image in (tmp_path / "onesided" / "test" / "tom").iterdir():
+        image.unlink()
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = train("sequence=folders", *arguments, cwd=tmp_path)

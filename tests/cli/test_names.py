@@ -21,14 +21,14 @@ ODD = os.fsdecode(b"caf\xe9")
 
 @pytest.fixture
 def odd(tmp_path):
-    """A folder whose name is not UTF-8, with a run directory and pictures in it."""
+    """A folder whose name is not UTF-8, with a run directory and images in it."""
     folder = tmp_path / ODD
     folder.mkdir()
     shutil.copytree(MADE / "finished", folder / "run")
     shutil.copy(folder / "run" / "packed.safetensors", tmp_path / "plain.safetensors")
     for name in ("a.png", os.fsdecode(b"\xff\n.png")):
         Image.new("L", (24, 24)).save(folder / name, format="png")
-    (folder / "z.png").write_bytes(b"no picture")
+    (folder / "z.png").write_bytes(b"no image")
     return folder
 
 
@@ -49,11 +49,11 @@ def test_packed_files_and_runs_are_read_whatever_they_are_called(odd):
         list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
 
 
-def test_pictures_are_asked_about_and_shown_escaped(odd):
+def test_images_are_asked_about_and_shown_escaped(odd):
     done = ended(warm.run("packnet-predict", "plain.safetensors", "--task", "digits", ODD, cwd=odd.parent), 1)
     assert r"caf\xe9/a.png" in done.stdout
     assert r"caf\xe9/\xff\x0a.png" in done.stdout
-    assert r"cannot be read as a picture: caf\xe9/z.png" in done.stderr
+    assert r"cannot be read as an image: caf\xe9/z.png" in done.stderr
     done = ended(warm.run("packnet-predict", odd / "run", "--task", "digits", "--json", ODD, cwd=odd.parent), 1)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["picture"] for line in lines] == [r"caf\xe9/a.png", r"caf\xe9/z.png", "caf\\xe9/\\xff\n.png"]

@@ -17,7 +17,7 @@ from packnet_pl.configuration.run_file import read_run
 MADE = Path(__file__).parents[1] / "made_at_5b152f2"
 # All that configurations of 5b152f2 name in this package.
 TARGETS = {
-    "data": "digits glyphs image_folder published_pictures spectro read_cars read_cubs read_flowers read_imagenet "
+    "data": "digits glyphs image_folder published_images spectro read_cars read_cubs read_flowers read_imagenet "
     "read_places365 read_sketch read_wikiart TaskDataModule",
     "models": "resnet20 timm_backbone torchvision_backbone vgg_small",
     "training": "ClassifierOnly IndividualNetworks JointClassifier LearningWithoutForgetting TaskClassifier fit_task "

@@ -25,18 +25,18 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A packed file of two tasks, and the folder of pictures that the first is about, of other sizes than it takes."""
+    """A packed file of two tasks, and the folder of images that the first is about, of other sizes than it takes."""
     folder = tmp_path_factory.mktemp("packed commands")
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         for label in ("bright", "dark"):
-            (folder / "pictures" / split / label).mkdir(parents=True)
+            (folder / "images" / split / label).mkdir(parents=True)
             for number in range(5):
                 pixels = rng.integers(0, 256, (30 + number, 41, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / "pictures" / split / label / f"{number}.png")
+                Image.fromarray(pixels).save(folder / "images" / split / label / f"{number}.png")
     torch.manual_seed(0)
     model = TaskClassifier(vgg_small(image_size=16, stages=((4,), (6,)), hidden=8))
-    data = image_folder(folder / "pictures", image_size=16, resize=20, channels=1)
+    data = image_folder(folder / "images", image_size=16, resize=20, channels=1)
     for task, names in {"light": data.class_names, "letters [x]": ("a", "b", "c", "d")}.items():
         model.add_task(
             task,
@@ -67,12 +67,12 @@ def refused(done):
 # Prediction.
 
 
-def test_pictures_are_answered_as_in_the_test_split(folder, tmp_path):
-    words = ("--task", "light", "--json", "--batch-size", 10, folder / "pictures" / "test")
+def test_images_are_answered_as_in_the_test_split(folder, tmp_path):
+    words = ("--task", "light", "--json", "--batch-size", 10, folder / "images" / "test")
     done = run("packnet-predict", folder / "packed.safetensors", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    data = image_folder(folder / "pictures", image_size=16, resize=20, channels=1)
+    data = image_folder(folder / "images", image_size=16, resize=20, channels=1)
     logits = load_packed(folder / "packed.safetensors")(torch.stack([item[0] for item in data.test]), task="light")
     expected = logits.double().softmax(dim=1)
     assert len(lines) == 10
@@ -87,7 +87,7 @@ def test_pictures_are_answered_as_in_the_test_split(folder, tmp_path):
 def test_the_size_of_batches_and_the_number_of_classes_are_free(folder, tmp_path):
     outputs = [
         run("packnet-predict", folder / "packed.safetensors", "--task", "letters [x]", "--json", "--top", top,
-            "--batch-size", size, folder / "pictures", cwd=tmp_path).stdout
+            "--batch-size", size, folder / "images", cwd=tmp_path).stdout
         for size, top in ((3, 2), (64, 2), (64, 99))
     ]  # fmt: skip
     assert [len(json.loads(line)["classes"]) for line in outputs[1].splitlines()] == [2] * 20
@@ -117,7 +117,7 @@ def test_a_task_called_auto_is_meant_by_its_name(folder, tmp_path):
     net.heads.infos = {"auto" if name == "light" else name: info for name, info in net.heads.infos.items()}
     net.packnet = None
     save_packed(net, tmp_path / "packed.safetensors")
-    found = tmp_path / "packed.safetensors", folder / "pictures" / "test" / "dark" / "0.png"
+    found = tmp_path / "packed.safetensors", folder / "images" / "test" / "dark" / "0.png"
     done = run("packnet-predict", *found, "--task", "auto", "--json", cwd=tmp_path)
     assert json.loads(done.stdout).keys() == {"picture", "task", "classes", "entropy"}
 
@@ -130,9 +130,9 @@ def test_a_backbone_with_a_name_in_markup_is_shown_as_it_is(folder, tmp_path):
     assert done.stdout.splitlines()[0] == "backbone: [/red]([bold]=[1, 2])"
 
 
-def test_a_table_names_pictures_classes_and_probabilities(folder, tmp_path):
-    picture = folder / "pictures" / "test" / "dark" / "0.png"
-    done = run("packnet-predict", folder / "packed.safetensors", "--task", "letters [x]", picture, cwd=tmp_path)
+def test_a_table_names_images_classes_and_probabilities(folder, tmp_path):
+    image = folder / "images" / "test" / "dark" / "0.png"
+    done = run("packnet-predict", folder / "packed.safetensors", "--task", "letters [x]", image, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "classes, %" in done.stdout
     assert all(f"{name} " in done.stdout for name in "abcd"[:1])
@@ -142,7 +142,7 @@ def test_a_table_names_pictures_classes_and_probabilities(folder, tmp_path):
 def test_auto_takes_the_task_of_the_lowest_entropy_and_says_its_lead(folder, tmp_path):
     lines = {}
     for task in ("light", "letters [x]", "auto"):
-        done = run("packnet-predict", folder / "packed.safetensors", "--task", task, "--json", folder / "pictures",
+        done = run("packnet-predict", folder / "packed.safetensors", "--task", task, "--json", folder / "images",
                    cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines[task] = [json.loads(line) for line in done.stdout.splitlines()]
@@ -151,7 +151,7 @@ def test_auto_takes_the_task_of_the_lowest_entropy_and_says_its_lead(folder, tmp
         assert {key: auto[key] for key in best} == best
         assert auto["lead"] == pytest.approx(other["entropy"] - best["entropy"], abs=2e-6)
         assert 0 <= best["entropy"] <= 1
-    done = run("packnet-predict", folder / "packed.safetensors", "--task", "auto", folder / "pictures", cwd=tmp_path)
+    done = run("packnet-predict", folder / "packed.safetensors", "--task", "auto", folder / "images", cwd=tmp_path)
     assert "lead" in done.stdout
 
 
@@ -166,11 +166,11 @@ def test_a_box_is_cut_out_first_and_what_the_test_split_had_otherwise_is_said(fo
         model.packnet.prune(0.5)
         model.packnet.finish_task()
     save_packed(model, tmp_path / "packed.safetensors")
-    picture = folder / "pictures" / "test" / "dark" / "0.png"
-    with Image.open(picture) as image:
+    image = folder / "images" / "test" / "dark" / "0.png"
+    with Image.open(image) as image:
         image.crop((3, 4, 21, 24)).save(tmp_path / "cut.png")
     words = ("packnet-predict", "packed.safetensors", "--json", "--task")
-    boxed = run(*words, "birds", "--box", "3,4,21,24", picture, cwd=tmp_path)
+    boxed = run(*words, "birds", "--box", "3,4,21,24", image, cwd=tmp_path)
     cut = run(*words, "auto", "cut.png", cwd=tmp_path)
     assert (boxed.returncode, boxed.stderr, cut.returncode) == (0, "", 0)
     network = load_packed(tmp_path / "packed.safetensors")
@@ -181,13 +181,13 @@ def test_a_box_is_cut_out_first_and_what_the_test_split_had_otherwise_is_said(fo
     assert "any: the file does not say how its images were prepared; 256 / 224" in cut.stderr
 
 
-def test_a_file_that_is_no_picture_is_named_and_the_others_are_answered(folder, tmp_path):
-    good = folder / "pictures" / "test" / "dark" / "0.png"
+def test_a_file_that_is_no_image_is_named_and_the_others_are_answered(folder, tmp_path):
+    good = folder / "images" / "test" / "dark" / "0.png"
     (tmp_path / "bad.png").write_bytes(good.read_bytes()[:50])
     words = ("packnet-predict", folder / "packed.safetensors", "--task", "light", tmp_path / "bad.png", good)
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 1
-    assert "cannot be read as a picture" in last_line(done.stderr)
+    assert "cannot be read as an image" in last_line(done.stderr)
     assert "0.png" in done.stdout
     done = run(*words, "--json", cwd=tmp_path)
     assert done.returncode == 1
@@ -197,18 +197,18 @@ def test_a_file_that_is_no_picture_is_named_and_the_others_are_answered(folder, 
 
 
 def test_wrong_words_get_one_line(folder, tmp_path):
-    file, pictures = folder / "packed.safetensors", folder / "pictures"
+    file, images = folder / "packed.safetensors", folder / "images"
     (tmp_path / "empty").mkdir()
     for words, said in {
-        (file, "--task", "greek", pictures): "--task is 'greek'; the file has the tasks ['light', 'letters [x]']",
-        ("nowhere", "--task", "light", pictures): "there is no packed file nowhere",
-        (tmp_path, "--task", "light", pictures): "packed.safetensors; name one, or the directory of a run",
-        (file, "--task", "light", "nothing.png"): "there is no picture or folder nothing.png",
-        (file, "--task", "light", tmp_path / "empty"): "holds no picture; files that end in one of",
-        (file, "--task", "light", "--top", 0, pictures): "--top is 0; allowed is 1 or more",
-        (file, "--task", "light", "--box", "0,0,9,9", pictures): "--box is of one picture, and 20 were given",
-        (file, "--task", "light", "--box", "9,0,9,9", pictures): "--box is '9,0,9,9'; allowed are the left, top, right",
-        (pictures / "test/dark/0.png", "--task", "light", pictures): "0.png is not a packed file, or is damaged",
+        (file, "--task", "greek", images): "--task is 'greek'; the file has the tasks ['light', 'letters [x]']",
+        ("nowhere", "--task", "light", images): "there is no packed file nowhere",
+        (tmp_path, "--task", "light", images): "packed.safetensors; name one, or the directory of a run",
+        (file, "--task", "light", "nothing.png"): "there is no image or folder nothing.png",
+        (file, "--task", "light", tmp_path / "empty"): "holds no image; files that end in one of",
+        (file, "--task", "light", "--top", 0, images): "--top is 0; allowed is 1 or more",
+        (file, "--task", "light", "--box", "0,0,9,9", images): "--box is of one image, and 20 were given",
+        (file, "--task", "light", "--box", "9,0,9,9", images): "--box is '9,0,9,9'; allowed are the left, top, right",
+        (images / "test/dark/0.png", "--task", "light", images): "0.png is not a packed file, or is damaged",
     }.items():
         done = run("packnet-predict", *words, cwd=tmp_path)
         assert said in refused(done)
@@ -228,25 +228,25 @@ def test_an_exported_task_answers_as_the_packed_network_does(folder, tmp_path, f
     path = tmp_path / f"light.{ending}"
     network = load_packed(folder / "packed.safetensors")
     for size in (1, 2, 7):
-        pictures = torch.randn(size, 1, 16, 16)
-        expected = network(pictures, task="light")
+        images = torch.randn(size, 1, 16, 16)
+        expected = network(images, task="light")
         if format == "torch":
             alone = network.standalone("letters [x]")
             alone.head = torch.nn.Linear(8, 2)
             alone.load_state_dict(torch.load(path, weights_only=True), strict=True)
             with torch.no_grad():
-                assert torch.equal(alone(pictures), expected)
+                assert torch.equal(alone(images), expected)
         elif format == "torch_export":
             extra = {"packnet_pl.json": ""}
             program = torch.export.load(path, extra_files=extra)
-            assert torch.allclose(program.module()(pictures), expected, atol=1e-6)
+            assert torch.allclose(program.module()(images), expected, atol=1e-6)
             assert json.loads(extra["packnet_pl.json"])["class_names"] == ["bright", "dark"]
             assert json.loads(extra["packnet_pl.json"])["preparation"]["shorter_side"] == 20
         else:
             import onnxruntime
 
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            (found,) = session.run(["logits"], {"pictures": pictures.numpy()})
+            (found,) = session.run(["logits"], {"pictures": images.numpy()})
             assert torch.allclose(torch.from_numpy(found), expected, atol=1e-5)
             about = session.get_modelmeta().custom_metadata_map["packnet_pl"]
             assert json.loads(about)["mean"] == [0.5]
@@ -348,13 +348,13 @@ def test_inspection_tells_tasks_owners_sizes_and_room(folder, tmp_path):
 
 
 def test_the_file_alone_predicts_in_another_folder(folder, tmp_path):
-    """The installed command, as a user starts it, in an empty folder with nothing but the file and a picture."""
+    """The installed command, as a user starts it, in an empty folder with nothing but the file and an image."""
     shutil.copy(folder / "packed.safetensors", tmp_path / "copied.safetensors")
-    shutil.copy(folder / "pictures" / "test" / "dark" / "0.png", tmp_path / "picture.png")
-    done = real_run("packnet-predict", "copied.safetensors", "--task", "light", "picture.png", "--json", cwd=tmp_path)
+    shutil.copy(folder / "images" / "test" / "dark" / "0.png", tmp_path / "image.png")
+    done = real_run("packnet-predict", "copied.safetensors", "--task", "light", "image.png", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {found["name"] for found in json.loads(done.stdout)["classes"]} == {"bright", "dark"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["copied.safetensors", "picture.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copied.safetensors", "image.png"]
 
 
 def test_the_answer_for_a_wrong_word_comes_without_torch(tmp_path):

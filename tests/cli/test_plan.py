@@ -22,8 +22,7 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(tmp_path):
     assert re.search(r"37 +5,920 / 740 / 1,850 +0\.5 +71,496 +71,496 +10 \+ 4 +1,288", rows["latin"])
     assert re.search(r" - +40,216 +0 +30 +180", rows["digits"])
     assert (
-        "training latin: 92 steps of 64 an epoch, 32 of 5,920 pictures left out by the last batch; about "
-        in done.stdout
+        "training latin: 92 steps of 64 an epoch, 32 of 5,920 images left out by the last batch; about " in done.stdout
     )
     assert "training cyrillic: 20 steps of 64 an epoch; about " in done.stdout
     assert re.search(r"^time: about [\d.]+ (s|min|h) on cpu, from a batch that was timed", done.stdout, re.MULTILINE)
@@ -31,7 +30,7 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_plan_counts_epochs_and_pictures_of_a_trial(tmp_path):
+def test_the_plan_counts_epochs_and_images_of_a_trial(tmp_path):
     done = run("packnet-plan", "debug=tiny", "sequence.order=[digits]", cwd=tmp_path)
     assert re.search(r"digits +10 +40 / 20 / 120 +0\.5 +71,496 +71,496 +1 \+ 1 +2", done.stdout)
     assert "training digits: 1 step of 64 an epoch; about " in done.stdout
@@ -49,7 +48,7 @@ def test_the_plan_of_fine_tuning_has_no_owners(tmp_path):
         (["prune.ratio=0"], "prune.ratio is 0: no weight is free for task 'greek'"),
         (["prune.ratio=75"], "prune.ratio is 75"),
         (["prune.ratoi=0.5"], "did you mean prune.ratio"),
-        (["arch.image_size=32"], "arch does not take the pictures of task 'latin' (1 x 24 x 24)"),
+        (["arch.image_size=32"], "arch does not take the images of task 'latin' (1 x 24 x 24)"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_as_packnet_train_does(tmp_path, arguments, message):

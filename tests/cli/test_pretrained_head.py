@@ -64,7 +64,7 @@ def test_the_weights_answer_before_the_pruning_as_they_did_where_they_came_from(
     cfg = full.pretrained_cfg
     val = image_folder(home / "first", image_size=32, mean=cfg["mean"], std=cfg["std"]).val
     with torch.no_grad():
-        right = [int(full(picture.unsqueeze(0)).argmax()) == int(label) for picture, label in val]
+        right = [int(full(image.unsqueeze(0)).argmax()) == int(label) for image, label in val]
     assert found["tasks"][0]["val_accuracy"]["dense"] == sum(right) / len(right)
     assert all(value is not None for value in found["tasks"][0]["val_accuracy"].values())
     assert found["outputs_unchanged"] == [True, True]

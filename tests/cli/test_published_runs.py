@@ -88,7 +88,7 @@ def test_the_folder_of_all_data_is_asked_for(tmp_path):
     assert "sequence.root has no value: give it as sequence.root=/data, the folder of all data sets" in done.stderr
 
 
-def test_a_picture_cut_short_is_named_and_finished_tasks_stay(root, tmp_path):
+def test_an_image_cut_short_is_named_and_finished_tasks_stay(root, tmp_path):
     toys.cubs(tmp_path / "birds")
     for bad in (tmp_path / "birds" / "images").rglob("*.jpg"):
         if not bad.name.endswith(("_1.jpg", "_4.jpg")):  # the first ones of both splits are looked at at once
@@ -97,6 +97,6 @@ def test_a_picture_cut_short_is_named_and_finished_tasks_stay(root, tmp_path):
     done = warm.run("packnet-train", *words(root, *more), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"packnet-train: cannot be read as a picture: {tmp_path}/birds/images/00")
+    assert last.startswith(f"packnet-train: cannot be read as an image: {tmp_path}/birds/images/00")
     found = json.loads((tmp_path / "r" / "results.json").read_text())
     assert ([task["name"] for task in found["tasks"]], found["complete"]) == (["imagenet"], False)

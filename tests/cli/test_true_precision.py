@@ -12,7 +12,7 @@ from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.cli.evaluate import evaluate
 from packnet_pl.models import resnet20
 from packnet_pl.packed.export import export_task
-from packnet_pl.packed.predict import predict_pictures
+from packnet_pl.packed.predict import predict_images
 from packnet_pl.run.probe import load_probe
 
 TYPES = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
@@ -37,11 +37,11 @@ def test_a_run_in_true_precision_is_measured_packed_asked_again_resumed_and_gone
     assert done.returncode == 0, done.stderr
     assert evaluate(run)
     network = load_packed(run / "packed.safetensors")
-    pictures, logits = load_probe(run / "tasks/greek/probe.safetensors")
+    images, logits = load_probe(run / "tasks/greek/probe.safetensors")
     assert logits.dtype == kind
-    assert torch.equal(network(pictures, task="greek"), logits)
+    assert torch.equal(network(images, task="greek"), logits)
     Image.new("L", (24, 24), 128).save(tmp_path / "x.png")
-    (answer,) = predict_pictures(network, [str(tmp_path / "x.png")], ["digits"], top=1, batch_size=1)
+    (answer,) = predict_images(network, [str(tmp_path / "x.png")], ["digits"], top=1, batch_size=1)
     assert answer.task == "digits"
 
     begun = shutil.copytree(run, tmp_path / "begun")

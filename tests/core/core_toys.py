@@ -1,4 +1,4 @@
-"""What the tests of the core share: a tiny network, a few steps of training, and pictures to compare."""
+"""What the tests of the core share: a tiny network, a few steps of training, and snapshots to compare."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -79,7 +79,7 @@ def equal(left, right):
     return left == right
 
 
-def picture(packnet):
+def snapshot(packnet):
     """All that a refused call must leave alone."""
     return {
         "tasks": packnet.tasks,

@@ -9,7 +9,7 @@ from core_toys import (
     count_hooks,
     equal,
     pack,
-    picture,
+    snapshot,
     tensors,
     train,
 )
@@ -68,7 +68,7 @@ def test_a_task_that_diverged_cannot_be_frozen(name):
     owner = packnet.owners.get(name)
     index = (0,) if owner is None else tuple((owner == 1).nonzero()[0])
     tensor[index] = math.nan
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(ValueError, match=rf"{name} holds NaN or infinity"):
         packnet.finish_task()
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)

@@ -5,8 +5,8 @@ import torch
 from core_toys import (
     bits,
     equal,
-    picture,
     same_bits,
+    snapshot,
     train,
 )
 from packnet_states import (
@@ -43,7 +43,7 @@ def test_what_was_agreed_on_is_what_is_released():
 
 def test_a_failure_to_agree_changes_nothing():
     packnet = with_open_task()
-    before, state = picture(packnet), packnet.state_dict()
+    before, state = snapshot(packnet), packnet.state_dict()
 
     def agree(choices):
         for choice in choices:
@@ -52,5 +52,5 @@ def test_a_failure_to_agree_changes_nothing():
 
     with pytest.raises(KeyError, match="a process is gone"):
         packnet.prune(0.5, agree=agree)
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     assert equal(packnet.state_dict(), state)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from core_toys import TinyNet, equal, marked, pack, picture, plain_choice, train
+from core_toys import TinyNet, equal, marked, pack, plain_choice, snapshot, train
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -192,10 +192,10 @@ def test_single_weights_first_and_filters_later_is_refused_before_anything_chang
     train(packnet)
     with pytest.raises(ValueError, match=said):
         packnet.check_rule(FILTERS)
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(ValueError, match=said):
         packnet.prune(0.5, granularity="filter")
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     packnet.prune(0.5)
 
 
@@ -214,10 +214,10 @@ def test_a_diverged_filter_is_refused_by_name(value, scope):
     packnet = begun(TinyNet())
     with torch.no_grad():
         packnet.module.fc.weight[2, 3] = value
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(ValueError, match=r"fc\.weight holds NaN or infinity"):
         packnet.prune(0.5, scope=scope, granularity="filter")
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
 
 
 def test_what_was_agreed_on_is_what_is_released():

@@ -5,7 +5,7 @@ import torch
 from core_toys import (
     equal,
     pack,
-    picture,
+    snapshot,
     tensors,
     train,
 )
@@ -36,11 +36,11 @@ def test_a_change_from_outside_is_named_before_anything_is_built_on_it(name, tas
             tensor[tuple((packnet.owners[name] == number).nonzero()[0])] += 1
         else:
             tensor.add_(1)
-    before = picture(packnet)
+    before = snapshot(packnet)
     for call in (packnet.verify, packnet.state_dict, lambda: packnet.begin_task("dogs")):
         with pytest.raises(RuntimeError, match=rf"{name} is not what it was when task '{task}' was finished"):
             call()
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
 
 
 def test_a_change_while_a_task_is_open_is_put_back_or_if_that_is_asked_for_only_noticed():

@@ -5,7 +5,7 @@ import torch
 from core_toys import (
     TinyNet,
     equal,
-    picture,
+    snapshot,
 )
 from packnet_states import fresh
 from torch import nn
@@ -60,11 +60,11 @@ def test_a_changed_private_module_is_named_before_anything_is_built_on_it(name, 
     packnet, root = with_private_modules()
     with torch.no_grad():
         root.state_dict()[name].add_(1)
-    before = picture(packnet)
+    before = snapshot(packnet)
     for call in (packnet.verify, packnet.state_dict, lambda root: packnet.begin_task("c", root=root)):
         with pytest.raises(RuntimeError, match=rf"^{name} is not what it was when task '{task}' was finished"):
             call(root)
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     # Who does not show them does not have them looked at.
     packnet.verify()
     packnet.state_dict()

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from core_toys import TinyNet, equal, pack, picture
+from core_toys import TinyNet, equal, pack, snapshot
 from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
@@ -212,11 +212,11 @@ def test_quantized_tensors_are_refused():
 
 def test_complex_weights_are_refused():
     packnet = PackNet(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.complex64)))
-    before = picture(packnet)
+    before = snapshot(packnet)
     assert "complex64" in packnet.summary().refused["1.weight"]
     with pytest.raises(ValueError, match=r"'cubs'.*1\.weight.*complex64"):
         packnet.begin_task("cubs")
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
 
 
 def test_sparse_weights_are_refused():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from core_toys import bits, equal, marked, picture, plain_choice, same_bits
+from core_toys import bits, equal, marked, plain_choice, same_bits, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -75,7 +75,7 @@ def test_the_short_forms_are_that_rule(choices):
     packnets = [begun(first), begun(copy.deepcopy(first))]
     packnets[0].prune(0.4, **choices)
     packnets[1].prune(0.4, rule=PruneRule(**choices))
-    assert equal(picture(packnets[0]), picture(packnets[1]))
+    assert equal(snapshot(packnets[0]), snapshot(packnets[1]))
 
 
 def distance_from_one(weight):
@@ -100,10 +100,10 @@ def test_a_score_of_ones_own_says_which_weights_go_first(scope):
 )
 def test_scores_that_cannot_be_ranked_are_refused_before_anything_changes(score, said):
     packnet = begun(linear_with([0.0, 2.0]))
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(ValueError, match=said):
         packnet.prune(0.5, rule=PruneRule(score))
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -276,10 +276,10 @@ def test_a_diverged_weight_is_refused_by_name_before_anything_changes(second_tas
     mine = packnet.owners["1.weight"] == len(packnet.tasks) + 1
     with torch.no_grad():
         net[1].weight[tuple(mine.nonzero()[0])] = value
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(ValueError, match=r"1\.weight holds NaN or infinity"):
         packnet.prune(0.5, scope=scope)
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     assert packnet.phase == "train"
     packnet.abort_task()
     assert torch.isfinite(net[1].weight).all()

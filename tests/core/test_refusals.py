@@ -7,7 +7,7 @@ import pickle
 import pytest
 from core_toys import (
     equal,
-    picture,
+    snapshot,
 )
 from packnet_states import fresh, full, with_finished_task, with_open_task, with_pruned_task
 
@@ -66,10 +66,10 @@ REFUSALS = {
 def test_misuse_is_refused_with_what_was_given_and_changes_nothing(what):
     make, call, error, message = REFUSALS[what]
     packnet = make()
-    before, state = picture(packnet), packnet.state_dict()
+    before, state = snapshot(packnet), packnet.state_dict()
     with pytest.raises(error, match=message):
         call(packnet)
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     assert equal(packnet.state_dict(), state)
 
 
@@ -96,10 +96,10 @@ INSIDE = {
 @pytest.mark.parametrize("action", INSIDE)
 def test_inside_subnetwork_the_life_of_tasks_stands_still(action, make):
     packnet = make()
-    outside = picture(packnet)
+    outside = snapshot(packnet)
     with packnet.subnetwork("cubs"):
-        inside = picture(packnet)
+        inside = snapshot(packnet)
         with pytest.raises(RuntimeError, match=r"inside subnetwork\('cubs'\): leave the with block"):
             INSIDE[action](packnet)
-        assert equal(picture(packnet), inside)
-    assert equal(picture(packnet), outside)
+        assert equal(snapshot(packnet), inside)
+    assert equal(snapshot(packnet), outside)

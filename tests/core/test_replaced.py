@@ -8,7 +8,7 @@ from core_toys import (
     count_hooks,
     equal,
     pack,
-    picture,
+    snapshot,
     tensors,
     train,
 )
@@ -19,9 +19,9 @@ from torch import nn
 @pytest.mark.parametrize("make", [fresh, with_finished_task, with_open_task, with_pruned_task])
 def test_a_deepcopy_goes_on_by_itself(make):
     packnet = make()
-    before = picture(packnet)
+    before = snapshot(packnet)
     twin = copy.deepcopy(packnet)
-    assert equal(picture(twin), before)
+    assert equal(snapshot(twin), before)
     if twin.open_task is None:
         twin.begin_task("twin")
     train(twin)
@@ -30,7 +30,7 @@ def test_a_deepcopy_goes_on_by_itself(make):
     twin.finish_task()
     assert count_hooks(twin.module) == 0
     twin.verify()
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     if packnet.open_task is not None:
         train(packnet)
         packnet.finish_task()
@@ -161,13 +161,13 @@ REPLACEMENTS = {
 def test_a_layer_that_another_one_replaced_while_a_task_is_open_is_named(what, action):
     packnet = with_open_task()
     make, message = REPLACEMENTS[what]
-    fc, before = packnet.module.fc, picture(packnet)
+    fc, before = packnet.module.fc, snapshot(packnet)
     packnet.module.fc = make()
     arguments = (0.5,) if action == "prune" else ()
     with pytest.raises(RuntimeError, match=message):
         getattr(packnet, action)(*arguments)
     packnet.module.fc = fc
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     packnet.finish_task()
     packnet.verify()
 

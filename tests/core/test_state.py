@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from core_toys import TinyNet, count_hooks, equal, pack, picture, tensors, train
+from core_toys import TinyNet, count_hooks, equal, pack, snapshot, tensors, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -49,7 +49,7 @@ def test_a_state_comes_back_as_it_was_through_a_file(tmp_path_factory, ratios, o
     twin.load_state_dict(state)
     twin.module.load_state_dict(weights)
     assert equal(twin.state_dict(), packnet.state_dict())
-    left, right = picture(twin), picture(packnet)
+    left, right = snapshot(twin), snapshot(packnet)
     assert equal(left, right)
     twin.verify()
 
@@ -76,7 +76,7 @@ def test_an_open_task_goes_on_in_another_process_as_if_nothing_had_been(weights_
             each.prune(0.5)
         each.finish_task()
         each.verify()
-    assert equal(picture(twin), picture(packnet))
+    assert equal(snapshot(twin), snapshot(packnet))
     assert equal(twin.state_dict(), packnet.state_dict())
     for task in packnet.tasks:
         with packnet.subnetwork(task), twin.subnetwork(task):
@@ -187,12 +187,12 @@ def test_what_each_task_has_for_itself_is_in_the_state_and_stays_as_it_was():
 )
 def test_copies_that_do_not_fit_the_network_are_refused(change, message):
     packnet = packed(**OWN)
-    before, state = picture(packnet), packnet.state_dict()
+    before, state = snapshot(packnet), packnet.state_dict()
     bad = {**state, "copies": {task: dict(copies) for task, copies in state["copies"].items()}}
     change(bad["copies"]["b"])
     with pytest.raises(ValueError, match=message):
         packnet.load_state_dict(bad)
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     assert equal(packnet.state_dict(), state)
 
 
@@ -202,12 +202,12 @@ def test_a_state_that_keeps_norms_or_biases_otherwise_is_refused_with_what_to_do
     here = "per_task" if given == "shared" else "shared"
     state = packed(**{what: given}).state_dict()
     packnet = packed(**{what: here})
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(
         ValueError, match=rf"made with {what}='{given}', and this PackNet with {what}='{here}'.*from_checkpoint"
     ):
         packnet.load_state_dict(state)
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
 
 
 @pytest.mark.parametrize("given", [True, "own", None, 1])
@@ -298,10 +298,10 @@ BAD_STATES = {
 def test_a_bad_state_is_refused_and_changes_nothing(what):
     change, message = BAD_STATES[what]
     packnet = packed("train")
-    before, state = picture(packnet), packnet.state_dict()
+    before, state = snapshot(packnet), packnet.state_dict()
     with pytest.raises(ValueError, match=message):
         packnet.load_state_dict(change(state))
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     assert equal(packnet.state_dict(), state)
     train(packnet)
     packnet.finish_task()
@@ -311,10 +311,10 @@ def test_a_bad_state_is_refused_and_changes_nothing(what):
 def test_a_state_of_another_network_is_refused():
     state = PackNet(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))).state_dict()
     packnet = PackNet(TinyNet())
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(ValueError, match=r"another network: 2 parameters without owners.*2 owner maps"):
         packnet.load_state_dict(state)
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
 
 
 def test_a_phase_without_an_open_task_is_refused():

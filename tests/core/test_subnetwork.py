@@ -10,8 +10,8 @@ from core_toys import (
     equal,
     images,
     pack,
-    picture,
     same_bits,
+    snapshot,
     tensors,
     train,
 )
@@ -35,7 +35,7 @@ def test_an_error_inside_subnetwork_passes_through_and_gives_the_weights_back_bi
     packnet = with_open_task()
     with torch.no_grad():
         packnet.module.fc.weight[packnet.owners["fc.weight"] == 2] = -0.0
-    before = picture(packnet)
+    before = snapshot(packnet)
 
     def fail_inside():
         with packnet.subnetwork("cubs"):
@@ -44,7 +44,7 @@ def test_an_error_inside_subnetwork_passes_through_and_gives_the_weights_back_bi
 
     with pytest.raises(KeyError, match="mine"):
         fail_inside()
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     with packnet.subnetwork("cubs"):
         assert not packnet.module.bn.training
 
@@ -54,7 +54,7 @@ def test_an_interrupt_inside_subnetwork_gives_everything_back(keeping):
     packnet = with_finished_task(**keeping)
     packnet.begin_task("cars")
     train(packnet)
-    before = picture(packnet)
+    before = snapshot(packnet)
 
     def interrupted():
         with packnet.subnetwork("cubs"):
@@ -63,7 +63,7 @@ def test_an_interrupt_inside_subnetwork_gives_everything_back(keeping):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     train(packnet)
     packnet.finish_task()
     packnet.verify()
@@ -75,7 +75,7 @@ def test_an_interrupt_while_values_are_given_back_still_gives_everything_back(mo
     packnet = with_finished_task(**keeping)
     packnet.begin_task("cars")
     train(packnet)
-    before, put_back, calls = picture(packnet), view_module.put_back_, []
+    before, put_back, calls = snapshot(packnet), view_module.put_back_, []
 
     def interrupted(*args):
         calls.append(args)
@@ -92,7 +92,7 @@ def test_an_interrupt_while_values_are_given_back_still_gives_everything_back(mo
     with pytest.raises(KeyboardInterrupt):
         look()
     assert len(calls) > at
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     with packnet.subnetwork("cubs"):
         pass
     train(packnet)

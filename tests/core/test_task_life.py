@@ -4,7 +4,7 @@ import pytest
 from core_toys import (
     equal,
     pack,
-    picture,
+    snapshot,
 )
 from packnet_states import fresh, with_open_task
 from torch import nn
@@ -21,10 +21,10 @@ def test_255_tasks_fit_and_one_more_is_refused():
         packnet.finish_task()
     assert packnet.summary().total.owned == {f"task{number}": 1 for number in range(255)}
     assert packnet.summary().total.free == 1
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(CapacityError, match=r"'one more': 255 tasks are the most"):
         packnet.begin_task("one more")
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
     packnet.load_state_dict(packnet.state_dict())
     with packnet.subnetwork("task0"):
         assert int((packnet.module.weight != 0).sum()) == 1
@@ -35,10 +35,10 @@ def test_255_tasks_fit_and_one_more_is_refused():
 )
 def test_a_network_without_prunable_weights_has_no_capacity(net):
     packnet = PackNet(net)
-    before = picture(packnet)
+    before = snapshot(packnet)
     with pytest.raises(CapacityError, match=rf"'cubs': {type(net).__name__} has no weights to divide among tasks"):
         packnet.begin_task("cubs")
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)
 
 
 @pytest.mark.parametrize("value", [nn.Linear, {"a": nn.Linear(1, 1)}, None])
@@ -75,9 +75,9 @@ def test_a_task_may_be_finished_without_pruning():
 
 def test_what_packnet_hands_out_is_a_copy():
     packnet = with_open_task()
-    before = picture(packnet)
+    before = snapshot(packnet)
     packnet.tasks.append("x")
     packnet.private["x"] = ["y"]
     for owner in packnet.owners.values():
         owner.zero_()
-    assert equal(picture(packnet), before)
+    assert equal(snapshot(packnet), before)

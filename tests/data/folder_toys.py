@@ -1,4 +1,4 @@
-"""What the tests of picture folders share: they write real pictures, and read them back."""
+"""What the tests of image folders share: they write real images, and read them back."""
 
 from PIL import Image
 
@@ -9,14 +9,14 @@ GREY = {"channels": 1, "mean": [0.0], "std": [1.0], "augment": "none"}
 
 
 def uniform(path, color=(255, 0, 0), size=(12, 9), mode="RGB", **kwargs):
-    """Writes a picture of one colour; the ending decides the format."""
+    """Writes an image of one colour; the ending decides the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, color).save(path, **kwargs)
     return path
 
 
 def tree(root, train=3, test=2, val=0, classes=("cat", "dog")):
-    """Writes a data set in which each picture has a grey value of its own: 1, 2, 3 ..."""
+    """Writes a data set in which each image has a grey value of its own: 1, 2, 3 ..."""
     number = 0
     for split, count in (("train", train), ("val", val), ("test", test)):
         for name in classes:
@@ -31,5 +31,5 @@ def folder(path, **kwargs):
 
 
 def values(split):
-    """The byte in the middle of each picture, and its class."""
-    return [(round(float(picture[0, 4, 4]) * 255), int(label)) for picture, label in split]
+    """The byte in the middle of each image, and its class."""
+    return [(round(float(image[0, 4, 4]) * 255), int(label)) for image, label in split]

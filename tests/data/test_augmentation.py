@@ -1,4 +1,4 @@
-"""A picture's augmentation depends on the run's key, the epoch and the picture, and on nothing else."""
+"""An image's augmentation depends on the run's key, the epoch and the image, and on nothing else."""
 
 from types import SimpleNamespace
 
@@ -54,11 +54,11 @@ def module(train, key=KEY, num_workers=0, batch_size=4, **process):
 def served(*args, **kwargs):
     """Index -> item of one epoch."""
     loader = module(*args, **kwargs).train_dataloader()
-    return {int(label): picture.tolist() for batch in loader for picture, label in zip(*batch, strict=True)}
+    return {int(label): image.tolist() for batch in loader for image, label in zip(*batch, strict=True)}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """The training split of a folder of noise, which crops and mirrors."""
     root = tree(tmp_path_factory.mktemp("noise"), train=0, test=1, val=1)
     rng = np.random.default_rng(0)
@@ -83,10 +83,10 @@ class Numbered(Dataset):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_loader_processes_change_nothing(pictures, num_workers):
-    expected = served(Numbered(pictures))
+def test_loader_processes_change_nothing(images, num_workers):
+    expected = served(Numbered(images))
     assert len(expected) == 12
-    assert served(Numbered(pictures), num_workers=num_workers) == expected
+    assert served(Numbered(images), num_workers=num_workers) == expected
     assert served(Noise(), num_workers=num_workers) == served(Noise())
 
 
@@ -97,12 +97,12 @@ def test_batch_size_and_ranks_change_nothing():
     assert parts[0] | parts[1] == expected
 
 
-def test_what_was_drawn_before_changes_nothing_and_what_comes_after_is_not_changed(pictures):
+def test_what_was_drawn_before_changes_nothing_and_what_comes_after_is_not_changed(images):
     torch.manual_seed(1)
-    expected = served(Numbered(pictures))
+    expected = served(Numbered(images))
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    assert served(Numbered(pictures)) == expected
+    assert served(Numbered(images)) == expected
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -135,8 +135,8 @@ def test_epochs_items_and_every_part_of_the_key_differ():
     assert len(set(numbers)) == len(numbers) == 6 * 12
 
 
-def test_pictures_differ_between_epochs(pictures):
-    first, second = (served(Numbered(pictures), epoch=epoch) for epoch in range(2))
+def test_images_differ_between_epochs(images):
+    first, second = (served(Numbered(images), epoch=epoch) for epoch in range(2))
     assert sum(first[index] != second[index] for index in range(12)) > 8
 
 

@@ -8,7 +8,7 @@ from packnet_pl.data import digits
 
 
 def pixels(split):
-    """The pictures as they were before normalisation."""
+    """The images as they were before normalisation."""
     return ((split.tensors[0] * 0.3 + 0.2) * 255).round().to(torch.uint8)
 
 
@@ -19,8 +19,8 @@ def test_splits_have_their_sizes_and_one_shape():
     assert data.class_names == tuple("0123456789")
     assert data.input_shape == (1, 24, 24)
     for split in (data.train, data.val, data.test):
-        picture, label = split[0]
-        assert (picture.shape, picture.dtype, label.dtype) == ((1, 24, 24), torch.float32, torch.int64)
+        image, label = split[0]
+        assert (image.shape, image.dtype, label.dtype) == ((1, 24, 24), torch.float32, torch.int64)
         assert set(split.tensors[1].tolist()) == set(range(10))
 
 
@@ -30,20 +30,20 @@ def test_splits_are_consecutive_blocks_of_the_source():
     assert labels.tolist() == source.target.tolist()
 
 
-def test_no_picture_is_in_two_splits():
+def test_no_image_is_in_two_splits():
     data = digits()
-    train, val, test = ({picture.numpy().tobytes() for picture in pixels(s)} for s in (data.train, data.val, data.test))
+    train, val, test = ({image.numpy().tobytes() for image in pixels(s)} for s in (data.train, data.val, data.test))
     assert not train & val
     assert not train & test
     assert not val & test
 
 
-def test_pictures_are_normalised_and_padded_by_two_pixels():
+def test_images_are_normalised_and_padded_by_two_pixels():
     data = digits()
-    pictures = data.train.tensors[0]
+    images = data.train.tensors[0]
     assert (data.mean, data.std) == ((0.2,), (0.3,))
-    assert pictures.min().item() == pytest.approx((0 - 0.2) / 0.3)
-    assert pictures.max().item() == pytest.approx((1 - 0.2) / 0.3)
+    assert images.min().item() == pytest.approx((0 - 0.2) / 0.3)
+    assert images.max().item() == pytest.approx((1 - 0.2) / 0.3)
     border = pixels(data.train)
     border[:, :, 2:-2, 2:-2] = 0
     assert not border.any()

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of pictures, or with what was said about it, is found before a run begins."""
+"""What is wrong with a folder of images, or with what was said about it, is found before a run begins."""
 
 import re
 import shutil
@@ -49,18 +49,18 @@ def test_a_class_that_is_missing_or_empty_in_a_split_is_named(tmp_path, split):
     gone = tree(tmp_path, val=1) / split / "dog"
     for path in gone.iterdir():
         path.rename(path.with_suffix(".txt"))
-    refused(ValueError, tmp_path, f"class 'dog' has no picture in {gone}", "jpg, jpeg, png, bmp, gif, webp, tif")
+    refused(ValueError, tmp_path, f"class 'dog' has no image in {gone}", "jpg, jpeg, png, bmp, gif, webp, tif")
     shutil.rmtree(gone)
     other = tmp_path / ("val" if split == "train" else "train")
     refused(ValueError, tmp_path, f"class 'dog' is in {other}, but {tmp_path / split} has no such folder")
 
 
-def test_pictures_deeper_down_do_not_count(tmp_path):
+def test_images_deeper_down_do_not_count(tmp_path):
     folder_of_class = tree(tmp_path) / "train" / "cat"
     (folder_of_class / "images").mkdir()
     for path in folder_of_class.glob("*.png"):
         path.rename(folder_of_class / "images" / path.name)
-    refused(ValueError, tmp_path, f"class 'cat' has no picture in {folder_of_class}; files directly in it")
+    refused(ValueError, tmp_path, f"class 'cat' has no image in {folder_of_class}; files directly in it")
 
 
 def test_one_class_or_none_is_too_few(tmp_path):
@@ -72,10 +72,10 @@ def test_one_class_or_none_is_too_few(tmp_path):
     refused(ValueError, tmp_path, f"{tmp_path} has only the class 'cat'; at least two classes are needed")
 
 
-def test_a_class_with_one_training_picture_needs_a_validation_folder(tmp_path):
+def test_a_class_with_one_training_image_needs_a_validation_folder(tmp_path):
     tree(tmp_path, train=1)
     path = tmp_path / "train" / "cat" / "00.png"
-    refused(ValueError, tmp_path, f"class 'cat' has one training picture, {path}; without a folder val/")
+    refused(ValueError, tmp_path, f"class 'cat' has one training image, {path}; without a folder val/")
     for name in ("cat", "dog"):
         uniform(tmp_path / "val" / name / "0.png")
     assert len(folder(tmp_path).train) == 2
@@ -85,18 +85,18 @@ def test_a_class_with_one_training_picture_needs_a_validation_folder(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_the_first_picture_of_each_class_is_looked_at(tmp_path, split):
+def test_the_first_image_of_each_class_is_looked_at(tmp_path, split):
     bad = tree(tmp_path, val=1) / split / "dog" / "00.png"
-    bad.write_bytes(b"no picture")
-    refused(ValueError, tmp_path, f"cannot be read as a picture: {bad} (", "replace the file or delete it")
+    bad.write_bytes(b"no image")
+    refused(ValueError, tmp_path, f"cannot be read as an image: {bad} (", "replace the file or delete it")
 
 
-def test_a_damaged_picture_found_later_is_named(tmp_path):
+def test_a_damaged_image_found_later_is_named(tmp_path):
     bad = tree(tmp_path) / "test" / "cat" / "01.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     data = folder(tmp_path)
     assert data.test[0][1] == 0
-    with pytest.raises(ValueError, match=f"cannot be read as a picture: {re.escape(str(bad))}"):
+    with pytest.raises(ValueError, match=f"cannot be read as an image: {re.escape(str(bad))}"):
         data.test[1]
 
 

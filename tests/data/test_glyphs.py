@@ -38,26 +38,26 @@ def test_every_alphabet_has_its_classes_and_sizes(tmp_path, alphabet):
     assert len(data.class_names) == len(set(data.class_names)) == classes
     assert data.class_names == tuple(ALPHABETS[alphabet])
     for split in (data.train, data.val, data.test):
-        pictures, labels = split.tensors
-        assert pictures.shape == (classes, 1, 24, 24)
+        images, labels = split.tensors
+        assert images.shape == (classes, 1, 24, 24)
         assert labels.tolist() == list(range(classes))
     assert (data.input_shape, data.mean, data.std) == ((1, 24, 24), (0.35,), (0.25,))
 
 
-def test_pictures_are_sorted_by_class_and_normalised(drawn):
+def test_images_are_sorted_by_class_and_normalised(drawn):
     _, data = drawn
-    pictures, labels = data.train.tensors
+    images, labels = data.train.tensors
     assert labels.tolist() == [label for label in range(31) for _ in range(2)]
-    pixels = (pictures * 0.25 + 0.35) * 255
+    pixels = (images * 0.25 + 0.35) * 255
     assert pixels.min() >= -1e-3
     assert pixels.max() <= 255.001
     assert pixels.max() > 200
 
 
-def test_all_pictures_differ(drawn):
+def test_all_images_differ(drawn):
     _, data = drawn
-    pictures = torch.cat([split.tensors[0] for split in (data.train, data.val, data.test)])
-    assert len({picture.numpy().tobytes() for picture in pictures}) == len(pictures) == 31 * 4
+    images = torch.cat([split.tensors[0] for split in (data.train, data.val, data.test)])
+    assert len({image.numpy().tobytes() for image in images}) == len(images) == 31 * 4
 
 
 def test_drawing_twice_gives_the_same_bytes(drawn, tmp_path):
@@ -117,7 +117,7 @@ def test_a_font_without_the_letter_is_known_as_such():
     assert not has_glyph("cmr10", "Ж")
 
 
-def test_inverted_pictures_are_the_others_turned_round(drawn):
+def test_inverted_images_are_the_others_turned_round(drawn):
     folder, light = drawn
     dark = few(folder, inverted=True)
     assert (light.mean, light.std) == ((0.35,), (0.25,))
@@ -131,7 +131,7 @@ def test_inverted_pictures_are_the_others_turned_round(drawn):
         assert torch.equal(turned, 255 - pixels)
         torch.testing.assert_close(other.tensors[0], -one.tensors[0], atol=1e-6, rtol=0)
         assert torch.equal(other.tensors[1], one.tensors[1])
-    # Most of a picture is ground.
+    # Most of an image is ground.
     assert (turned.float().mean() > 128) & (pixels.float().mean() < 128)
 
 

@@ -1,4 +1,4 @@
-"""Folders of pictures: which pictures they are, the validation split, and what is done to a picture."""
+"""Folders of images: which images they are, the validation split, and what is done to an image."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def test_classes_splits_shapes_and_values(tmp_path):
     assert values(data.train) == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1)]
     assert values(data.val) == [(7, 0), (8, 1)]
     assert values(data.test) == [(9, 0), (10, 0), (11, 1), (12, 1)]
-    picture, label = data.train[0]
-    assert (picture.shape, picture.dtype) == ((3, 8, 8), torch.float32)
+    image, label = data.train[0]
+    assert (image.shape, image.dtype) == ((3, 8, 8), torch.float32)
     assert (label.shape, label.dtype) == ((), torch.int64)
 
 
@@ -37,8 +37,8 @@ def test_the_defaults_are_those_of_pretrained_backbones(tmp_path):
 
 def test_each_channel_is_normalised_by_its_own_numbers(tmp_path):
     uniform(tree(tmp_path) / "test" / "cat" / "00.png", (255, 0, 51))
-    picture, _ = folder(tmp_path, mean=[0.5, 0.25, 0], std=(0.5, 0.25, 2)).test[0]
-    torch.testing.assert_close(picture[:, 4, 4], torch.tensor([1.0, -1.0, 0.1]))
+    image, _ = folder(tmp_path, mean=[0.5, 0.25, 0], std=(0.5, 0.25, 2)).test[0]
+    torch.testing.assert_close(image[:, 4, 4], torch.tensor([1.0, -1.0, 0.1]))
 
 
 # --- the validation split ----------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def test_validation_is_a_share_of_each_class_and_disjoint_from_training(tmp_path
     assert len(data.test) == 4
 
 
-def test_validation_pictures_follow_from_the_seed_and_from_nothing_else(tmp_path):
+def test_validation_images_follow_from_the_seed_and_from_nothing_else(tmp_path):
     tree(tmp_path / "a", train=20)
     chosen = [values(folder(tmp_path / "a", seed=seed, **COLOUR).val) for seed in range(4)]
     assert len({tuple(found) for found in chosen}) == 4
@@ -84,7 +84,7 @@ def test_classes_are_cut_differently(tmp_path):
     assert cat != dog
 
 
-# --- which files are pictures, and where -------------------------------------------------------------------------
+# --- which files are images, and where -------------------------------------------------------------------------
 
 
 def test_other_files_and_hidden_ones_are_ignored(tmp_path):
@@ -92,7 +92,7 @@ def test_other_files_and_hidden_ones_are_ignored(tmp_path):
     expected = [values(split) for split in (folder(tmp_path, **COLOUR).train, folder(tmp_path, **COLOUR).test)]
     for place in (tmp_path, tmp_path / "train", tmp_path / "train" / "cat", tmp_path / "test" / "dog"):
         for name in (".DS_Store", "._00.png", "Thumbs.db", "notes.txt", "png", "00.png.txt", ".hidden.png"):
-            (place / name).write_bytes(b"no picture")
+            (place / name).write_bytes(b"no image")
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     (tmp_path / "train" / "cat" / "folder.png").mkdir()
     data = folder(tmp_path, **COLOUR)
@@ -130,7 +130,7 @@ def test_the_tilde_is_the_home_folder_and_a_relative_path_is_kept_as_what_it_was
     assert len(list(data.test)) == 4
 
 
-# --- what is done to a picture -----------------------------------------------------------------------------------
+# --- what is done to an image -----------------------------------------------------------------------------------
 
 
 def ramp(path, size=(256, 256)):
@@ -163,13 +163,13 @@ def test_training_crops_and_mirrors_as_it_was_told(tmp_path, augment, mirrors):
     assert (data.train.random, data.val.random, data.test.random) == (augment != "none", False, False)
 
 
-def test_pictures_are_read_only_when_they_are_asked_for(tmp_path):
+def test_images_are_read_only_when_they_are_asked_for(tmp_path):
     tree(tmp_path)
     data = folder(tmp_path, **COLOUR)
     uniform(tmp_path / "test" / "cat" / "00.png", (250,) * 3)
     assert values(data.test)[0] == (250, 0)
     (tmp_path / "test" / "cat" / "00.png").unlink()
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
+    with pytest.raises(ValueError, match="cannot be read as an image"):
         data.test[0]
 
 

@@ -17,7 +17,7 @@ SPLITS = ("train", "val", "test")
 
 
 def changed(path, how):
-    """Returns what is said after ``how`` has changed a folder of pictures."""
+    """Returns what is said after ``how`` has changed a folder of images."""
     before = keep_and_read(path, folder(path / "set"))
     how(path / "set")
     return differing_data(before, folder(path / "set"), SPLITS)

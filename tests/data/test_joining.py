@@ -9,7 +9,7 @@ from packnet_pl.training import TaskDataModule
 
 
 class Noisy(Dataset):
-    """Pictures that draw random numbers."""
+    """Images that draw random numbers."""
 
     random = True
 
@@ -21,7 +21,7 @@ class Noisy(Dataset):
 
 
 def split(first, sizes):
-    """Pictures with a running number, class after class."""
+    """Images with a running number, class after class."""
     labels = torch.tensor([label for label, size in enumerate(sizes) for _ in range(size)])
     numbers = first + torch.arange(len(labels))
     return TensorDataset(numbers.view(-1, 1, 1, 1).expand(-1, 1, 2, 2).float(), labels)
@@ -34,14 +34,14 @@ def task(first, sizes, shape=(1, 2, 2), train=None):
 
 
 def numbers(joined):
-    return [int(picture[0, 0, 0]) for picture, _ in joined]
+    return [int(image[0, 0, 0]) for image, _ in joined]
 
 
 def labels(joined):
     return [int(label) for _, label in joined]
 
 
-def test_all_pictures_come_in_the_order_of_the_tasks_in_every_split():
+def test_all_images_come_in_the_order_of_the_tasks_in_every_split():
     joined = join_tasks({"b": task(0, [2, 1]), "a": task(100, [1, 1, 2]), "c": task(200, [1, 2])})
     for found, first in ((joined.train, 0), (joined.val, 1000), (joined.test, 2000)):
         expected = [0, 1, 2, 100, 101, 102, 103, 200, 201, 202]
@@ -60,7 +60,7 @@ def test_labels_stay_labels_and_the_tasks_own_do_not_change():
     assert labels(tasks["b"].train) == [0, 0, 1]
 
 
-def test_classes_are_counted_by_their_names_and_not_by_the_pictures_there_are():
+def test_classes_are_counted_by_their_names_and_not_by_the_images_there_are():
     data = task(0, [2, 2, 2])
     few = TaskData(Subset(data.train, [0]), data.val, data.test, data.class_names, data.input_shape, (0.1,), (0.2,))
     assert labels(join_tasks({"a": few, "b": task(100, [1, 1])}).train) == [0, 3, 4]
@@ -71,11 +71,9 @@ def test_a_single_task_is_itself():
     assert join_tasks({"a": data}) is data
 
 
-def test_pictures_of_several_shapes_are_refused():
+def test_images_of_several_shapes_are_refused():
     tasks = {"a": task(0, [1, 1]), "b": task(0, [1, 1]), "c": task(0, [1, 1], shape=(3, 2, 2))}
-    with pytest.raises(
-        ValueError, match=r"tasks 'a' and 'c' have pictures of \(1, 2, 2\) and \(3, 2, 2\); .* one shape"
-    ):
+    with pytest.raises(ValueError, match=r"tasks 'a' and 'c' have images of \(1, 2, 2\) and \(3, 2, 2\); .* one shape"):
         join_tasks(tasks)
 
 

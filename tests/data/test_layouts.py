@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from packnet_pl.data import read_cars, read_cubs, read_imagenet, read_places365, read_sketch
-from packnet_pl.data.image_files import PictureError
+from packnet_pl.data.image_files import ImageError
 from published_toys import (
     CARS,
     EDGES,
@@ -68,12 +68,12 @@ def test_a_class_is_called_the_same_in_both_layouts_of_places(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "line"), [("train_standard", 5), ("val", 3)])
-def test_any_missing_picture_of_places_is_named_with_its_line(tmp_path, name, line):
+def test_any_missing_image_of_places_is_named_with_its_line(tmp_path, name, line):
     path = places(tmp_path) / f"places365_{name}.txt"
     file = path.read_text().splitlines()[line - 1].split()[0].lstrip("/")
     gone = tmp_path / ("val_256" if name == "val" else "data_256") / file
     gone.unlink()
-    refused(read_places365, tmp_path, f"there is no picture {gone}, which is in {path}, line {line}; Places365")
+    refused(read_places365, tmp_path, f"there is no image {gone}, which is in {path}, line {line}; Places365")
 
 
 @pytest.mark.parametrize("left", ["train", "train/airfield", "data_256", "val_256"])
@@ -116,9 +116,7 @@ def test_test_annotations_of_cars_without_labels_are_named_as_that(tmp_path):
     rows = [[1, 1, 2, 2, "00001.jpg"]]
     path = tmp_path / "devkit" / "cars_test_annos.mat"
     savemat(path, {"annotations": annotations(rows, [*EDGES, "fname"])})
-    said = (
-        f"{tmp_path}/cars_test_annos_withlabels.mat: {path} has the boxes of the test pictures, but not their classes"
-    )
+    said = f"{tmp_path}/cars_test_annos_withlabels.mat: {path} has the boxes of the test images, but not their classes"
     refused(read_cars, tmp_path, said)
     path.rename(tmp_path / "cars_test_annos_withlabels.mat")
     refused(
@@ -130,7 +128,7 @@ def test_layouts_of_cars_that_cannot_be_read_are_named_as_what_they_are(tmp_path
     old_cars(tmp_path / "a")
     (tmp_path / "a" / "car_ims").rename(tmp_path / "a" / "cars_train")
     refused(
-        read_cars, tmp_path / "a", "there is no folder ", "car_ims, to which ", "the numbers of the pictures in cars_t"
+        read_cars, tmp_path / "a", "there is no folder ", "car_ims, to which ", "the numbers of the images in cars_t"
     )
     class_folders(tmp_path / "b" / "car_data" / "car_data", CARS, "test", ending="jpg")
     refused(read_cars, tmp_path / "b", "holds the cars in class folders, without their boxes", "sequence=folders")
@@ -139,23 +137,21 @@ def test_layouts_of_cars_that_cannot_be_read_are_named_as_what_they_are(tmp_path
 # --- class folders ------------------------------------------------------------------------------------------------
 
 
-def test_pictures_that_were_not_sorted_into_classes_are_counted(tmp_path):
+def test_images_that_were_not_sorted_into_classes_are_counted(tmp_path):
     root = class_folders(tmp_path / "ILSVRC" / "Data" / "CLS-LOC", WNIDS)
     assert len(read_imagenet(tmp_path).train.paths) == 9
     for path in [path for path in (root / "val").iterdir() if path.is_dir()]:
         for file in path.iterdir():
             file.rename(root / "val" / file.name)
         path.rmdir()
-    refused(
-        read_imagenet, tmp_path, f"{root}/val has no such folder; it has none, but pictures (6): sort them into val/"
-    )
+    refused(read_imagenet, tmp_path, f"{root}/val has no such folder; it has none, but images (6): sort them into val/")
     (tree(tmp_path / "own") / "val").mkdir()
     refused(
         folder, tmp_path / "own", f"{tmp_path}/own/val has no such folder; it has none: fill it, or delete it: valid"
     )
 
 
-def test_too_many_pictures_are_not_to_be_completed(tmp_path):
+def test_too_many_images_are_not_to_be_completed(tmp_path):
     cubs(tmp_path, train=3, test=2)
     said = "CUB-200-2011 has 200 classes, and "
     refused(lambda path: published(read_cubs, path, subset=False), tmp_path, said, "has 2: complete it")
@@ -187,7 +183,7 @@ def test_a_class_written_in_two_ways_is_one_class(tmp_path):
     for index in range(2):
         uniform(tmp_path / "test" / COMPOSED / f"{index}.png")
     refused(
-        folder, tmp_path, r"the class folders 'cafe\u0301' and 'caf\xe9' of ", "written in two ways; put their pictu"
+        folder, tmp_path, r"the class folders 'cafe\u0301' and 'caf\xe9' of ", "written in two ways; put their images"
     )
 
 
@@ -207,21 +203,19 @@ def test_clutter_is_passed_over_and_what_else_is_left_out_is_counted_in_one_line
     folder(tmp_path)
     (line,) = caplog.messages
     assert line == (
-        f"left out in {tmp_path}, as no picture directly in a class folder: pictures in folders inside class folders "
-        "(2), .heic (2), .txt (1), without an ending (1), pictures beside the class folders (1)"
+        f"left out in {tmp_path}, as no image directly in a class folder: images in folders inside class folders "
+        "(2), .heic (2), .txt (1), without an ending (1), images beside the class folders (1)"
     )
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_picture_above_pillows_limit_is_found_before_training(tmp_path, monkeypatch, split):
+def test_an_image_above_pillows_limit_is_found_before_training(tmp_path, monkeypatch, split):
     large = uniform(tree(tmp_path / "own") / split / "cat" / "zzz.png", size=(20, 20))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)
     refused(
-        folder, tmp_path / "own", f"{large} has more pixels than Pillow reads (", "make it smaller", kind=PictureError
+        folder, tmp_path / "own", f"{large} has more pixels than Pillow reads (", "make it smaller", kind=ImageError
     )
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48)
     class_folders(tmp_path / "sketch", ["bee", "cup"], "test")
     large = uniform(tmp_path / "sketch" / split / "cup" / "zzz.png", size=(100, 100))
-    refused(
-        lambda path: published(read_sketch, path), tmp_path / "sketch", f"{large} has more pixels", kind=PictureError
-    )
+    refused(lambda path: published(read_sketch, path), tmp_path / "sketch", f"{large} has more pixels", kind=ImageError)

@@ -1,4 +1,4 @@
-"""Published data sets, read back picture for picture from their exact layouts on disk."""
+"""Published data sets, read back image for image from their exact layouts on disk."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torchvision.datasets import Flowers102
 from torchvision.transforms import v2
 
 from packnet_pl.data import (
-    published_pictures,
+    published_images,
     read_cars,
     read_cubs,
     read_flowers,
@@ -21,8 +21,8 @@ from packnet_pl.data.cars import CARS as ABOUT_CARS
 from packnet_pl.data.class_folders import IMAGENET, PLACES365, SKETCH, WIKIART
 from packnet_pl.data.cubs import CUBS
 from packnet_pl.data.flowers import FLOWERS
-from packnet_pl.data.image_files import PictureError, read_picture
-from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.data.image_files import ImageError, read_image
+from packnet_pl.data.published import ImageList, Listing, Published
 from packnet_pl.training import TaskDataModule
 from published_toys import (
     BIRDS,
@@ -90,7 +90,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_picture_has_its_label_and_split_and_nothing_of_its_surroundings(tmp_path, case):
+def test_every_image_has_its_label_and_split_and_nothing_of_its_surroundings(tmp_path, case):
     read, write, (train, test), names = CASES[case]
     write(tmp_path / "set")
     data = published(read, tmp_path / "set")
@@ -98,7 +98,7 @@ def test_every_picture_has_its_label_and_split_and_nothing_of_its_surroundings(t
     assert numbers(data.test) == test
     found = {"train": numbers(data.train), "val": numbers(data.val)}
     assert sorted(found["train"] + found["val"]) == sorted(train)
-    # One picture of each class is held out.
+    # One image of each class is held out.
     assert sorted(label for _, label in found["val"]) == sorted({label for _, label in train})
     assert list(data.train.labels) == [label for _, label in found["train"]]
     whole = published(read, tmp_path / "set", val_fraction=0)
@@ -169,25 +169,25 @@ def numbered(path, width=9, height=7):
         ((8, 6, 9, 7), (slice(6, 7), slice(8, 9))),
     ],
 )
-def test_a_box_is_cut_out_to_the_pixel_and_clipped_to_the_picture(tmp_path, box, kept):
+def test_a_box_is_cut_out_to_the_pixel_and_clipped_to_the_image(tmp_path, box, kept):
     pixels = numbered(tmp_path / "a.png")
-    assert (np.asarray(read_picture(str(tmp_path / "a.png"), 1, box=box)) == pixels[kept]).all()
+    assert (np.asarray(read_image(str(tmp_path / "a.png"), 1, box=box)) == pixels[kept]).all()
 
 
 @pytest.mark.parametrize("box", [(9, 0, 20, 5), (-5, 0, 0, 5), (3, 7, 5, 9), (3, 3, 3, 5)])
-def test_a_box_that_leaves_nothing_is_an_error_that_names_the_picture(tmp_path, box):
+def test_a_box_that_leaves_nothing_is_an_error_that_names_the_image(tmp_path, box):
     numbered(tmp_path / "a.png")
-    with pytest.raises(PictureError, match=r"the box of .*a\.png \(left, top, right, bottom: .* nothing of its 9 x 7"):
-        read_picture(str(tmp_path / "a.png"), 1, box=box)
+    with pytest.raises(ImageError, match=r"the box of .*a\.png \(left, top, right, bottom: .* nothing of its 9 x 7"):
+        read_image(str(tmp_path / "a.png"), 1, box=box)
 
 
-def test_a_box_is_counted_before_the_picture_is_turned_upright(tmp_path):
+def test_a_box_is_counted_before_the_image_is_turned_upright(tmp_path):
     pixels = numbered(tmp_path / "a.png")
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(tmp_path / "a.png") as image:
         image.save(tmp_path / "b.png", exif=exif)
-    found = np.asarray(read_picture(str(tmp_path / "b.png"), 1, box=(2, 1, 5, 3)))
+    found = np.asarray(read_image(str(tmp_path / "b.png"), 1, box=(2, 1, 5, 3)))
     assert (found == np.rot90(pixels[1:3, 2:5], -1)).all()
 
 
@@ -202,8 +202,8 @@ def test_what_a_box_holds_is_resized_to_a_square_whatever_the_size_of_the_file(t
     (root / "bounding_boxes.txt").write_text("\n".join(rows))
     with Image.open(path) as image:
         expected = v2.functional.resize(image.crop((100, 50, 700, 350)), [16, 16], antialias=True)
-    picture, label = published(read_cubs, root).test[0]
-    assert torch.equal((picture * 255).round(), v2.functional.pil_to_tensor(expected).float())
+    image, label = published(read_cubs, root).test[0]
+    assert torch.equal((image * 255).round(), v2.functional.pil_to_tensor(expected).float())
     assert int(label) == 0
 
 
@@ -217,17 +217,17 @@ def test_training_mirrors_what_is_in_the_box(tmp_path, augment):
     for path in (tmp_path / "images").rglob("*.jpg"):
         Image.fromarray(ramp).save(path, quality=95)
     torch.manual_seed(0)
-    rises = {bool(picture[0, 0, 0] < picture[0, 0, -1]) for _ in range(5) for picture, _ in data.train}
+    rises = {bool(image[0, 0, 0] < image[0, 0, -1]) for _ in range(5) for image, _ in data.train}
     assert rises == ({True, False} if mirrors else {True})
 
 
 @pytest.mark.parametrize("given", [{"resize": 20}, {"augment": "crop"}, {"augment": "flip_crop"}])
 def test_there_is_nothing_to_crop_beside_a_box(tmp_path, given):
-    with pytest.raises(ValueError, match="the pictures of CUB-200-2011 are cut out by their boxes and resized to a sq"):
+    with pytest.raises(ValueError, match="the images of CUB-200-2011 are cut out by their boxes and resized to a sq"):
         published(read_cubs, cubs(tmp_path), **given)
 
 
-# --- pictures without boxes ---------------------------------------------------------------------------------------
+# --- images without boxes ---------------------------------------------------------------------------------------
 
 
 def test_without_a_box_the_shorter_side_is_256_and_224_are_cut(tmp_path):
@@ -237,10 +237,10 @@ def test_without_a_box_the_shorter_side_is_256_and_224_are_cut(tmp_path):
     Image.fromarray(rng.integers(0, 256, (300, 500, 3), dtype=np.uint8)).save(first)
     with Image.open(first) as image:
         expected = v2.functional.center_crop(v2.functional.resize(image, [256], antialias=True), [224])
-    data = published_pictures(read_imagenet, root, subset=True, mean=[0.0] * 3, std=[1.0] * 3)
+    data = published_images(read_imagenet, root, subset=True, mean=[0.0] * 3, std=[1.0] * 3)
     assert torch.equal((data.test[0][0] * 255).round(), v2.functional.pil_to_tensor(expected).float())
     assert (data.train.random, data.val.random, data.test.random) == (True, False, False)
-    usual = published_pictures(read_imagenet, root, subset=True)
+    usual = published_images(read_imagenet, root, subset=True)
     assert usual.input_shape == (3, 224, 224)
     assert (usual.mean, usual.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -261,36 +261,36 @@ def test_training_crops_are_random_and_mirrored(tmp_path):
 
 
 def made_up(train=40, classes=2):
-    def pictures(path):
+    def images(path):
         labels = [place % classes for place in range(train)]
         files = [str(jpeg(path / f"{place:02}.jpg", place + 1)) for place in range(train)]
         last = str(jpeg(path / "test.jpg", 60))
         of = Published("Made up", "https://example.org", "*.jpg", classes, train, 1)
-        return Listing(of, path, PictureList(files, labels), PictureList([last], [0]), ("x", "y"))
+        return Listing(of, path, ImageList(files, labels), ImageList([last], [0]), ("x", "y"))
 
-    return pictures
+    return images
 
 
 @pytest.mark.parametrize(("fraction", "held"), [(0.1, 2), (0.25, 5), (0.001, 1), (0.99, 19)])
 def test_validation_is_a_share_of_each_class_that_follows_from_the_seed(tmp_path, fraction, held):
-    data = published_pictures(made_up(), tmp_path, image_size=8, **PLAIN, val_fraction=fraction)
+    data = published_images(made_up(), tmp_path, image_size=8, **PLAIN, val_fraction=fraction)
     train, val = numbers(data.train), numbers(data.val)
     assert sorted(label for _, label in val) == [0] * held + [1] * held
     assert sorted(train + val) == [(place + 1, place % 2) for place in range(40)]
-    again = published_pictures(made_up(), tmp_path, image_size=8, **PLAIN, val_fraction=fraction)
+    again = published_images(made_up(), tmp_path, image_size=8, **PLAIN, val_fraction=fraction)
     assert numbers(again.val) == val
     others = [
-        numbers(published_pictures(made_up(), tmp_path, image_size=8, **PLAIN, val_fraction=0.25, seed=seed).val)
+        numbers(published_images(made_up(), tmp_path, image_size=8, **PLAIN, val_fraction=0.25, seed=seed).val)
         for seed in range(4)
     ]
     assert len({tuple(found) for found in others}) == 4
 
 
 def test_trained_on_everything_validation_is_a_tenth_of_it_without_augmentation(tmp_path):
-    data = published_pictures(made_up(), tmp_path, image_size=8, val_fraction=0)
+    data = published_images(made_up(), tmp_path, image_size=8, val_fraction=0)
     assert (len(data.train), len(data.val), data.train.random, data.val.random) == (40, 4, True, False)
     with pytest.raises(ValueError, match=r"val_fraction is 1; allowed is a number in \[0, 1\), 0 to train on all"):
-        published_pictures(made_up(), tmp_path, val_fraction=1)
+        published_images(made_up(), tmp_path, val_fraction=1)
 
 
 def test_the_wrong_count_is_refused_unless_a_part_is_meant(tmp_path):
@@ -298,39 +298,39 @@ def test_the_wrong_count_is_refused_unless_a_part_is_meant(tmp_path):
         found = made_up()(path)
         return Listing(found.of, path, found.train.take(range(39)), found.test, found.class_names)
 
-    with pytest.raises(ValueError, match=r"Made up has 40 training pictures, and .* has 39: complete it \(https://ex"):
-        published_pictures(short, tmp_path)
-    assert len(published_pictures(short, tmp_path, subset=True, val_fraction=0).train) == 39
-    for name, more in (("classes", {"class_names": ("x",)}), ("test pictures", {"test": PictureList([], [])})):
+    with pytest.raises(ValueError, match=r"Made up has 40 training images, and .* has 39: complete it \(https://ex"):
+        published_images(short, tmp_path)
+    assert len(published_images(short, tmp_path, subset=True, val_fraction=0).train) == 39
+    for name, more in (("classes", {"class_names": ("x",)}), ("test images", {"test": ImageList([], [])})):
 
         def wrong(path, more=more):
             found = made_up()(path)
             return Listing(**{**vars(found), **more})
 
         with pytest.raises(ValueError, match=rf"Made up has \d {name}, and .* has \d: complete it"):
-            published_pictures(wrong, tmp_path)
-        with pytest.raises(ValueError, match=r"has 1 class; at least two|has no test picture"):
-            published_pictures(wrong, tmp_path, subset=True)
+            published_images(wrong, tmp_path)
+        with pytest.raises(ValueError, match=r"has 1 class; at least two|has no test image"):
+            published_images(wrong, tmp_path, subset=True)
 
 
-def test_one_picture_of_a_class_cannot_be_both_trained_and_validated_on(tmp_path):
+def test_one_image_of_a_class_cannot_be_both_trained_and_validated_on(tmp_path):
     def single(path):
         found = made_up()(path)
         return Listing(found.of, path, found.train.take([0, 1, 3]), found.test, found.class_names)
 
-    with pytest.raises(ValueError, match=r"class 'x' has one training picture, .*00\.jpg; at least two are needed"):
-        published_pictures(single, tmp_path, subset=True)
-    data = published_pictures(single, tmp_path, subset=True, val_fraction=0, image_size=8, **PLAIN)
+    with pytest.raises(ValueError, match=r"class 'x' has one training image, .*00\.jpg; at least two are needed"):
+        published_images(single, tmp_path, subset=True)
+    data = published_images(single, tmp_path, subset=True, val_fraction=0, image_size=8, **PLAIN)
     assert [label for _, label in numbers(data.val)] == [0, 1]
 
 
-def test_a_picture_in_two_splits_is_named(tmp_path):
+def test_an_image_in_two_splits_is_named(tmp_path):
     def twice(path):
         found = made_up()(path)
         return Listing(found.of, path, found.train, found.train.take([3]), found.class_names)
 
-    with pytest.raises(ValueError, match=r"03\.jpg is listed twice; a picture can be in one split only"):
-        published_pictures(twice, tmp_path)
+    with pytest.raises(ValueError, match=r"03\.jpg is listed twice; an image can be in one split only"):
+        published_images(twice, tmp_path)
 
 
 def test_the_toys_say_what_they_are():
@@ -347,8 +347,8 @@ def test_loader_processes_change_nothing(tmp_path, num_workers):
 
     def served(workers):
         module = TaskDataModule(data, key=(0, "birds", "train"), batch_size=2, num_workers=workers)
-        return torch.cat([pictures for pictures, _ in module.train_dataloader()])
+        return torch.cat([images for images, _ in module.train_dataloader()])
 
     expected = served(0)
     assert torch.equal(served(num_workers), expected)
-    assert len({bool(picture[0, 0, 0] < picture[0, 0, -1]) for picture in expected}) == 2
+    assert len({bool(image[0, 0, 0] < image[0, 0, -1]) for image in expected}) == 2

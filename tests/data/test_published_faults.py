@@ -16,7 +16,7 @@ from packnet_pl.data import (
     read_sketch,
     read_wikiart,
 )
-from packnet_pl.data.image_files import PictureError
+from packnet_pl.data.image_files import ImageError
 from published_toys import (
     WNIDS,
     annotations,
@@ -118,33 +118,33 @@ def test_more_labels_than_birds(tmp_path):
     refused(ValueError, read_cubs, tmp_path, f"{path}, line 11: image 11 is in image_class_labels.txt, but ")
 
 
-def test_a_picture_that_an_annotation_names_must_be_there(tmp_path):
+def test_an_image_that_an_annotation_names_must_be_there(tmp_path):
     path = next((cubs(tmp_path) / "images" / "001.Black_footed_Albatross").glob("*_2.jpg"))
     path.unlink()
-    refused(FileNotFoundError, read_cubs, tmp_path, f"there is no picture {path}, which is in ", "images.txt, line 2; ")
+    refused(FileNotFoundError, read_cubs, tmp_path, f"there is no image {path}, which is in ", "images.txt, line 2; ")
     shutil.rmtree(tmp_path / "images")
-    refused(FileNotFoundError, read_cubs, tmp_path, "there is no picture ", "images.txt, line 1; ")
+    refused(FileNotFoundError, read_cubs, tmp_path, "there is no image ", "images.txt, line 1; ")
 
 
-def test_a_picture_cut_short_is_named_when_it_is_read(tmp_path):
+def test_an_image_cut_short_is_named_when_it_is_read(tmp_path):
     path = next((cubs(tmp_path) / "images" / "001.Black_footed_Albatross").glob("*_5.jpg"))
     path.write_bytes(path.read_bytes()[:300])
     data = published(read_cubs, tmp_path)
     assert len(numbers([data.test[0]])) == 1
-    with pytest.raises(PictureError, match=f"cannot be read as a picture: {re.escape(str(path))}"):
+    with pytest.raises(ImageError, match=f"cannot be read as an image: {re.escape(str(path))}"):
         data.test[1]
 
 
-def test_the_first_picture_is_looked_at(tmp_path):
+def test_the_first_image_is_looked_at(tmp_path):
     path = next((cubs(tmp_path) / "images" / "001.Black_footed_Albatross").glob("*_4.jpg"))
-    path.write_bytes(b"no picture")
-    refused(PictureError, read_cubs, tmp_path, f"cannot be read as a picture: {path}")
+    path.write_bytes(b"no image")
+    refused(ImageError, read_cubs, tmp_path, f"cannot be read as an image: {path}")
 
 
-def test_a_box_outside_its_picture_is_named_when_it_is_read(tmp_path):
+def test_a_box_outside_its_image_is_named_when_it_is_read(tmp_path):
     change(cubs(tmp_path) / "bounding_boxes.txt", 4, "4 64.0 5.0 20.0 30.0")
     data = published(read_cubs, tmp_path)
-    with pytest.raises(PictureError, match=r"the box of .*_4\.jpg \(left, top, right, bottom: 64, 5, 84, 35\)"):
+    with pytest.raises(ImageError, match=r"the box of .*_4\.jpg \(left, top, right, bottom: 64, 5, 84, 35\)"):
         data.test[0]
 
 
@@ -186,7 +186,7 @@ FIELDS = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
         ([9, 1, 8, 5, 1, "00001.jpg"], "its box has no area (x1, y1, x2, y2: 9, 1, 8, 5)"),
         ([1, 6, 8, 5, 1, "00001.jpg"], "its box has no area"),
         (["a", 1, 8, 5, 1, "00001.jpg"], "box or class is no number"),
-        ([1, 1, 8, 5, 1, "none.jpg"], "there is no picture"),
+        ([1, 1, 8, 5, 1, "none.jpg"], "there is no image"),
     ],
 )
 def test_a_wrong_annotation_of_cars_is_named(tmp_path, row, said):
@@ -207,7 +207,7 @@ def test_a_box_of_one_pixel_is_a_box(tmp_path):
 
 def test_the_older_archive_of_cars_is_checked_likewise(tmp_path):
     (old_cars(tmp_path) / "car_ims" / "000003.jpg").unlink()
-    refused(FileNotFoundError, read_cars, tmp_path, "there is no picture ", "annotation 3 (car_ims/000003.jpg)")
+    refused(FileNotFoundError, read_cars, tmp_path, "there is no image ", "annotation 3 (car_ims/000003.jpg)")
 
 
 # --- Flowers ------------------------------------------------------------------------------------------------------
@@ -225,11 +225,11 @@ def test_a_missing_or_damaged_file_of_flowers_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"labels": (1, 1, 1, 5, 103, 5, 9, 9, 9)}, "imagelabels.mat: label of picture 5 is 103; allowed are 1 to 102"),
-        ({"labels": (1, 1, 1, 5, 0, 5, 9, 9, 9)}, "imagelabels.mat: label of picture 5 is 0; allowed are 1 to 102"),
-        ({"train": (1, 4, 10)}, "setid.mat names picture 10, and "),
-        ({"train": (0, 4, 7)}, "setid.mat names picture 0, and "),
-        ({"test": (9, 6, 1)}, "setid.mat names picture 1 twice; it can be in one split only"),
+        ({"labels": (1, 1, 1, 5, 103, 5, 9, 9, 9)}, "imagelabels.mat: label of image 5 is 103; allowed are 1 to 102"),
+        ({"labels": (1, 1, 1, 5, 0, 5, 9, 9, 9)}, "imagelabels.mat: label of image 5 is 0; allowed are 1 to 102"),
+        ({"train": (1, 4, 10)}, "setid.mat names image 10, and "),
+        ({"train": (0, 4, 7)}, "setid.mat names image 0, and "),
+        ({"test": (9, 6, 1)}, "setid.mat names image 1 twice; it can be in one split only"),
     ],
 )
 def test_wrong_numbers_of_flowers_are_named(tmp_path, given, said):
@@ -240,14 +240,14 @@ def test_wrong_numbers_of_flowers_are_named(tmp_path, given, said):
 def test_a_missing_flower_is_named(tmp_path):
     (flowers(tmp_path) / "jpg" / "image_00005.jpg").unlink()
     refused(
-        FileNotFoundError, read_flowers, tmp_path, "there is no picture ", "image_00005.jpg, which is in ", "setid.mat"
+        FileNotFoundError, read_flowers, tmp_path, "there is no image ", "image_00005.jpg, which is in ", "setid.mat"
     )
 
 
 def test_the_largest_label_of_a_byte_is_no_overflow(tmp_path):
     flowers(tmp_path)
     savemat(tmp_path / "imagelabels.mat", {"labels": np.full((1, 9), 255, np.uint8)})
-    refused(ValueError, read_flowers, tmp_path, "label of picture 1 is 255; allowed are 1 to 102")
+    refused(ValueError, read_flowers, tmp_path, "label of image 1 is 255; allowed are 1 to 102")
 
 
 # --- class folders ------------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_wrong_line_of_places_is_named(tmp_path, name, line, text, said):
 
 
 @pytest.mark.parametrize("folder", ["data_256", "val_256"])
-def test_missing_pictures_of_places_are_noticed(tmp_path, folder):
+def test_missing_images_of_places_are_noticed(tmp_path, folder):
     shutil.rmtree(places(tmp_path) / folder)
     refused(FileNotFoundError, read_places365, tmp_path, f"there is no folder {tmp_path}/{folder}; Places365-Standard")
 

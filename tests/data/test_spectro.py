@@ -29,13 +29,13 @@ def drawn(tmp_path_factory):
     return folder, few(folder)
 
 
-def test_every_class_has_its_pictures_in_every_split(drawn):
+def test_every_class_has_its_images_in_every_split(drawn):
     _, data = drawn
     assert data.class_names == NAMES
     assert len(set(NAMES)) == 16
     for split, count in ((data.train, 3), (data.val, 2), (data.test, 2)):
-        pictures, labels = split.tensors
-        assert (pictures.shape, pictures.dtype, labels.dtype) == ((16 * count, 1, 24, 24), torch.float32, torch.int64)
+        images, labels = split.tensors
+        assert (images.shape, images.dtype, labels.dtype) == ((16 * count, 1, 24, 24), torch.float32, torch.int64)
         assert labels.tolist() == [label for label in range(16) for _ in range(count)]
     assert (data.input_shape, data.mean, data.std) == ((1, 24, 24), (0.25,), (0.18,))
 
@@ -48,7 +48,7 @@ def test_the_default_sizes_are_those_of_the_benchmark(monkeypatch):
     assert asked == [{"train": 80, "val": 20, "test": 100}]
 
 
-def test_pixels_are_those_of_the_pictures(drawn):
+def test_pixels_are_those_of_the_images(drawn):
     _, data = drawn
     pixels = (data.train.tensors[0] * 0.18 + 0.25) * 255
     rng = np.random.default_rng(spectro_module.derive_seed(spectro_module._SEED, "train", "two tones", 2))
@@ -65,13 +65,13 @@ def test_mean_and_deviation_are_about_those_of_the_pixels(tmp_path):
     assert abs(data.train.tensors[0].std() - 1) < 0.15
 
 
-def test_all_pictures_differ(drawn):
+def test_all_images_differ(drawn):
     _, data = drawn
-    pictures = torch.cat([split.tensors[0] for split in (data.train, data.val, data.test)])
-    assert len({picture.numpy().tobytes() for picture in pictures}) == len(pictures) == 16 * 7
+    images = torch.cat([split.tensors[0] for split in (data.train, data.val, data.test)])
+    assert len({image.numpy().tobytes() for image in images}) == len(images) == 16 * 7
 
 
-def test_every_picture_has_a_seed_of_its_own(tmp_path, monkeypatch):
+def test_every_image_has_a_seed_of_its_own(tmp_path, monkeypatch):
     seeds = []
 
     def note(*parts):
@@ -123,23 +123,23 @@ def test_numbers_below_one_are_refused_and_nothing_is_written(tmp_path, split, c
 
 @pytest.fixture
 def pure(monkeypatch):
-    """A function from a kind to pictures (24 x 24) of 40 draws without background, the columns of the sound alone."""
+    """A function from a kind to images (24 x 24) of 40 draws without background, the columns of the sound alone."""
     monkeypatch.setattr(sounds, "_background", lambda rng: np.zeros(sounds._LENGTH))
 
     def draws(name):
         for index in range(40):
-            picture = listen(name, np.random.default_rng([7, index])).astype(int)
-            heard = np.flatnonzero(picture.max(axis=0))
+            image = listen(name, np.random.default_rng([7, index])).astype(int)
+            heard = np.flatnonzero(image.max(axis=0))
             assert len(heard) > 0, (name, index)
             # The outermost columns hold a part of the sound's ends.
-            yield picture[:, heard[0] : heard[-1] + 1]
+            yield image[:, heard[0] : heard[-1] + 1]
 
     return draws
 
 
-def ridge(picture):
+def ridge(image):
     """The loudest frequency, 0 to 23, of each column that is heard, the first and the last left out."""
-    inner = picture[:, 1:-1]
+    inner = image[:, 1:-1]
     return 23 - inner.argmax(axis=0)[inner.max(axis=0) > 0]
 
 
@@ -148,31 +148,31 @@ def bands(lit):
     return int(lit[0]) + int((lit[1:] & ~lit[:-1]).sum())
 
 
-def lines(picture):
+def lines(image):
     """The number of separate lines in the middle of the sound's time."""
-    column = picture[:, picture.shape[1] // 2]
+    column = image[:, image.shape[1] // 2]
     inner = column[1:-1]
     peaks = (inner > column[:-2]) & (inner >= column[2:]) & (inner > column.max() / 2)
     return int(peaks.sum()) + int(column[0] > column[1]) + int(column[-1] > column[-2])
 
 
 def test_a_tone_stays_where_it_is(pure):
-    for picture in pure("tone"):
-        assert np.ptp(ridge(picture)) <= 1
+    for image in pure("tone"):
+        assert np.ptp(ridge(image)) <= 1
 
 
 @pytest.mark.parametrize(("kind", "sign"), [("rising chirp", 1), ("falling chirp", -1)])
 def test_a_chirp_goes_one_way(pure, kind, sign):
-    for picture in pure(kind):
-        steps = sign * np.diff(ridge(picture))
+    for image in pure(kind):
+        steps = sign * np.diff(ridge(image))
         assert steps.min() >= 0
         assert steps.sum() >= 2
 
 
 @pytest.mark.parametrize(("kind", "sign"), [("up-down sweep", 1), ("down-up sweep", -1)])
 def test_a_sweep_turns_once(pure, kind, sign):
-    for picture in pure(kind):
-        steps = sign * np.diff(ridge(picture))
+    for image in pure(kind):
+        steps = sign * np.diff(ridge(image))
         turn = int(np.cumsum(steps).argmax()) + 1
         assert steps[:turn].min() >= 0
         assert steps[turn:].max() <= 0
@@ -182,39 +182,39 @@ def test_a_sweep_turns_once(pure, kind, sign):
 
 @pytest.mark.parametrize(("kind", "sign"), [("rising step", 1), ("falling step", -1)])
 def test_a_step_has_two_levels(pure, kind, sign):
-    for picture in pure(kind):
-        levels = sign * ridge(picture)
+    for image in pure(kind):
+        levels = sign * ridge(image)
         assert levels[-1] - levels[0] >= 2
         assert (np.abs(np.diff(levels)) >= 2).sum() == 1
 
 
 def test_vibrato_goes_up_and_down_several_times(pure):
-    for picture in pure("vibrato"):
-        steps = np.diff(ridge(picture))
+    for image in pure("vibrato"):
+        steps = np.diff(ridge(image))
         turns = np.sign(steps[steps != 0])
         assert (turns[1:] != turns[:-1]).sum() >= 3
 
 
 def test_tremolo_stays_where_it_is_and_goes_off_several_times(pure):
-    for picture in pure("tremolo"):
-        row = picture[picture.sum(axis=1).argmax()]
+    for image in pure("tremolo"):
+        row = image[image.sum(axis=1).argmax()]
         assert (np.diff(np.sign(np.diff(row))) < 0).sum() >= 2
-        assert np.ptp(ridge(picture)) <= 1
+        assert np.ptp(ridge(image)) <= 1
 
 
 def test_two_tones_are_two_lines_and_harmonics_more(pure):
-    assert {lines(picture) for picture in pure("two tones")} == {2}
-    assert {lines(picture) for picture in pure("harmonics")} == {3, 4, 5}
+    assert {lines(image) for image in pure("two tones")} == {2}
+    assert {lines(image) for image in pure("harmonics")} == {3, 4, 5}
 
 
 def test_crossing_chirps_are_two_lines_that_meet_in_the_middle(pure):
-    for picture in pure("crossing chirps"):
+    for image in pure("crossing chirps"):
         rows = np.arange(24)[:, None]
         spread = []
         for part in (
-            picture[:, 1:3],
-            picture[:, picture.shape[1] // 2 - 1 : picture.shape[1] // 2 + 1],
-            picture[:, -3:-1],
+            image[:, 1:3],
+            image[:, image.shape[1] // 2 - 1 : image.shape[1] // 2 + 1],
+            image[:, -3:-1],
         ):
             lit = (part > part.max() / 2) * rows
             spread.append(np.ptp(lit[lit > 0]))
@@ -222,20 +222,20 @@ def test_crossing_chirps_are_two_lines_that_meet_in_the_middle(pure):
 
 
 def test_clicks_have_all_frequencies_once_or_three_to_five_times(pure):
-    def heard(picture):
-        return bands((picture > 0).all(axis=0))
+    def heard(image):
+        return bands((image > 0).all(axis=0))
 
-    assert {heard(picture) for picture in pure("click")} == {1}
-    assert {heard(picture) for picture in pure("pulse train")} == {3, 4, 5}
-    assert {picture.shape[1] for picture in pure("click")} <= {1, 2}
+    assert {heard(image) for image in pure("click")} == {1}
+    assert {heard(image) for image in pure("pulse train")} == {3, 4, 5}
+    assert {image.shape[1] for image in pure("click")} <= {1, 2}
 
 
 def test_a_burst_has_all_frequencies_and_a_band_has_not(pure):
-    for picture in pure("noise burst"):
-        assert (picture[1:-1, 1:-1].mean(axis=1) > 20).all()
-        assert picture.shape[1] >= 3
-    for picture in pure("noise band"):
-        rows = picture[:, 1:-1].mean(axis=1)
+    for image in pure("noise burst"):
+        assert (image[1:-1, 1:-1].mean(axis=1) > 20).all()
+        assert image.shape[1] >= 3
+    for image in pure("noise band"):
+        rows = image[:, 1:-1].mean(axis=1)
         assert 3 <= (rows > rows.max() / 2).sum() <= 14
 
 

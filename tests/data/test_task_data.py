@@ -53,7 +53,7 @@ def test_a_fraction_out_of_range_is_refused(fraction):
 
 def test_image_tensors_are_normalised_from_bytes():
     images = torch.tensor([[[0, 255], [51, 102]]], dtype=torch.uint8)
-    ((picture, label),) = list(image_tensors(images, torch.tensor([7]), mean=0.2, std=0.4))
-    assert picture.shape == (1, 2, 2)
-    torch.testing.assert_close(picture[0], torch.tensor([[-0.5, 2.0], [0.0, 0.5]]))
+    ((image, label),) = list(image_tensors(images, torch.tensor([7]), mean=0.2, std=0.4))
+    assert image.shape == (1, 2, 2)
+    torch.testing.assert_close(image[0], torch.tensor([[-0.5, 2.0], [0.0, 0.5]]))
     assert label == 7

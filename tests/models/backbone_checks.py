@@ -16,7 +16,7 @@ class Model:
     packnet: PackNet | None
 
 
-def pictures(size, channels=3, count=2):
+def images(size, channels=3, count=2):
     return torch.randn(count, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 

@@ -1,4 +1,4 @@
-"""What pretrained weights say of the pictures that they were trained on."""
+"""What pretrained weights say of the images that they were trained on."""
 
 import timm
 from torchvision import models

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, pictures
+from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, images
 from torch import nn
 
 from packnet_pl.models import resnet20
@@ -34,15 +34,15 @@ def test_shortcuts_take_every_second_pixel_and_add_zeros():
 def test_width_scales_every_stage(width, num_features):
     net = resnet20(width=width)
     assert net.num_features == num_features
-    assert net.eval()(pictures(9)).shape == (2, num_features)
+    assert net.eval()(images(9)).shape == (2, num_features)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_it_trains_and_packs_and_comes_back(channels, tmp_path):
     net = resnet20(in_channels=channels, width=0.25)
-    check_features_and_gradients(net, pictures(16, channels))
-    check_rebuilt(net, pictures(16, channels))
-    check_packing(net, pictures(16, channels), tmp_path / "packed.safetensors")
+    check_features_and_gradients(net, images(16, channels))
+    check_rebuilt(net, images(16, channels))
+    check_packing(net, images(16, channels), tmp_path / "packed.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import sys
 import pytest
 import timm
 import torch
-from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, pictures
+from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, images
 from torch import nn
 
 from packnet_pl.models import timm_backbone
 
-# Name -> picture size, features.
+# Name -> image size, features.
 FAMILIES = {
     "resnet18": (32, 512),
     "vit_tiny_patch16_224": (32, 192),
@@ -36,8 +36,8 @@ def test_features_have_the_promised_length_and_all_is_built_again(name):
     size, num_features = FAMILIES[name]
     net = timm_backbone(name, image_size=size)
     assert net.num_features == num_features
-    check_features_and_gradients(net, pictures(size))
-    check_rebuilt(net, pictures(size))
+    check_features_and_gradients(net, images(size))
+    check_rebuilt(net, images(size))
     assert net.builder == {
         "name": "timm",
         "arguments": {"name": name, "in_channels": 3, "image_size": size, "width": 1.0},
@@ -47,7 +47,7 @@ def test_features_have_the_promised_length_and_all_is_built_again(name):
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "mobilenetv3_small_050", "convnext_atto"])
 def test_it_is_packed(name, tmp_path):
     net = timm_backbone(name, in_channels=1, image_size=32)
-    check_packing(net, pictures(32, 1), tmp_path / "packed.safetensors")
+    check_packing(net, images(32, 1), tmp_path / "packed.safetensors")
 
 
 @pytest.mark.parametrize("name", LAST)
@@ -57,10 +57,10 @@ def test_features_and_the_removed_layer_are_the_original_to_the_bit(name, tmp_pa
     torch.save(full.state_dict(), tmp_path / "weights.pth")
     net = timm_backbone(name, pretrained=tmp_path / "weights.pth").eval()
     with torch.no_grad():
-        outputs = full.get_submodule(LAST[name])(net(pictures(size)))
-        assert torch.equal(outputs, full(pictures(size)))
+        outputs = full.get_submodule(LAST[name])(net(images(size)))
+        assert torch.equal(outputs, full(images(size)))
         head = net.pretrained_head
-        assert torch.equal(nn.functional.linear(net(pictures(size)), head["weight"], head["bias"]), outputs)
+        assert torch.equal(nn.functional.linear(net(images(size)), head["weight"], head["bias"]), outputs)
     assert "pretrained" not in net.builder["arguments"]
 
 
@@ -93,11 +93,11 @@ def test_pretrained_filters_are_summed_for_one_channel(tmp_path):
     assert torch.equal(net.conv1[0].weight, full.conv1[0].weight.sum(1, keepdim=True))
 
 
-def test_the_size_of_pictures_is_passed_where_the_network_is_built_for_one():
+def test_the_size_of_images_is_passed_where_the_network_is_built_for_one():
     assert timm_backbone("vit_tiny_patch16_224", image_size=64).pos_embed.shape == (1, 17, 192)
     assert timm_backbone("vit_tiny_patch16_224").pos_embed.shape == (1, 197, 192)
     net = timm_backbone("resnet10t", image_size=64).eval()
-    assert net(pictures(48)).shape == (2, 512)
+    assert net(images(48)).shape == (2, 512)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_size_of_pictures_is_passed_where_the_network_is_built_for_one():
         ("hf-hub:timm/resnet18.a1_in1k", {}, "timm has no network 'hf-hub:"),
         ("local-dir:/tmp", {}, "timm has no network 'local-dir:"),
         ("resnet18.nope", {"image_size": 32}, r"timm cannot build resnet18\.nope .*Invalid pretrained tag"),
-        ("gemma4_vit_167m_enc", {}, "is an encoder that puts out one vector per place of a picture"),
+        ("gemma4_vit_167m_enc", {}, "is an encoder that puts out one vector per place of an image"),
         ("resnet18", {"in_channels": 0}, "in_channels is 0; allowed is 1 or more"),
         ("resnet18", {"in_channels": 2, "pretrained": True}, "in_channels is 2; pretrained filters fit 3 channels"),
         ("resnet18", {"image_size": 0}, "image_size is 0; allowed is 1 or more pixels, or None"),

@@ -6,7 +6,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, pictures
+from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, images
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
@@ -14,7 +14,7 @@ from torchvision import models
 from packnet_pl.models import torchvision_backbone
 from packnet_pl.models.backbones.torchvision_backbones import _FAMILIES, torchvision_names
 
-# Name -> picture size, features at width 0.1.
+# Name -> image size, features at width 0.1.
 SMALL = {
     "vgg11": (32, 408),
     "vgg11_bn": (32, 408),
@@ -26,7 +26,7 @@ SMALL = {
     "vit_b_32": (64, 64),
     "convnext_tiny": (32, 80),
 }
-# Name -> picture size, last layer.
+# Name -> image size, last layer.
 ORIGINALS = {
     "vgg11": (224, "classifier.6"),
     "resnet18": (72, "fc"),
@@ -59,8 +59,8 @@ def test_a_narrow_network_of_each_kind_trains_and_is_built_again(name):
     size, num_features = SMALL[name]
     net = torchvision_backbone(name, image_size=size, width=0.1)
     assert net.num_features == num_features
-    check_features_and_gradients(net, pictures(size))
-    check_rebuilt(net, pictures(size))
+    check_features_and_gradients(net, images(size))
+    check_rebuilt(net, images(size))
     assert net.builder["arguments"] == {"name": name, "in_channels": 3, "image_size": size, "width": 0.1}
 
 
@@ -68,7 +68,7 @@ def test_a_narrow_network_of_each_kind_trains_and_is_built_again(name):
 def test_a_narrow_network_of_each_kind_is_packed(name, tmp_path):
     size, _ = SMALL[name]
     net = torchvision_backbone(name, image_size=size, width=0.1)
-    check_packing(net, pictures(size), tmp_path / "packed.safetensors")
+    check_packing(net, images(size), tmp_path / "packed.safetensors")
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -119,9 +119,9 @@ def test_features_and_the_removed_layer_are_the_original_to_the_bit(name, tmp_pa
         name, image_size=size if name == "vit_b_32" else 224, pretrained=tmp_path / "weights.pth"
     )
     (tmp_path / "weights.pth").unlink()
-    images = pictures(size if name == "vit_b_32" else 64)
+    batch = images(size if name == "vit_b_32" else 64)
     with torch.no_grad():
-        features, outputs = net.eval()(images), full(images)
+        features, outputs = net.eval()(batch), full(batch)
         assert features.shape == (2, net.num_features)
         assert torch.equal(full.get_submodule(last)(features), outputs)
         head = net.pretrained_head
@@ -190,7 +190,7 @@ def test_old_names_and_missing_counters_of_densenet_files_are_understood(tmp_pat
 
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "convnext_tiny"])
-def test_small_pictures_get_a_stem_that_keeps_more_pixels(name, size):
+def test_small_images_get_a_stem_that_keeps_more_pixels(name, size):
     net = torchvision_backbone(name, image_size=size, width=0.1)
     first = {"resnet18": "conv1", "densenet121": "features.conv0", "convnext_tiny": "features.0.0"}[name]
     convolution = net.get_submodule(first)
@@ -205,7 +205,7 @@ def test_small_pictures_get_a_stem_that_keeps_more_pixels(name, size):
 def test_the_small_stem_stays_random_and_all_else_is_loaded(resnet18_file, caplog):
     with caplog.at_level(logging.INFO):
         net = torchvision_backbone("resnet18", image_size=32, pretrained=resnet18_file)
-    assert "resnet18: conv1, made for small pictures, is random; the rest is from" in caplog.text
+    assert "resnet18: conv1, made for small images, is random; the rest is from" in caplog.text
     state = torch.load(resnet18_file)
     for name, value in net.state_dict().items():
         assert name == "conv1.weight" or torch.equal(value, state[name]), name
@@ -222,28 +222,28 @@ def test_other_channels_get_a_first_convolution_of_the_usual_spread(name, channe
     expected = usual.weight.std() * ((3 / channels) ** 0.5 if fan_in else 1)
     assert first.in_channels == channels
     assert first.weight.std().item() == pytest.approx(expected.item(), rel=0.15)
-    assert net(pictures(96, channels)).shape == (2, net.num_features)
-    check_rebuilt(net, pictures(96, channels))
+    assert net(images(96, channels)).shape == (2, net.num_features)
+    check_rebuilt(net, images(96, channels))
 
 
 def test_pretrained_filters_are_summed_for_one_channel(resnet18_file):
     grey = torchvision_backbone("resnet18", in_channels=1, pretrained=resnet18_file).eval()
     colour = torchvision_backbone("resnet18", pretrained=resnet18_file).eval()
-    images = pictures(72, 1)
+    batch = images(72, 1)
     with torch.no_grad():
         assert torch.equal(grey.conv1.weight, colour.conv1.weight.sum(1, keepdim=True))
-        assert torch.allclose(grey(images), colour(images.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-5)
+        assert torch.allclose(grey(batch), colour(batch.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-5)
 
 
-def test_position_embeddings_are_interpolated_to_the_pictures(tmp_path, caplog):
+def test_position_embeddings_are_interpolated_to_the_images(tmp_path, caplog):
     state = original("vit_b_32").state_dict()
     torch.save(state, tmp_path / "vit.pt")
     with caplog.at_level(logging.INFO):
         net = torchvision_backbone("vit_b_32", image_size=96, pretrained=tmp_path / "vit.pt")
-    assert "interpolated to pictures of 96 pixels" in caplog.text
+    assert "interpolated to images of 96 pixels" in caplog.text
     assert net.encoder.pos_embedding.shape == (1, 10, 768)
     assert torch.equal(net.encoder.pos_embedding[:, :1], state["encoder.pos_embedding"][:, :1])
-    assert net(pictures(96)).shape == (2, 768)
+    assert net(images(96)).shape == (2, 768)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,8 @@ def test_position_embeddings_are_interpolated_to_the_pictures(tmp_path, caplog):
             {"in_channels": 4, "pretrained": True},
             "in_channels is 4; pretrained filters fit 3 channels, or 1",
         ),
-        ("resnet18", {"image_size": 0}, "image_size is 0; resnet18 takes pictures of at least 1 pixels"),
-        ("vgg11", {"image_size": 31}, "image_size is 31; vgg11 takes pictures of at least 32 pixels"),
+        ("resnet18", {"image_size": 0}, "image_size is 0; resnet18 takes images of at least 1 pixels"),
+        ("vgg11", {"image_size": 31}, "image_size is 31; vgg11 takes images of at least 32 pixels"),
         ("densenet121", {"image_size": 7}, "at least 8 pixels"),
         ("convnext_tiny", {"image_size": 15}, "at least 16 pixels"),
         ("vit_b_16", {"image_size": 100}, "image_size is 100; vit_b_16 cuts patches of 16 x 16.*nearest is 96 or 112"),
@@ -283,12 +283,12 @@ def test_wrong_arguments_are_refused(name, arguments, match):
 @pytest.mark.parametrize(
     ("name", "smallest"), [("vgg11", 32), ("resnet18", 1), ("densenet121", 8), ("convnext_tiny", 16)]
 )
-def test_the_smallest_pictures_pass_through(name, smallest):
+def test_the_smallest_images_pass_through(name, smallest):
     net = torchvision_backbone(name, image_size=smallest, width=0.1).eval()
-    assert net(pictures(smallest)).shape == (2, net.num_features)
+    assert net(images(smallest)).shape == (2, net.num_features)
     if smallest > 1:
         with pytest.raises(RuntimeError):
-            net(pictures(smallest - 1))
+            net(images(smallest - 1))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -40,7 +40,7 @@ def test_layers_are_those_of_the_description():
     assert net.num_features == 128
 
 
-def test_it_turns_pictures_into_features():
+def test_it_turns_images_into_features():
     net = vgg_small().eval()
     features = net(torch.randn(5, 1, 24, 24))
     assert features.shape == (5, 128)
@@ -62,9 +62,9 @@ def test_it_can_be_built_again_from_its_builder(arguments):
     assert isinstance(again, VGGSmall)
     assert again.builder == net.builder
     again.load_state_dict(net.state_dict())
-    pictures = torch.randn(2, arguments.get("in_channels", 1), *[arguments.get("image_size", 24)] * 2)
-    assert torch.equal(net.eval()(pictures), again.eval()(pictures))
-    assert again.num_features == net.eval()(pictures).shape[1]
+    images = torch.randn(2, arguments.get("in_channels", 1), *[arguments.get("image_size", 24)] * 2)
+    assert torch.equal(net.eval()(images), again.eval()(images))
+    assert again.num_features == net.eval()(images).shape[1]
 
 
 def test_the_builder_is_plain_data():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from independent import reseal
 from safetensors.torch import load_file
-from test_packed import TASKS, TINY, packed_model, pictures, same_bits
+from test_packed import TASKS, TINY, images, packed_model, same_bits
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.models import vgg_small
@@ -81,8 +81,8 @@ def test_half_the_bytes_give_the_rounded_network(model, tmp_path, dtype, kind):
         expected = model.backbone.get_parameter(name).to(kind).float()
         assert torch.equal(weight, torch.where(owner == 0, 0, expected))
     for task in TASKS:
-        expected = model(pictures(), task=task)
-        found = net(pictures(), task=task)
+        expected = model(images(), task=task)
+        found = net(images(), task=task)
         assert not torch.equal(found, expected)
         assert torch.allclose(found, expected, atol=0.05)
         assert torch.equal(net.heads[task].weight, model.heads[task].weight)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from independent import reseal, rewrite
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_packed import packed_model, pictures
+from test_packed import images, packed_model
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.models import Preparation, backbone_skeleton, build_backbone
@@ -147,13 +147,13 @@ ATTACKS = {
     ),
     "wide": lambda h: h.update(backbone={"name": "torchvision", "arguments": {"name": "vgg16", "width": 1e5}}),
     "wider than numbers": lambda h: h.update(backbone={"name": "resnet20", "arguments": {"width": 1e300}}),
-    "pictures of terabytes": lambda h: h.update(
+    "images of terabytes": lambda h: h.update(
         backbone={"name": "torchvision", "arguments": {"name": "vit_b_16", "image_size": 16 << 40}}
     ),
     "deep": lambda h: h["backbone"]["arguments"].update(stages=[[1]] * 100_000),
     "classes without end": lambda h: h["tasks"][0].update(num_classes=1 << 50, class_names=[]),
     "classes that the head has not": lambda h: h["tasks"][0].update(num_classes=1 << 19, class_names=[]),
-    "large pictures": lambda h: h["tasks"][0].update(input_shape=[1, 1 << 40, 1 << 40]),
+    "large images": lambda h: h["tasks"][0].update(input_shape=[1, 1 << 40, 1 << 40]),
     "images of another shape": lambda h: h["tasks"][0].update(preparation=Preparation("RGB", (8, 8), 9).dump()),
     "a shorter side without end": lambda h: h["tasks"][0].update(
         preparation=Preparation("L", tuple(h["tasks"][0]["input_shape"][1:]), 1 << 40).dump()
@@ -295,7 +295,7 @@ def test_bits_that_fill_up_a_plane_are_zero_and_one_stream_is_all(path):
 def test_a_task_called_auto_is_a_task_like_others(tmp_path):
     save_packed(packed_model(tasks={"auto": 2, "b": 3}), tmp_path / "packed.safetensors")
     net = load_packed(tmp_path / "packed.safetensors")
-    assert net(pictures(), task="auto").shape == (5, 2)
+    assert net(images(), task="auto").shape == (5, 2)
 
 
 LONG, MARKS = "x" * 1_000_000, "a\x1b[2Jb\n\u202ec"

@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import timm
 import torch
-from test_packed import TASKS, TINY, packed_model, pictures, same_bits, trained
+from test_packed import TASKS, TINY, images, packed_model, same_bits, trained
 from torch import nn
 from torchvision import models as torchvision_models
 
@@ -23,15 +23,15 @@ def net(request, tmp_path):
     return load_packed(tmp_path / "packed.safetensors")
 
 
-def expected(net, task, images=None):
+def expected(net, task, batch=None):
     """What the shared part itself answers, shown in place."""
     with net.packnet.subnetwork(task), torch.no_grad():
-        return net.heads[task](net.backbone(pictures() if images is None else images))
+        return net.heads[task](net.backbone(images() if batch is None else batch))
 
 
 def test_any_order_of_questions_gets_the_right_answers(net):
     for task in [*TASKS, *reversed(TASKS), "latin", "latin", "кириллица", "latin"]:
-        assert same_bits(net(pictures(), task=task), expected(net, task))
+        assert same_bits(net(images(), task=task), expected(net, task))
 
 
 def test_nothing_is_written_while_the_task_stays(net, monkeypatch):
@@ -41,7 +41,7 @@ def test_nothing_is_written_while_the_task_stays(net, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Materializer, "write_", lambda *_: pytest.fail("weights were written"))
         for _ in range(3):
-            net(pictures(), task="latin")
+            net(images(), task="latin")
     assert [(tensor.data_ptr(), tensor._version) for tensor in copy.state_dict().values()] == before
     assert net.show("кириллица") is copy
     assert [tensor.data_ptr() for tensor in copy.state_dict().values()] == [place for place, _ in before]
@@ -54,23 +54,23 @@ def test_a_write_that_fails_half_way_is_made_good_by_the_next(net, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(Materializer, "write_", lambda half, _: half._chunks[0][0].fill(0) / "x")
             with pytest.raises(TypeError):
-                net(pictures(), task=task)
-        assert same_bits(net(pictures(), task=task), expected(net, task))
+                net(images(), task=task)
+        assert same_bits(net(images(), task=task), expected(net, task))
 
 
 def test_a_layer_that_was_replaced_shows_in_the_next_answer(net):
-    net(pictures(), task="latin")
+    net(images(), task="latin")
     net.backbone.features[0] = deepcopy(net.backbone.features[0])
     with torch.no_grad():
         net.backbone.features[0].weight.mul_(2)
     for task in ("latin", "кириллица"):
-        assert same_bits(net(pictures(), task=task), expected(net, task))
+        assert same_bits(net(images(), task=task), expected(net, task))
 
 
 def test_the_copy_is_the_only_further_memory_and_in_no_state_dict(net):
     names = list(net.state_dict())
     for task in TASKS:
-        net(pictures(), task=task)
+        net(images(), task=task)
     assert list(net.state_dict()) == names
     assert len(list(net.modules())) == len(list(net.backbone.modules())) + len(list(net.heads.modules())) + 1
 
@@ -86,7 +86,7 @@ def test_memory_is_one_network_its_owners_and_the_weights_of_one_task(tmp_path):
     before = tensors()  # kept: so that none of the new ones takes over an identity
     net = load_packed(tmp_path / "packed.safetensors")
     for task in TASKS:
-        net(pictures(), task=task)
+        net(images(), task=task)
     known = {id(tensor) for tensor in before}
     storages = [tensor.untyped_storage() for tensor in tensors() if id(tensor) not in known]
     taken = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
@@ -97,15 +97,15 @@ def test_memory_is_one_network_its_owners_and_the_weights_of_one_task(tmp_path):
 
 
 def test_weights_that_are_changed_or_converted_show_in_the_next_answer(net):
-    net(pictures(), task="latin")
+    net(images(), task="latin")
     with torch.no_grad():
         net.backbone.features[0].weight.mul_(2)
-    assert same_bits(net(pictures(), task="latin"), expected(net, "latin"))
+    assert same_bits(net(images(), task="latin"), expected(net, "latin"))
     net.double()
-    assert same_bits(net(pictures().double(), task="latin"), expected(net, "latin", pictures().double()))
+    assert same_bits(net(images().double(), task="latin"), expected(net, "latin", images().double()))
     with torch.no_grad():
         net._copy._copy.features[0].weight.zero_()  # by hand: nobody should, and it is put right all the same
-    assert same_bits(net(pictures().double(), task="latin"), expected(net, "latin", pictures().double()))
+    assert same_bits(net(images().double(), task="latin"), expected(net, "latin", images().double()))
 
 
 def test_free_weights_that_somebody_filled_stay_hidden(net):
@@ -113,25 +113,25 @@ def test_free_weights_that_somebody_filled_stay_hidden(net):
         for name, owner in net.packnet.owners.items():
             net.backbone.get_parameter(name)[owner == 0] = 7
     for task in TASKS:
-        assert same_bits(net(pictures(), task=task), expected(net, task))
+        assert same_bits(net(images(), task=task), expected(net, task))
 
 
 def test_it_answers_while_a_further_task_is_trained_in_it(net):
-    known = {task: net(pictures(), task=task) for task in TASKS}
+    known = {task: net(images(), task=task) for task in TASKS}
     net.requires_grad_(True)
     head = net.heads.add("later", net.info("latin"))
     net.packnet.begin_task("later")
     trained(net.packnet, head)
     for task, answer in known.items():
-        assert same_bits(net(pictures(), task=task), answer)
+        assert same_bits(net(images(), task=task), answer)
     net.packnet.finish_task()
-    assert same_bits(net(pictures(), task="later"), expected(net, "later"))
+    assert same_bits(net(images(), task="later"), expected(net, "later"))
 
 
 def test_autocast_does_not_remember_the_task_before(net):
     with torch.autocast("cpu", torch.bfloat16):
         for task in TASKS:
-            found = net(pictures(), task=task)
+            found = net(images(), task=task)
             torch.clear_autocast_cache()
             assert same_bits(found, expected(net, task))
 
@@ -155,9 +155,9 @@ def test_a_layer_that_writes_to_its_buffers_answers_the_same_each_time(tmp_path)
     model = packed_model(make(), tasks={"a": 2})
     save_packed(model, tmp_path / "packed.safetensors")
     net = load_packed(tmp_path / "packed.safetensors", backbone=make())
-    first = net(pictures(), task="a")
-    assert same_bits(net(pictures(), task="a"), first)
-    assert same_bits(first, model(pictures(), task="a"))
+    first = net(images(), task="a")
+    assert same_bits(net(images(), task="a"), first)
+    assert same_bits(first, model(images(), task="a"))
 
 
 # A batch of several tasks.
@@ -165,29 +165,29 @@ def test_a_layer_that_writes_to_its_buffers_answers_the_same_each_time(tmp_path)
 
 def test_a_batch_of_several_tasks_is_answered_in_its_order(net):
     names = ["кириллица", "latin", "latin", "caltech 256 v1.5", "кириллица", "latin"]
-    images = pictures(len(names))
-    answers = net(images, task=names)
+    batch = images(len(names))
+    answers = net(batch, task=names)
     for place, (name, answer) in enumerate(zip(names, answers, strict=True)):
         assert answer.shape == (TASKS[name],)
         of_task = [at for at, other in enumerate(names) if other == name]
-        assert same_bits(answer, net(images[of_task], task=name)[of_task.index(place)])
+        assert same_bits(answer, net(batch[of_task], task=name)[of_task.index(place)])
 
 
 def test_each_task_of_a_batch_is_shown_once_and_the_last_one_first(net, monkeypatch):
-    net(pictures(), task="кириллица")
+    net(images(), task="кириллица")
     shown = []
     show = net._copy.show
     monkeypatch.setattr(net._copy, "show", lambda task: shown.append(task) or show(task))
-    net(pictures(4), task=("latin", "кириллица", "latin", "кириллица"))
+    net(images(4), task=("latin", "кириллица", "latin", "кириллица"))
     assert shown == ["кириллица", "latin"]
 
 
 def test_wrong_lists_of_tasks_are_refused(net):
-    with pytest.raises(ValueError, match="2 tasks given for 5 pictures; give one per picture"):
-        net(pictures(5), task=["latin", "latin"])
+    with pytest.raises(ValueError, match="2 tasks given for 5 images; give one per image"):
+        net(images(5), task=["latin", "latin"])
     with pytest.raises(ValueError, match="task 'greek' has no head"):
-        net(pictures(2), task=["latin", "greek"])
-    assert net(pictures(0), task=[]) == []
+        net(images(2), task=["latin", "greek"])
+    assert net(images(0), task=[]) == []
 
 
 # Writing what a task sees.
@@ -261,9 +261,9 @@ def test_a_single_task_loads_into_its_library(name, tmp_path):
     make = timm.create_model if WHOLE[name] == "timm" else torchvision_models.get_model
     original = make(name, num_classes=5)
     original.load_state_dict(state, strict=True)
-    images = torch.randn(2, 3, size, size)
+    batch = torch.randn(2, 3, size, size)
     with torch.no_grad():
-        assert torch.equal(original.eval()(images), net(images, task="first"))
+        assert torch.equal(original.eval()(batch), net(batch, task="first"))
     for key, owner in net.packnet.owners.items():
         assert not state[key][owner != 1].any()
     assert net.packnet.tasks == ["first", "second"]
@@ -277,14 +277,14 @@ def test_a_single_task_answers_with_the_same_bits_or_is_of_those_that_are_close_
         finished({"name": "timm", "arguments": {"name": name, "image_size": 64}}), tmp_path / "packed.safetensors"
     )
     net = load_packed(tmp_path / "packed.safetensors")
-    alone, images = net.standalone("second"), torch.randn(5, 3, 64, 64)
+    alone, batch = net.standalone("second"), torch.randn(5, 3, 64, 64)
     original = timm.create_model(name, num_classes=5, **({} if equal else {"img_size": 64})).eval()
     original.load_state_dict(alone.state_dict(), strict=True)
     with torch.no_grad():
-        expected = net(images, task="second")
-        assert torch.equal(alone(images), expected) or not equal
+        expected = net(batch, task="second")
+        assert torch.equal(alone(batch), expected) or not equal
         for whole in (alone, original):
-            assert torch.allclose(whole(images), expected, atol=1e-5)
+            assert torch.allclose(whole(batch), expected, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -293,12 +293,12 @@ def test_a_single_task_of_a_narrow_network_has_the_names_of_its_library(name, tm
     model = finished({"name": "torchvision", "arguments": {"name": name, "image_size": 64, "width": 0.1}})
     save_packed(model, tmp_path / "packed.safetensors")
     net = load_packed(tmp_path / "packed.safetensors")
-    alone, images = net.standalone("second"), torch.randn(2, 3, 64, 64)
+    alone, batch = net.standalone("second"), torch.randn(2, 3, 64, 64)
     with torch.device("meta"):
         original = torchvision_models.get_model(name, num_classes=5)
     assert list(alone.state_dict()) == list(original.state_dict())
     with torch.no_grad():
-        assert torch.equal(alone(images), net(images, task="second"))
+        assert torch.equal(alone(batch), net(batch, task="second"))
 
 
 def test_a_network_of_no_library_comes_with_its_head(tmp_path):
@@ -307,7 +307,7 @@ def test_a_network_of_no_library_comes_with_its_head(tmp_path):
     net = load_packed(tmp_path / "packed.safetensors")
     alone = net.standalone("second")
     assert [name for name, _ in alone.named_children()] == ["backbone", "head"]
-    assert same_bits(alone(pictures()), net(pictures(), task="second"))
+    assert same_bits(alone(images()), net(images(), task="second"))
     plain = nn.Sequential()
     plain.add_module("backbone", vgg_small(**TINY))
     plain.add_module("head", nn.Linear(8, 5))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from independent import reseal
-from test_packed import TASKS, TINY, Tied, packed_model, pictures, same_bits
+from test_packed import TASKS, TINY, Tied, images, packed_model, same_bits
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.methods import IndividualNetworks
@@ -52,10 +52,10 @@ def test_every_network_comes_back_to_the_bit(model, path):
 
 def test_questions_in_any_order_get_the_answer_of_their_own_network(model, path):
     net = load_packed(path)
-    expected = {task: model(pictures(), task=task).detach() for task in TASKS}
+    expected = {task: model(images(), task=task).detach() for task in TASKS}
     for task in [*TASKS, *reversed(TASKS), "latin", "latin", "кириллица", "latin"]:
-        assert same_bits(net(pictures(), task=task), expected[task])
-        assert same_bits(net.standalone(task)(pictures()), expected[task])
+        assert same_bits(net(images(), task=task), expected[task])
+        assert same_bits(net.standalone(task)(images()), expected[task])
         shown = net.show(task).state_dict()
         assert all(same_bits(shown[name], value) for name, value in model.networks[task].items())
 
@@ -63,29 +63,29 @@ def test_questions_in_any_order_get_the_answer_of_their_own_network(model, path)
 def test_a_batch_of_several_tasks_is_answered_in_its_order(path):
     net = load_packed(path)
     names = ["кириллица", "latin", "latin", "caltech 256 v1.5", "кириллица", "latin"]
-    images = pictures(len(names))
-    answers = net(images, task=names)
+    batch = images(len(names))
+    answers = net(batch, task=names)
     for place, (name, answer) in enumerate(zip(names, answers, strict=True)):
         of_task = [at for at, other in enumerate(names) if other == name]
-        assert same_bits(answer, net(images[of_task], task=name)[of_task.index(place)])
+        assert same_bits(answer, net(batch[of_task], task=name)[of_task.index(place)])
 
 
 def test_a_single_task_alone_can_be_changed_without_a_trace(path):
     net = load_packed(path)
-    before = net(pictures(), task="latin")
+    before = net(images(), task="latin")
     with torch.no_grad():
         for parameter in net.standalone("latin").parameters():
             parameter.fill_(7)
         for parameter in net.show("latin").parameters():
             parameter.fill_(7)
-    net(pictures(), task="кириллица")
-    assert same_bits(net(pictures(), task="latin"), before)
+    net(images(), task="кириллица")
+    assert same_bits(net(images(), task="latin"), before)
 
 
 def test_a_network_that_was_converted_answers_in_the_new_type(path):
     net = load_packed(path).double()
     for task in TASKS:
-        assert net(pictures().double(), task=task).dtype == torch.float64
+        assert net(images().double(), task=task).dtype == torch.float64
 
 
 def test_a_loaded_network_saves_to_the_same_bytes(path, tmp_path):
@@ -100,7 +100,7 @@ def test_a_model_that_goes_on_from_the_file_has_all_tasks(model, path):
     found.networks = packed_networks(packed)
     assert found.tasks == list(TASKS)
     for task in TASKS:
-        assert same_bits(found(pictures(), task=task), model(pictures(), task=task))
+        assert same_bits(found(images(), task=task), model(images(), task=task))
 
 
 def test_a_reader_made_from_the_document_alone_finds_the_same_networks(model, path):
@@ -123,7 +123,7 @@ def test_tied_weights_are_stored_once_for_each_task(tmp_path):
     net = load_packed(tmp_path / "packed.safetensors", backbone=Tied())
     header, arrays = independent.read(tmp_path / "packed.safetensors")
     for task in ("a", "b"):
-        assert same_bits(net(pictures(), task=task), model(pictures(), task=task))
+        assert same_bits(net(images(), task=task), model(images(), task=task))
         found = independent.subnetwork(header, arrays, task)
         assert np.array_equal(found["second.weight"], model.networks[task]["first.weight"].numpy())
 

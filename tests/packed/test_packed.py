@@ -24,7 +24,7 @@ def trained(packnet, head, steps=2):
     packnet.module.train()
     for _ in range(steps):
         optimizer.zero_grad()
-        head(packnet.module(pictures())).square().sum().backward()
+        head(packnet.module(images())).square().sum().backward()
         packnet.mask_gradients_()
         optimizer.step()
         packnet.restore_()
@@ -63,7 +63,7 @@ def packed_model(backbone=None, tasks=TASKS, **kwargs):
     return model
 
 
-def pictures(n=5):
+def images(n=5):
     return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -133,9 +133,9 @@ def test_saving_changes_nothing_in_the_model(model, tmp_path):
 @pytest.mark.parametrize("task", TASKS)
 def test_it_answers_as_the_model_does(model, path, task):
     net = load_packed(path)
-    expected = model(pictures(), task=task)
-    assert same_bits(net(pictures(), task=task), expected)
-    assert same_bits(net(pictures(), task=task), expected)
+    expected = model(images(), task=task)
+    assert same_bits(net(images(), task=task), expected)
+    assert same_bits(net(images(), task=task), expected)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -144,7 +144,7 @@ def test_standalone_answers_the_same_without_the_other_tasks(path, task):
     alone = net.standalone(task)
     assert isinstance(alone.backbone, nn.Module)
     assert not alone.training
-    assert same_bits(alone(pictures()), net(pictures(), task=task))
+    assert same_bits(alone(images()), net(images(), task=task))
     number = list(TASKS).index(task) + 1
     for name, owner in net.packnet.owners.items():
         assert not alone.backbone.get_parameter(name)[(owner == 0) | (owner > number)].any()
@@ -164,10 +164,10 @@ def test_standalone_changes_nothing_in_the_network(path):
 @pytest.mark.parametrize("task", TASKS)
 def test_in_train_mode_it_answers_the_same_and_stays_in_it(path, task):
     net = load_packed(path)
-    expected = net(pictures(), task=task)
+    expected = net(images(), task=task)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     net.train()
-    assert same_bits(net(pictures(), task=task), expected)
+    assert same_bits(net(images(), task=task), expected)
     assert all(layer.training for layer in net.modules())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -175,19 +175,19 @@ def test_in_train_mode_it_answers_the_same_and_stays_in_it(path, task):
 def test_it_is_for_inference(path):
     net = load_packed(path)
     assert not net.training
-    assert not net(pictures(), task="latin").requires_grad
+    assert not net(images(), task="latin").requires_grad
 
 
 def test_an_unknown_task_is_refused(path):
     net = load_packed(path)
-    for ask in (net.info, net.standalone, lambda task: net(pictures(), task=task)):
+    for ask in (net.info, net.standalone, lambda task: net(images(), task=task)):
         with pytest.raises(ValueError, match=r"task 'greek' has no head; there are \['latin'"):
             ask("greek")
 
 
 def test_tasks_can_be_added_to_a_network_that_was_packed_long_ago(model, path):
     net = load_packed(path)
-    expected = {task: net(pictures(), task=task) for task in TASKS}
+    expected = {task: net(images(), task=task) for task in TASKS}
     net.requires_grad_(True)
     head = net.heads.add("later", TaskInfo(2))
     net.packnet.begin_task("later")
@@ -195,7 +195,7 @@ def test_tasks_can_be_added_to_a_network_that_was_packed_long_ago(model, path):
     net.packnet.finish_task()
     assert net.tasks == [*TASKS, "later"]
     for task in TASKS:
-        assert same_bits(net(pictures(), task=task), expected[task])
+        assert same_bits(net(images(), task=task), expected[task])
     with pytest.raises(CapacityError):
         net.packnet.begin_task("too late")
 
@@ -217,7 +217,7 @@ def test_a_network_of_a_users_own_can_be_packed_too(tmp_path):
     with pytest.raises(ValueError, match=r"own\.safetensors names no backbone: .*load_packed\(path, backbone=\.\.\.\)"):
         load_packed(tmp_path / "own.safetensors")
     net = load_packed(tmp_path / "own.safetensors", backbone=nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
-    assert same_bits(net(pictures(), task="a"), head(backbone(pictures())))
+    assert same_bits(net(images(), task="a"), head(backbone(images())))
 
 
 def test_a_network_in_which_all_tasks_use_all_weights_can_be_packed(tmp_path):
@@ -226,18 +226,18 @@ def test_a_network_in_which_all_tasks_use_all_weights_can_be_packed(tmp_path):
     net = load_packed(tmp_path / "plain.safetensors")
     assert net.packnet is None
     for task in TASKS:
-        expected = model.eval()(pictures(), task=task)
-        assert same_bits(net(pictures(), task=task), expected)
-        assert same_bits(net.standalone(task)(pictures()), expected)
+        expected = model.eval()(images(), task=task)
+        assert same_bits(net(images(), task=task), expected)
+        assert same_bits(net.standalone(task)(images()), expected)
 
 
 def test_tied_and_strided_weights_can_be_packed(tmp_path):
     for make in (Tied, lambda: vgg_small(**TINY).to(memory_format=torch.channels_last)):
         model = packed_model(make(), tasks={"a": 2})
-        expected = model(pictures(), task="a")
+        expected = model(images(), task="a")
         save_packed(model, tmp_path / "packed.safetensors")
         net = load_packed(tmp_path / "packed.safetensors", backbone=make())
-        assert torch.equal(net(pictures(), task="a"), expected)
+        assert torch.equal(net(images(), task="a"), expected)
 
 
 # What is refused.
@@ -387,7 +387,7 @@ def test_a_backbone_that_this_version_does_not_know_can_be_given(model, path):
         load_packed(path)
     net = load_packed(path, backbone=vgg_small(**TINY))
     for task in TASKS:
-        assert same_bits(net(pictures(), task=task), model(pictures(), task=task))
+        assert same_bits(net(images(), task=task), model(images(), task=task))
 
 
 def test_a_backbone_that_does_not_fit_is_refused(path):

@@ -12,16 +12,16 @@ from packnet_pl.data import (
     digits,
     glyphs,
     image_folder,
-    published_pictures,
+    published_images,
     read_cars,
     read_cubs,
     read_flowers,
     read_imagenet,
     spectro,
 )
-from packnet_pl.data.image_files import read_picture
+from packnet_pl.data.image_files import read_image
 from packnet_pl.models import Preparation, TaskInfo, vgg_small
-from packnet_pl.packed.predict import image_reader, predict_pictures
+from packnet_pl.packed.predict import image_reader, predict_images
 from published_toys import WNIDS, cars, class_folders, cubs, flowers
 
 SQUASHED = Preparation("RGB", (16, 16), boxes=True)
@@ -40,7 +40,7 @@ def noisy(folder):
 
 
 def folders(root):
-    """Transparent pictures, grey ones of 16 bits, and ones in colour."""
+    """Transparent images, grey ones of 16 bits, and ones in colour."""
     rng = np.random.default_rng(1)
     for split in ("train", "test"):
         for label in ("a", "b"):
@@ -53,7 +53,7 @@ def folders(root):
 
 
 def published(read, root):
-    return published_pictures(read, root, subset=True, image_size=16)
+    return published_images(read, root, subset=True, image_size=16)
 
 
 def packed(path, tasks, **network):
@@ -130,9 +130,9 @@ def test_an_image_that_is_cut_out_already_is_squashed_and_not_cut_again(colour, 
     tasks, network = colour
     split = tasks[task].test
     for index, (path, box) in enumerate(zip(split.paths, split.boxes, strict=True)):
-        read_picture(path, 3, box=box).save(tmp_path / "cut.png")
+        read_image(path, 3, box=box).save(tmp_path / "cut.png")
         assert torch.equal(image_reader(network.info(task))(str(tmp_path / "cut.png")), split[index][0])
-    answers = list(predict_pictures(network, [path], [task], top=2, batch_size=1, box=box))
+    answers = list(predict_images(network, [path], [task], top=2, batch_size=1, box=box))
     logits = network(split[index][0].unsqueeze(0), task=task)[0].double()
     assert answers[0].classes[0][1] == float(logits.softmax(0).max())
 

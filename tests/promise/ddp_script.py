@@ -47,7 +47,7 @@ class Net(nn.Module):
 
 
 def user_subject(module=None):
-    """Each rank gets every second picture."""
+    """Each rank gets every second image."""
     return subject_of(module or UserModule(Net(), 8), images(), n=48)
 
 

@@ -18,7 +18,7 @@ MOMENTUM = partial(SGD, lr=0.05, momentum=0.9, weight_decay=5e-3)
 
 
 class ConvNet(nn.Module):
-    """Pictures (N, 1, 8, 8) -> features (N, 8): convolutions, batch-norm, dropout, linear layers, biases."""
+    """Images (N, 1, 8, 8) -> features (N, 8): convolutions, batch-norm, dropout, linear layers, biases."""
 
     def __init__(self):
         super().__init__()
@@ -109,15 +109,15 @@ def own_head():
     return nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.LeakyReLU(), nn.Linear(6, 3))
 
 
-def pictures(seed=0, n=8):
+def images(seed=0, n=8):
     return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 def loader(task="a", n=32, dtype=torch.float32):
-    """Four batches of 8, always in the same order; each task has pictures of another mean."""
+    """Four batches of 8, always in the same order; each task has images of another mean."""
     seed = ord(task[0])
     labels = torch.randint(0, 3, (n,), generator=torch.Generator().manual_seed(seed + 1000))
-    return DataLoader(TensorDataset((pictures(seed, n) + seed % 7 - 3).to(dtype), labels), batch_size=8)
+    return DataLoader(TensorDataset((images(seed, n) + seed % 7 - 3).to(dtype), labels), batch_size=8)
 
 
 class WithValidation(pl.LightningDataModule):
@@ -139,7 +139,7 @@ def subject(module, data=loader):
 
     def ask(task):
         weight = next(module.backbone.parameters())
-        features = module.backbone(pictures(1).to(weight.device, weight.dtype))
+        features = module.backbone(images(1).to(weight.device, weight.dtype))
         return [features, module.heads[task](features)]
 
     def select(task):

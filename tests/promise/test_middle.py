@@ -17,8 +17,8 @@ from promise_toys import (
     OwnModule,
     WithValidation,
     fit_phase,
+    images,
     loader,
-    pictures,
     quiet,
     subject,
     trainer,
@@ -128,11 +128,11 @@ class AsksInSteps(OwnModule):
             return [bits(self.heads["a"].eval()(self.backbone(x)))]
 
     def training_step(self, batch, batch_idx):
-        self.answers = [*self.answers, *(self.old(pictures(1)) if "training" in self.where else [])]
+        self.answers = [*self.answers, *(self.old(images(1)) if "training" in self.where else [])]
         return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch, batch_idx):
-        self.answers = [*self.answers, *(self.old(pictures(1)) if "validation" in self.where else [])]
+        self.answers = [*self.answers, *(self.old(images(1)) if "validation" in self.where else [])]
         return super().validation_step(batch, batch_idx)
 
     answers = ()
@@ -416,7 +416,7 @@ def test_a_resume_in_a_fresh_module(phase, tmp_path):
 
 def classifier_subject(model):
     def ask(task):
-        features = model.backbone(pictures(1))
+        features = model.backbone(images(1))
         return [features, model.heads[task](features)]
 
     return Subject(model, lambda task: loader(task[-1]), ask, model.select_task, model.private_modules)
@@ -450,7 +450,7 @@ def test_a_task_classifier_is_loaded_from_a_checkpoint(finished, opened, tmp_pat
     promise.subject = classifier_subject(loaded)
     promise.check(after="the loading")
     for task in tasks:
-        answer = bits(loaded(pictures(1), task=task))
+        answer = bits(loaded(images(1), task=task))
         assert torch.equal(answer, promise.finished[task].answers[1])
     if not opened:
         loaded.add_task("open 1", num_classes=3)
@@ -469,7 +469,7 @@ class AsksInTest(OwnModule):
         self.answers = {}
         for task in self.packnet.tasks:
             with self.packnet.subnetwork(task):
-                features = self.backbone(pictures(1))
+                features = self.backbone(images(1))
                 self.answers[task] = [bits(features), bits(self.heads[task](features))]
 
 

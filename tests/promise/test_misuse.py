@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from checker import Promise, bits
-from promise_toys import FEATURES, MOMENTUM, ConvNet, OwnModule, fit_phase, loader, pictures, quiet, subject, trainer
+from promise_toys import FEATURES, MOMENTUM, ConvNet, OwnModule, fit_phase, images, loader, quiet, subject, trainer
 from torch import nn
 
 from packnet_pl import PackNetCallback, TaskClassifier, fit_task, save_packed
@@ -153,7 +153,7 @@ def test_a_step_inside_a_view(promise):
     optimizer = torch.optim.SGD(module.backbone.parameters(), lr=0.1)
     before = tensors(module.backbone)
     with module.packnet.subnetwork("a"):
-        module.backbone(pictures()).square().mean().backward()
+        module.backbone(images()).square().mean().backward()
         optimizer.step()
         assert tensors(module.backbone) != before
     assert tensors(module.backbone) == before

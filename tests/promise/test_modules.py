@@ -349,9 +349,9 @@ class Detector(pl.LightningModule):
         self.packnet = PackNet(self.net)
 
     def training_step(self, batch, batch_idx):
-        pictures, boxes, labels = batch
+        images, boxes, labels = batch
         targets = [{"boxes": box, "labels": label} for box, label in zip(boxes, labels, strict=True)]
-        return sum(self.net(list(pictures), targets).values())
+        return sum(self.net(list(images), targets).values())
 
     def configure_optimizers(self):
         return ADAMW(self.parameters())

@@ -32,7 +32,7 @@ ON_SEQUENCES = {
     "InstanceNorm1d with running statistics": lambda: nn.InstanceNorm1d(6, affine=True, track_running_stats=True),
     "InstanceNorm1d": lambda: nn.InstanceNorm1d(6),
 }
-ON_PICTURES = {
+ON_IMAGES = {
     "BatchNorm2d": lambda: nn.BatchNorm2d(6),
     "BatchNorm2d, momentum None": lambda: nn.BatchNorm2d(6, momentum=None),
     "BatchNorm2d, affine False": lambda: nn.BatchNorm2d(6, affine=False),
@@ -57,7 +57,7 @@ ON_VOLUMES = {
     "BatchNorm3d": lambda: nn.BatchNorm3d(6),
     "InstanceNorm3d with running statistics": lambda: nn.InstanceNorm3d(6, affine=True, track_running_stats=True),
 }
-NORMS = {**ON_VECTORS, **ON_SEQUENCES, **ON_PICTURES, **ON_VOLUMES}
+NORMS = {**ON_VECTORS, **ON_SEQUENCES, **ON_IMAGES, **ON_VOLUMES}
 MOVING = [name for name in NORMS if ("Batch" in name or "running" in name or "EvoNorm2dB" in name)]
 MOVING = [name for name in MOVING if "Frozen" not in name and "track_running_stats False" not in name]
 
@@ -71,7 +71,7 @@ def network(name):
         return nn.Sequential(nn.Conv1d(8, 6, 3), norm, nn.Tanh(), nn.Flatten(), nn.Linear(24, 8)), (
             lambda n: [torch.randn(n, 8, 6)]
         )
-    if name in ON_PICTURES:
+    if name in ON_IMAGES:
         return nn.Sequential(nn.Conv2d(1, 6, 3), norm, nn.Tanh(), nn.Flatten(), nn.Linear(216, 8)), images()
     return nn.Sequential(nn.Conv3d(1, 6, 3), norm, nn.Tanh(), nn.Flatten(), nn.Linear(48, 8)), (
         lambda n: [torch.randn(n, 1, 4, 4, 4)]

@@ -128,13 +128,13 @@ def classifier_subject(model):
         model.select_task(task)
 
     def ask(task):
-        features = model.backbone(PICTURES)
+        features = model.backbone(IMAGES)
         return [features, model.heads[task](features)]
 
     return Subject(model, data, ask, select, model.private_modules)
 
 
-PICTURES = torch.linspace(-1, 1, 256).reshape(4, 1, 8, 8)
+IMAGES = torch.linspace(-1, 1, 256).reshape(4, 1, 8, 8)
 
 
 def test_a_subnetwork_has_its_own_norms_and_biases_and_gives_all_back():
@@ -157,21 +157,21 @@ def test_a_task_begins_with_the_norms_and_biases_of_the_task_before():
     fit(module, "a", "b")
     packnet = module.packnet
     with packnet.subnetwork("a"):
-        module.backbone(PICTURES)
+        module.backbone(IMAGES)
     packnet.begin_task("c")
     now = unowned(packnet)
     assert all(torch.equal(now[name], bits(value)) for name, value in copies_of(packnet)["b"].items())
 
 
-@pytest.mark.promise("Separate parameters per task", label="pictures seen in training mode between two tasks")
-def test_pictures_seen_in_training_mode_between_two_tasks():
+@pytest.mark.promise("Separate parameters per task", label="images seen in training mode between two tasks")
+def test_images_seen_in_training_mode_between_two_tasks():
     """Statistics move then, while no task is open; finished tasks have their own."""
     module = user_module()
     promise = Promise(subject_of(module, images()), "norms per task")
     promise.fit("a", trainer=trainer())
     module.train()
     module.backbone(torch.randn(8, 1, 8, 8) + 5)
-    promise.check(after="a, and pictures")
+    promise.check(after="a, and images")
     promise.fit("b", trainer=trainer())
 
 
@@ -399,10 +399,10 @@ def test_a_packed_file(what, tmp_path):
     network = load_packed(path)
     for task in TASKS:
         logits = promise.finished[task].answers[1]
-        assert torch.equal(bits(network(PICTURES, task=task)), logits)
+        assert torch.equal(bits(network(IMAGES, task=task)), logits)
         alone = network.standalone(task)
         with torch.no_grad():
-            assert torch.equal(bits(alone(PICTURES)), logits)
+            assert torch.equal(bits(alone(IMAGES)), logits)
         for name, value in network.packnet.state_dict()["copies"][task].items():
             assert torch.equal(bits(alone.backbone.state_dict()[name]), bits(value))
 

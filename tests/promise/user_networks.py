@@ -494,7 +494,7 @@ def volumes(n):
     return [torch.randn(n, 1, 4, 4, 4)]
 
 
-def pictures(side=32):
+def colour_images(side=32):
     return images(3, side)
 
 
@@ -540,7 +540,7 @@ TIMM = {
 }
 
 NETWORKS = {
-    "torchvision LR-ASPP (segmentation, answers in a dict)": (segmentation, pictures(32), mean_of_map),
+    "torchvision LR-ASPP (segmentation, answers in a dict)": (segmentation, colour_images(32), mean_of_map),
     "torchvision feature extractor (fx)": (
         lambda: create_feature_extractor(plain(), {"4": "out"}),
         vectors(),

@@ -1,4 +1,4 @@
-"""A fit as a run makes one, on a small network and random pictures."""
+"""A fit as a run makes one, on a small network and random images."""
 
 from functools import partial
 
@@ -34,13 +34,13 @@ class Backbone(nn.Sequential):
 
 
 class Noisy(TensorDataset):
-    """Pictures that are never the same twice."""
+    """Images that are never the same twice."""
 
     random = True
 
     def __getitem__(self, index):
-        picture, label = super().__getitem__(index)
-        return picture + torch.randn(()), label
+        image, label = super().__getitem__(index)
+        return image + torch.randn(()), label
 
 
 class Classifier(TaskClassifier):

@@ -57,7 +57,7 @@ def test_from_each_checkpoint_a_fit_goes_on_to_the_same_bits(reference, tmp_path
     fit(model, "second", callbacks=saving, accumulate=accumulate, logs=tmp_path)
     assert_same_bits(model, expected)
     assert curves(tmp_path) == logged
-    # In each phase 2 epochs of 5 steps of 8 pictures.
+    # In each phase 2 epochs of 5 steps of 8 images.
     assert len(copies) == 20
     for number in range(20)[::3] if num_workers == 0 else range(20)[3::8]:
         again, logs = new_model("first"), tmp_path / f"{number}"

@@ -13,20 +13,20 @@ def batches(labels, size):
 
 
 def answers(table):
-    return lambda pictures: table[pictures.long()]
+    return lambda images: table[images.long()]
 
 
 def test_counts_are_those_of_a_plain_loop_whatever_the_batches():
     generator = torch.Generator().manual_seed(0)
     table, labels = torch.randn(50, 7, generator=generator), torch.randint(7, (50,), generator=generator)
-    right, pictures, five = [0] * 7, [0] * 7, 0
+    right, images, five = [0] * 7, [0] * 7, 0
     for row, label in zip(table.tolist(), labels.tolist(), strict=True):
         order = sorted(range(7), key=lambda index: -row[index])
-        pictures[label] += 1
+        images[label] += 1
         right[label] += order[0] == label
         five += label in order[:5]
     for size in (50, 8, 1):
-        assert measure(answers(table), batches(labels, size), 7) == Scores(tuple(right), five, tuple(pictures))
+        assert measure(answers(table), batches(labels, size), 7) == Scores(tuple(right), five, tuple(images))
 
 
 def test_fractions_are_exact():
@@ -42,7 +42,7 @@ def test_there_is_no_top_five_of_five_classes(num_classes):
     assert scores.top5 is None
 
 
-def test_tables_hold_every_task_and_class_also_without_pictures(tmp_path):
+def test_tables_hold_every_task_and_class_also_without_images(tmp_path):
     cats, cars = Scores((1, 0), None, (2, 0)), Scores((1,) * 6, 6, (1,) * 6)
     write_accuracy_csv(tmp_path / "a.csv", [{"cats": cats}, {"cats": cats, "cars": cars}])
     write_class_csv(tmp_path / "c.csv", {"cats": cats}, {"cats": ["tabby, grey", "tom"]})

@@ -13,7 +13,7 @@ from packnet_pl.run.metrics import measure, measure_together
 from packnet_pl.training import TaskDataModule
 
 CLASSES = 7
-CASES = [(1, 4), (23, 4), (24, 4), (50, 8), (50, 64)]  # pictures, batch size
+CASES = [(1, 4), (23, 4), (24, 4), (50, 8), (50, 64)]  # images, batch size
 
 
 def datamodule(size, batch_size):

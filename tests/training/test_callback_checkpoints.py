@@ -9,8 +9,8 @@ from training_toys import (
     bits,
     fit_own,
     fit_phase,
+    images,
     loader,
-    pictures,
     quiet,
     same,
     tensors,
@@ -57,7 +57,7 @@ def test_a_checkpoint_of_the_best_epoch_loads_with_weights_only(tmp_path):
 def test_a_module_loaded_in_another_process_goes_on_with_from_checkpoint(tmp_path):
     module = OwnModule()
     fit_own(module, "a")
-    probe, expected, head = pictures(), [], tensors(module.heads["a"])
+    probe, expected, head = images(), [], tensors(module.heads["a"])
     with module.packnet.subnetwork("a"):
         expected = answer(module, "a", probe)
     fit_phase(module, "b", "train", 0.5, callbacks=[every_epoch(tmp_path)], enable_checkpointing=True)

@@ -6,9 +6,9 @@ from training_toys import (
     fit_own,
     fit_phase,
     loader,
-    picture,
     quiet,
     same,
+    snapshot,
     used_by,
 )
 
@@ -32,10 +32,10 @@ def test_other_verbs_with_the_callback_change_nothing(verb):
     fit_own(module, "a")
     fit_phase(module, "b", "train", 0.5)
     module.predict_step = lambda batch, batch_idx: module(batch[0])
-    before = picture(module)
+    before = snapshot(module)
     for phase in ("train", "retrain"):
         getattr(quiet(PackNetCallback(task="b", phase=phase)), verb)(module, loader())
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 def test_what_is_owned_and_free_is_logged():

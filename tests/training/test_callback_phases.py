@@ -8,8 +8,8 @@ from training_toys import (
     Spoiler,
     fit_phase,
     loader,
-    picture,
     quiet,
+    snapshot,
 )
 
 from packnet_pl import PackNetCallback
@@ -72,10 +72,10 @@ def test_filters_that_belong_to_several_tasks_are_refused_before_anything_is_tra
     fit_phase(module, "a", "train", 0.5)
     fit_phase(module, "a", "retrain")
     module.task = "b"
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(ValueError, match="belongs to several tasks, as earlier ones were pruned weight by weight"):
         fit_phase(module, "b", "train", 0.5, own={"granularity": "filter"})
-    assert picture(module) == before
+    assert snapshot(module) == before
     # What is not pruned need not be whole.
     fit_phase(module, "b", "train", None, own={"granularity": "filter"})
     assert module.packnet.tasks == ["a", "b"]

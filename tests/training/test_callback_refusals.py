@@ -16,9 +16,9 @@ from training_toys import (
     fit_phase,
     loader,
     own_head,
-    picture,
     quiet,
     same,
+    snapshot,
     tensors,
     used_by,
 )
@@ -27,10 +27,10 @@ from packnet_pl import PackNet, PackNetCallback
 
 
 def refused(module, match, *callbacks, **kwargs):
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(ValueError, match=match):
         quiet(*callbacks, **kwargs).fit(module, loader())
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 def test_a_module_without_packnet_is_told_the_line_to_add():
@@ -54,11 +54,11 @@ def test_two_callbacks_in_one_trainer_are_refused():
     with pytest.raises((RuntimeError, ValueError), match="PackNetCallback"):
         quiet(first, second)
     module, trainer = OwnModule(), quiet(first)
-    before = picture(module)
+    before = snapshot(module)
     trainer.callbacks.append(second)
     with pytest.raises(ValueError, match="2 PackNetCallbacks in one Trainer"):
         trainer.fit(module, loader())
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 @pytest.mark.parametrize("phase", ["train", "retrain"])
@@ -101,10 +101,10 @@ def test_a_wrong_private_name_is_refused(private):
 def test_a_network_without_free_weights_is_refused():
     module = OwnModule()
     fit_phase(module, "a", "train", None)
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(RuntimeError, match="no weight is free"):
         fit_phase(module, "b", "train", 0.5)
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 def test_weights_changed_from_outside_are_noticed_before_the_next_task():
@@ -151,10 +151,10 @@ def test_a_strategy_that_cuts_parameters_is_refused():
     # It cannot be made without several devices; only what the callback asks for is there.
     module, callback = OwnModule(), PackNetCallback(task="a", phase="train")
     trainer = SimpleNamespace(callbacks=[callback], strategy=object.__new__(FSDPStrategy))
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(ValueError, match="strategy FSDPStrategy cuts parameters into shards"):
         callback.setup(trainer, module, "fit")
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 def test_a_private_module_inside_the_shared_one_is_refused():

@@ -16,11 +16,11 @@ from training_toys import (
     bits,
     classifier,
     fit_class,
+    images,
     loader,
-    picture,
-    pictures,
     quiet,
     same,
+    snapshot,
     tensors,
     used_by,
     wanted,
@@ -57,7 +57,7 @@ def fitted_with_logits(*tasks, **kept):
             task=task,
             prune_ratio=0.5,
             make_trainer=lambda _, callback: quiet(callback),
-            settled=lambda m, task=task: settled.__setitem__(task, live(m, task, pictures())),
+            settled=lambda m, task=task: settled.__setitem__(task, live(m, task, images())),
         )
     return model, settled
 
@@ -73,8 +73,8 @@ def test_add_task_selects_it_and_select_task_changes_that():
     assert (model.tasks, model.selected_task) == (["a", "b"], "b")
     model.select_task("a")
     assert model.selected_task == "a"
-    assert model(pictures()).shape == (8, 3)
-    assert model(pictures(), task="b").shape == (8, 2)
+    assert model(images()).shape == (8, 3)
+    assert model(images(), task="b").shape == (8, 2)
     assert model.heads.infos["a"].class_names == ("x", "y", "z")
 
 
@@ -120,7 +120,7 @@ def test_an_unknown_task_is_refused_by_its_name():
     with pytest.raises(ValueError, match=r"task 'b' has no head; there are \['a'\]"):
         model.select_task("b")
     with pytest.raises(ValueError, match="task 'b' has no head"):
-        model(pictures(), task="b")
+        model(images(), task="b")
     assert model.selected_task == "a"
 
 
@@ -130,18 +130,18 @@ def test_a_backbone_without_num_features_needs_the_number():
         TaskClassifier(backbone)
     model = TaskClassifier(backbone, num_features=36)
     model.add_task("a", num_classes=2)
-    assert model(pictures()).shape == (8, 2)
+    assert model(images()).shape == (8, 2)
 
 
 def test_a_classifier_without_tasks_answers_nothing():
     with pytest.raises(ValueError, match="there is no task yet: add_task"):
-        TaskClassifier(SmallNet())(pictures())
+        TaskClassifier(SmallNet())(images())
 
 
 @pytest.mark.parametrize("names", [("caltech 256", "v1.5 (2018)"), ("weight", "training"), ("infos", "num_features")])
 def test_any_printable_name_names_a_task(tmp_path, names):
     model = classifier(*names)
-    probe = pictures()
+    probe = images()
     expected = [model(probe, task=name) for name in names]
     trainer = quiet()
     trainer.strategy.connect(model)
@@ -176,10 +176,10 @@ def test_heads_by_the_name_of_the_task_are_private_modules():
 def test_a_fit_without_the_callback_is_refused():
     model = classifier("a")
     model.add_task("b", num_classes=3)
-    before = picture(model)
+    before = snapshot(model)
     with pytest.raises(ValueError, match=r"no PackNetCallback.*PackNetCallback\(task='b'"):
         quiet().fit(model, loader())
-    assert picture(model) == before
+    assert snapshot(model) == before
 
 
 @pytest.mark.parametrize("pack", [True, False])
@@ -253,7 +253,7 @@ def test_accuracy_and_loss_are_logged_for_each_split():
 def test_a_finished_task_is_answered_as_before_it_was_finished():
     model, settled = fitted_with_logits("a", "b", "c")
     for task in "abc":
-        assert torch.equal(bits(model(pictures(), task=task)), bits(settled[task]))
+        assert torch.equal(bits(model(images(), task=task)), bits(settled[task]))
 
 
 def test_a_finished_task_is_answered_so_in_train_mode_too_while_a_later_task_is_open():
@@ -265,7 +265,7 @@ def test_a_finished_task_is_answered_so_in_train_mode_too_while_a_later_task_is_
         assert module.training
         assert module.packnet.open_task == "c"
         before = modes(module), used_by(module.packnet, 3)
-        answers.append([module(pictures(), task=task) for task in "ab"])
+        answers.append([module(images(), task=task) for task in "ab"])
         assert modes(module) == before[0]
         assert same(used_by(module.packnet, 3), before[1])
 
@@ -285,27 +285,27 @@ def test_each_task_may_have_norms_or_biases_of_its_own(tmp_path, kept):
     assert not torch.equal(bits(model.backbone.get_parameter(changed)), first)
     model.train()
     for task in "ab":
-        assert torch.equal(bits(model(pictures(), task=task)), bits(settled[task]))
+        assert torch.equal(bits(model(images(), task=task)), bits(settled[task]))
     # A checkpoint brings them along.
     path = saved(model, tmp_path)
     loaded = TaskClassifier.load_from_checkpoint(path, backbone=SmallNet(), weights_only=True, **kept)
     for task in "ab":
-        assert torch.equal(bits(loaded(pictures(), task=task)), bits(settled[task]))
+        assert torch.equal(bits(loaded(images(), task=task)), bits(settled[task]))
 
 
 def test_the_live_network_alone_would_answer_otherwise():
     model, settled = fitted_with_logits("a", "b")
-    assert not torch.equal(live(model, "a", pictures()), settled["a"])
+    assert not torch.equal(live(model, "a", images()), settled["a"])
 
 
 def test_an_unfinished_task_is_answered_by_the_network_as_it_is():
     model = classifier("a")
     model.add_task("b", num_classes=3)
     model.eval()
-    assert torch.equal(model(pictures()), live(model, "b", pictures()))
+    assert torch.equal(model(images()), live(model, "b", images()))
     model.train()
     # Dropout is on, so that two answers differ.
-    assert not torch.equal(model(pictures()), model(pictures()))
+    assert not torch.equal(model(images()), model(images()))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -314,7 +314,7 @@ def test_modes_are_given_back(training):
     model.train(training)
     model.backbone.bn.train(not training)
     before = modes(model)
-    model(pictures(), task="a")
+    model(images(), task="a")
     assert modes(model) == before
 
     def fail():
@@ -339,7 +339,7 @@ def test_a_head_answers_with_the_gradients_that_it_was_trained_with(task, fails)
     try:
         with model.answering(task) as logits:
             assert all(parameter.requires_grad for parameter in model.heads[task].parameters())
-            logits(pictures())
+            logits(images())
             if fails:
                 raise KeyError
     except KeyError:
@@ -352,8 +352,8 @@ def test_answering_an_unfinished_task_is_in_eval_mode():
     model.add_task("b", num_classes=3)
     model.train()
     with model.answering("b") as logits, torch.no_grad():
-        found = logits(pictures())
-    assert torch.equal(found, live(model, "b", pictures()))
+        found = logits(images())
+    assert torch.equal(found, live(model, "b", images()))
 
 
 # What goes wrong.
@@ -362,7 +362,7 @@ def test_answering_an_unfinished_task_is_in_eval_mode():
 @pytest.mark.parametrize("phase", ["train", "retrain"])
 def test_a_loss_that_is_not_finite_stops_the_task_and_leaves_the_finished_ones_alone(phase):
     model = classifier("a")
-    finished, head, settled = used_by(model.packnet, 1), tensors(model.heads["a"]), model(pictures(), task="a")
+    finished, head, settled = used_by(model.packnet, 1), tensors(model.heads["a"]), model(images(), task="a")
     model.add_task("b", num_classes=3)
     if phase == "retrain":
         quiet(PackNetCallback(task="b", phase="train", prune_ratio=0.5)).fit(model, loader())
@@ -380,13 +380,13 @@ def test_a_loss_that_is_not_finite_stops_the_task_and_leaves_the_finished_ones_a
     assert model.packnet.summary().total.free == (free if phase == "retrain" else 0)
     assert same(used_by(model.packnet, 1), finished)
     assert same(tensors(model.heads["a"]), head)
-    assert torch.equal(bits(model(pictures(), task="a")), bits(settled))
+    assert torch.equal(bits(model(images(), task="a")), bits(settled))
     model.packnet.verify()
 
 
 def test_shared_weights_that_diverged_are_not_pruned_and_can_be_given_back():
     model = classifier("a")
-    finished, settled = used_by(model.packnet, 1), model(pictures(), task="a")
+    finished, settled = used_by(model.packnet, 1), model(images(), task="a")
 
     def poison(trainer, module):
         with torch.no_grad():
@@ -397,11 +397,11 @@ def test_shared_weights_that_diverged_are_not_pruned_and_can_be_given_back():
     assert not torch.isfinite(model.backbone.conv.weight).all()
     assert (model.packnet.open_task, model.packnet.summary().total.free) == ("b", 0)
     assert same(used_by(model.packnet, 1), finished)
-    assert torch.equal(bits(model(pictures(), task="a")), bits(settled))
+    assert torch.equal(bits(model(images(), task="a")), bits(settled))
     model.packnet.abort_task()
     fit_class(model, "b")
     assert model.packnet.tasks == ["a", "b"]
-    assert torch.equal(bits(model(pictures(), task="a")), bits(settled))
+    assert torch.equal(bits(model(images(), task="a")), bits(settled))
 
 
 # Checkpoints.
@@ -419,7 +419,7 @@ def saved(model, folder):
 @pytest.mark.parametrize("num_tasks", [1, 2, 3])
 def test_load_from_checkpoint_rebuilds_all_heads(tmp_path, num_tasks):
     model = classifier(*"abc"[:num_tasks], backbone=vgg_small(**TINY))
-    probe = pictures()
+    probe = images()
     path = saved(model, tmp_path)
     torch.manual_seed(99)
     loaded = TaskClassifier.load_from_checkpoint(path, backbone=vgg_small(**TINY), recipes=RECIPES)
@@ -499,7 +499,7 @@ def test_a_resumed_fit_in_a_fresh_model_ends_bit_identical(tmp_path, phase, adde
     for task in "ab":
         assert same(tensors(fresh.heads[task]), tensors(model.heads[task])), f"head of {task}"
     assert same(tensors(fresh.backbone), tensors(model.backbone))
-    assert torch.equal(bits(fresh(pictures(), task="a")), bits(model(pictures(), task="a")))
+    assert torch.equal(bits(fresh(images(), task="a")), bits(model(images(), task="a")))
 
 
 # Plain multi-head training.
@@ -510,11 +510,11 @@ def test_without_packing_every_weight_is_trained_and_earlier_answers_change():
     assert model.packnet is None
     model.add_task("a", num_classes=3)
     quiet().fit(model, loader())
-    before, weights = live(model, "a", pictures()), tensors(model.backbone)
+    before, weights = live(model, "a", images()), tensors(model.backbone)
     model.add_task("b", num_classes=3)
     quiet().fit(model, loader(1))
     assert all(not torch.equal(bits(value), weights[name]) for name, value in model.backbone.state_dict().items())
-    assert not torch.equal(model.eval()(pictures(), task="a"), before)
+    assert not torch.equal(model.eval()(images(), task="a"), before)
 
 
 def test_without_packing_the_callback_is_refused():

@@ -14,10 +14,10 @@ from training_toys import (
     fit_own,
     fit_phase,
     loader,
-    picture,
     quiet,
     same,
     samples,
+    snapshot,
     tensors,
 )
 
@@ -210,7 +210,7 @@ REFUSED = {
 @pytest.mark.parametrize(("given", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_is_said_before_anything_is_trained(given, said):
     module = Scores()
-    before = picture(module)
+    before = snapshot(module)
     given = {"monitor": "val_f1", **given, "trainer": {"num_sanity_val_steps": 2, **given.get("trainer", {})}}
     with pytest.raises(ValueError, match=said):
         fit_best(module, **given)
@@ -278,10 +278,10 @@ def test_a_module_that_logs_nothing_in_the_check_before_training_is_fitted():
 
 def test_a_trainer_without_the_callback_is_refused_and_nothing_is_trained():
     module = OwnModule()
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(ValueError, match=r"make_trainer\('train', callback\) returned a Trainer without the callback"):
         fit_task(module, loader(), task="a", prune_ratio=0.5, make_trainer=lambda *_: quiet())
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 def test_a_trainer_that_has_served_a_phase_is_refused_for_the_next():
@@ -313,10 +313,10 @@ def test_a_bad_ratio_is_refused_before_a_trainer_is_made(ratio):
 def test_a_finished_task_is_refused_and_nothing_changes():
     module = OwnModule(MOMENTUM)
     fit(module, "a", [])
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(ValueError, match="that task is finished and frozen"):
         fit(module, "a", [], private="heads.b")
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 def test_weights_between_the_phases_are_those_that_were_pruned():

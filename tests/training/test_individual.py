@@ -9,7 +9,7 @@ from training_toys import (
     answer,
     bits,
     fit_method,
-    pictures,
+    images,
     quiet,
     same,
     stop_after_an_epoch,
@@ -67,7 +67,7 @@ def test_each_task_answers_as_when_it_was_finished(precision):
         assert list(model.networks) == model.tasks
         for known, value in settled.items():
             assert torch.equal(bits(answer(model, known)), value)
-            assert torch.equal(bits(model(pictures(), task=known)), value)
+            assert torch.equal(bits(model(images(), task=known)), value)
     assert len({tuple(value.flatten().tolist()) for value in settled.values()}) == 3
 
 

@@ -10,7 +10,7 @@ from training_toys import (
     answer,
     bits,
     fit_method,
-    pictures,
+    images,
     quiet,
     same,
     stop_after_an_epoch,
@@ -34,12 +34,12 @@ def new_model(seed=0, dropout=0.25):
 
 
 def batch(labels):
-    return pictures(n=len(labels)), torch.tensor(labels)
+    return images(n=len(labels)), torch.tensor(labels)
 
 
 def joined(n=32):
     labels = torch.randint(sum(CLASSES.values()), (n,), generator=torch.Generator().manual_seed(0))
-    return DataLoader(TensorDataset(pictures(1, n) + labels.view(-1, 1, 1, 1), labels), batch_size=8)
+    return DataLoader(TensorDataset(images(1, n) + labels.view(-1, 1, 1, 1), labels), batch_size=8)
 
 
 def own(label):
@@ -51,7 +51,7 @@ def own(label):
 MIXED = [0, 2, 3, 4, 5, 8, 1, 3]
 
 
-def test_the_loss_is_the_mean_over_pictures_of_their_own_heads_cross_entropy():
+def test_the_loss_is_the_mean_over_images_of_their_own_heads_cross_entropy():
     model = new_model(dropout=0)
     model.begin_fit()
     images, labels = batch(MIXED)
@@ -73,7 +73,7 @@ def test_the_loss_is_the_mean_over_pictures_of_their_own_heads_cross_entropy():
 
 
 @pytest.mark.parametrize(("labels", "absent"), [([0, 1, 2], "bc"), ([3, 4, 8], "a"), ([5, 6, 7, 8], "ab")])
-def test_a_head_of_whose_task_no_picture_is_there_gets_a_gradient_of_zero(labels, absent):
+def test_a_head_of_whose_task_no_image_is_there_gets_a_gradient_of_zero(labels, absent):
     model = new_model()
     model.begin_fit()
     model.loss_and_logits(*batch(labels))[0].backward()
@@ -86,11 +86,11 @@ def test_accuracy_counts_the_right_class_of_the_right_task():
     model = new_model()
     data = joined(48)
     right = total = 0
-    for images, labels in data:
-        for picture, label in zip(images, labels.tolist(), strict=True):
+    for inputs, labels in data:
+        for image, label in zip(inputs, labels.tolist(), strict=True):
             task, found = own(label)
             with model.answering(task) as logits, torch.no_grad():
-                right += int(logits(picture.unsqueeze(0)).argmax()) == found
+                right += int(logits(image.unsqueeze(0)).argmax()) == found
             total += 1
     assert 0 < right < total
     (found,) = quiet().validate(model, data, verbose=False)

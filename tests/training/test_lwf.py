@@ -13,8 +13,8 @@ from training_toys import (
     answer,
     bits,
     fit_method,
+    images,
     loader,
-    pictures,
     quiet,
     same,
     stop_after_an_epoch,
@@ -93,8 +93,8 @@ def test_the_loss_is_the_new_tasks_and_the_weighted_sum_over_all_old_heads(weigh
         model.backbone.conv.weight.mul_(-1.5)  # so that it does not answer as before
     labels = torch.arange(8) % 3
     model.train()
-    loss, logits = model.loss_and_logits(pictures(), labels)
-    features = model.backbone(pictures())
+    loss, logits = model.loss_and_logits(images(), labels)
+    features = model.backbone(images())
     assert torch.allclose(logits, model.heads["c"](features), atol=1e-6)
     terms = {task: by_hand(model.heads[task](features), then[task], 2.0) for task in "ab"}
     assert terms["a"] != terms["b"]
@@ -109,7 +109,7 @@ def test_outside_of_training_the_loss_is_the_cross_entropy_alone():
     labels = torch.arange(8) % 3
     model.begin_fit()
     model.eval()
-    loss, logits = model.loss_and_logits(pictures(), labels)
+    loss, logits = model.loss_and_logits(images(), labels)
     assert torch.equal(loss, cross_entropy(logits, labels))
 
 
@@ -143,7 +143,7 @@ def test_the_teacher_stays_as_the_network_was_and_drops_nothing_out():
     names = list(model.state_dict())
 
     def ask(trainer, module):
-        seen.append((module._answers_before(pictures()), module._answers_before(pictures())))
+        seen.append((module._answers_before(images()), module._answers_before(images())))
         assert len(list(module.state_dict())) == len(names) + 2  # the new head's
         before = [p for part in module._before[0] for p in part.parameters()]
         trained = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
@@ -159,7 +159,7 @@ def test_the_teacher_stays_as_the_network_was_and_drops_nothing_out():
     assert model._before == []
 
 
-def test_distillation_keeps_more_of_the_old_answers_to_the_new_pictures_than_fine_tuning():
+def test_distillation_keeps_more_of_the_old_answers_to_the_new_images_than_fine_tuning():
     moved = {}
     images = torch.cat([images for images, _ in loader(1)])
     for weight in (0.0, 5.0):
@@ -271,7 +271,7 @@ def test_loading_a_checkpoint_without_a_fit_begins_none(tmp_path):
     assert found._before == []
     assert found.backbone.bn.training
     assert all(wanted(found.backbone).values())
-    quiet().validate(found, torch.utils.data.DataLoader([(pictures()[0], 1)]), verbose=False)
+    quiet().validate(found, torch.utils.data.DataLoader([(images()[0], 1)]), verbose=False)
     assert found.backbone.bn.training
 
 

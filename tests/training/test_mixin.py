@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import OwnModule, bits, fit_own, fit_phase, loader, pictures, quiet, same, tensors
+from training_toys import OwnModule, bits, fit_own, fit_phase, images, loader, quiet, same, tensors
 
 from packnet_pl import PackNet, PackNetMixin, fit_task
 
@@ -34,7 +34,7 @@ def answer(module, task):
     module.eval()
     module.task = task
     with module.packnet.subnetwork(task), torch.no_grad():
-        return bits(module(pictures()))
+        return bits(module(images()))
 
 
 def test_the_tasks_come_back_with_load_from_checkpoint_the_last_finished_one_too(tmp_path):

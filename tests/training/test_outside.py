@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, ModelPruning
 from torch import nn
-from training_toys import OwnModule, SmallNet, Spoiler, fit_own, fit_phase, loader, picture, quiet
+from training_toys import OwnModule, SmallNet, Spoiler, fit_own, fit_phase, loader, quiet, snapshot
 
 from packnet_pl import PackNet, PackNetCallback
 from packnet_pl.training.outside import Outside, check_free_names
@@ -191,10 +191,10 @@ class WithNeck(OwnModule):
 def test_a_refused_fit_of_an_open_task_leaves_it_open_as_it_was():
     module = WithNeck()
     fit_phase(module, "a", "train", 0.5, own={"free": "neck"})
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(ValueError, match=r"^neck\.weight and 1 more would be trained"):
         fit_phase(module, "a", "retrain")
-    assert picture(module) == before
+    assert snapshot(module) == before
     assert module.packnet.phase == "retrain"
 
 
@@ -221,12 +221,12 @@ def test_what_follows_by_hand_without_a_gradient_is_refused_or_free(automatic):
             return loss
 
     module = Follows()
-    before = picture(module)
+    before = snapshot(module)
     with pytest.raises(ValueError, match=r"^teacher\.weight would be changed by .*free=\['teacher'\]$"):
         fit_phase(module, "a", own={"free": "neck"})
-    assert picture(module) == before
+    assert snapshot(module) == before
     fit_phase(module, "a", own={"free": ["neck", "teacher"]})
-    assert picture(module)["tensors"]["teacher.weight"] != before["tensors"]["teacher.weight"]
+    assert snapshot(module)["tensors"]["teacher.weight"] != before["tensors"]["teacher.weight"]
 
 
 def test_what_begins_to_learn_late_is_refused_and_the_task_stays_open():
@@ -272,11 +272,11 @@ def test_lightning_s_own_pruning_beside_the_callback_is_refused_by_name():
         pass
 
     module = OwnModule()
-    before = picture(module)
+    before = snapshot(module)
     for pruning in (ModelPruning("l1_unstructured", amount=0.5), Mine("l1_unstructured", amount=0.5)):
         with pytest.raises(ValueError, match=rf"^{type(pruning).__name__} beside PackNetCallback"):
             quiet(PackNetCallback(task="a", phase="train", private="heads.a"), pruning).fit(module, loader())
-    assert picture(module) == before
+    assert snapshot(module) == before
 
 
 def test_a_head_that_never_got_a_gradient_is_named():

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from training_toys import SmallNet, own_head, pictures, same, tensors
+from training_toys import SmallNet, images, own_head, same, tensors
 
 from packnet_pl import PackNet
 from packnet_pl.training.private_modules import PrivateHold, check_private_names, private_parameters
@@ -82,7 +82,7 @@ def test_statistics_of_finished_tasks_stand_still_if_a_later_task_runs_them_unti
     def run():
         root.train()
         for head in root.heads.values():
-            head(root.backbone(pictures()))
+            head(root.backbone(images()))
         return {
             name.split(".")[0] for name, value in tensors(root.heads).items() if not torch.equal(value, before[name])
         }

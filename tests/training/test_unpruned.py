@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from training_toys import RECIPES, SmallNet, bits, classifier, loader, pictures, quiet, tensors
+from training_toys import RECIPES, SmallNet, bits, classifier, images, loader, quiet, tensors
 
 from packnet_pl.methods import fit_unpruned
 from packnet_pl.training import TaskClassifier
@@ -10,7 +10,7 @@ from packnet_pl.training import TaskClassifier
 
 def answer(model, task):
     with model.answering(task) as logits, torch.no_grad():
-        return logits(pictures())
+        return logits(images())
 
 
 def fit(model, task, seed=0, **kwargs):

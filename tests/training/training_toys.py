@@ -20,7 +20,7 @@ MOMENTUM = partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-3)
 
 
 class SmallNet(nn.Module):
-    """Pictures (N, 1, 6, 6) -> features (N, 6), with one of each kind of state."""
+    """Images (N, 1, 6, 6) -> features (N, 6), with one of each kind of state."""
 
     num_features = 6
 
@@ -82,13 +82,13 @@ class Spoiler(pl.Callback):
             self.action(trainer, pl_module)
 
 
-def pictures(seed=0, n=8):
+def images(seed=0, n=8):
     return torch.randn(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
 
 
 def samples(seed=0, n=32, classes=3):
     labels = torch.randint(0, classes, (n,), generator=torch.Generator().manual_seed(seed + 1000))
-    return TensorDataset(pictures(seed, n) + seed % 7 - 3, labels)
+    return TensorDataset(images(seed, n) + seed % 7 - 3, labels)
 
 
 def loader(seed=0, n=32, classes=3):
@@ -186,7 +186,7 @@ def stop_after_an_epoch(model, task, seed, path, **kwargs):
 def answer(model, task):
     """What ``task`` answers in eval mode."""
     with model.answering(task) as logits, torch.no_grad():
-        return logits(pictures())
+        return logits(images())
 
 
 def bits(tensor):
@@ -213,7 +213,7 @@ def used_by(packnet, number):
     }
 
 
-def picture(module):
+def snapshot(module):
     """All that a refused fit must leave alone."""
     packnet = module.packnet
     return {

@@ -23,7 +23,7 @@ def main() -> None:
     parser = CommandParser(
         prog=PROGRAM,
         description="Recomputes every task's test accuracy and probe logits from RUN_DIR/packed.safetensors "
-        "and holds them against RUN_DIR/results.json. A task whose pictures and probe are not here is not compared.",
+        "and holds them against RUN_DIR/results.json. A task whose images and probe are not here is not compared.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory that packnet-train printed at its end")
     with answering_errors(PROGRAM):
@@ -92,8 +92,8 @@ def evaluate(folder: Path) -> bool:
             loader = TaskDataModule(split, key=(), batch_size=config.optim.batch_size).test_dataloader()
             now = measure(answer, loader, task["num_classes"]).top1
         if name in probes:
-            pictures, before = probes[name]
-            unchanged = same_bits(answer(pictures), before)
+            images, before = probes[name]
+            unchanged = same_bits(answer(images), before)
         if split is not None or name in probes:
             agrees[name] = now == recorded and unchanged == recorded_unchanged
         table.add_row(
@@ -107,7 +107,7 @@ def evaluate(folder: Path) -> bool:
     Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
     left_out = [name for name in network.tasks if name not in agrees]
     if left_out:
-        reason = "neither their pictures nor their probes are here"
+        reason = "neither their images nor their probes are here"
         sys.stderr.write(f"{PROGRAM}: not compared: {', '.join(left_out)} ({reason})\n")
     return bool(agrees) and all(agrees.values())
 

@@ -19,7 +19,7 @@ __all__ = ["main"]
 PROGRAM = "packnet-export"
 # Of packnet_pl.packed.export, which this would load torch for.
 _ENDINGS = {"torch": ".pt", "torch_export": ".pt2", "onnx": ".onnx", "packed": ".safetensors"}
-_PICTURES = 256
+_IMAGES = 256
 
 
 def main() -> None:
@@ -102,12 +102,12 @@ def _test_data(file: Path) -> "dict[str, TaskData | None]":
     try:
         return build_data(OmegaConf.create(saved.config))
     except UsageError as error:
-        sys.stderr.write(f"{PROGRAM}: the test splits are not here, random pictures are taken instead ({error})\n")
+        sys.stderr.write(f"{PROGRAM}: the test splits are not here, random images are taken instead ({error})\n")
         return {}
 
 
 def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, TaskData | None]") -> None:
-    """Prints what the precision changes: on the test splits, or where they are not here on random pictures."""
+    """Prints what the precision changes: on the test splits, or where they are not here on random images."""
     import torch
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -139,13 +139,13 @@ def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, T
                 for network in (before, after)
             )
             figures = [f"{100 * old:.2f}", f"{100 * new:.2f}", f"{100 * (new - old):+.2f}"]
-            pictures = torch.cat([batch for batch, _ in module.test_dataloader()][: -(-_PICTURES // 64)])
+            images = torch.cat([batch for batch, _ in module.test_dataloader()][: -(-_IMAGES // 64)])
         elif info.input_shape:
-            pictures = torch.randn(_PICTURES, *info.input_shape, generator=torch.Generator().manual_seed(0))
+            images = torch.randn(_IMAGES, *info.input_shape, generator=torch.Generator().manual_seed(0))
         else:
             table.add_row(escape(task), *figures, "-", "-")
             continue
-        answers = [network(pictures, task=task).float() for network in (before, after)]
+        answers = [network(images, task=task).float() for network in (before, after)]
         same = (answers[0].argmax(1) == answers[1].argmax(1)).double().mean()
         largest = (answers[0] - answers[1]).abs().max()
         table.add_row(escape(task), *figures, f"{100 * float(same):.2f}", f"{float(largest):.2g}")

@@ -56,7 +56,7 @@ def _about(packed: "Packed") -> str:
 
 
 def _tasks(packed: "Packed") -> Any:
-    table = _table("task", ("classes", "picture", "ratio", "accuracy,\n%", "weights", "owned,\n%"))
+    table = _table("task", ("classes", "image", "ratio", "accuracy,\n%", "weights", "owned,\n%"))
     totals = [sum(column) for column in zip(*packed.counts.values(), strict=True)]
     for number, task in enumerate(packed.header["tasks"], start=1):
         owned = totals[number] if totals else None

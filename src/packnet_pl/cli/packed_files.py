@@ -1,4 +1,4 @@
-"""The packed file that a command line names, and the pictures."""
+"""The packed file that a command line names, and the images."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from packnet_pl.text import as_line, brief
 if TYPE_CHECKING:
     from packnet_pl.packed import Packed, PackedNetwork
 
-__all__ = ["check_task", "console_width", "find_packed", "find_pictures", "load_network", "read_file"]
+__all__ = ["check_task", "console_width", "find_images", "find_packed", "load_network", "read_file"]
 
 
 def find_packed(path: Path) -> Path:
@@ -66,11 +66,11 @@ def check_task(task: str | None, tasks: list[str]) -> str:
     return task
 
 
-def find_pictures(paths: list[Path]) -> list[str]:
+def find_images(paths: list[Path]) -> list[str]:
     """Returns the files that are named, and those in the folders that are named, by their endings, sorted.
 
     Raises:
-        UsageError: If a path is not there, or a folder holds no picture.
+        UsageError: If a path is not there, or a folder holds no image.
     """
     from packnet_pl.data.class_listing import is_clutter
     from packnet_pl.data.image_files import EXTENSIONS
@@ -82,7 +82,7 @@ def find_pictures(paths: list[Path]) -> list[str]:
             found.append(str(path))
             continue
         if not path.is_dir():
-            raise UsageError(f"there is no picture or folder {path}")
+            raise UsageError(f"there is no image or folder {path}")
         inside = []
         for folder, folders, names in os.walk(path):
             folders[:] = [name for name in folders if not is_clutter(name)]
@@ -90,7 +90,7 @@ def find_pictures(paths: list[Path]) -> list[str]:
                 str(Path(folder) / name) for name in names if name.lower().endswith(endings) and not is_clutter(name)
             ]
         if not inside:
-            raise UsageError(f"{path} holds no picture; files that end in one of {', '.join(EXTENSIONS)} are taken")
+            raise UsageError(f"{path} holds no image; files that end in one of {', '.join(EXTENSIONS)} are taken")
         found += sorted(inside)
     return found
 

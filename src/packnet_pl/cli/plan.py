@@ -14,7 +14,7 @@ PROGRAM = "packnet-plan"
 _SHOWN_ELSEWHERE = ("multirun", "cfg", "info", "shell_completion", "hydra_help")
 USAGE = """\
 packnet-plan [GROUP=CHOICE ...] [KEY=VALUE ...] takes the words of packnet-train, and shows the tasks, their classes and
-pictures, the weights that each will own, what stays free, storage, epochs, steps, the pictures that the last batch of
+images, the weights that each will own, what stays free, storage, epochs, steps, the images that the last batch of
 each epoch leaves out, and about how long it takes, without training anything.
 """
 
@@ -55,7 +55,7 @@ def _show(config: Any, parts: Any) -> None:
     table.add_column("task")
     headings = (
         "classes",
-        "pictures\ntrain / val / test",
+        "images\ntrain / val / test",
         "ratio",
         f"{config.prune.granularity}s\nowned",
         "free\nthen",
@@ -125,7 +125,7 @@ def _times(config: Any, parts: Any, epochs: Mapping[str, int]) -> Iterator[str]:
             total, said = (None if total is None else total + seconds), duration(seconds)
         else:
             total = None
-        left_out = f", {epoch.left_out:,} of {counted(size, 'picture')} left out by the last batch"
+        left_out = f", {epoch.left_out:,} of {counted(size, 'image')} left out by the last batch"
         yield (
             f"training {' + '.join(names)}: {counted(epoch.steps, 'step')} of {config.optim.batch_size:,} an epoch"
             f"{left_out if epoch.left_out else ''}; {said}"

@@ -1,4 +1,4 @@
-"""``packnet-predict``: asks a packed file what is on pictures."""
+"""``packnet-predict``: asks a packed file what is on images."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.packed_files import check_task, console_width, find_packed, find_pictures, load_network
+from packnet_pl.cli.packed_files import check_task, console_width, find_images, find_packed, load_network
 from packnet_pl.command_line import CommandParser
 from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.names import as_unicode, shown
@@ -24,21 +24,21 @@ AUTO = "auto"
 
 
 def main() -> None:
-    """Runs the command line; exit code 1 means that some files are no pictures."""
+    """Runs the command line; exit code 1 means that some files are no images."""
     parser = CommandParser(
         prog=PROGRAM,
-        description="Prints the likeliest classes of pictures and their probabilities. Pictures are prepared as those "
+        description="Prints the likeliest classes of images and their probabilities. Images are prepared as those "
         "of the test split were, as the file says: squashed, or resized and cut to the middle, and normalised.",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a packed file, or the directory of a run")
-    parser.add_argument("pictures", metavar="IMAGE|FOLDER", type=Path, nargs="+", help="pictures, or folders of them")
-    parser.add_argument("--task", required=True, help="whose classes; 'auto' takes for each picture the surest task")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes per picture (default: 3)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures at a time (default: 64)")
+    parser.add_argument("images", metavar="IMAGE|FOLDER", type=Path, nargs="+", help="images, or folders of them")
+    parser.add_argument("--task", required=True, help="whose classes; 'auto' takes for each image the surest task")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes per image (default: 3)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)")
     parser.add_argument(
         "--box",
         metavar="X0,Y0,X1,Y1",
-        help="what to cut out of the picture first, in pixels from its top left corner; for one picture",
+        help="what to cut out of the image first, in pixels from its top left corner; for one image",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     with answering_errors(PROGRAM):
@@ -47,10 +47,10 @@ def main() -> None:
             if getattr(arguments, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed is 1 or more")
         find_packed(arguments.file)
-        pictures = find_pictures(arguments.pictures)
+        images = find_images(arguments.images)
         box = None if arguments.box is None else _box(arguments.box)
-        if box is not None and len(pictures) > 1:
-            raise UsageError(f"--box is of one picture, and {len(pictures)} were given: give them one at a time")
+        if box is not None and len(images) > 1:
+            raise UsageError(f"--box is of one image, and {len(images)} were given: give them one at a time")
         network = load_network(arguments.file)
         choose = arguments.task == AUTO and AUTO not in network.tasks
         tasks = network.tasks if choose else [check_task(arguments.task, network.tasks)]
@@ -61,14 +61,12 @@ def main() -> None:
         from rich.console import Console
         from rich.progress import track
 
-        from packnet_pl.packed.predict import predict_pictures
+        from packnet_pl.packed.predict import predict_images
 
-        answers = predict_pictures(
-            network, pictures, tasks, top=arguments.top, batch_size=arguments.batch_size, box=box
-        )
+        answers = predict_images(network, images, tasks, top=arguments.top, batch_size=arguments.batch_size, box=box)
         terminal = Console(stderr=True)
         shown = track(
-            answers, "asking", len(pictures), console=terminal, transient=True, disable=not terminal.is_terminal
+            answers, "asking", len(images), console=terminal, transient=True, disable=not terminal.is_terminal
         )
         try:
             bad = _print_lines(shown) if arguments.json else _print_table(shown, choose)
@@ -107,10 +105,10 @@ def _print_lines(answers: "Iterable[Prediction | Unreadable]") -> int:
     for answer in answers:
         if isinstance(answer, Unreadable):
             bad += 1
-            line: dict[str, object] = {"picture": as_unicode(answer.picture), "error": as_unicode(answer.reason)}
+            line: dict[str, object] = {"picture": as_unicode(answer.image), "error": as_unicode(answer.reason)}
         else:
             classes = [{"name": name, "probability": _number(share)} for name, share in answer.classes]
-            line = {"picture": as_unicode(answer.picture), "task": answer.task, "classes": classes}
+            line = {"picture": as_unicode(answer.image), "task": answer.task, "classes": classes}
             line["entropy"] = _number(answer.entropy)
             if answer.lead is not None:
                 line["lead"] = _number(answer.lead)
@@ -132,7 +130,7 @@ def _print_table(answers: "Iterable[Prediction | Unreadable]", choose: bool) -> 
     from packnet_pl.packed.predict import Unreadable
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     if choose:
         table.add_column("task")
         table.add_column("lead", justify="right")
@@ -145,7 +143,7 @@ def _print_table(answers: "Iterable[Prediction | Unreadable]", choose: bool) -> 
             continue
         classes = "   ".join(f"{escape(name)} {100 * share:.1f}" for name, share in answer.classes)
         chosen = [escape(answer.task), f"{answer.lead:.2f}" if answer.lead is not None else "-"] if choose else []
-        table.add_row(escape(shown(answer.picture)), *chosen, classes)
+        table.add_row(escape(shown(answer.image)), *chosen, classes)
     if table.row_count:
         Console(width=console_width()).print(table)
     return bad

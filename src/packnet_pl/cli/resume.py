@@ -21,7 +21,7 @@ USAGE = """\
 packnet-resume RUN_DIR [KEY=VALUE ...] goes on with the run in RUN_DIR from wherever it ended, with the settings that it
 was started with. Words that are harmless may be given: trainer.devices=, optim.num_workers=, logger=, ...
 A task that is not finished may get others, as sequence.tasks.NAME.train.lr=, and begins anew with them.
-'sequence.add=[NAME]' adds a task that the sequence knows, 'sequence.add={NAME: FOLDER}' one of your own pictures.
+'sequence.add=[NAME]' adds a task that the sequence knows, 'sequence.add={NAME: FOLDER}' one of your own images.
 """
 
 

@@ -78,7 +78,7 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     parts = Parts(build_data(config), model, packed, device, str(trainer.precision), processes)
     for name, data in parts.data.items():
         if data is not None:
-            _try_pictures(model, name, data, packed if config.packed else None)
+            _try_images(model, name, data, packed if config.packed else None)
         if data is not None and name not in config.sequence.finished:
             _try_head(model, name, head_of(config, name), len(data.class_names))
     forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
@@ -217,11 +217,11 @@ def trainer_settings(config: DictConfig) -> dict[str, Any]:
     return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
 
 
-def _try_pictures(model: TaskClassifier, task: str, data: TaskData, source: Packed | None) -> None:
-    """Sends one empty picture through the backbone, which is that of the packed file ``source`` if there is one.
+def _try_images(model: TaskClassifier, task: str, data: TaskData, source: Packed | None) -> None:
+    """Sends one empty image through the backbone, which is that of the packed file ``source`` if there is one.
 
     Raises:
-        UsageError: If it does not take pictures of this shape.
+        UsageError: If it does not take images of this shape.
     """
     try:
         with torch.no_grad(), in_eval_mode(model.backbone.modules()):
@@ -231,17 +231,17 @@ def _try_pictures(model: TaskClassifier, task: str, data: TaskData, source: Pack
         if source is not None:
             known = " x ".join(map(str, source.header["tasks"][-1]["input_shape"])) or "unknown"
             raise UsageError(
-                f"the network in {source.path} does not take the pictures of task {task!r} ({shape}; those of its own "
+                f"the network in {source.path} does not take the images of task {task!r} ({shape}; those of its own "
                 f"tasks are {known}): give matching sequence.tasks.{task}.data.image_size and channels, if the data "
                 f"have them ({reason})"
             ) from error
         raise UsageError(
-            f"arch does not take the pictures of task {task!r} ({shape}): give matching arch.in_channels and "
+            f"arch does not take the images of task {task!r} ({shape}): give matching arch.in_channels and "
             f"arch.image_size ({reason})"
         ) from error
     if features.shape != (1, model.heads.num_features):
         raise UsageError(
-            f"arch gives features of shape {tuple(features.shape)} for one picture of task {task!r}; "
+            f"arch gives features of shape {tuple(features.shape)} for one image of task {task!r}; "
             f"expected (1, {model.heads.num_features})"
         )
 

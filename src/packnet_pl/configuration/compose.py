@@ -149,7 +149,7 @@ def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: s
     _quiet_lightning()
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     check_unicode("", resolved)  # variables of the environment may bring anything
-    # The network first: pictures have its size where they have none of their own.
+    # The network first: images have its size where they have none of their own.
     bind_targets({"arch": resolved["arch"], **{key: value for key, value in resolved.items() if key != "sequence"}})
     bind_targets(resolved["sequence"]["tasks"], "sequence.tasks")
     fill_inputs(resolved, header)

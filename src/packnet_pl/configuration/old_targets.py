@@ -16,6 +16,8 @@ MOVED = {
     **{f"packnet_pl.training.{name}": f"packnet_pl.methods.{name}" for name in _METHODS.values()},
     **{f"packnet_pl.training.{module}.{name}": f"packnet_pl.methods.{name}" for module, name in _METHODS.items()},
     "packnet_pl.data.TaskDataModule": "packnet_pl.training.TaskDataModule",
+    "packnet_pl.data.published_pictures": "packnet_pl.data.published_images",
+    "packnet_pl.data.published.published_pictures": "packnet_pl.data.published_images",
 }
 """Where it was -> where it is. Whoever moves what a configuration can name, adds it here."""
 

@@ -1,4 +1,4 @@
-"""Input size, mean and standard deviation of the tasks' pictures from the metadata of pretrained weights."""
+"""Input size, mean and standard deviation of the tasks' images from the metadata of pretrained weights."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -38,7 +38,7 @@ def check_task(task: Any) -> None:
     check_class_names(names)
     shape = task["input_shape"]
     if not isinstance(shape, list) or len(shape) not in (0, 3) or not all(is_count(n, 1, _MOST_PIXELS) for n in shape):
-        _refuse(f"{where} takes pictures of shape {brief(shape)}; allowed are 3 numbers up to {_MOST_PIXELS}, or none")
+        _refuse(f"{where} takes images of shape {brief(shape)}; allowed are 3 numbers up to {_MOST_PIXELS}, or none")
     for key in ("mean", "std"):
         numbers = task[key]
         if not isinstance(numbers, list) or not all(is_number(n, -math.inf, math.inf) for n in numbers):
@@ -64,7 +64,7 @@ def _check_preparation(where: str, preparation: Any, shape: list[int]) -> None:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if list(found.input_shape) != shape:
-        _refuse(f"{where} takes pictures of shape {shape}, and their preparation gives {list(found.input_shape)}")
+        _refuse(f"{where} takes images of shape {shape}, and their preparation gives {list(found.input_shape)}")
     if found.shorter_side is not None and found.shorter_side > _MOST_PIXELS:
         _refuse(f"{where}: the shorter side is {brief(found.shorter_side)}; allowed is up to {_MOST_PIXELS}")
 

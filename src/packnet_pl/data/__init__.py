@@ -8,7 +8,7 @@ from packnet_pl.data.flowers import read_flowers
 from packnet_pl.data.glyphs import glyphs
 from packnet_pl.data.image_folder import image_folder
 from packnet_pl.data.joining import join_tasks
-from packnet_pl.data.published import published_pictures
+from packnet_pl.data.published import published_images
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.spectro import spectro
 from packnet_pl.data.task_data import ImageDataset, TaskData
@@ -21,7 +21,7 @@ __all__ = [
     "glyphs",
     "image_folder",
     "join_tasks",
-    "published_pictures",
+    "published_images",
     "read_cars",
     "read_cubs",
     "read_flowers",

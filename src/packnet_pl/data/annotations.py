@@ -78,11 +78,11 @@ def read_mat(of: Published, path: Path, *names: str) -> list[Any]:
 
 
 def check_present(of: Published, paths: list[str], where: Callable[[int], str]) -> None:
-    """Does nothing if all pictures are there; each folder is listed once, and no file is asked for by itself.
+    """Does nothing if all images are there; each folder is listed once, and no file is asked for by itself.
 
     Args:
         of: The data set.
-        paths: Of the pictures.
+        paths: Of the images.
         where: Called with the place of one of them; returns which annotation names it.
 
     Raises:
@@ -94,4 +94,4 @@ def check_present(of: Published, paths: list[str], where: Callable[[int], str]) 
         if folder not in there:
             there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()  # noqa: PTH208, PTH112
         if name not in there[folder]:
-            raise of.missing(f"picture {path}, which is in {where(place)}")
+            raise of.missing(f"image {path}, which is in {where(place)}")

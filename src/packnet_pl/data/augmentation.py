@@ -1,4 +1,4 @@
-"""Random changes to a picture that depend only on (seed, task, phase, epoch) and on which picture it is."""
+"""Random changes to an image that depend only on (seed, task, phase, epoch) and on which image it is."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

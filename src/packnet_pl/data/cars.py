@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from packnet_pl.data.annotations import check_present, read_mat
-from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.data.published import ImageList, Listing, Published
 from packnet_pl.names import distinct_names
 
 __all__ = ["CARS", "read_cars"]
@@ -45,7 +45,7 @@ def read_cars(path: str | os.PathLike[str]) -> Listing:
         is_test = _field(annotations, "test", source)
         above = _deeper(root, "car_ims").parent
         test, train = (
-            _pictures(above, "relative_im_path", annotations, source, [bool(flag) == wanted for flag in is_test], names)
+            _images(above, "relative_im_path", annotations, source, [bool(flag) == wanted for flag in is_test], names)
             for wanted in (True, False)
         )
         return Listing(CARS, root, train, test, _readable(names))
@@ -58,7 +58,7 @@ def read_cars(path: str | os.PathLike[str]) -> Listing:
         ("cars_test", _labelled_test(root, devkit)),
     ):
         (annotations,) = read_mat(CARS, source, "annotations")
-        found.append(_pictures(_deeper(root, folder), "fname", annotations, source, [True] * len(annotations), names))
+        found.append(_images(_deeper(root, folder), "fname", annotations, source, [True] * len(annotations), names))
     return Listing(CARS, root, found[0], found[1], _readable(names))
 
 
@@ -74,9 +74,7 @@ def _labelled_test(root: Path, devkit: Path) -> Path:
             return found
     unlabelled = next((folder / _UNLABELLED for folder in (devkit, root) if (folder / _UNLABELLED).is_file()), None)
     if unlabelled is not None:
-        raise CARS.missing(
-            f"file {root / name}: {unlabelled} has the boxes of the test pictures, but not their classes"
-        )
+        raise CARS.missing(f"file {root / name}: {unlabelled} has the boxes of the test images, but not their classes")
     return root / name
 
 
@@ -88,22 +86,22 @@ def _refuse_other_layouts(root: Path) -> None:
     """
     if (root / "cars_annos.mat").is_file() and not any((root / name).is_dir() for name in _DEVKITS):
         raise CARS.missing(
-            f"folder {root / 'car_ims'}, to which {root / 'cars_annos.mat'} belongs; the numbers of the pictures in "
+            f"folder {root / 'car_ims'}, to which {root / 'cars_annos.mat'} belongs; the numbers of the images in "
             f"cars_train/ and cars_test/ are others, and {root / 'devkit'}, which has theirs, is not there"
         )
     for folder in (root, root / "car_data", root / "car_data" / "car_data"):
         if (folder / "train").is_dir() and (folder / "test").is_dir() and not (root / "cars_train").exists():
             raise CARS.missing(
                 f"folder {root / 'cars_train'}: {folder} holds the cars in class folders, without their boxes; they "
-                "can be trained on as pictures of your own, whole and with other classes' names (sequence=folders)"
+                "can be trained on as images of your own, whole and with other classes' names (sequence=folders)"
             )
 
 
-def _pictures(folder: Path, key: str, annotations: Any, source: Path, chosen: list[bool], names: Any) -> PictureList:
-    """Returns the chosen annotations of ``source``, a .mat file, whose pictures lie in ``folder``."""
+def _images(folder: Path, key: str, annotations: Any, source: Path, chosen: list[bool], names: Any) -> ImageList:
+    """Returns the chosen annotations of ``source``, a .mat file, whose images lie in ``folder``."""
     files, labels = _field(annotations, key, source), _field(annotations, "class", source)
     edges = zip(*(_field(annotations, name, source) for name in _EDGES), strict=True)
-    found, places = PictureList([], [], []), []
+    found, places = ImageList([], [], []), []
     for number, (file, label, box, mine) in enumerate(zip(files, labels, edges, chosen, strict=True), start=1):
         if not mine:
             continue

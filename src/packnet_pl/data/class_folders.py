@@ -9,7 +9,7 @@ from typing import Any
 from packnet_pl.data.annotations import check_present, read_lines
 from packnet_pl.data.class_listing import holds_something, list_classes
 from packnet_pl.data.folder_layout import checked_classes
-from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.data.published import ImageList, Listing, Published
 from packnet_pl.names import distinct_names
 
 __all__ = [
@@ -47,7 +47,7 @@ SKETCH = Published("Sketch (250 objects)", _PIGGYBACK, "train/CLASS/*, test/CLAS
 
 
 def read_imagenet(path: str | os.PathLike[str]) -> Listing:
-    """Finds the pictures of ImageNet; its val/ is the test split.
+    """Finds the images of ImageNet; its val/ is the test split.
 
     Classes have all their words, and where two have the same ones (crane, the bird and the machine) the WordNet ID too.
     torchvision's data set is not used: it wants the developers' kit, and unpacks archives.
@@ -71,7 +71,7 @@ def read_imagenet(path: str | os.PathLike[str]) -> Listing:
 
 
 def read_places365(path: str | os.PathLike[str]) -> Listing:
-    """Finds the pictures of Places365-Standard, by the lists of the archive or by folders; its val is the test split.
+    """Finds the images of Places365-Standard, by the lists of the archive or by folders; its val is the test split.
 
     torchvision's data set takes nothing but the full lists: it asks for their checksums.
 
@@ -102,16 +102,16 @@ def _has_classes(folder: Path) -> bool:
     return folder.is_dir() and any(holds_something(below) for below in folder.iterdir())
 
 
-def _listed(root: Path, folders: tuple[str, ...], name: str, classes: Mapping[int, str]) -> PictureList:
-    """Returns the pictures of the list places365_``name``.txt, which are all in the first of ``folders`` that is there.
+def _listed(root: Path, folders: tuple[str, ...], name: str, classes: Mapping[int, str]) -> ImageList:
+    """Returns the images of the list places365_``name``.txt, which are all in the first of ``folders`` that is there.
 
     Raises:
-        FileNotFoundError: If list, folder or a picture is missing.
+        FileNotFoundError: If list, folder or an image is missing.
     """
     folder = next((root / name for name in folders if holds_something(root / name)), None)
     if folder is None:
         raise PLACES365.missing(f"folder {root / folders[0]}")
-    path, found = root / f"places365_{name}.txt", PictureList([], [])
+    path, found = root / f"places365_{name}.txt", ImageList([], [])
     for where, (file, label) in read_lines(PLACES365, path, str, int):
         if label not in classes:
             raise ValueError(f"{where}: class is {label}; allowed are 0 to {len(classes) - 1}")
@@ -164,7 +164,7 @@ def _listing(
         f"{of.name} is expected as {of.layout}; home page: {of.home}",
     )
     train, held = (
-        PictureList(
+        ImageList(
             [file for files in classes.values() for file in files],
             [label for label, files in enumerate(classes.values()) for _ in files],
         )

@@ -13,7 +13,7 @@ from packnet_pl.names import shown
 __all__ = ["ClassListing", "Split", "aligned", "holds_something", "is_clutter", "list_classes", "tell_left_out"]
 
 Split = dict[str, list[str]]
-"""Class -> paths of its pictures, both sorted."""
+"""Class -> paths of its images, both sorted."""
 
 _ENDINGS = tuple(f".{extension}" for extension in EXTENSIONS)
 # What operating systems and file servers leave behind, beside files whose name begins with a dot.
@@ -28,9 +28,9 @@ class ClassListing:
     """What a folder of class folders holds.
 
     Attributes:
-        classes: Class -> paths of its pictures, both sorted.
-        left_out: What is no picture of a class -> how often it was found.
-        loose: Number of pictures that lie beside the class folders.
+        classes: Class -> paths of its images, both sorted.
+        left_out: What is no image of a class -> how often it was found.
+        loose: Number of images that lie beside the class folders.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ def holds_something(folder: Path) -> bool:
 
 
 def list_classes(folder: Path) -> ClassListing:
-    """Returns the pictures of each sub-folder of ``folder``; one pass, in which no file is opened.
+    """Returns the images of each sub-folder of ``folder``; one pass, in which no file is opened.
 
     Raises:
         ValueError: If a link leads nowhere, the name of a class cannot be written down, or two folders have one name.
@@ -63,12 +63,12 @@ def list_classes(folder: Path) -> ClassListing:
             found.left_out[_kind(entry.name, "beside the class folders")] += 1
             continue
         _check_name(entry, spelled)
-        pictures = found.classes[entry.name] = []
+        images = found.classes[entry.name] = []
         for file in _visible(entry.path):
             if file.is_dir():
                 found.left_out.update(_deeper(file.path))
             elif file.name.lower().endswith(_ENDINGS):
-                pictures.append(file.path)
+                images.append(file.path)
             else:
                 found.left_out[_kind(file.name)] += 1
     return found
@@ -100,7 +100,7 @@ def tell_left_out(root: Path, listings: Mapping[str, ClassListing]) -> None:
         most = total.most_common(_SHOWN_KINDS)
         rest = total.total() - sum(count for _, count in most)
         kinds = [f"{kind} ({count:,})" for kind, count in [*most, *([("others", rest)] if rest else [])]]
-        _log.warning("left out in %s, as no picture directly in a class folder: %s", shown(root), ", ".join(kinds))
+        _log.warning("left out in %s, as no image directly in a class folder: %s", shown(root), ", ".join(kinds))
 
 
 def _visible(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
@@ -123,7 +123,7 @@ def _check_name(entry: os.DirEntry[str], spelled: dict[str, str]) -> None:
     if other != entry.name:
         raise ValueError(
             f"the class folders {other!a} and {entry.name!a} of {shown(Path(entry.path).parent)} are one "
-            f"name, '{entry.name}', written in two ways; put their pictures into one folder"
+            f"name, '{entry.name}', written in two ways; put their images into one folder"
         )
 
 
@@ -132,14 +132,14 @@ def _composed(name: str) -> str:
 
 
 def _deeper(folder: str) -> Counter[str]:
-    """Counts the pictures of a folder inside a class folder; other files there interest nobody."""
+    """Counts the images of a folder inside a class folder; other files there interest nobody."""
     inside = sum(
         name.lower().endswith(_ENDINGS) and not is_clutter(name) for _, _, files in os.walk(folder) for name in files
     )
-    return Counter({"pictures in folders inside class folders": inside}) if inside else Counter()
+    return Counter({"images in folders inside class folders": inside}) if inside else Counter()
 
 
 def _kind(name: str, where: str = "") -> str:
     if name.lower().endswith(_ENDINGS):
-        return f"pictures {where}".strip()
+        return f"images {where}".strip()
     return shown(Path(name).suffix.lower()) or "without an ending"

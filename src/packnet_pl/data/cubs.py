@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from packnet_pl.data.annotations import check_present, read_lines
-from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.data.published import ImageList, Listing, Published
 from packnet_pl.names import distinct_names
 
 __all__ = ["CUBS", "read_cubs"]
@@ -42,7 +42,7 @@ def read_cubs(path: str | os.PathLike[str]) -> Listing:
             here, there = ("images", file) if key in images else (file, "images")
             where = (images if key in images else other)[key][0]
             raise ValueError(f"{where}: image {key} is in {here}.txt, but {root / there}.txt does not have it")
-    found = {1: PictureList([], [], []), 0: PictureList([], [], [])}
+    found = {1: ImageList([], [], []), 0: ImageList([], [], [])}
     places: dict[int, list[str]] = {1: [], 0: []}
     for key, (where, (name,)) in images.items():
         label_at, (label,) = labels[key]

@@ -1,4 +1,4 @@
-"""Draws one glyph as a small grey picture: stroke weight, affine and elastic warp, photographed background, noise."""
+"""Draws one glyph as a small grey image: stroke weight, affine and elastic warp, photographed background, noise."""
 
 from functools import cache, lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_images
 __all__ = ["SIZE", "draw", "has_glyph"]
 
 SIZE = 24
-"""Height and width of a picture in pixels."""
+"""Height and width of an image in pixels."""
 
 _CANVAS = 96
 _FONT_SIZE = 64
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 
 def draw(font: str, character: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Returns a picture (uint8, 24 x 24) of ``character``, light on dark.
+    """Returns an image (uint8, 24 x 24) of ``character``, light on dark.
 
     Args:
         font: File name, without ending, of a TrueType font in the matplotlib package.
@@ -35,9 +35,9 @@ def draw(font: str, character: str, rng: np.random.Generator) -> NDArray[np.uint
     ink = _warped(shape, rng)
     background = _background(rng)
     brightness = rng.uniform(150, 255)
-    picture = background + ink * np.maximum(brightness - background, 40)
-    picture += rng.normal(0, rng.uniform(4, 22), picture.shape)
-    pixels: NDArray[np.uint8] = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    image = background + ink * np.maximum(brightness - background, 40)
+    image += rng.normal(0, rng.uniform(4, 22), image.shape)
+    pixels: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return pixels
 
 

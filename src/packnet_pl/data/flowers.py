@@ -4,7 +4,7 @@ import os
 
 from packnet_pl.counting import counted
 from packnet_pl.data.annotations import check_present, read_mat
-from packnet_pl.data.published import Listing, PictureList, Published
+from packnet_pl.data.published import ImageList, Listing, Published
 
 __all__ = ["FLOWERS", "read_flowers"]
 
@@ -26,7 +26,7 @@ def read_flowers(path: str | os.PathLike[str]) -> Listing:
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If an annotation is not what it should be; the message names the file and the picture.
+        ValueError: If an annotation is not what it should be; the message names the file and the image.
     """
     from torchvision.datasets import Flowers102
 
@@ -37,18 +37,18 @@ def read_flowers(path: str | os.PathLike[str]) -> Listing:
     splits = read_mat(FLOWERS, ids, "trnid", "valid", "tstid")
     found, seen = [], set()
     for part in ([*splits[0], *splits[1]], [*splits[2]]):
-        pictures = PictureList([], [])
+        images = ImageList([], [])
         for number in map(int, part):
             if not 1 <= number <= len(labels):
-                raise ValueError(f"{ids} names picture {number}, and {classes} has {counted(len(labels), 'label')}")
+                raise ValueError(f"{ids} names image {number}, and {classes} has {counted(len(labels), 'label')}")
             label = int(labels[number - 1])
             if not 1 <= label <= len(names):
-                raise ValueError(f"{classes}: label of picture {number} is {label}; allowed are 1 to {len(names)}")
+                raise ValueError(f"{classes}: label of image {number} is {label}; allowed are 1 to {len(names)}")
             if number in seen:
-                raise ValueError(f"{ids} names picture {number} twice; it can be in one split only")
+                raise ValueError(f"{ids} names image {number} twice; it can be in one split only")
             seen.add(number)
-            pictures.paths.append(f"{root}/jpg/image_{number:05}.jpg")
-            pictures.labels.append(label - 1)
-        check_present(FLOWERS, pictures.paths, lambda place: str(ids))
-        found.append(pictures)
+            images.paths.append(f"{root}/jpg/image_{number:05}.jpg")
+            images.labels.append(label - 1)
+        check_present(FLOWERS, images.paths, lambda place: str(ids))
+        found.append(images)
     return Listing(FLOWERS, root, found[0], found[1], names)

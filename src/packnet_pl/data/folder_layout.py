@@ -1,4 +1,4 @@
-"""Finds the pictures of a folder of class folders, and the faults that would spoil a run later."""
+"""Finds the images of a folder of class folders, and the faults that would spoil a run later."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 
 from packnet_pl.data.class_listing import ClassListing, Split, aligned, list_classes, tell_left_out
-from packnet_pl.data.image_files import EXTENSIONS, check_picture, check_sizes
+from packnet_pl.data.image_files import EXTENSIONS, check_image, check_sizes
 from packnet_pl.data.seeding import derive_seed
 
-__all__ = ["checked_classes", "cut_validation", "find_pictures", "held_out"]
+__all__ = ["checked_classes", "cut_validation", "find_images", "held_out"]
 
 
-def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
-    """Returns "train", "test" and, where there is such a folder, "val": class -> paths of its pictures.
+def find_images(path: str | os.PathLike[str]) -> dict[str, Split]:
+    """Returns "train", "test" and, where there is such a folder, "val": class -> paths of its images.
 
     Args:
         path: The folder that holds train/<class>/ and test/<class>/; ``~`` is the home folder.
@@ -21,7 +21,7 @@ def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
     Raises:
         FileNotFoundError: If a folder is missing.
         ValueError: If a class is missing or empty in a split, there is only one, a file is there twice, a link leads
-            nowhere, the first picture of a class cannot be opened, or one has more pixels than Pillow reads.
+            nowhere, the first image of a class cannot be opened, or one has more pixels than Pillow reads.
     """
     if not path:
         raise ValueError(f"path is {path!r}; name the folder that holds train/CLASS/* and test/CLASS/*")
@@ -37,7 +37,7 @@ def find_pictures(path: str | os.PathLike[str]) -> dict[str, Split]:
     _check_once(splits)
     for split in splits.values():
         for files in split.values():
-            check_picture(files[0])
+            check_image(files[0])
     check_sizes([file for split in splits.values() for files in split.values() for file in files])
     return splits
 
@@ -48,16 +48,16 @@ def cut_validation(train: Split, fraction: float, seed: int) -> tuple[Split, Spl
     Args:
         train: The training split.
         fraction: Share of each class to validate on, in (0, 1).
-        seed: Decides, with the name of the class, which pictures.
+        seed: Decides, with the name of the class, which images.
 
     Raises:
-        ValueError: If a class has only one picture.
+        ValueError: If a class has only one image.
     """
     left, val = {}, {}
     for name, files in train.items():
         if len(files) < 2:
             raise ValueError(
-                f"class {name!r} has one training picture, {files[0]}; "
+                f"class {name!r} has one training image, {files[0]}; "
                 "without a folder val/ it needs at least two, one of them to validate on"
             )
         chosen = held_out(len(files), fraction, seed, name)
@@ -67,12 +67,12 @@ def cut_validation(train: Split, fraction: float, seed: int) -> tuple[Split, Spl
 
 
 def held_out(count: int, fraction: float, seed: int, key: str | int) -> set[int]:
-    """Returns which of a class's ``count`` pictures, at least 2, are for validation: at least one, and never all.
+    """Returns which of a class's ``count`` images, at least 2, are for validation: at least one, and never all.
 
     Args:
-        count: Number of pictures of the class.
+        count: Number of images of the class.
         fraction: Share to validate on, in (0, 1).
-        seed: Decides, with ``key``, which pictures.
+        seed: Decides, with ``key``, which images.
         key: Name or number of the class.
     """
     chosen = min(max(round(count * fraction), 1), count - 1)
@@ -85,7 +85,7 @@ def _layout(root: Path) -> str:
 
 
 def checked_classes(root: Path, listings: dict[str, ClassListing], layout: str) -> dict[str, Split]:
-    """Returns the pictures of splits that have the same classes, at least two, and says what was left out.
+    """Returns the images of splits that have the same classes, at least two, and says what was left out.
 
     Args:
         root: The folder that has a sub-folder for each split.
@@ -93,7 +93,7 @@ def checked_classes(root: Path, listings: dict[str, ClassListing], layout: str) 
         layout: What is expected, for the message.
 
     Raises:
-        ValueError: If a class is missing or without pictures in a split, or there are fewer than two.
+        ValueError: If a class is missing or without images in a split, or there are fewer than two.
     """
     splits = aligned({split: listing.classes for split, listing in listings.items()})
     classes = sorted({name for split in splits.values() for name in split})
@@ -110,7 +110,7 @@ def checked_classes(root: Path, listings: dict[str, ClassListing], layout: str) 
                 )
             if not files[name]:
                 raise ValueError(
-                    f"class {name!r} has no picture in {root / split / name}; "
+                    f"class {name!r} has no image in {root / split / name}; "
                     f"files directly in it that end in one of {', '.join(EXTENSIONS)} are taken"
                 )
     tell_left_out(root, listings)
@@ -119,12 +119,12 @@ def checked_classes(root: Path, listings: dict[str, ClassListing], layout: str) 
 
 def _without_classes(split: str, listing: ClassListing) -> str:
     if listing.loose:
-        return f"it has none, but pictures ({listing.loose:,}): sort them into {split}/CLASS/"
+        return f"it has none, but images ({listing.loose:,}): sort them into {split}/CLASS/"
     return "it has none: fill it" + (", or delete it: validation is cut from train then" if split == "val" else "")
 
 
 def _check_once(splits: dict[str, Split]) -> None:
-    """Refuses a file that is there twice: a picture to test on would have been learned, or have two classes."""
+    """Refuses a file that is there twice: an image to test on would have been learned, or have two classes."""
     seen: dict[str, str] = {}
     for split in splits.values():
         for files in split.values():

@@ -14,7 +14,7 @@ from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 
 __all__ = ["ALPHABETS", "FONTS", "glyphs"]
 
-# Raise it when the pictures change: old caches are then left alone.
+# Raise it when the images change: old caches are then left alone.
 _VERSION = 1
 _SEED = 20180618
 MEAN, STD = 0.35, 0.25
@@ -57,16 +57,16 @@ def glyphs(
     inverted: bool = False,
     cache_dir: str | None = None,
 ) -> TaskData:
-    """Returns an alphabet as 24 x 24 grey pictures; validation and test use fonts that training never sees.
+    """Returns an alphabet as 24 x 24 grey images; validation and test use fonts that training never sees.
 
     Args:
         alphabet: "latin" (37 classes), "greek" (31) or "cyrillic" (32).
-        train_per_class: Training pictures per letter.
-        val_per_class: Validation pictures per letter.
-        test_per_class: Test pictures per letter.
+        train_per_class: Training images per letter.
+        val_per_class: Validation images per letter.
+        test_per_class: Test images per letter.
         inverted: Dark letters on a light ground: each pixel value v in [0, 1] becomes 1 - v. So does the mean that is
-            subtracted: normalised, the pictures are the negatives of those of light letters.
-        cache_dir: Where drawn pictures are kept; None is ``packnet_pl`` in the user's cache folder.
+            subtracted: normalised, the images are the negatives of those of light letters.
+        cache_dir: Where drawn images are kept; None is ``packnet_pl`` in the user's cache folder.
 
     Raises:
         ValueError: If the alphabet is unknown or a number is below 1.
@@ -86,7 +86,7 @@ def glyphs(
 
 
 def _draw_split(alphabet: str, split: str, count: int) -> tuple[Tensor, Tensor]:
-    """Draws ``count`` pictures of each letter, the split's fonts in turn; sorted by class."""
+    """Draws ``count`` images of each letter, the split's fonts in turn; sorted by class."""
     images, labels = [], []
     for label, character in enumerate(ALPHABETS[alphabet]):
         fonts = [font for font in FONTS[split] if has_glyph(font, character)]

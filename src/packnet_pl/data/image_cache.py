@@ -1,4 +1,4 @@
-"""Keeps the pictures that the embedded tasks draw, so that each is drawn once."""
+"""Keeps the images that the embedded tasks draw, so that each is drawn once."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ def drawn_splits(
     draw_split: Callable[[str, int], tuple[Tensor, Tensor]],
     cache_dir: str | None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Returns pictures and labels of each split, from the cache file of this recipe if it can be read.
+    """Returns images and labels of each split, from the cache file of this recipe if it can be read.
 
     Args:
         name: What the file's name begins with.
-        recipe: All that the pictures depend on, as JSON takes it; each recipe has a file of its own.
-        counts: Pictures per class of each split.
-        draw_split: From a split's name and its pictures per class to uint8 pictures (N x H x W) and int64 labels (N).
+        recipe: All that the images depend on, as JSON takes it; each recipe has a file of its own.
+        counts: Images per class of each split.
+        draw_split: From a split's name and its images per class to uint8 images (N x H x W) and int64 labels (N).
         cache_dir: The folder; None is :func:`default_cache_dir`.
 
     Raises:
@@ -46,7 +46,7 @@ def drawn_splits(
     path = folder / f"{name}-{hashlib.blake2b(json.dumps(recipe).encode(), digest_size=6).hexdigest()}.safetensors"
     tensors = _read(path) if path.exists() else None
     if tensors is None:
-        logger.info("drawing the pictures of %s (kept in %s)", name, folder)
+        logger.info("drawing the images of %s (kept in %s)", name, folder)
         tensors = {}
         for split, count in counts.items():
             tensors[f"{split}.images"], tensors[f"{split}.labels"] = draw_split(split, count)
@@ -74,5 +74,5 @@ def _read(path: Path) -> dict[str, Tensor] | None:
         with readable(path) as name:
             return dict(load_file(name))
     except (SafetensorError, OSError) as error:
-        logger.warning("drawing the pictures again: %s cannot be read (%s)", path, error)
+        logger.warning("drawing the images again: %s cannot be read (%s)", path, error)
         return None

@@ -1,4 +1,4 @@
-"""Reads picture files of the common formats and modes as 8-bit grey or RGB."""
+"""Reads image files of the common formats and modes as 8-bit grey or RGB."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,16 +19,16 @@ __all__ = [
     "EXTENSIONS",
     "LOOKED_INTO",
     "Box",
-    "PictureError",
-    "PictureFiles",
-    "check_picture",
+    "ImageError",
+    "ImageFiles",
+    "check_image",
     "check_sizes",
     "open_image",
-    "read_picture",
+    "read_image",
 ]
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
-"""Endings, in either case, of the files that are taken for pictures."""
+"""Endings, in either case, of the files that are taken for images."""
 
 LOOKED_INTO = 100_000
 """Files of a data set that are looked into before training; of more, only their names are."""
@@ -39,26 +39,26 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom edge in pixels from the top left corner of the picture as it is stored."""
+"""Left, top, right and bottom edge in pixels from the top left corner of the image as it is stored."""
 
 
-class PictureError(ValueError):
-    """A file of the user's is not the picture that its name promises."""
+class ImageError(ValueError):
+    """A file of the user's is not the image that its name promises."""
 
 
-class PictureFiles(Dataset[tuple[Tensor, ...]]):
-    """Pictures that are read when asked for; an item is what ``transform`` makes of one, and its class index (int64).
+class ImageFiles(Dataset[tuple[Tensor, ...]]):
+    """Images that are read when asked for; an item is what ``transform`` makes of one, and its class index (int64).
 
     Attributes:
-        paths: Of the pictures.
-        labels: Class index of each picture.
+        paths: Of the images.
+        labels: Class index of each image.
         boxes: Of each, what is cut out of it first; None: all of it.
         random: Whether ``transform`` draws random numbers, from torch.
 
     Args:
         paths: See above.
         labels: See above.
-        transform: From a PIL picture to a tensor (float, C x H x W).
+        transform: From a PIL image to a tensor (float, C x H x W).
         preparation: How they are read; ``transform`` does the rest of it.
         random: See above.
         boxes: See above.
@@ -83,21 +83,21 @@ class PictureFiles(Dataset[tuple[Tensor, ...]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Returns a picture and its class index.
+        """Returns an image and its class index.
 
         Raises:
-            PictureError: If the file cannot be read as a picture, or its box leaves nothing of it.
+            ImageError: If the file cannot be read as an image, or its box leaves nothing of it.
         """
         box = None if self.boxes is None else self.boxes[index]
         image = open_image(self.paths[index], self._preparation, box)
         return self._transform(image), torch.tensor(self.labels[index])
 
 
-def check_picture(path: str) -> None:
+def check_image(path: str) -> None:
     """Reads only the beginning of the file.
 
     Raises:
-        ValueError: If it is not that of a picture.
+        ValueError: If it is not that of an image.
     """
     try:
         with Path(path).open("rb") as file, Image.open(file, formats=_FORMATS):
@@ -115,11 +115,11 @@ def open_image(path: str, preparation: Preparation, box: Box | None = None) -> I
         box: What is cut out first; it may reach beyond the edges.
 
     Raises:
-        PictureError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
+        ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
     """
     # A JPEG that comes reduced would have other pixels than the box counts.
     at_least = preparation.shorter_side if box is None else None
-    return read_picture(path, len(preparation.colour), at_least=at_least, box=box)
+    return read_image(path, len(preparation.colour), at_least=at_least, box=box)
 
 
 def check_sizes(paths: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ def check_sizes(paths: Sequence[str]) -> None:
     :data:`LOOKED_INTO` files none is opened.
 
     Raises:
-        PictureError: If one has more.
+        ImageError: If one has more.
     """
     if len(paths) > LOOKED_INTO:
         return
@@ -137,22 +137,22 @@ def check_sizes(paths: Sequence[str]) -> None:
     with ThreadPoolExecutor(8) as pool:
         for path, error in zip(paths, pool.map(_too_large, paths), strict=True):
             if error is not None:
-                raise PictureError(
+                raise ImageError(
                     f"{path} has more pixels than Pillow reads ({error}); make it smaller or delete it"
                 ) from error
 
 
 def _too_large(path: str) -> Image.DecompressionBombError | None:
     try:
-        check_picture(path)
-    except PictureError as error:
+        check_image(path)
+    except ImageError as error:
         # What else is wrong with a file is said when it is read.
         return error.__cause__ if isinstance(error.__cause__, Image.DecompressionBombError) else None
     return None
 
 
-def read_picture(path: str, channels: int, *, at_least: int | None = None, box: Box | None = None) -> Image.Image:
-    """Returns the (first) picture of a file, upright, in 8 bits: luminance (ITU-R 601) or RGB.
+def read_image(path: str, channels: int, *, at_least: int | None = None, box: Box | None = None) -> Image.Image:
+    """Returns the (first) image of a file, upright, in 8 bits: luminance (ITU-R 601) or RGB.
 
     Transparency shows white. 16-bit grey is scaled by its range, 0 to 65535.
 
@@ -163,7 +163,7 @@ def read_picture(path: str, channels: int, *, at_least: int | None = None, box: 
         box: What is cut out; it may reach beyond the edges.
 
     Raises:
-        PictureError: If the file cannot be read as a picture, or ``box`` leaves nothing of it.
+        ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
     """
     try:
         # Not by its name: Pillow maps such a file into memory, and then turns an uncompressed TIFF wrongly.
@@ -171,19 +171,19 @@ def read_picture(path: str, channels: int, *, at_least: int | None = None, box: 
             if at_least is not None:
                 image.draft(None, (2 * at_least, 2 * at_least))
             image.load()
-            # Boxes are counted on the picture as it is stored.
+            # Boxes are counted on the image as it is stored.
             shown = image if box is None else _cut_out(image, box, path)
             _turn_upright(shown)
             return _eight_bits(shown, _MODES[channels])
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly any kind on a damaged file
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: str, error: Exception) -> PictureError:
+def _unreadable(path: str, error: Exception) -> ImageError:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return PictureError(f"cannot be read as a picture: {path} ({reason}); replace the file or delete it")
+    return ImageError(f"cannot be read as an image: {path} ({reason}); replace the file or delete it")
 
 
 def _cut_out(image: Image.Image, box: Box, path: str) -> Image.Image:
@@ -191,7 +191,7 @@ def _cut_out(image: Image.Image, box: Box, path: str) -> Image.Image:
     right, bottom = min(image.width, math.ceil(box[2])), min(image.height, math.ceil(box[3]))
     if left >= right or top >= bottom:
         edges = ", ".join(f"{edge:g}" for edge in box)
-        raise PictureError(
+        raise ImageError(
             f"the box of {path} (left, top, right, bottom: {edges}) leaves nothing of its {image.width} x "
             f"{image.height} pixels; correct the data set's annotation of it"
         )
@@ -199,7 +199,7 @@ def _cut_out(image: Image.Image, box: Box, path: str) -> Image.Image:
 
 
 def _turn_upright(image: Image.Image) -> None:
-    # The pixels are loaded: what fails here is a damaged EXIF block, and such a picture counts as upright.
+    # The pixels are loaded: what fails here is a damaged EXIF block, and such an image counts as upright.
     with suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
 

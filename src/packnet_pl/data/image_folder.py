@@ -1,10 +1,10 @@
-"""A folder of pictures, one sub-folder per class, as the data of a task."""
+"""A folder of images, one sub-folder per class, as the data of a task."""
 
 import os
 from collections.abc import Sequence
 
-from packnet_pl.data.folder_layout import cut_validation, find_pictures
-from packnet_pl.data.image_files import PictureFiles
+from packnet_pl.data.folder_layout import cut_validation, find_images
+from packnet_pl.data.image_files import ImageFiles
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 
@@ -23,11 +23,11 @@ def image_folder(
     val_fraction: float = 0.1,
     seed: int = 0,
 ) -> TaskData:
-    """Returns the pictures of a folder that holds train/CLASS/*, test/CLASS/* and optionally val/CLASS/*.
+    """Returns the images of a folder that holds train/CLASS/*, test/CLASS/* and optionally val/CLASS/*.
 
-    Classes are the sorted names of the sub-folders. Pictures lie directly in them and end, in either case, in jpg,
+    Classes are the sorted names of the sub-folders. Images lie directly in them and end, in either case, in jpg,
     jpeg, png, bmp, gif, webp, tif, tiff, ppm or pgm; all other files, and hidden ones, are ignored. Size, colours and
-    depth of a picture are free: see :func:`packnet_pl.data.image_files.read_picture`. Pictures are read when they are
+    depth of an image are free: see :func:`packnet_pl.data.image_files.read_image`. Images are read when they are
     asked for, and each is resized and cut to a square: the middle, or in training what ``augment`` says.
 
     Args:
@@ -39,33 +39,33 @@ def image_folder(
             ImageNet for three.
         std: One number per channel, above 0, divides what is left; None is 0.25 for one channel, and that of ImageNet
             for three.
-        augment: Of training pictures: "flip_crop", "crop", "flip" or "none".
-        val_fraction: Share of each class's training pictures to validate on instead, in (0, 1), at least one picture
+        augment: Of training images: "flip_crop", "crop", "flip" or "none".
+        val_fraction: Share of each class's training images to validate on instead, in (0, 1), at least one image
             and never all; not used where there is a folder val/.
-        seed: Decides which pictures these are. It is not the run's: all runs are to be judged on the same pictures.
+        seed: Decides which images these are. It is not the run's: all runs are to be judged on the same images.
 
     Raises:
         FileNotFoundError: If a folder is missing.
         ValueError: If an argument is out of its range, or the folders do not hold what they should: see
-            :func:`packnet_pl.data.folder_layout.find_pictures`.
+            :func:`packnet_pl.data.folder_layout.find_images`.
     """
     how = processing(image_size=image_size, resize=resize, channels=channels, mean=mean, std=std, augment=augment)
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in (0, 1)")
 
-    splits = find_pictures(path)
+    splits = find_images(path)
     if "val" not in splits:
         splits["train"], splits["val"] = cut_validation(splits["train"], val_fraction, seed)
 
-    def pictures(split: str) -> PictureFiles:
+    def images(split: str) -> ImageFiles:
         files = [(file, label) for label, files in enumerate(splits[split].values()) for file in files]
         paths, labels = [file for file, _ in files], [label for _, label in files]
-        return how.pictures(paths, labels, training=split == "train")
+        return how.images(paths, labels, training=split == "train")
 
     return TaskData(
-        pictures("train"),
-        pictures("val"),
-        pictures("test"),
+        images("train"),
+        images("val"),
+        images("test"),
         tuple(splits["train"]),
         how.preparation.input_shape,
         how.mean,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from packnet_pl.data.image_files import LOOKED_INTO, Box, PictureFiles
+from packnet_pl.data.image_files import LOOKED_INTO, Box, ImageFiles
 
 __all__ = ["Inventory", "SplitInventory", "list_files", "take_inventory"]
 
@@ -77,7 +77,7 @@ def list_files(splits: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _files(split: Any) -> list[tuple[str, int, Box | None]] | None:
     split, places = _beneath(split)
-    if not isinstance(split, PictureFiles):
+    if not isinstance(split, ImageFiles):
         return None
     boxes = split.boxes or [None] * len(split)
     return [(split.paths[place], split.labels[place], boxes[place]) for place in places]

@@ -1,4 +1,4 @@
-"""Several tasks as one: all pictures together, for joint training."""
+"""Several tasks as one: all images together, for joint training."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ __all__ = ["join_tasks"]
 
 
 def join_tasks(tasks: Mapping[str, TaskData]) -> TaskData:
-    """Returns the pictures of all tasks together, in the order of the tasks; of one task it is that task itself.
+    """Returns the images of all tasks together, in the order of the tasks; of one task it is that task itself.
 
     Class indices go on counting from task to task: those of the second begin where the first one's end.
 
@@ -21,7 +21,7 @@ def join_tasks(tasks: Mapping[str, TaskData]) -> TaskData:
         tasks: Name -> data, at least one.
 
     Raises:
-        ValueError: If their pictures differ in shape: a batch holds those of several tasks.
+        ValueError: If their images differ in shape: a batch holds those of several tasks.
     """
     names, data = list(tasks), list(tasks.values())
     if len(data) == 1:
@@ -29,7 +29,7 @@ def join_tasks(tasks: Mapping[str, TaskData]) -> TaskData:
     for name, other in tasks.items():
         if other.input_shape != data[0].input_shape:
             raise ValueError(
-                f"tasks {names[0]!r} and {name!r} have pictures of {data[0].input_shape} and {other.input_shape}; to "
+                f"tasks {names[0]!r} and {name!r} have images of {data[0].input_shape} and {other.input_shape}; to "
                 "be trained together they must have one shape"
             )
     begins = [0, *accumulate(len(other.class_names) for other in data)]
@@ -54,5 +54,5 @@ class _Joined(Dataset[tuple[Tensor, ...]]):
         return len(self._splits)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        picture, label = self._splits[index]
-        return picture, label + self._begins[bisect_right(self._splits.cumulative_sizes, index)]
+        image, label = self._splits[index]
+        return image, label + self._begins[bisect_right(self._splits.cumulative_sizes, index)]

@@ -1,4 +1,4 @@
-"""What is done to a picture on its way to a network: resized, cut, mirrored, normalised."""
+"""What is done to an image on its way to a network: resized, cut, mirrored, normalised."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor
 from torchvision.transforms import v2
 
-from packnet_pl.data.image_files import Box, PictureFiles, open_image
+from packnet_pl.data.image_files import Box, ImageFiles, open_image
 from packnet_pl.models import Preparation
 from packnet_pl.preparation import Colour
 
 __all__ = ["AUGMENTATIONS", "Processing", "processing"]
 
 AUGMENTATIONS = ("flip_crop", "crop", "flip", "none")
-"""What training does to a picture: random crop, mirroring, both (crop alone for what must not be mirrored), nothing."""
+"""What training does to an image: random crop, mirroring, both (crop alone for what must not be mirrored), nothing."""
 
 # For 3 channels those of ImageNet, on which pretrained backbones were trained.
 _COLOURS: dict[int, Colour] = {1: "L", 3: "RGB"}
@@ -24,13 +24,13 @@ _NORMALISATION = {1: ((0.5,), (0.25,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224
 
 @dataclass(frozen=True)
 class Processing:
-    """How the pictures of a task become tensors: made by :func:`processing`, which checks it.
+    """How the images of a task become tensors: made by :func:`processing`, which checks it.
 
     Attributes:
         preparation: How a file becomes pixels; for training, where that draws nothing.
         mean: Per channel, subtracted from pixel values in [0, 1].
         std: Per channel, divides what is left.
-        augment: Of training pictures: one of :data:`AUGMENTATIONS`.
+        augment: Of training images: one of :data:`AUGMENTATIONS`.
     """
 
     preparation: Preparation
@@ -38,19 +38,19 @@ class Processing:
     std: tuple[float, ...]
     augment: str = "none"
 
-    def pictures(
+    def images(
         self, paths: Sequence[str], labels: Sequence[int], *, training: bool, boxes: Sequence[Box] | None = None
-    ) -> PictureFiles:
+    ) -> ImageFiles:
         """Returns a split.
 
         Args:
-            paths: Of the pictures.
+            paths: Of the images.
             labels: Class index of each.
             training: Whether they are augmented.
             boxes: Of each, what is cut out of it.
         """
         augment = self.augment if training else "none"
-        return PictureFiles(
+        return ImageFiles(
             paths,
             labels,
             self.transform(augment),
@@ -67,7 +67,7 @@ class Processing:
             box: What is cut out of it first.
 
         Raises:
-            PictureError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
+            ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
         """
         found: Tensor = self.transform()(open_image(path, self.preparation, box))
         return found
@@ -76,10 +76,10 @@ class Processing:
         """Returns what makes a tensor of the Pillow image that :func:`packnet_pl.data.image_files.open_image` returns.
 
         Args:
-            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test pictures go through. Where the
+            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test images go through. Where the
                 image is squashed there is nothing to crop.
         """
-        # Resized as Pillow pictures: Pillow computes with integers, so the pixels are the same on every machine.
+        # Resized as Pillow images: Pillow computes with integers, so the pixels are the same on every machine.
         how, size = self.preparation, list(self.preparation.size)
         steps: list[Any] = []
         if how.shorter_side is None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from packnet_pl.counting import counted
 from packnet_pl.data.class_listing import holds_something
 from packnet_pl.data.folder_layout import held_out
-from packnet_pl.data.image_files import Box, PictureFiles, check_picture, check_sizes
+from packnet_pl.data.image_files import Box, ImageFiles, check_image, check_sizes
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 
-__all__ = ["Listing", "PictureList", "Published", "published_pictures"]
+__all__ = ["ImageList", "Listing", "Published", "published_images"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Published:
         home: Where it comes from: a web page.
         layout: The files that are expected in its folder.
         classes: Number of classes; None if it is not to be checked, as the next two.
-        train: Number of training pictures.
-        test: Number of test pictures.
+        train: Number of training images.
+        test: Number of test images.
     """
 
     name: str
@@ -65,8 +65,8 @@ class Published:
 
 
 @dataclass(frozen=True)
-class PictureList:
-    """The pictures of a split.
+class ImageList:
+    """The images of a split.
 
     Attributes:
         paths: Of the files.
@@ -78,15 +78,15 @@ class PictureList:
     labels: list[int]
     boxes: list[Box] | None = None
 
-    def take(self, places: Sequence[int]) -> "PictureList":
+    def take(self, places: Sequence[int]) -> "ImageList":
         """Returns some of them."""
         boxes = None if self.boxes is None else [self.boxes[place] for place in places]
-        return PictureList([self.paths[place] for place in places], [self.labels[place] for place in places], boxes)
+        return ImageList([self.paths[place] for place in places], [self.labels[place] for place in places], boxes)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a reader finds on a disk, without opening a picture.
+    """What a reader finds on a disk, without opening an image.
 
     Attributes:
         of: Which data set it is.
@@ -98,12 +98,12 @@ class Listing:
 
     of: Published
     root: Path
-    train: PictureList
-    test: PictureList
+    train: ImageList
+    test: ImageList
     class_names: tuple[str, ...]
 
 
-def published_pictures(
+def published_images(
     read: Callable[[str | os.PathLike[str]], Listing],
     path: str | os.PathLike[str],
     *,
@@ -119,11 +119,11 @@ def published_pictures(
 ) -> TaskData:
     """Returns a published data set as the data of a task.
 
-    Pictures are read when they are asked for. Where the data set has boxes, what they hold is cut out and resized to a
+    Images are read when they are asked for. Where the data set has boxes, what they hold is cut out and resized to a
     square. Otherwise the shorter side is resized, and a square is cut: the middle, or in training a random one.
 
     Args:
-        read: Finds the pictures below ``path``: :func:`packnet_pl.data.read_cubs` and its like.
+        read: Finds the images below ``path``: :func:`packnet_pl.data.read_cubs` and its like.
         path: The folder; ``~`` is the home folder.
         subset: Whether a part of the data set will do. Otherwise its counts must be the published ones.
         image_size: As for :func:`packnet_pl.data.image_folder`, like the next four.
@@ -131,19 +131,19 @@ def published_pictures(
         channels: See there.
         mean: See there.
         std: See there.
-        augment: Of training pictures: "flip_crop", "crop", "flip" or "none"; where there are boxes "flip" or "none".
+        augment: Of training images: "flip_crop", "crop", "flip" or "none"; where there are boxes "flip" or "none".
             None is the first of them.
-        val_fraction: Share of each class's training pictures to validate on instead, in [0, 1), at least one picture
+        val_fraction: Share of each class's training images to validate on instead, in [0, 1), at least one image
             and never all. 0 trains on all of them, as the paper does: validation is then a tenth of what was trained
             on, which tells a fault from a run that learns, but is no ground for a choice.
-        seed: Decides which pictures these are; it is not the run's.
+        seed: Decides which images these are; it is not the run's.
 
     Raises:
         FileNotFoundError: If a folder or file is missing.
         ValueError: If an argument is out of its range, a file is damaged, or counts are not the published ones.
     """
     if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in [0, 1), 0 to train on all pictures")
+        raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in [0, 1), 0 to train on all images")
     how = processing(
         image_size=image_size, resize=resize, channels=channels, mean=mean, std=std, augment=augment or "flip_crop"
     )
@@ -151,7 +151,7 @@ def published_pictures(
     boxed = listing.train.boxes is not None
     if boxed and (resize is not None or augment in ("flip_crop", "crop")):
         raise ValueError(
-            f"resize is {resize} and augment {augment!r}: the pictures of {listing.of.name} are cut out by their boxes "
+            f"resize is {resize} and augment {augment!r}: the images of {listing.of.name} are cut out by their boxes "
             "and resized to a square; allowed are resize=None, and augment 'flip' or 'none'"
         )
     if boxed:
@@ -160,13 +160,13 @@ def published_pictures(
     _check(listing, subset)
     train, val = _train_and_val(listing, val_fraction, seed)
 
-    def pictures(found: PictureList, *, training: bool = False) -> PictureFiles:
-        return how.pictures(found.paths, found.labels, boxes=found.boxes, training=training)
+    def images(found: ImageList, *, training: bool = False) -> ImageFiles:
+        return how.images(found.paths, found.labels, boxes=found.boxes, training=training)
 
     return TaskData(
-        pictures(train, training=True),
-        pictures(val),
-        pictures(listing.test),
+        images(train, training=True),
+        images(val),
+        images(listing.test),
         listing.class_names,
         how.preparation.input_shape,
         how.mean,
@@ -179,8 +179,8 @@ def _check(listing: Listing, subset: bool) -> None:
     of, splits = listing.of, {"training": listing.train, "test": listing.test}
     for what, found, published in (
         ("classes", len(listing.class_names), of.classes),
-        ("training pictures", len(listing.train.paths), of.train),
-        ("test pictures", len(listing.test.paths), of.test),
+        ("training images", len(listing.train.paths), of.train),
+        ("test images", len(listing.test.paths), of.test),
     ):
         if subset or published is None or found == published:
             continue
@@ -199,16 +199,16 @@ def _check(listing: Listing, subset: bool) -> None:
     seen: set[str] = set()
     for name, split in splits.items():
         if not split.paths:
-            raise ValueError(f"{listing.root} has no {name} picture; {of.name} is expected as {of.layout}")
+            raise ValueError(f"{listing.root} has no {name} image; {of.name} is expected as {of.layout}")
         if len(seen | {*split.paths}) != len(seen) + len(split.paths):
             twice = next(path for path in split.paths if path in seen or split.paths.count(path) > 1)
-            raise ValueError(f"{twice} is listed twice; a picture can be in one split only, once")
+            raise ValueError(f"{twice} is listed twice; an image can be in one split only, once")
         seen.update(split.paths)
-        check_picture(split.paths[0])
+        check_image(split.paths[0])
     check_sizes([*listing.train.paths, *listing.test.paths])
 
 
-def _train_and_val(listing: Listing, fraction: float, seed: int) -> tuple[PictureList, PictureList]:
+def _train_and_val(listing: Listing, fraction: float, seed: int) -> tuple[ImageList, ImageList]:
     places: dict[int, list[int]] = {}
     for place, label in enumerate(listing.train.labels):
         places.setdefault(label, []).append(place)
@@ -216,7 +216,7 @@ def _train_and_val(listing: Listing, fraction: float, seed: int) -> tuple[Pictur
     for label, mine in places.items():
         if len(mine) < 2 and fraction:
             raise ValueError(
-                f"class {listing.class_names[label]!r} has one training picture, {listing.train.paths[mine[0]]}; at "
+                f"class {listing.class_names[label]!r} has one training image, {listing.train.paths[mine[0]]}; at "
                 "least two are needed, one of them to validate on"
             )
         chosen |= {mine[place] for place in held_out(len(mine), fraction or 0.1, seed, label)} or {*mine}

@@ -1,4 +1,4 @@
-"""Sixteen kinds of short sounds, synthesised at random, and the small noisy picture of frequency over time of one."""
+"""Sixteen kinds of short sounds, synthesised at random, and the small noisy image of frequency over time of one."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from scipy import signal
 __all__ = ["SIZE", "SOUNDS", "listen"]
 
 SIZE = 24
-"""Frequencies (height) and moments (width) of a picture."""
+"""Frequencies (height) and moments (width) of an image."""
 
 _WINDOW = 2 * (SIZE - 1)
 _HOP = _WINDOW // 2
 _LENGTH = _WINDOW + (SIZE - 1) * _HOP
-# Frequencies in cycles per sample; a sound keeps off both edges of the picture, 0 and 0.5.
+# Frequencies in cycles per sample; a sound keeps off both edges of the image, 0 and 0.5.
 _LOW, _HIGH = 0.06, 0.44
 # What is black and what is white, in decibels above the background's mean power density.
 _BLACK, _WHITE = -9.0, 24.0
@@ -37,7 +37,7 @@ def listen(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     sound = np.zeros(_LENGTH)
     sound[first : first + num] = SOUNDS[name](np.linspace(0, 1, num), rng)
     loudness = 10 ** (rng.uniform(-5.5, 8.5) / 20)
-    return _picture(loudness * sound + _background(rng))
+    return _image(loudness * sound + _background(rng))
 
 
 def _background(rng: np.random.Generator) -> Floats:
@@ -48,7 +48,7 @@ def _background(rng: np.random.Generator) -> Floats:
     return noise
 
 
-def _picture(samples: Floats) -> NDArray[np.uint8]:
+def _image(samples: Floats) -> NDArray[np.uint8]:
     # One-sided density: unit variance is a mean of 2 over frequencies 0 to 0.5.
     _, _, power = signal.spectrogram(samples, window="hann", nperseg=_WINDOW, noverlap=_WINDOW - _HOP, detrend=False)
     decibels = 10 * np.log10(np.maximum(power, 1e-9) / 2)

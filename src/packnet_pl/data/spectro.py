@@ -11,7 +11,7 @@ from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 
 __all__ = ["spectro"]
 
-# Raise it when the pictures change: old caches are then left alone.
+# Raise it when the images change: old caches are then left alone.
 _VERSION = 1
 _SEED = 20180619
 MEAN, STD = 0.25, 0.18
@@ -24,13 +24,13 @@ def spectro(
     test_per_class: int = 100,
     cache_dir: str | None = None,
 ) -> TaskData:
-    """Returns 16 kinds of sounds as 24 x 24 grey spectrograms; each picture of each split has a seed of its own.
+    """Returns 16 kinds of sounds as 24 x 24 grey spectrograms; each image of each split has a seed of its own.
 
     Args:
-        train_per_class: Training pictures per kind.
-        val_per_class: Validation pictures per kind.
-        test_per_class: Test pictures per kind.
-        cache_dir: Where drawn pictures are kept; None is ``packnet_pl`` in the user's cache folder.
+        train_per_class: Training images per kind.
+        val_per_class: Validation images per kind.
+        test_per_class: Test images per kind.
+        cache_dir: Where drawn images are kept; None is ``packnet_pl`` in the user's cache folder.
 
     Raises:
         ValueError: If a number is below 1.
@@ -46,7 +46,7 @@ def spectro(
 
 
 def _draw_split(split: str, count: int) -> tuple[Tensor, Tensor]:
-    """Draws ``count`` pictures of each kind; sorted by class."""
+    """Draws ``count`` images of each kind; sorted by class."""
     images = [
         listen(name, np.random.default_rng(derive_seed(_SEED, split, name, index)))
         for name in SOUNDS

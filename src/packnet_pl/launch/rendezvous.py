@@ -264,7 +264,7 @@ def _follow(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
             raise UsageError(f"its {key} is not that of process 0; start all with the same words")
         there = _there(parts)
         for name in set(said["data"]) ^ set(there):
-            raise UsageError(f"the pictures of {name!r} are on one machine only; all need them, or none")
+            raise UsageError(f"the images of {name!r} are on one machine only; all need them, or none")
         for name, splits in there.items():
             for split in [split for split in splits if splits[split] != said["data"][name][split]]:
                 raise UsageError(f"its {split} split of {name!r} is not that of process 0; all need the same images")

@@ -1,4 +1,4 @@
-"""The upper bound of one network: all tasks learned at once, from all pictures together."""
+"""The upper bound of one network: all tasks learned at once, from all images together."""
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ __all__ = ["JointClassifier"]
 class JointClassifier(TaskClassifier):
     """Learns all tasks that it has, in one fit, on batches that mix them.
 
-    A label says task and class: it counts the classes of all tasks in the order in which they were added. Each picture
-    is answered by its own task's head alone, so the loss is the mean over pictures of their tasks' cross-entropy.
+    A label says task and class: it counts the classes of all tasks in the order in which they were added. Each image
+    is answered by its own task's head alone, so the loss is the mean over images of their tasks' cross-entropy.
 
     Args:
         backbone: As for :class:`TaskClassifier`.
@@ -38,10 +38,10 @@ class JointClassifier(TaskClassifier):
         """Returns the number of classes of all tasks together."""
         return sum(info.num_classes for info in self.heads.infos.values())
 
-    def loss_and_logits(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss and logits over the classes of all tasks: minus infinity for those of other tasks."""
-        features = self.backbone(pictures)
-        # Every head answers every picture, so that each has a gradient in each process.
+        features = self.backbone(images)
+        # Every head answers every image, so that each has a gradient in each process.
         logits = torch.cat([self.heads[task](features) for task in self.tasks], dim=1)
         counts = torch.tensor([info.num_classes for info in self.heads.infos.values()], device=labels.device)
         task_of_class = torch.arange(len(counts), device=labels.device).repeat_interleave(counts)

@@ -36,7 +36,7 @@ def distillation_loss(logits: Tensor, before: Tensor, temperature: float) -> Ten
 
 
 class LearningWithoutForgetting(TaskClassifier):
-    """Trains everything on the new task while the old heads are to answer its pictures as they did before it began.
+    """Trains everything on the new task while the old heads are to answer its images as they did before it began.
 
     The loss is the new task's cross-entropy plus ``weight`` times the sum of the old tasks' distillation losses. Old
     heads go on learning, as in the paper; its warm-up of the new head alone is left out, as in the PackNet paper.
@@ -105,14 +105,14 @@ class LearningWithoutForgetting(TaskClassifier):
         if self.selected_task is not None:
             self.select_task(self.selected_task)
 
-    def loss_and_logits(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and its logits; outside of training the loss is the cross-entropy alone."""
         if not (self.training and self._before):
-            return super().loss_and_logits(pictures, labels)
+            return super().loss_and_logits(images, labels)
         assert self.selected_task is not None
-        features = self.backbone(pictures)
+        features = self.backbone(images)
         logits: Tensor = self.heads[self.selected_task](features)
-        answers = self._answers_before(pictures)
+        answers = self._answers_before(images)
         kept = [distillation_loss(self.heads[task](features), answers[task], self.temperature) for task in answers]
         return cross_entropy(logits, labels) + self.weight * torch.stack(kept).sum(), logits
 
@@ -142,7 +142,7 @@ class LearningWithoutForgetting(TaskClassifier):
         heads.load_state_dict(checkpoint["before"]["heads"])
 
     @torch.no_grad()
-    def _answers_before(self, pictures: Tensor) -> dict[str, Tensor]:
+    def _answers_before(self, images: Tensor) -> dict[str, Tensor]:
         backbone, heads = self._before[0]
-        features = backbone(pictures)
+        features = backbone(images)
         return {task: heads[task](features) for task in self.old_tasks}

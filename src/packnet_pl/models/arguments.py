@@ -29,12 +29,12 @@ def check_in_channels(in_channels: int, *, pretrained: bool) -> None:
     if pretrained and in_channels not in (1, 3):
         raise ValueError(
             f"in_channels is {in_channels}; pretrained filters fit 3 channels, or 1 by their sum: "
-            "convert the pictures, or set pretrained=False"
+            "convert the images, or set pretrained=False"
         )
 
 
 def check_patches(name: str, image_size: int, patch_size: int) -> None:
-    """Does nothing for pictures that patches cover.
+    """Does nothing for images that patches cover.
 
     Raises:
         ValueError: If ``image_size`` is not a multiple of ``patch_size``, both in pixels.

@@ -23,7 +23,7 @@ class TaskInfo:
     Attributes:
         num_classes: Length of the answer, at least 2.
         class_names: One per class, each once and without control characters, or empty if unknown.
-        input_shape: Channels, height, width of a picture in pixels, or empty if unknown.
+        input_shape: Channels, height, width of an image in pixels, or empty if unknown.
         mean: Per channel, subtracted from pixel values in [0, 1], or empty if unknown.
         std: Per channel, divides what is left, or empty if unknown.
         preparation: How an image file becomes pixels of this shape, or None if unknown.

@@ -1,4 +1,4 @@
-"""The pictures that pretrained weights were trained on, as their metadata say."""
+"""The images that pretrained weights were trained on, as their metadata say."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ __all__ = ["INPUTS", "PretrainedInput", "timm_input", "torchvision_input"]
 
 @dataclass(frozen=True)
 class PretrainedInput:
-    """What pretrained weights expect of a picture.
+    """What pretrained weights expect of an image.
 
     Attributes:
         image_size: Height and width in pixels.

@@ -39,7 +39,7 @@ Answer = Callable[[Tensor], Tensor]
 def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str], format: str) -> float:
     """Writes what ``network.standalone(task)`` is.
 
-    The file is read again and asked about random pictures, three and then one, before it replaces what is there.
+    The file is read again and asked about random images, three and then one, before it replaces what is there.
 
     Args:
         network: With the task.
@@ -47,22 +47,22 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
         path: Where to.
         format: "torch": a state dict, for ``torch.load(path, weights_only=True)``; "torch_export": for
             ``torch.export.load``; "onnx": input ``pictures``, output ``logits``. The last two take any number of
-            pictures, and hold class names, mean and std as JSON (extra file ``packnet_pl.json``, metadata
-            ``packnet_pl``). They take pictures in the type of the weights.
+            images, and hold class names, mean and std as JSON (extra file ``packnet_pl.json``, metadata
+            ``packnet_pl``). They take images in the type of the weights.
 
     Returns:
         The largest difference of a logit.
 
     Raises:
         ImportError: If a package that the format needs is not installed.
-        ValueError: If there is no such task or format, the shape of its pictures is not known, ONNX cannot hold the
+        ValueError: If there is no such task or format, the shape of its images is not known, ONNX cannot hold the
             network, or the file answers otherwise than the network.
     """
     if format not in ENDINGS:
         raise ValueError(f"format is {format!r}; allowed are {list(ENDINGS)}")
     info = network.info(task)
     if not info.input_shape:
-        raise ValueError(f"the file does not say what pictures task {task!r} takes: give add_task() an input_shape")
+        raise ValueError(f"the file does not say what images task {task!r} takes: give add_task() an input_shape")
     module = network.standalone(task).cpu()
     if format == "onnx":
         _check_onnx(module)
@@ -73,9 +73,9 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
     largest = 0.0
     with replacing_unicode(path) as temporary, torch.no_grad(), _quiet():
         answer = write(module, probe, temporary, info)
-        for pictures in (probe, probe[:1]):
-            expected = network(pictures, task=task)
-            found = answer(pictures)
+        for images in (probe, probe[:1]):
+            expected = network(images, task=task)
+            found = answer(images)
             if found.shape != expected.shape:
                 raise ValueError(f"the {format} file answers {list(found.shape)} instead of {list(expected.shape)}")
             difference = float((found - expected).abs().max())
@@ -144,7 +144,7 @@ def _write_onnx(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) ->
         second.unlink()
         raise ValueError(_TOO_LARGE.format(size="more than that", most=_LARGEST_ONNX))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda pictures: torch.from_numpy(session.run(["logits"], {"pictures": pictures.numpy()})[0])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"pictures": images.numpy()})[0])
 
 
 def _any_number(module: nn.Module) -> Any:

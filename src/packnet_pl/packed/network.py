@@ -58,32 +58,32 @@ class PackedNetwork(nn.Module):
         return self.heads.infos[task]
 
     @overload
-    def forward(self, pictures: Tensor, *, task: str) -> Tensor: ...
+    def forward(self, images: Tensor, *, task: str) -> Tensor: ...
 
     @overload
-    def forward(self, pictures: Tensor, *, task: list[str] | tuple[str, ...]) -> list[Tensor]: ...
+    def forward(self, images: Tensor, *, task: list[str] | tuple[str, ...]) -> list[Tensor]: ...
 
     @torch.no_grad()
-    def forward(self, pictures: Tensor, *, task: str | list[str] | tuple[str, ...]) -> Tensor | list[Tensor]:
+    def forward(self, images: Tensor, *, task: str | list[str] | tuple[str, ...]) -> Tensor | list[Tensor]:
         """Returns logits.
 
         Args:
-            pictures: N x C x H x W, normalised as ``info(task)`` says.
-            task: One task for all pictures, or a list with the task of each. Pictures of one task are answered
+            images: N x C x H x W, normalised as ``info(task)`` says.
+            task: One task for all images, or a list with the task of each. Images of one task are answered
                 together, and the task that was asked last comes first.
 
         Returns:
-            N x classes for one task; for a list one vector per picture, in the order of the pictures, as long as its
+            N x classes for one task; for a list one vector per image, in the order of the images, as long as its
             task has classes.
 
         Raises:
-            ValueError: If there is no such task, or not one task per picture.
+            ValueError: If there is no such task, or not one task per image.
         """
         if isinstance(task, str):
-            return self._logits(pictures, task)
-        if len(task) != len(pictures):
+            return self._logits(images, task)
+        if len(task) != len(images):
             raise ValueError(
-                f"{counted(len(task), 'task')} given for {counted(len(pictures), 'picture')}; give one per picture"
+                f"{counted(len(task), 'task')} given for {counted(len(images), 'image')}; give one per image"
             )
         groups: dict[str, list[int]] = {name: [] for name in task}
         for place, name in enumerate(task):
@@ -93,8 +93,8 @@ class PackedNetwork(nn.Module):
         answers: dict[int, Tensor] = {}
         last = self._copy.task if self._copy is not None else self._loaded
         for name in sorted(groups, key=lambda name: name != last):
-            answers |= zip(groups[name], self._logits(pictures[groups[name]], name), strict=True)
-        return [answers[place] for place in range(len(pictures))]
+            answers |= zip(groups[name], self._logits(images[groups[name]], name), strict=True)
+        return [answers[place] for place in range(len(images))]
 
     def standalone(self, task: str) -> nn.Module:
         """Returns a plain module, in eval mode, for this task alone; the other tasks' weights are zero in it.
@@ -121,7 +121,7 @@ class PackedNetwork(nn.Module):
         return (whole or nn.Sequential(OrderedDict(backbone=backbone, head=head))).eval()
 
     def show(self, task: str) -> nn.Module:
-        """Returns the shared part with the weights of ``task``, ready for its pictures; nothing is written if it is.
+        """Returns the shared part with the weights of ``task``, ready for its images; nothing is written if it is.
 
         It is the one copy that all questions share: the next one about another task changes it.
 
@@ -137,8 +137,8 @@ class PackedNetwork(nn.Module):
             return self.backbone
         return self._copy.show(task)
 
-    def _logits(self, pictures: Tensor, task: str) -> Tensor:
+    def _logits(self, images: Tensor, task: str) -> Tensor:
         head, backbone = self.heads[task], self.show(task)
         with in_eval_mode([*backbone.modules(), *head.modules()]):
-            answer: Tensor = head(backbone(as_input(pictures, backbone)))
+            answer: Tensor = head(backbone(as_input(images, backbone)))
         return answer

@@ -1,4 +1,4 @@
-"""Answers for picture files: what a task says of them, and which task they belong to."""
+"""Answers for image files: what a task says of them, and which task they belong to."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from packnet_pl.data.image_files import Box, PictureError
+from packnet_pl.data.image_files import Box, ImageError
 from packnet_pl.data.processing import Processing, processing
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.network import PackedNetwork
 
-__all__ = ["Prediction", "Unreadable", "image_reader", "normalised_entropy", "predict_pictures"]
+__all__ = ["Prediction", "Unreadable", "image_reader", "normalised_entropy", "predict_images"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one picture.
+    """What the network says of one image.
 
     Attributes:
-        picture: Path of the file.
+        image: Path of the file.
         task: Whose head answered.
         classes: Name (or number, if it has none) and probability in [0, 1] of the likeliest classes, likeliest first.
         entropy: Of all probabilities, over the logarithm of the number of classes: 0 is certain, 1 knows nothing.
         lead: How much higher the entropy of the next best task is, in [0, 1]; None if the task was given.
     """
 
-    picture: str
+    image: str
     task: str
     classes: tuple[tuple[str, float], ...]
     entropy: float
@@ -35,42 +35,42 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that is no picture.
+    """A file that is no image.
 
     Attributes:
-        picture: Path of the file.
+        image: Path of the file.
         reason: Why, in one line.
     """
 
-    picture: str
+    image: str
     reason: str
 
 
-def predict_pictures(
+def predict_images(
     network: PackedNetwork,
-    pictures: Sequence[str],
+    images: Sequence[str],
     tasks: Sequence[str],
     *,
     top: int,
     batch_size: int,
     box: Box | None = None,
 ) -> Iterator[Prediction | Unreadable]:
-    """Yields an answer per picture, in order. Pictures are prepared as those of the test split were.
+    """Yields an answer per image, in order. Images are prepared as those of the test split were.
 
     Args:
         network: With the tasks.
-        pictures: Paths of files.
-        tasks: One task, or several, of which for each picture the one is taken whose answer has the lowest entropy.
+        images: Paths of files.
+        tasks: One task, or several, of which for each image the one is taken whose answer has the lowest entropy.
         top: Classes to name, 1 or more.
-        batch_size: Pictures that are answered together, 1 or more.
-        box: What is cut out of each picture first.
+        batch_size: Images that are answered together, 1 or more.
+        box: What is cut out of each image first.
 
     Raises:
-        ValueError: If there is no such task, or the file does not say what pictures a task takes.
+        ValueError: If there is no such task, or the file does not say what images a task takes.
     """
     readers = {task: image_reader(network.info(task), box=box) for task in tasks}
-    for begin in range(0, len(pictures), batch_size):
-        yield from _batch(network, pictures[begin : begin + batch_size], readers, top)
+    for begin in range(0, len(images), batch_size):
+        yield from _batch(network, images[begin : begin + batch_size], readers, top)
 
 
 def image_reader(info: TaskInfo, *, box: Box | None = None) -> Callable[[str], Tensor]:
@@ -85,7 +85,7 @@ def image_reader(info: TaskInfo, *, box: Box | None = None) -> Callable[[str], T
             (``info.preparation.boxes``) are taken whole.
 
     Raises:
-        ValueError: If ``info`` does not say what the task takes. What is returned raises PictureError.
+        ValueError: If ``info`` does not say what the task takes. What is returned raises ImageError.
     """
     if not (info.input_shape and info.mean and info.std):
         raise ValueError(
@@ -125,7 +125,7 @@ def _batch(
             try:
                 if place not in reasons:
                     ready.append(read(path))
-            except PictureError as error:
+            except ImageError as error:
                 reasons[place] = str(error)
         if ready:
             logits[task] = network(torch.stack(ready), task=task)

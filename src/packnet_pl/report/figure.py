@@ -1,4 +1,4 @@
-"""The picture of who owns which weights."""
+"""The figure of who owns which weights."""
 
 import os
 

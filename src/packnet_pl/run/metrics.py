@@ -21,9 +21,9 @@ class Scores:
     """Counts over a split, in whole numbers: a mean of float32 would not be the exact fraction.
 
     Attributes:
-        right: Per class, the pictures whose highest logit is that of their class.
-        among_five: Pictures whose class is among the five highest logits; None with five classes or fewer.
-        pictures: Per class, the number of pictures.
+        right: Per class, the images whose highest logit is that of their class.
+        among_five: Images whose class is among the five highest logits; None with five classes or fewer.
+        pictures: Per class, the number of images.
     """
 
     right: tuple[int, ...]
@@ -48,21 +48,21 @@ def measure(
     """Returns the scores of a classifier.
 
     Args:
-        logits: From pictures (N x C x H x W) to logits (N x ``num_classes``).
-        loader: Batches of pictures and class indices.
+        logits: From images (N x C x H x W) to logits (N x ``num_classes``).
+        loader: Batches of images and class indices.
         num_classes: Of the task.
         device: Where ``logits`` computes.
     """
     right = torch.zeros(num_classes, dtype=torch.int64)
-    pictures = torch.zeros(num_classes, dtype=torch.int64)
+    images = torch.zeros(num_classes, dtype=torch.int64)
     among_five = 0
     for batch, labels in loader:
         answer = logits(batch.to(device)).cpu()
         right += torch.bincount(labels[answer.argmax(dim=1) == labels], minlength=num_classes)
-        pictures += torch.bincount(labels, minlength=num_classes)
+        images += torch.bincount(labels, minlength=num_classes)
         if num_classes > 5:
             among_five += int((answer.topk(5, dim=1).indices == labels.unsqueeze(1)).sum())
-    return Scores(tuple(right.tolist()), among_five if num_classes > 5 else None, tuple(pictures.tolist()))
+    return Scores(tuple(right.tolist()), among_five if num_classes > 5 else None, tuple(images.tolist()))
 
 
 def measure_together(
@@ -86,8 +86,8 @@ def measure_together(
     """
     mine = measure(logits, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
     counts = sum_(torch.tensor([*mine.right, *mine.pictures, mine.among_five or 0])).tolist()
-    right, pictures = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
-    return Scores(right, None if mine.among_five is None else counts[-1], pictures)
+    right, images = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
+    return Scores(right, None if mine.among_five is None else counts[-1], images)
 
 
 def write_accuracy_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Scores]]) -> None:
@@ -110,14 +110,14 @@ def write_class_csv(
     """Writes the accuracy of every class of every task.
 
     Args:
-        path: Of the file: columns ``task``, ``class``, ``pictures``, ``accuracy`` (empty for a class without pictures).
+        path: Of the file: columns ``task``, ``class``, ``pictures``, ``accuracy`` (empty for a class without images).
         scores: Task -> scores.
         class_names: Task -> one name per class.
     """
     lines: list[list[Any]] = [["task", "class", "pictures", "accuracy"]]
     for task, found in scores.items():
-        for name, right, pictures in zip(class_names[task], found.right, found.pictures, strict=True):
-            lines.append([task, name, pictures, right / pictures if pictures else None])
+        for name, right, images in zip(class_names[task], found.right, found.pictures, strict=True):
+            lines.append([task, name, images, right / images if images else None])
     _write(path, lines)
 
 

@@ -58,7 +58,7 @@ class Stage:
 
     @property
     def data(self) -> TaskData:
-        """The pictures of all of its tasks."""
+        """The images of all of its tasks."""
         found = {}
         for task in self.tasks:
             assert task.data is not None, f"the data of {task.name!r} are needed to train it"

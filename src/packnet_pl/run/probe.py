@@ -11,26 +11,26 @@ from packnet_pl.data import ImageDataset
 from packnet_pl.files import readable, replacing
 from packnet_pl.text import as_line
 
-__all__ = ["load_probe", "probe_pictures", "save_probe"]
+__all__ = ["load_probe", "probe_images", "save_probe"]
 
 PROBE_SIZE = 32
 
 
-def probe_pictures(split: ImageDataset) -> Tensor:
-    """Returns up to 32 pictures, evenly spaced over ``split``."""
+def probe_images(split: ImageDataset) -> Tensor:
+    """Returns up to 32 images, evenly spaced over ``split``."""
     size = len(split)  # type: ignore[arg-type]
     places = torch.linspace(0, size - 1, min(PROBE_SIZE, size)).round().long().tolist()
     return torch.stack([split[place][0] for place in places])
 
 
-def save_probe(path: str | os.PathLike[str], pictures: Tensor, logits: Tensor) -> None:
+def save_probe(path: str | os.PathLike[str], images: Tensor, logits: Tensor) -> None:
     """Writes a probe, so that a later process can ask the same question."""
     with replacing(path) as temporary:
-        temporary.write_bytes(save({"pictures": pictures.contiguous(), "logits": logits.detach().contiguous()}))
+        temporary.write_bytes(save({"pictures": images.contiguous(), "logits": logits.detach().contiguous()}))
 
 
 def load_probe(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
-    """Returns the pictures and logits that :func:`save_probe` wrote.
+    """Returns the images and logits that :func:`save_probe` wrote.
 
     Raises:
         FileNotFoundError: If there is no such file.

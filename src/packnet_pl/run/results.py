@@ -27,7 +27,7 @@ class TaskResult:
         prune_ratio: In [0, 1), or None if nothing was released.
         owned: Share of all prunable weights that the task owns, or None if the method owns none.
         seconds: Wall time from its begin, or from the last resume, to its end; None if it was finished elsewhere.
-        test_size: Pictures in the test split.
+        test_size: Images in the test split.
         val_accuracy: "dense", "pruned" (right after pruning) and "retrained", in [0, 1]; None where it has no meaning.
     """
 

@@ -19,7 +19,7 @@ from packnet_pl.run.data_record import keep_record
 from packnet_pl.run.metrics import Scores, measure_together
 from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
-from packnet_pl.run.probe import load_probe, probe_pictures, save_probe
+from packnet_pl.run.probe import load_probe, probe_images, save_probe
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.results import Results, TaskResult
 from packnet_pl.run.resume_point import Start, find_start
@@ -109,12 +109,12 @@ def _fit(
         assert isinstance(module, TaskClassifier)
         for task in stage.tasks:
             assert task.data is not None
-            pictures = probe_pictures(task.data.test)
+            images = probe_images(task.data.test)
             # The task is not finished yet, so the live network answers, and no subnetwork has a part in it.
             with module.answering(task.name) as logits, torch.no_grad():
-                answer = logits(pictures)
+                answer = logits(images)
             if is_main():
-                save_probe(probe_path(plan.folder, task.name), pictures, answer)
+                save_probe(probe_path(plan.folder, task.name), images, answer)
         _wait_for_all()  # every process reads them
 
     plan.fit(
@@ -208,9 +208,9 @@ def _evaluate(
         if not probe.exists():
             unchanged.append(None)
             continue
-        pictures, then = load_probe(probe)
+        images, then = load_probe(probe)
         with model.answering(task.name) as logits, torch.no_grad():
-            unchanged.append(same_bits(logits(pictures), then))
+            unchanged.append(same_bits(logits(images), then))
     scores: dict[str, Scores] = {}
     val_now: dict[str, float | None] = {}
     model.to(plan.device)

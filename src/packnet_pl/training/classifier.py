@@ -37,7 +37,7 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
     """Image classification, task after task, in one network.
 
     Args:
-        backbone: The part that all tasks share: pictures in, feature vectors (N x ``num_features``) out.
+        backbone: The part that all tasks share: images in, feature vectors (N x ``num_features``) out.
         num_features: Length of the feature vectors; None asks ``backbone.num_features``.
         recipes: Phase -> recipe; it may be replaced before each task.
         pack: Whether tasks own weights. False is plain multi-head training, in which every task trains every weight and
@@ -106,8 +106,8 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
             name: A new name; any printable one without "/".
             num_classes: 2 or more.
             class_names: One per class, if known.
-            input_shape: Channels, height, width of a picture in pixels, if known.
-            mean: Per channel, what the pictures were normalised with, if known.
+            input_shape: Channels, height, width of an image in pixels, if known.
+            mean: Per channel, what the images were normalised with, if known.
             std: Per channel, likewise.
             preparation: How image files become pixels of this shape, if known.
             head: "new" is random; "pretrained" is the classifier that the backbone's weights came with, and needs a
@@ -152,7 +152,7 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
 
     @contextmanager
     def answering(self, task: str) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Gives a function from pictures to logits of ``task``, in eval mode; every module's mode is given back.
+        """Gives a function from images to logits of ``task``, in eval mode; every module's mode is given back.
 
         A finished task is answered through its subnetwork: bit for bit as when it was finished.
 
@@ -161,8 +161,8 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
         """
         head = self.heads[task]
 
-        def logits(pictures: Tensor) -> Tensor:
-            answer: Tensor = head(self.backbone(as_input(pictures, self.backbone)))
+        def logits(images: Tensor) -> Tensor:
+            answer: Tensor = head(self.backbone(as_input(images, self.backbone)))
             return answer
 
         wanted = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
@@ -176,11 +176,11 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
                 for parameter, requires_grad in wanted:
                     parameter.requires_grad_(requires_grad)
 
-    def forward(self, pictures: Tensor, task: str | None = None) -> Tensor:
-        """Returns logits (N x classes of the task) of ``pictures`` (N x C x H x W).
+    def forward(self, images: Tensor, task: str | None = None) -> Tensor:
+        """Returns logits (N x classes of the task) of ``images`` (N x C x H x W).
 
         Args:
-            pictures: Normalised as for training.
+            images: Normalised as for training.
             task: Whose logits; None is the selected task. A finished task is always answered through its subnetwork and
                 in eval mode, an unfinished one by the network as it is.
 
@@ -192,8 +192,8 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
             raise ValueError("there is no task yet: add_task(name, num_classes=...) first")
         if self.has_finished(task):
             with self.answering(task) as logits:
-                return logits(pictures)
-        answer: Tensor = self.heads[task](self.backbone(as_input(pictures, self.backbone)))
+                return logits(images)
+        answer: Tensor = self.heads[task](self.backbone(as_input(images, self.backbone)))
         return answer
 
     def setup(self, stage: str) -> None:
@@ -233,16 +233,16 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
         """
         self._fitting = False
 
-    def loss_and_logits(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch (a scalar: the cross-entropy of the selected task) and its logits (N x classes).
 
         Other methods learn from another loss: they override it.
 
         Args:
-            pictures: N x C x H x W.
+            images: N x C x H x W.
             labels: int64, N.
         """
-        logits = self(pictures)
+        logits = self(images)
         return cross_entropy(logits, labels), logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -251,8 +251,8 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
         Raises:
             DivergedError: If it is NaN or infinite.
         """
-        pictures, labels = batch
-        loss, logits = self.loss_and_logits(pictures, labels)
+        images, labels = batch
+        loss, logits = self.loss_and_logits(images, labels)
         if not torch.isfinite(loss):
             where = f"in epoch {self.current_epoch}, step {self.global_step}"
             task = str(self.selected_task)
@@ -337,8 +337,8 @@ class TaskClassifier(PackNetMixin, pl.LightningModule):
     def _evaluate(
         self, batch: tuple[Tensor, Tensor], split: str, accuracy: MulticlassAccuracy, top5: MulticlassAccuracy
     ) -> None:
-        pictures, labels = batch
-        loss, logits = self.loss_and_logits(pictures, labels)
+        images, labels = batch
+        loss, logits = self.loss_and_logits(images, labels)
         accuracy(logits, labels)
         self._log(f"{split}_loss", loss)
         self._log(f"{split}_accuracy", accuracy)

@@ -1,4 +1,4 @@
-"""ResNet-20 for small pictures.
+"""ResNet-20 for small images.
 
 Source: He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
 """
@@ -42,7 +42,7 @@ class ResNet20(nn.Module):
     Shortcuts are option A, as in the paper's CIFAR experiments: every second pixel, new channels zero.
 
     Args:
-        in_channels: Channels of a picture, at least 1.
+        in_channels: Channels of an image, at least 1.
         width: Scales the 16, 32 and 64 channels of the stages, above 0; the first stage is rounded and has 1 or more.
 
     Attributes:

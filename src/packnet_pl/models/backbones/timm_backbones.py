@@ -27,8 +27,8 @@ def timm_backbone(
 
     Args:
         name: One of ``timm.list_models()``; a tag such as ``.a1_in1k`` after it chooses pretrained weights.
-        in_channels: Channels of a picture.
-        image_size: Height and width of a picture in pixels, for networks that are built for one size (such as ViT);
+        in_channels: Channels of an image.
+        image_size: Height and width of an image in pixels, for networks that are built for one size (such as ViT);
             others take any and do not use it. None is the size of timm's default weights.
         width: 1: timm's networks have their width in their name.
         pretrained: False, True for timm's weights (from the cache of the Hugging Face hub, or downloaded), or a file
@@ -148,7 +148,7 @@ def _check_name(name: str) -> None:
         known = timm.list_models()
         raise ValueError(f"timm has no network {name!r}; {nearest_names(name, known)}; timm.list_models() has them all")
     if name.partition(".")[0].endswith("_enc"):
-        raise ValueError(f"{name} is an encoder that puts out one vector per place of a picture; choose a classifier")
+        raise ValueError(f"{name} is an encoder that puts out one vector per place of an image; choose a classifier")
 
 
 def _head(net: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

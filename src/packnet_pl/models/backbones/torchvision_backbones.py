@@ -1,4 +1,4 @@
-"""torchvision's classification networks by name, without their last layer, also for small pictures and at any width."""
+"""torchvision's classification networks by name, without their last layer, also for small images and at any width."""
 
 import os
 from collections.abc import Callable
@@ -29,10 +29,10 @@ class _Family:
         fill: Gives its weight random values, as the family does.
         last: Name of the output layer.
         narrow: Builds another width.
-        small_stem: Kernel, stride and padding of the first convolution for small pictures; None leaves it.
-        pool: Name of the pooling that is left out for small pictures.
-        smallest: Least height and width of a picture in pixels.
-        patches: Whether it is built for one size of pictures, a multiple of its ``patch_size``.
+        small_stem: Kernel, stride and padding of the first convolution for small images; None leaves it.
+        pool: Name of the pooling that is left out for small images.
+        smallest: Least height and width of an image in pixels.
+        patches: Whether it is built for one size of images, a multiple of its ``patch_size``.
     """
 
     prefixes: tuple[str, ...]
@@ -100,13 +100,13 @@ def torchvision_backbone(
     """Returns a torchvision network without its last layer, with torchvision's own names of parameters.
 
     With ``width=1`` and the usual stem, the features followed by the removed layer are, to the bit, what the original
-    puts out. Pictures of up to 64 pixels get a stem of their own: ResNet and DenseNet a 3 x 3 convolution of stride 1
+    puts out. Images of up to 64 pixels get a stem of their own: ResNet and DenseNet a 3 x 3 convolution of stride 1
     and no pooling, ConvNeXt patches of 2 x 2 instead of 4 x 4 pixels; VGG and ViT stay as they are.
 
     Args:
         name: One of :func:`torchvision_names`.
-        in_channels: Channels of a picture. Other than 3, the first convolution is made anew.
-        image_size: Height and width of a picture in pixels: for VGG at least 32, DenseNet 8, ConvNeXt 16; for ViT a
+        in_channels: Channels of an image. Other than 3, the first convolution is made anew.
+        image_size: Height and width of an image in pixels: for VGG at least 32, DenseNet 8, ConvNeXt 16; for ViT a
             multiple of the patch size.
         width: Scales the channels, above 0, to multiples of 8 (ViT: number of heads); 1 is the original.
         pretrained: False, True for torchvision's default weights (from its cache, or downloaded), the name of others
@@ -130,7 +130,7 @@ def torchvision_backbone(
     wants_weights = pretrained is not False
     check_in_channels(in_channels, pretrained=wants_weights)
     if image_size < family.smallest:
-        raise ValueError(f"image_size is {image_size}; {name} takes pictures of at least {family.smallest} pixels")
+        raise ValueError(f"image_size is {image_size}; {name} takes images of at least {family.smallest} pixels")
     if not 0 < width < float("inf"):
         raise ValueError(f"width is {width}; allowed is a number above 0 (1 is torchvision's network)")
     if wants_weights and width != 1:

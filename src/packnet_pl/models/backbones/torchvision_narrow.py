@@ -101,7 +101,7 @@ def narrow_vit(original: Any, width: float, image_size: int) -> nn.Module:
     Args:
         original: The torchvision network of the wanted depth.
         width: Factor, above 0.
-        image_size: Height and width of a picture in pixels, a multiple of the patch size.
+        image_size: Height and width of an image in pixels, a multiple of the patch size.
     """
     from torchvision.models.vision_transformer import VisionTransformer
 

@@ -1,4 +1,4 @@
-"""Pretrained weights for torchvision's networks: where they come from, and how they fit other pictures."""
+"""Pretrained weights for torchvision's networks: where they come from, and how they fit other images."""
 
 import logging
 import os
@@ -49,7 +49,7 @@ def load_torchvision_weights(
     if _POSITIONS in state and hasattr(net, "patch_size"):
         state[_POSITIONS] = _positions(net, state[_POSITIONS])
     if fresh_stem:
-        _log.info("%s: %s, made for small pictures, is random; the rest is from %s", name, first, source)
+        _log.info("%s: %s, made for small images, is random; the rest is from %s", name, first, source)
     load_weights(net, state, source=source, random=[first] if fresh_stem else [])
     return head
 
@@ -79,11 +79,11 @@ def _weights(name: str, pretrained: bool | str | os.PathLike[str]) -> tuple[dict
 
 
 def _positions(net: Any, positions: Tensor) -> Tensor:
-    """Returns the position embeddings (1 x patches + 1 x hidden) for the size of pictures that ``net`` takes."""
+    """Returns the position embeddings (1 x patches + 1 x hidden) for the size of images that ``net`` takes."""
     from torchvision.models.vision_transformer import interpolate_embeddings
 
     if positions.ndim != 3 or positions.shape[1] == net.seq_length:
         return positions
-    _log.info("the position embeddings are interpolated to pictures of %d pixels", net.image_size)
+    _log.info("the position embeddings are interpolated to images of %d pixels", net.image_size)
     resized: Tensor = interpolate_embeddings(net.image_size, net.patch_size, {_POSITIONS: positions})[_POSITIONS]
     return resized

@@ -1,4 +1,4 @@
-"""A small VGG for 24 x 24 pictures: what a CPU trains in minutes."""
+"""A small VGG for 24 x 24 images: what a CPU trains in minutes."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ class VGGSmall(nn.Module):
     """Convolutions with batch-norm in the manner of VGG, one hidden fully connected layer, no output layer.
 
     Args:
-        in_channels: Channels of a picture.
-        image_size: Height and width of a picture in pixels, at least 8.
+        in_channels: Channels of an image.
+        image_size: Height and width of an image in pixels, at least 8.
         stages: Output channels of the convolutions, stage by stage; each stage ends with 2 x 2 max pooling.
         hidden: Units of the fully connected layer.
 
@@ -24,7 +24,7 @@ class VGGSmall(nn.Module):
         builder: Name and arguments to build the same network again.
 
     Raises:
-        ValueError: If a number is below 1, or pooling leaves nothing of the picture.
+        ValueError: If a number is below 1, or pooling leaves nothing of the image.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Every format and mode of a picture becomes 8-bit grey or RGB."""
+"""Every format and mode of an image becomes 8-bit grey or RGB."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from folder_toys import COLOUR, GREY, folder, tree, uniform
 from PIL import Image
 
-from packnet_pl.data.image_files import EXTENSIONS, check_picture, read_picture
+from packnet_pl.data.image_files import EXTENSIONS, check_image, read_image
 
 RED, WHITE, GREY_100 = (255, 0, 0), (255, 255, 255), (100, 100, 100)
 
@@ -73,10 +73,10 @@ def test_every_format_and_mode_becomes_what_was_asked_for(tmp_path, name, channe
     save(tmp_path / "test" / "cat" / name)
     if channels == 1:
         expected = (round(0.299 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2]),)
-    picture, label = folder(tmp_path, **(COLOUR if channels == 3 else GREY)).test[0]
-    assert (picture.shape, picture.dtype, int(label)) == ((channels, 8, 8), torch.float32, 0)
+    image, label = folder(tmp_path, **(COLOUR if channels == 3 else GREY)).test[0]
+    assert (image.shape, image.dtype, int(label)) == ((channels, 8, 8), torch.float32, 0)
     wanted = torch.tensor(expected).float().view(-1, 1, 1).expand(-1, 8, 8)
-    torch.testing.assert_close(picture * 255, wanted, atol=1.5, rtol=0)
+    torch.testing.assert_close(image * 255, wanted, atol=1.5, rtol=0)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
@@ -96,50 +96,50 @@ def test_the_orientation_that_a_camera_noted_is_honoured(tmp_path, ending, orien
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / f"picture.{ending}"
+    path = tmp_path / f"image.{ending}"
     Image.fromarray(np.ascontiguousarray(turned)).save(path, exif=exif)
-    found = np.asarray(read_picture(str(path), 1)).astype(int)
+    found = np.asarray(read_image(str(path), 1)).astype(int)
     assert found.shape == upright.shape
     assert np.abs(found - upright).max() < 60
 
 
-def test_a_deep_picture_is_turned_too(tmp_path):
+def test_a_deep_image_is_turned_too(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "deep.png", exif=exif)
-    assert np.asarray(read_picture(str(tmp_path / "deep.png"), 1)).tolist() == [[0], [255]]
+    assert np.asarray(read_image(str(tmp_path / "deep.png"), 1)).tolist() == [[0], [255]]
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_a_damaged_note_of_the_orientation_does_not_cost_the_picture(tmp_path, ending):
-    path = uniform(tmp_path / f"picture.{ending}", 100, mode="L", exif=b"Exif\x00\x00garbage, no TIFF header")
-    assert read_picture(str(path), 1).getpixel((0, 0)) == 100
+def test_a_damaged_note_of_the_orientation_does_not_cost_the_image(tmp_path, ending):
+    path = uniform(tmp_path / f"image.{ending}", 100, mode="L", exif=b"Exif\x00\x00garbage, no TIFF header")
+    assert read_image(str(path), 1).getpixel((0, 0)) == 100
 
 
-def test_deep_pictures_are_rounded(tmp_path):
+def test_deep_images_are_rounded(tmp_path):
     values = [0, 128, 129, 385, 386, 65406, 65407, 65535]
     Image.fromarray(np.array([values], np.uint16)).save(tmp_path / "deep.png")
     expected = [[round(value * 255 / 65535) for value in values]]
-    assert np.asarray(read_picture(str(tmp_path / "deep.png"), 1)).tolist() == expected
+    assert np.asarray(read_image(str(tmp_path / "deep.png"), 1)).tolist() == expected
 
 
-def test_a_moving_picture_gives_its_first_frame(tmp_path):
+def test_a_moving_image_gives_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (9, 9), color) for color in ("red", "blue")]
     for ending in ("gif", "webp", "tif"):
         path = tmp_path / f"moving.{ending}"
         frames[0].save(
             path, save_all=True, append_images=frames[1:], **({"lossless": True} if ending == "webp" else {})
         )
-        assert read_picture(str(path), 3).getpixel((4, 4)) == RED
+        assert read_image(str(path), 3).getpixel((4, 4)) == RED
 
 
 def test_a_jpeg_may_come_reduced_but_not_below_twice_what_is_needed(tmp_path):
     uniform(tmp_path / "large.jpg", size=(900, 700))
-    sizes = {side: read_picture(str(tmp_path / "large.jpg"), 3, at_least=side).size for side in (40, 100, 176, 600)}
+    sizes = {side: read_image(str(tmp_path / "large.jpg"), 3, at_least=side).size for side in (40, 100, 176, 600)}
     assert sizes == {40: (113, 88), 100: (450, 350), 176: (900, 700), 600: (900, 700)}
 
 
-# --- what is no picture ------------------------------------------------------------------------------------------
+# --- what is no image ------------------------------------------------------------------------------------------
 
 
 def damaged(path):
@@ -148,8 +148,8 @@ def damaged(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-NO_PICTURES = {
-    "text.jpg": lambda path: path.write_text("no picture"),
+NO_IMAGES = {
+    "text.jpg": lambda path: path.write_text("no image"),
     "empty.png": lambda path: path.touch(),
     "postscript.png": lambda path: Image.new("RGB", (4, 4)).save(path, format="EPS"),
     "other-format.png": lambda path: Image.new("RGB", (4, 4)).save(path, format="PCX"),
@@ -160,19 +160,19 @@ NO_PICTURES = {
 }
 
 
-@pytest.mark.parametrize("name", NO_PICTURES)
+@pytest.mark.parametrize("name", NO_IMAGES)
 def test_what_cannot_be_read_is_named(tmp_path, name):
     path = tmp_path / name
-    NO_PICTURES[name](path)
-    with pytest.raises(ValueError, match="cannot be read as a picture: ") as caught:
-        read_picture(str(path), 3)
+    NO_IMAGES[name](path)
+    with pytest.raises(ValueError, match="cannot be read as an image: ") as caught:
+        read_image(str(path), 3)
     assert f": {path} (" in str(caught.value)
     assert "replace the file or delete it" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["text.jpg", "empty.png", "postscript.png", "other-format.png"])
-def test_what_does_not_begin_as_a_picture_is_found_without_reading_it(tmp_path, name):
-    NO_PICTURES[name](tmp_path / name)
-    with pytest.raises(ValueError, match=f"cannot be read as a picture: .*{name} "):
-        check_picture(str(tmp_path / name))
+def test_what_does_not_begin_as_an_image_is_found_without_reading_it(tmp_path, name):
+    NO_IMAGES[name](tmp_path / name)
+    with pytest.raises(ValueError, match=f"cannot be read as an image: .*{name} "):
+        check_image(str(tmp_path / name))

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from packnet_pl.data import glyphs, spectro
-from packnet_pl.data import image_cache as picture_cache
+from packnet_pl.data import glyphs, image_cache, spectro
 from packnet_pl.data.image_cache import default_cache_dir, drawn_splits
 
 COUNTS = {"train": 2, "val": 1}
@@ -21,7 +20,7 @@ def paint(split, count):
 
 
 def no_drawing(*_):
-    pytest.fail("a picture was drawn, and the cache should have been read")
+    pytest.fail("an image was drawn, and the cache should have been read")
 
 
 def same(left, right):
@@ -61,7 +60,7 @@ def test_an_interruption_leaves_no_file(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(picture_cache, "save_file", interrupt)
+    monkeypatch.setattr(image_cache, "save_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         drawn_splits("name", [1], COUNTS, paint, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
