@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from packnet_pl import TaskClassifier, fit_task
+from packnet_pl.methods import FineTuning
 from packnet_pl.models import torchvision_backbone
 
 CLASSES = 200
@@ -136,7 +137,7 @@ def measure(name: str, arguments: argparse.Namespace, console: Console) -> tuple
         with torch.no_grad():
             answers.append(model.eval()(probe, task="first"))
         model.train()
-    plain = TaskClassifier(model.backbone, pack=False)
+    plain = FineTuning(model.backbone)
     plain.add_task("plain", num_classes=CLASSES)
     make_trainer("plain").fit(plain, loader)
     return clocks, torch.equal(*answers)

@@ -41,6 +41,12 @@ def test_saved_runs_are_read_with_new_targets(tmp_path):
     assert method["classifier"]["_target_"] == "packnet_pl.methods.LearningWithoutForgetting"
 
 
+@pytest.mark.parametrize(("pack", "now"), [(False, "methods.FineTuning"), (True, "training.TaskClassifier")])
+def test_a_classifier_that_packed_nothing_fine_tunes(pack, now):
+    old = {"_target_": "packnet_pl.training.TaskClassifier", "_partial_": True, "pack": pack}
+    assert with_new_targets(old) == {"_target_": f"packnet_pl.{now}", "_partial_": True}
+
+
 def test_recipes_are_read_with_new_targets():
     config = OmegaConf.create(read_run(MADE / "finished").config)
     recipe = recipe_of(config, "vgg_small", None)

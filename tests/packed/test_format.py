@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from test_packed import TASKS, TINY, images, packed_model, same_bits
 
 from packnet_pl import load_packed, save_packed
+from packnet_pl.methods import FineTuning
 from packnet_pl.models import vgg_small
 from packnet_pl.packed import TaskFigures, read_packed
 
@@ -97,7 +98,7 @@ def test_fp32_of_an_fp32_network_is_the_same_file(model, tmp_path):
 
 
 def test_a_network_in_bfloat16_comes_back_in_bfloat16(tmp_path):
-    model = packed_model(vgg_small(**TINY).to(torch.bfloat16), tasks={"a": 2}, pack=False)
+    model = packed_model(vgg_small(**TINY).to(torch.bfloat16), tasks={"a": 2}, method=FineTuning)
     model.heads.to(torch.bfloat16)
     save_packed(model, tmp_path / "packed.safetensors")
     net = load_packed(tmp_path / "packed.safetensors")
@@ -117,7 +118,7 @@ def test_wrong_precisions_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"dtype is 'int8'; allowed are None and \['fp32', 'bf16', 'fp16'\]"):
         save_packed(model, path, dtype="int8")
     with pytest.raises(ValueError, match="as bf16: no task owns any weights"):
-        save_packed(packed_model(pack=False), path, dtype="bf16")
+        save_packed(packed_model(method=FineTuning), path, dtype="bf16")
     large = packed_model(tasks={})
     large.add_task("large", num_classes=2)
     large.packnet.begin_task("large")

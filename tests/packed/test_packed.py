@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from packnet_pl import CapacityError, PackNet, TaskClassifier, load_packed, save_packed
+from packnet_pl.methods import FineTuning
 from packnet_pl.models import Heads, TaskInfo, vgg_small
 
 TINY = {"image_size": 8, "stages": ((4,), (6,)), "hidden": 8}
@@ -42,9 +43,9 @@ class Tied(nn.Module):
         return self.second(self.first(x[:, 0, 0]))
 
 
-def packed_model(backbone=None, tasks=TASKS, **kwargs):
-    """A TaskClassifier with finished tasks."""
-    model = TaskClassifier(backbone or vgg_small(**TINY), **kwargs)
+def packed_model(backbone=None, tasks=TASKS, method=TaskClassifier, **kwargs):
+    """A classifier with finished tasks."""
+    model = method(backbone or vgg_small(**TINY), **kwargs)
     for task, classes in tasks.items():
         model.add_task(
             task,
@@ -221,7 +222,7 @@ def test_a_network_of_a_users_own_can_be_packed_too(tmp_path):
 
 
 def test_a_network_in_which_all_tasks_use_all_weights_can_be_packed(tmp_path):
-    model = packed_model(pack=False)
+    model = packed_model(method=FineTuning)
     save_packed(model, tmp_path / "plain.safetensors")
     net = load_packed(tmp_path / "plain.safetensors")
     assert net.packnet is None

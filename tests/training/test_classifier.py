@@ -27,6 +27,7 @@ from training_toys import (
 )
 
 from packnet_pl import PackNetCallback, TaskClassifier, fit_task
+from packnet_pl.methods import FineTuning
 from packnet_pl.models import vgg_small
 from packnet_pl.training import Recipe, warmup_cosine
 
@@ -182,10 +183,10 @@ def test_a_fit_without_the_callback_is_refused():
     assert snapshot(model) == before
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_a_fit_without_a_task_is_refused(pack):
+@pytest.mark.parametrize("method", [TaskClassifier, FineTuning])
+def test_a_fit_without_a_task_is_refused(method):
     with pytest.raises(ValueError, match="there is no task to fit: add_task"):
-        quiet().fit(TaskClassifier(SmallNet(), pack=pack), loader())
+        quiet().fit(method(SmallNet()), loader())
 
 
 def test_a_fit_of_another_task_than_the_selected_one_is_refused():
@@ -318,7 +319,7 @@ def test_modes_are_given_back(training):
     assert modes(model) == before
 
     def fail():
-        with model.answering("a"):
+        with model.predicting("a"):
             assert not any(modes(model.backbone).values())
             raise ZeroDivisionError
 
@@ -337,7 +338,7 @@ def test_a_head_answers_with_the_gradients_that_it_was_trained_with(task, fails)
     before = wanted(model)
     assert not any(parameter.requires_grad for parameter in model.heads[task].parameters())
     try:
-        with model.answering(task) as logits:
+        with model.predicting(task) as logits:
             assert all(parameter.requires_grad for parameter in model.heads[task].parameters())
             logits(images())
             if fails:
@@ -351,7 +352,7 @@ def test_answering_an_unfinished_task_is_in_eval_mode():
     model = classifier("a")
     model.add_task("b", num_classes=3)
     model.train()
-    with model.answering("b") as logits, torch.no_grad():
+    with model.predicting("b") as logits, torch.no_grad():
         found = logits(images())
     assert torch.equal(found, live(model, "b", images()))
 
@@ -468,10 +469,10 @@ def test_a_checkpoint_of_another_module_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_plain_training_is_refused_by_one_that_packs(tmp_path):
-    model = classifier(pack=False)
+    model = FineTuning(SmallNet())
     model.add_task("a", num_classes=3)
     path = saved(model, tmp_path)
-    with pytest.raises(ValueError, match="pack"):
+    with pytest.raises(ValueError, match="does not say which task owns which weight, so no TaskClassifier wrote it"):
         TaskClassifier.load_from_checkpoint(path, backbone=SmallNet())
 
 
@@ -506,7 +507,7 @@ def test_a_resumed_fit_in_a_fresh_model_ends_bit_identical(tmp_path, phase, adde
 
 
 def test_without_packing_every_weight_is_trained_and_earlier_answers_change():
-    model = TaskClassifier(SmallNet(), recipes={"train": Recipe(MOMENTUM)}, pack=False)
+    model = FineTuning(SmallNet(), recipes={"train": Recipe(MOMENTUM)})
     assert model.packnet is None
     model.add_task("a", num_classes=3)
     quiet().fit(model, loader())
@@ -518,16 +519,16 @@ def test_without_packing_every_weight_is_trained_and_earlier_answers_change():
 
 
 def test_without_packing_the_callback_is_refused():
-    model = TaskClassifier(SmallNet(), pack=False)
+    model = FineTuning(SmallNet())
     model.add_task("a", num_classes=3)
-    with pytest.raises(ValueError, match=r"TaskClassifier has no PackNet \(its attribute packnet is None\)"):
+    with pytest.raises(ValueError, match=r"FineTuning has no PackNet \(its attribute packnet is None\)"):
         quiet(PackNetCallback(task="a", phase="train")).fit(model, loader())
 
 
 def test_without_packing_checkpoints_load_too(tmp_path):
-    model = TaskClassifier(SmallNet(), pack=False)
+    model = FineTuning(SmallNet())
     model.add_task("a", num_classes=3)
-    loaded = TaskClassifier.load_from_checkpoint(saved(model, tmp_path), backbone=SmallNet(), pack=False)
+    loaded = FineTuning.load_from_checkpoint(saved(model, tmp_path), backbone=SmallNet())
     assert loaded.packnet is None
     assert same(tensors(loaded), tensors(model))
 

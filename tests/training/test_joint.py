@@ -89,7 +89,7 @@ def test_accuracy_counts_the_right_class_of_the_right_task():
     for inputs, labels in data:
         for image, label in zip(inputs, labels.tolist(), strict=True):
             task, found = own(label)
-            with model.answering(task) as logits, torch.no_grad():
+            with model.predicting(task) as logits, torch.no_grad():
                 right += int(logits(image.unsqueeze(0)).argmax()) == found
             total += 1
     assert 0 < right < total

@@ -22,9 +22,9 @@ from training_toys import (
     wanted,
 )
 
-from packnet_pl.methods import LearningWithoutForgetting
+from packnet_pl.methods import FineTuning, LearningWithoutForgetting
 from packnet_pl.methods.lwf import distillation_loss
-from packnet_pl.training import Recipe, TaskClassifier
+from packnet_pl.training import Recipe
 
 NORMS = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked")
 
@@ -118,7 +118,7 @@ def test_outside_of_training_the_loss_is_the_cross_entropy_alone():
 
 def test_with_weight_zero_it_is_fine_tuning_to_the_bit():
     torch.manual_seed(0)
-    plain = TaskClassifier(SmallNet(), recipes=RECIPES, pack=False)
+    plain = FineTuning(SmallNet(), recipes=RECIPES)
     found = new_model(weight=0)
     for number, task in enumerate("abc"):
         for model in (plain, found):
@@ -143,7 +143,7 @@ def test_the_teacher_stays_as_the_network_was_and_drops_nothing_out():
     names = list(model.state_dict())
 
     def ask(trainer, module):
-        seen.append((module._answers_before(images()), module._answers_before(images())))
+        seen.append((module.logits_before(images()), module.logits_before(images())))
         assert len(list(module.state_dict())) == len(names) + 2  # the new head's
         before = [p for part in module._before[0] for p in part.parameters()]
         trained = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
@@ -167,7 +167,7 @@ def test_distillation_keeps_more_of_the_old_answers_to_the_new_images_than_fine_
         model.recipes = {"train": Recipe(lambda parameters: torch.optim.SGD(parameters, lr=0.02))}
         answers = []
         for _ in range(2):
-            with model.answering("a") as logits, torch.no_grad():
+            with model.predicting("a") as logits, torch.no_grad():
                 answers.append(logits(images).softmax(dim=1))
             if "b" not in model.tasks:
                 fit_method(model, "b", 1, max_epochs=5)

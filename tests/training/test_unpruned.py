@@ -4,12 +4,11 @@ import pytest
 import torch
 from training_toys import RECIPES, SmallNet, bits, classifier, images, loader, quiet, tensors
 
-from packnet_pl.methods import fit_unpruned
-from packnet_pl.training import TaskClassifier
+from packnet_pl.methods import FineTuning, fit_unpruned
 
 
 def answer(model, task):
-    with model.answering(task) as logits, torch.no_grad():
+    with model.predicting(task) as logits, torch.no_grad():
         return logits(images())
 
 
@@ -27,7 +26,7 @@ def fit(model, task, seed=0, **kwargs):
 
 
 def test_every_weight_is_trained_in_one_phase():
-    model = TaskClassifier(SmallNet(), recipes=RECIPES, pack=False)
+    model = FineTuning(SmallNet(), recipes=RECIPES)
     before = tensors(model)
     phases, _ = fit(model, "a")
     assert phases == ["train"]
@@ -35,20 +34,20 @@ def test_every_weight_is_trained_in_one_phase():
 
 
 def test_settled_is_called_with_the_final_weights():
-    model = TaskClassifier(SmallNet(), recipes=RECIPES, pack=False)
+    model = FineTuning(SmallNet(), recipes=RECIPES)
     _, (settled,) = fit(model, "a")
     assert torch.equal(bits(answer(model, "a")), bits(settled))
 
 
 def test_the_second_task_changes_what_the_first_one_answers():
-    model = TaskClassifier(SmallNet(), recipes=RECIPES, pack=False)
+    model = FineTuning(SmallNet(), recipes=RECIPES)
     _, (settled,) = fit(model, "a")
     fit(model, "b", seed=1)
     assert not torch.equal(answer(model, "a"), settled)
 
 
 def test_a_prune_ratio_is_refused():
-    model = TaskClassifier(SmallNet(), pack=False)
+    model = FineTuning(SmallNet())
     with pytest.raises(ValueError, match=r"task 'a': prune ratio 0\.5 was given, but this method prunes nothing"):
         fit(model, "a", prune_ratio=0.5)
 

@@ -124,9 +124,9 @@ def fit_phase(module, task, phase="train", ratio=None, callbacks=(), data=None, 
 RECIPES = {"train": Recipe(MOMENTUM), "retrain": Recipe(MOMENTUM)}
 
 
-def classifier(*tasks, pack=True, recipes=RECIPES, backbone=None):
+def classifier(*tasks, recipes=RECIPES, backbone=None):
     """A TaskClassifier in which each of ``tasks`` was fitted to its end."""
-    model = TaskClassifier(backbone or SmallNet(), recipes=recipes, pack=pack)
+    model = TaskClassifier(backbone or SmallNet(), recipes=recipes)
     for number, task in enumerate(tasks):
         fit_class(model, task, seed=number)
     return model
@@ -185,7 +185,7 @@ def stop_after_an_epoch(model, task, seed, path, **kwargs):
 
 def answer(model, task):
     """What ``task`` answers in eval mode."""
-    with model.answering(task) as logits, torch.no_grad():
+    with model.predicting(task) as logits, torch.no_grad():
         return logits(images())
 
 

@@ -45,6 +45,7 @@ def _show(config: Any, parts: Any) -> None:
     from packnet_pl.configuration.forecast import epochs_of, forecast_shares, phases_of
     from packnet_pl.counting import counted
     from packnet_pl.data.epoch_steps import epoch_steps
+    from packnet_pl.packed import NetworkPerTask
     from packnet_pl.report import TABLE_WIDTH
     from packnet_pl.training.trainer_checks import CONVERTING
 
@@ -94,10 +95,11 @@ def _show(config: Any, parts: Any) -> None:
     networks = counted(len(shares), "separate network")
     weight_bytes = CONVERTING.get(parts.precision, torch.float32).itemsize
     many = weight_bytes * (weights * len(shares) + heads)
-    one = weight_bytes * (weights - free + heads) + owner_bytes if parts.model.shares else many
+    shared = weight_bytes * (weights - free + heads) + owner_bytes
+    packed = many if isinstance(parts.model, NetworkPerTask) else shared
     console.print(
         f"backbone: {weights:,} parameters, {prunable:,} of them prunable\n"
-        f"storage: about {one / 1e6:,.1f} MB packed; {many / 1e6:,.1f} MB as {networks}",
+        f"storage: about {packed / 1e6:,.1f} MB packed; {many / 1e6:,.1f} MB as {networks}",
         highlight=False,
     )
 

@@ -25,7 +25,7 @@ from packnet_pl.ranks import this_process
 from packnet_pl.run.process_environment import environment_of
 from packnet_pl.run.task_record import Entry
 from packnet_pl.text import as_line
-from packnet_pl.training import TaskClassifier
+from packnet_pl.training import MultiHeadClassifier
 from packnet_pl.training.trainer_checks import CONVERTING
 
 __all__ = ["Parts", "build_data", "build_parts", "head_of", "trainer_settings"]
@@ -45,7 +45,7 @@ class Parts:
     """
 
     data: dict[str, TaskData | None]
-    model: TaskClassifier
+    model: MultiHeadClassifier
     packed: Packed | None
     device: str
     precision: str
@@ -164,7 +164,7 @@ def _check_batches(config: DictConfig, trainer: pl.Trainer) -> None:
         )
 
 
-def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
+def _build_model(config: DictConfig, packed: Packed | None) -> MultiHeadClassifier:
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
     norm, bias = check_choice("norm", config.norm, KEEPINGS), check_choice("bias", config.bias, KEEPINGS)
     if config.packed and packed is not None:
@@ -178,7 +178,7 @@ def _build_model(config: DictConfig, packed: Packed | None) -> TaskClassifier:
         backbone = build_target(config.arch, "arch")
     make = build_target(config.method.classifier, "method.classifier")
     try:
-        model: TaskClassifier = make(backbone, norm=norm, bias=bias) if config.method.pack else make(backbone)
+        model: MultiHeadClassifier = make(backbone, norm=norm, bias=bias) if config.method.pack else make(backbone)
     except ValueError as error:
         raise UsageError(f"method={config.method.name} with arch: {error}") from error
     return model
@@ -217,7 +217,7 @@ def trainer_settings(config: DictConfig) -> dict[str, Any]:
     return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
 
 
-def _try_images(model: TaskClassifier, task: str, data: TaskData, source: Packed | None) -> None:
+def _try_images(model: MultiHeadClassifier, task: str, data: TaskData, source: Packed | None) -> None:
     """Sends one empty image through the backbone, which is that of the packed file ``source`` if there is one.
 
     Raises:
@@ -246,7 +246,7 @@ def _try_images(model: TaskClassifier, task: str, data: TaskData, source: Packed
         )
 
 
-def _try_head(model: TaskClassifier, task: str, head: HeadStart, num_classes: int) -> None:
+def _try_head(model: MultiHeadClassifier, task: str, head: HeadStart, num_classes: int) -> None:
     try:
         head_values(head, model.backbone, num_classes)
     except ValueError as error:

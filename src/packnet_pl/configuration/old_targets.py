@@ -21,6 +21,9 @@ MOVED = {
 }
 """Where it was -> where it is. Whoever moves what a configuration can name, adds it here."""
 
+_CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier")
+"""Names of the class that, with ``pack=False``, was what FineTuning is."""
+
 
 def with_new_targets(node: Any) -> Any:
     """Returns a configuration in which each ``_target_`` that moved is named by where it is now.
@@ -32,6 +35,10 @@ def with_new_targets(node: Any) -> Any:
         return [with_new_targets(child) for child in node]
     if not isinstance(node, dict):
         return node
-    target = node.get("_target_")
     renamed = {key: with_new_targets(child) for key, child in node.items()}
-    return {**renamed, "_target_": MOVED[target]} if isinstance(target, str) and target in MOVED else renamed
+    target = node.get("_target_")
+    if isinstance(target, str) and target in MOVED:
+        renamed["_target_"] = MOVED[target]
+    if target in _CLASSIFIERS and isinstance(renamed.get("pack"), bool) and not renamed.pop("pack"):
+        renamed["_target_"] = "packnet_pl.methods.FineTuning"
+    return renamed

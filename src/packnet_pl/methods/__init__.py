@@ -1,9 +1,18 @@
 """The methods that PackNet is compared with, and how they fit a task: one file each."""
 
 from packnet_pl.methods.classifier_only import ClassifierOnly
+from packnet_pl.methods.finetune import FineTuning
 from packnet_pl.methods.individual import IndividualNetworks
 from packnet_pl.methods.joint import JointClassifier
 from packnet_pl.methods.lwf import LearningWithoutForgetting
-from packnet_pl.methods.unpruned import fit_unpruned
+from packnet_pl.methods.unpruned import UnprunedClassifier, fit_unpruned
 
-__all__ = ["ClassifierOnly", "IndividualNetworks", "JointClassifier", "LearningWithoutForgetting", "fit_unpruned"]
+__all__ = [
+    "ClassifierOnly",
+    "FineTuning",
+    "IndividualNetworks",
+    "JointClassifier",
+    "LearningWithoutForgetting",
+    "UnprunedClassifier",
+    "fit_unpruned",
+]

@@ -1,34 +1,43 @@
 """The baseline that never forgets, and learns the least: only the first task trains the backbone."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
-from packnet_pl.training.classifier import TaskClassifier
+from packnet_pl.choices import Phase
+from packnet_pl.methods.unpruned import UnprunedClassifier
+from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.still import Still
 
 __all__ = ["ClassifierOnly"]
 
 
-class ClassifierOnly(TaskClassifier):
-    """From the second task on only the new head is trained, on features that stand still.
+class ClassifierOnly(UnprunedClassifier):
+    """From the second task on only the new head is trained, on the features of a frozen backbone.
 
     The backbone is in eval mode then: its norms use the statistics of the first task, and it drops nothing out.
 
     Args:
-        backbone: As for :class:`TaskClassifier`.
-        num_features: As for :class:`TaskClassifier`.
+        backbone: As for :class:`MultiHeadClassifier`.
+        num_features: As for :class:`MultiHeadClassifier`.
+        recipes: As for :class:`MultiHeadClassifier`.
     """
 
-    def __init__(self, backbone: nn.Module, *, num_features: int | None = None) -> None:
-        super().__init__(backbone, num_features=num_features, pack=False)
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        num_features: int | None = None,
+        recipes: Mapping[Phase, Recipe] | None = None,
+    ) -> None:
+        super().__init__(backbone, num_features=num_features, recipes=recipes)
         self._still = Still()
 
     def begin_fit(self) -> None:
-        """Holds the backbone still."""
-        super().begin_fit()
+        """Freezes the backbone for the fit of a later task."""
         if len(self.tasks) > 1:
             self._still.begin(self.backbone.modules())
 
     def end_fit(self) -> None:
-        """Lets the backbone go."""
-        super().end_fit()
+        """Gives the backbone back its gradients and modes."""
         self._still.end()

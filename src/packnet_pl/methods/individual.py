@@ -1,41 +1,53 @@
-"""What one network for all tasks is held against: a network per task."""
+"""The upper bound of many networks: one of its own for each task."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from packnet_pl.choices import Phase
 from packnet_pl.core.inventory import Place, places_of
 from packnet_pl.core.subnetwork import shown
-from packnet_pl.training.classifier import TaskClassifier
+from packnet_pl.methods.unpruned import UnprunedClassifier
+from packnet_pl.training.recipe import Recipe
 
 __all__ = ["IndividualNetworks"]
 
 Start = Literal["first_task", "backbone"]
 
 
-class IndividualNetworks(TaskClassifier):
+class IndividualNetworks(UnprunedClassifier):
     """Fine-tunes a copy of one network for each task.
 
     Args:
-        backbone: As for :class:`TaskClassifier`.
-        num_features: As for :class:`TaskClassifier`.
+        backbone: As for :class:`MultiHeadClassifier`.
+        num_features: As for :class:`MultiHeadClassifier`.
+        recipes: As for :class:`MultiHeadClassifier`.
         start: "first_task": every further task begins with the network of the first one, as in the PackNet paper,
             whose first task is the one that the network was pretrained on. "backbone": every task begins with the
             weights that ``backbone`` has now.
+
+    Attributes:
+        networks: Finished task -> state dict of its backbone, on the CPU.
 
     Raises:
         ValueError: If ``start`` is something else.
     """
 
-    shares = False
-
-    def __init__(self, backbone: nn.Module, *, num_features: int | None = None, start: Start = "first_task") -> None:
-        super().__init__(backbone, num_features=num_features, pack=False)
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        num_features: int | None = None,
+        recipes: Mapping[Phase, Recipe] | None = None,
+        start: Start = "first_task",
+    ) -> None:
+        super().__init__(backbone, num_features=num_features, recipes=recipes)
         if start not in get_args(Start):
             raise ValueError(f"start is {start!r}; allowed are 'first_task' and 'backbone'")
         self.start: Start = start
+        self.networks: dict[str, dict[str, Tensor]] = {}
         self._given = _values(backbone)
 
     def select_task(self, name: str) -> None:
@@ -44,15 +56,9 @@ class IndividualNetworks(TaskClassifier):
         first = next(iter(self.networks.values()), self._given) if self.start == "first_task" else self._given
         self.backbone.load_state_dict(self.networks.get(name, first))
 
-    def has_finished(self, task: str) -> bool:
-        """Returns whether ``task`` has a network that is trained to its end."""
-        return task in self.networks
-
-    def showing(self, task: str) -> AbstractContextManager[None]:
-        """Returns a context in which the backbone is that of ``task``."""
-        if task not in self.networks:
-            return nullcontext()
-        return shown(self._places, {}, self.networks[task])
+    def finished_view(self, task: str) -> AbstractContextManager[None] | None:
+        """Returns a context in which the backbone is the network of ``task``; None if it is not finished."""
+        return shown(self._places, {}, self.networks[task]) if task in self.networks else None
 
     def begin_fit(self) -> None:
         """Refuses a task that is finished.
@@ -60,7 +66,6 @@ class IndividualNetworks(TaskClassifier):
         Raises:
             ValueError: If it is.
         """
-        super().begin_fit()
         if self.selected_task in self.networks:
             raise ValueError(
                 f"task {self.selected_task!r} has a network that is trained to its end; finished are "

@@ -1,9 +1,10 @@
-"""Learning without Forgetting: old tasks' answers are kept by distillation.
+"""Learning without Forgetting: distillation ties the old tasks' logits to what they were before a new task.
 
 Source: Li & Hoiem, "Learning without Forgetting", ECCV 2016, equations 2 to 4; with temperature 2 the baseline of the
 PackNet paper.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Literal, get_args
 
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from packnet_pl.choices import Phase
 from packnet_pl.core.module_modes import is_norm
+from packnet_pl.methods.unpruned import UnprunedClassifier
 from packnet_pl.models import Heads
-from packnet_pl.training.classifier import TaskClassifier
+from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.still import Still
 
 __all__ = ["LearningWithoutForgetting", "distillation_loss"]
@@ -22,10 +25,10 @@ Norms = Literal["trained", "frozen"]
 
 
 def distillation_loss(logits: Tensor, before: Tensor, temperature: float) -> Tensor:
-    """Returns the cross-entropy between two softened answers, mean over the batch.
+    """Returns the cross-entropy between two softened predictions, mean over the batch.
 
     With p = softmax(before / T) and q = softmax(logits / T) it is -sum(p log q): equations 2 and 3 of the paper, in
-    which answers to the power of 1 / T are normalised, which is the same.
+    which probabilities to the power of 1 / T are normalised, which is the same.
 
     Args:
         logits: Of the network that learns, N x classes.
@@ -35,18 +38,19 @@ def distillation_loss(logits: Tensor, before: Tensor, temperature: float) -> Ten
     return cross_entropy(logits / temperature, (before / temperature).softmax(dim=1))
 
 
-class LearningWithoutForgetting(TaskClassifier):
-    """Trains everything on the new task while the old heads are to answer its images as they did before it began.
+class LearningWithoutForgetting(UnprunedClassifier):
+    """Trains everything on the new task while the old heads are to predict on its images as they did before it began.
 
     The loss is the new task's cross-entropy plus ``weight`` times the sum of the old tasks' distillation losses. Old
     heads go on learning, as in the paper; its warm-up of the new head alone is left out, as in the PackNet paper.
 
     Args:
-        backbone: As for :class:`TaskClassifier`.
-        num_features: As for :class:`TaskClassifier`.
-        weight: Of the distillation, 0 or more; 0 is sequential fine-tuning: old heads stand still then.
+        backbone: As for :class:`MultiHeadClassifier`.
+        num_features: As for :class:`MultiHeadClassifier`.
+        recipes: As for :class:`MultiHeadClassifier`.
+        weight: Of the distillation, 0 or more; 0 is sequential fine-tuning: old heads learn nothing then.
         temperature: Of the distillation, above 0.
-        norms: "trained", or "frozen": from the second task on norms (parameters and statistics) stand still. A control:
+        norms: "trained", or "frozen": from the second task on norms (parameters and statistics) are. A control:
             much of what this method forgets are the statistics.
 
     Raises:
@@ -58,11 +62,12 @@ class LearningWithoutForgetting(TaskClassifier):
         backbone: nn.Module,
         *,
         num_features: int | None = None,
+        recipes: Mapping[Phase, Recipe] | None = None,
         weight: float = 1.0,
         temperature: float = 2.0,
         norms: Norms = "trained",
     ) -> None:
-        super().__init__(backbone, num_features=num_features, pack=False)
+        super().__init__(backbone, num_features=num_features, recipes=recipes)
         if not (isinstance(weight, (int, float)) and 0 <= weight < float("inf")):
             raise ValueError(f"weight is {weight!r}; allowed is a finite number, 0 or more")
         if not (isinstance(temperature, (int, float)) and 0 < temperature < float("inf")):
@@ -76,12 +81,11 @@ class LearningWithoutForgetting(TaskClassifier):
 
     @property
     def old_tasks(self) -> list[str]:
-        """The tasks whose answers are to be kept: all but the selected one."""
+        """The tasks whose logits are distilled: all but the selected one."""
         return [task for task in self.tasks if task != self.selected_task]
 
     def begin_fit(self) -> None:
-        """Keeps the network as it is now, and lets the old heads learn."""
-        super().begin_fit()
+        """Copies the network as it is now, and lets the old heads learn."""
         if self.old_tasks and self.norms == "frozen":
             self._still.begin(layer for layer in self.backbone.modules() if is_norm(layer))
         if self.old_tasks and self.weight:
@@ -98,8 +102,7 @@ class LearningWithoutForgetting(TaskClassifier):
                 module.to(self.device, self.dtype)
 
     def end_fit(self) -> None:
-        """Forgets the old network."""
-        super().end_fit()
+        """Drops the copy, and lets the selected head alone learn, as ever."""
         self._before = []
         self._still.end()
         if self.selected_task is not None:
@@ -112,12 +115,12 @@ class LearningWithoutForgetting(TaskClassifier):
         assert self.selected_task is not None
         features = self.backbone(images)
         logits: Tensor = self.heads[self.selected_task](features)
-        answers = self._answers_before(images)
-        kept = [distillation_loss(self.heads[task](features), answers[task], self.temperature) for task in answers]
-        return cross_entropy(logits, labels) + self.weight * torch.stack(kept).sum(), logits
+        before = self.logits_before(images)
+        losses = [distillation_loss(self.heads[task](features), before[task], self.temperature) for task in before]
+        return cross_entropy(logits, labels) + self.weight * torch.stack(losses).sum(), logits
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the network as it was before the task: a run that is resumed keeps the same answers."""
+        """Adds the network as it was before the task: a run that is resumed distils the same logits."""
         super().on_save_checkpoint(checkpoint)
         if self._before:
             backbone, heads = self._before[0]
@@ -142,7 +145,8 @@ class LearningWithoutForgetting(TaskClassifier):
         heads.load_state_dict(checkpoint["before"]["heads"])
 
     @torch.no_grad()
-    def _answers_before(self, images: Tensor) -> dict[str, Tensor]:
+    def logits_before(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns, for each old task, the logits that the network had for ``images`` before the fit began."""
         backbone, heads = self._before[0]
         features = backbone(images)
         return {task: heads[task](features) for task in self.old_tasks}

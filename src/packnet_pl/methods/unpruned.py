@@ -1,4 +1,4 @@
-"""One task trained with nothing pruned: how the methods that PackNet is compared with fit a task."""
+"""What the methods have in common that PackNet is compared with: no task owns weights, and one fit trains a task."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,29 +8,65 @@ import pytorch_lightning as pl
 
 from packnet_pl.choices import Phase
 from packnet_pl.distributed import broadcast_
-from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.divergence import check_finite_weights
+from packnet_pl.training.multi_head import MultiHeadClassifier
 
-__all__ = ["fit_unpruned"]
+__all__ = ["UnprunedClassifier", "fit_unpruned"]
 
 
-class _Settled(pl.Callback):
-    def __init__(self, model: TaskClassifier, task: str, call: Callable[[pl.LightningModule], None]) -> None:
-        self._model, self._task, self._call = model, task, call
+class UnprunedClassifier(MultiHeadClassifier):
+    """A classifier in which tasks own no weights. Each method says what a fit needs and what it leaves behind.
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._model.end_fit()
-        # Statistics that each process gathered by itself become the first's.
-        broadcast_([*pl_module.parameters(), *pl_module.buffers()])
-        check_finite_weights(pl_module, self._task, "train")
-        self._call(pl_module)
+    Args:
+        backbone: As for :class:`MultiHeadClassifier`.
+        num_features: As for :class:`MultiHeadClassifier`.
+        recipes: As for :class:`MultiHeadClassifier`.
+    """
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._model.end_fit()  # Lightning calls no teardown then
+    _fits = False
+
+    def begin_fit(self) -> None:
+        """Makes ready what a fit of the selected task needs, before the strategy wraps the module.
+
+        It is called again when a checkpoint has brought its tasks.
+        """
+
+    def end_fit(self) -> None:
+        """Gives back what :meth:`begin_fit` took; does nothing the second time.
+
+        The weights are final then: from here on the module predicts what it is to predict for good.
+        """
+
+    def setup(self, stage: str) -> None:
+        """Begins a fit.
+
+        Raises:
+            ValueError: If no task is selected, or the method refuses the fit.
+        """
+        super().setup(stage)
+        if stage == "fit":
+            self._fits = True
+            self.begin_fit()
+
+    def teardown(self, stage: str) -> None:
+        """Ends a fit."""
+        if stage == "fit":
+            self._fits = False
+            self.end_fit()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuilds the heads, and begins the fit with them.
+
+        Raises:
+            ValueError: As :meth:`MultiHeadClassifier.on_load_checkpoint`.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if self._fits:
+            self.begin_fit()
 
 
 def fit_unpruned(
-    model: TaskClassifier,
+    model: UnprunedClassifier,
     datamodule: Any,
     *,
     task: str,
@@ -39,10 +75,10 @@ def fit_unpruned(
     settled: Callable[[pl.LightningModule], None],
     resume: tuple[Phase, Path] | None = None,
 ) -> None:
-    """Trains what ``model`` leaves trainable. With a plain TaskClassifier that is fine-tuning, which forgets.
+    """Trains a task in one fit: all that ``model`` leaves trainable, and prunes nothing.
 
     Args:
-        model: A TaskClassifier made with ``pack=False``, or another method's.
+        model: The classifier of a method.
         datamodule: Whatever ``Trainer.fit`` takes.
         task: Name of the task, for messages only.
         prune_ratio: Must be None.
@@ -57,5 +93,22 @@ def fit_unpruned(
     if prune_ratio is not None:
         raise ValueError(f"task {task!r}: prune ratio {prune_ratio} was given, but this method prunes nothing")
     checkpoint = resume[1] if resume else None
-    trainer = make_trainer("train", _Settled(model, task, settled))
+    trainer = make_trainer("train", _FitEnd(model, task, settled))
     trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+
+
+class _FitEnd(pl.Callback):
+    """Ends a fit of ``model`` while its processes can still talk to each other; also one that fails."""
+
+    def __init__(self, model: UnprunedClassifier, task: str, settled: Callable[[pl.LightningModule], None]) -> None:
+        self._model, self._task, self._settled = model, task, settled
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._model.teardown("fit")
+        # Statistics that each process gathered by itself become the first's.
+        broadcast_([*pl_module.parameters(), *pl_module.buffers()])
+        check_finite_weights(pl_module, self._task, "train")
+        self._settled(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._model.teardown("fit")  # Lightning calls it in a fit that ends well alone

@@ -2,10 +2,12 @@
 
 from packnet_pl.packed.file import Packed, read_packed
 from packnet_pl.packed.network import PackedNetwork
+from packnet_pl.packed.parts import NetworkPerTask
 from packnet_pl.packed.read import build_packed_backbone, load_packed, packed_keeping, packed_networks, unpack_into
 from packnet_pl.packed.write import Precision, TaskFigures, save_packed
 
 __all__ = [
+    "NetworkPerTask",
     "Packed",
     "PackedNetwork",
     "Precision",

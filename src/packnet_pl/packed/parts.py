@@ -4,22 +4,33 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.models import Heads, TaskInfo
 
-__all__ = ["Packable", "parts_of", "private_as_heads"]
+__all__ = ["NetworkPerTask", "Packable", "parts_of", "private_as_heads"]
 
 
 class Packable(Protocol):
-    """What can be packed: a TaskClassifier, or anything with these three; and perhaps with ``networks``, as it has."""
+    """What can be packed: a TaskClassifier, or anything with these three."""
 
     backbone: nn.Module
     heads: Heads
     packnet: PackNet | None
+
+
+@runtime_checkable
+class NetworkPerTask(Protocol):
+    """A :class:`Packable` whose tasks share nothing.
+
+    Attributes:
+        networks: Finished task -> state dict of a backbone of its own.
+    """
+
+    networks: dict[str, dict[str, Tensor]]
 
 
 @dataclass

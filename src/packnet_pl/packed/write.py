@@ -15,7 +15,7 @@ from packnet_pl.core.inventory import plain_name
 from packnet_pl.core.ownership import count_owners
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.file import write_packed
-from packnet_pl.packed.parts import Packable, parts_of, private_as_heads
+from packnet_pl.packed.parts import NetworkPerTask, Packable, parts_of, private_as_heads
 from packnet_pl.packed.weights import pack_weights
 
 __all__ = ["Packable", "Precision", "TaskFigures", "save_packed"]
@@ -53,8 +53,8 @@ def save_packed(
     Free weights are not written: they are zero in the network that is read back.
 
     Args:
-        model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it also
-            has ``networks``, task -> tensors of a whole backbone of its own: what the backbone has now is not written.
+        model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it is
+            a :class:`NetworkPerTask` too: what the backbone has now is not written.
             Or any module with a ``packnet``, each of whose tasks has one private module, its output layer: the file
             answers with that layer on what the shared part gives, and is read with ``load_packed(path, backbone=...)``
             where no builder of this package made the shared part.
@@ -80,7 +80,7 @@ def save_packed(
     parts = parts_of(model, path, heads, infos)
     _check(parts, path, dtype)
     packnet = parts.packnet
-    networks: Mapping[str, Mapping[str, Tensor]] = getattr(parts, "networks", {})
+    networks: Mapping[str, Mapping[str, Tensor]] = parts.networks if isinstance(parts, NetworkPerTask) else {}
     if networks and (packnet is not None or list(networks) != list(parts.heads.infos)):
         raise ValueError(
             f"cannot save {path}: its networks are of {list(networks)}, and its heads of {list(parts.heads.infos)}; it "

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from packnet_pl.packed import TaskFigures, read_packed, save_packed
+from packnet_pl.packed import NetworkPerTask, TaskFigures, read_packed, save_packed
 from packnet_pl.report import draw_ownership
 from packnet_pl.run.metrics import Scores, write_accuracy_csv, write_class_csv
 from packnet_pl.run.plan import RunPlan
 from packnet_pl.run.results import Results
 from packnet_pl.run.task_record import Entry
 from packnet_pl.run_directory import packed_path, results_path
-from packnet_pl.training import TaskClassifier
+from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["gather_results", "is_main", "write_outcome"]
 
@@ -25,7 +25,7 @@ def is_main() -> bool:
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
-def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]) -> None:
+def write_outcome(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry]) -> None:
     """Writes everything; each file is replaced as a whole, and ``results.json`` comes last.
 
     Args:
@@ -47,7 +47,7 @@ def write_outcome(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]
     gather_results(plan, model, entries).write(results_path(plan.folder))
 
 
-def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry]) -> Results:
+def gather_results(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry]) -> Results:
     """Returns the content of ``results.json``; the packed file must be there.
 
     Args:
@@ -60,7 +60,7 @@ def gather_results(plan: RunPlan, model: TaskClassifier, entries: Sequence[Entry
     head_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.heads.parameters())
     storage = {
         "dense_bytes": len(entries) * backbone_bytes + head_bytes,
-        "networks": max(1, len(model.networks)),
+        "networks": len(model.networks) if isinstance(model, NetworkPerTask) else 1,
         "packed_bytes": packed_path(plan.folder).stat().st_size,
         "owner_bits_per_weight": read_packed(packed_path(plan.folder)).owner_bits_per_weight or 0.0,
     }

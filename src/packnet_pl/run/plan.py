@@ -10,7 +10,7 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from packnet_pl.choices import Phase
 from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
-from packnet_pl.training import Recipe
+from packnet_pl.training import FitMethod, Recipe
 
 __all__ = ["RunPlan", "Stage", "TaskPlan"]
 
@@ -25,7 +25,7 @@ class TaskPlan:
         prune_ratio: Share of the task's weights to release, in [0, 1), or None to release none and not retrain.
         epochs: Phase -> number of epochs; 0 trains nothing, and the task is pruned as it is.
         recipes: Phase -> optimizer and schedule.
-        head: What its head begins as: see :meth:`TaskClassifier.add_task`.
+        head: What its head begins as: see :meth:`MultiHeadClassifier.add_task`.
     """
 
     name: str
@@ -77,7 +77,7 @@ class RunPlan:
         settings: Of the method, for the results.
         together: Whether all tasks are fitted at once.
         packs: Whether tasks own weights.
-        fit: Fits one task: called as ``fit(model, datamodule, task=, prune_ratio=, make_trainer=, settled=, resume=)``.
+        fit: How the method fits one task.
         arch: Name of the backbone, for the results.
         recipe: What a run that goes on from the packed file alone needs to know of this one, as JSON takes it.
         seed: Everything random follows from it.
@@ -98,7 +98,7 @@ class RunPlan:
     settings: Mapping[str, Any]
     together: bool
     packs: bool
-    fit: Callable[..., None]
+    fit: FitMethod
     arch: str
     seed: int
     batch_size: int

@@ -10,11 +10,11 @@ from pathlib import Path
 from packnet_pl.choices import Phase
 from packnet_pl.core.checkpoint_reading import read_checkpoint
 from packnet_pl.files import replacing
-from packnet_pl.packed import Packed, packed_networks, read_packed, unpack_into
+from packnet_pl.packed import NetworkPerTask, Packed, packed_networks, read_packed, unpack_into
 from packnet_pl.run.plan import RunPlan
 from packnet_pl.run.task_record import Entry
 from packnet_pl.run_directory import checkpoint_path, journal_path, packed_path
-from packnet_pl.training import TaskClassifier
+from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["Start", "adopt_packed", "find_start"]
 
@@ -35,7 +35,7 @@ class Start:
     resume: tuple[Phase, Path] | None = None
 
 
-def find_start(plan: RunPlan, model: TaskClassifier) -> Start:
+def find_start(plan: RunPlan, model: MultiHeadClassifier) -> Start:
     """Looks at what lies in the run directory, and loads the finished tasks into ``model``.
 
     A file that cannot be read is named in a warning and passed over for the newest before it.
@@ -76,7 +76,7 @@ def adopt_packed(folder: Path, packed: Packed) -> None:
         shutil.copyfile(packed.path, temporary)
 
 
-def _finished(folder: Path, names: Sequence[str], model: TaskClassifier) -> int:
+def _finished(folder: Path, names: Sequence[str], model: MultiHeadClassifier) -> int:
     path = packed_path(folder)
     if not path.exists():
         return 0
@@ -88,7 +88,8 @@ def _finished(folder: Path, names: Sequence[str], model: TaskClassifier) -> int:
     if packed.tasks != list(names[: len(packed.tasks)]):
         raise ValueError(f"{path} holds the tasks {packed.tasks}, but the sequence is {list(names)}")
     unpack_into(model, packed)
-    model.networks = packed_networks(packed)
+    if isinstance(model, NetworkPerTask):
+        model.networks = packed_networks(packed)
     return len(packed.tasks)
 
 

@@ -27,14 +27,14 @@ from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.task_record import Entry, read_entries
 from packnet_pl.run.validation_record import ValidationRecord
 from packnet_pl.run_directory import checkpoint_path, journal_path, probe_path, task_folder
-from packnet_pl.training import AtomicCheckpointIO, Reseed, TaskClassifier, TaskDataModule
+from packnet_pl.training import AtomicCheckpointIO, MultiHeadClassifier, Reseed, TaskDataModule
 
 __all__ = ["run_sequence"]
 
 _log = logging.getLogger(__name__)
 
 
-def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: StopRequest) -> Results:
+def run_sequence(plan: RunPlan, model: MultiHeadClassifier, console: Console, stop: StopRequest) -> Results:
     """Trains all tasks in turn; after each it writes ``results.json``, the packed file and the figure.
 
     It goes on from what lies in the run directory already.
@@ -79,7 +79,7 @@ def run_sequence(plan: RunPlan, model: TaskClassifier, console: Console, stop: S
 
 
 def _fit(
-    plan: RunPlan, stage: Stage, model: TaskClassifier, progress: RunProgress, start: Start, stop: StopRequest
+    plan: RunPlan, stage: Stage, model: MultiHeadClassifier, progress: RunProgress, start: Start, stop: StopRequest
 ) -> list[TaskResult]:
     begun = time.perf_counter()
     model.recipes = stage.last.recipes
@@ -106,12 +106,12 @@ def _fit(
         return _trainer(plan, stage.last, phase, callbacks)
 
     def settled(module: pl.LightningModule) -> None:
-        assert isinstance(module, TaskClassifier)
+        assert isinstance(module, MultiHeadClassifier)
         for task in stage.tasks:
             assert task.data is not None
             images = probe_images(task.data.test)
-            # The task is not finished yet, so the live network answers, and no subnetwork has a part in it.
-            with module.answering(task.name) as logits, torch.no_grad():
+            # The task is not finished yet, so the live network computes, and no subnetwork has a part in it.
+            with module.predicting(task.name) as logits, torch.no_grad():
                 answer = logits(images)
             if is_main():
                 save_probe(probe_path(plan.folder, task.name), images, answer)
@@ -135,7 +135,7 @@ def _note_data(plan: RunPlan, task: TaskPlan) -> None:
         keep_record(plan.folder, task.name, task.data)
 
 
-def _add(plan: RunPlan, task: TaskPlan, model: TaskClassifier) -> None:
+def _add(plan: RunPlan, task: TaskPlan, model: MultiHeadClassifier) -> None:
     data = task.data
     assert data is not None, f"the data of {task.name!r} are needed to train it"
     seed_everything(derive_seed(plan.seed, task.name, "head"), verbose=False)
@@ -151,7 +151,7 @@ def _add(plan: RunPlan, task: TaskPlan, model: TaskClassifier) -> None:
     )
 
 
-def _result(task: TaskPlan, model: TaskClassifier, record: ValidationRecord, seconds: float) -> TaskResult:
+def _result(task: TaskPlan, model: MultiHeadClassifier, record: ValidationRecord, seconds: float) -> TaskResult:
     assert task.data is not None
     return TaskResult(
         name=task.name,
@@ -197,7 +197,7 @@ def _datamodule(plan: RunPlan, name: str, data: TaskData) -> TaskDataModule:
 def _evaluate(
     plan: RunPlan,
     tasks: Sequence[TaskPlan],
-    model: TaskClassifier,
+    model: MultiHeadClassifier,
     before: Sequence[Entry],
     results: Sequence[TaskResult],
 ) -> list[Entry]:
@@ -209,7 +209,7 @@ def _evaluate(
             unchanged.append(None)
             continue
         images, then = load_probe(probe)
-        with model.answering(task.name) as logits, torch.no_grad():
+        with model.predicting(task.name) as logits, torch.no_grad():
             unchanged.append(same_bits(logits(images), then))
     scores: dict[str, Scores] = {}
     val_now: dict[str, float | None] = {}
@@ -220,7 +220,7 @@ def _evaluate(
             continue
         num_classes = len(task.data.class_names)
         datamodule = _datamodule(plan, task.name, task.data)
-        with model.answering(task.name) as logits:
+        with model.predicting(task.name) as logits:
             scores[task.name] = measure_together(logits, datamodule, "test", num_classes, plan.device)
             val_now[task.name] = measure_together(logits, datamodule, "val", num_classes, plan.device).top1
     # A fit leaves the module on the CPU, and the probes are asked there.

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from packnet_pl.choices import Phase
 from packnet_pl.run.metrics import measure_together
-from packnet_pl.training import TaskClassifier, TaskDataModule
+from packnet_pl.training import MultiHeadClassifier, TaskDataModule
 
 __all__ = ["ValidationRecord"]
 
@@ -58,9 +58,9 @@ class _Recorder(pl.Callback):
             self._measure("dense" if self._phase == "train" else "retrained", pl_module)
 
     def _measure(self, moment: str, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, TaskClassifier)
+        assert isinstance(pl_module, MultiHeadClassifier)
         for task, datamodule in self._record.datamodules.items():
             num_classes = pl_module.heads.infos[task].num_classes
-            with pl_module.answering(task) as logits:
+            with pl_module.predicting(task) as logits:
                 scores = measure_together(logits, datamodule, "val", num_classes, pl_module.device)
             self._record.values[task][moment] = scores.top1

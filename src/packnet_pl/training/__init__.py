@@ -7,6 +7,8 @@ from packnet_pl.training.datamodule import SeededSampler, TaskDataModule
 from packnet_pl.training.divergence import DivergedError
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.mixin import PackNetMixin
+from packnet_pl.training.multi_head import MultiHeadClassifier
+from packnet_pl.training.protocols import FitMethod, PackNetModule
 from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
@@ -14,8 +16,11 @@ from packnet_pl.training.schedules import step_decay, warmup_cosine
 __all__ = [
     "AtomicCheckpointIO",
     "DivergedError",
+    "FitMethod",
+    "MultiHeadClassifier",
     "PackNetCallback",
     "PackNetMixin",
+    "PackNetModule",
     "Recipe",
     "Reseed",
     "SeededSampler",

@@ -21,6 +21,8 @@ from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.optimizer_hooks import StepWatch
 from packnet_pl.training.outside import Outside, Snapshot, check_free_names
 from packnet_pl.training.private_modules import PrivateHold, Untrained, check_private_names, private_parameters
+from packnet_pl.training.protocols import packnet_of as _packnet
+from packnet_pl.training.protocols import private_modules_of, selected_task_of
 from packnet_pl.training.trainer_checks import (
     check_module,
     check_precision,
@@ -30,7 +32,6 @@ from packnet_pl.training.trainer_checks import (
     raise_on_all_ranks,
     warn_of_lost_tasks,
 )
-from packnet_pl.training.trainer_checks import packnet_of as _packnet
 from packnet_pl.training.weight_averaging import (
     UnbegunAverages,
     averaging_callbacks,
@@ -383,13 +384,12 @@ class PackNetCallback(_Callback):
             raise ValueError(f"{given}: the task is {state}")
         if self.prune_ratio is not None:
             packnet.check_rule(self.rule)
-        selected = getattr(pl_module, "selected_task", self.task)
+        selected = selected_task_of(pl_module, self.task)
         if selected != self.task:
             raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")
 
     def _private_modules(self, pl_module: pl.LightningModule) -> list[str]:
-        ask = getattr(pl_module, "private_modules", None)
-        names = self._private if self._private is not None else ask(self.task) if callable(ask) else []
+        names = self._private if self._private is not None else private_modules_of(pl_module, self.task)
         return check_private_names(_packnet(pl_module), pl_module, names)
 
     def _stop_gradients(self, pl_module: pl.LightningModule) -> None:

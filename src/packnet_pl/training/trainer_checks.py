@@ -19,7 +19,6 @@ __all__ = [
     "check_same_on_all_ranks",
     "check_strategy",
     "expect_unused_parameters",
-    "packnet_of",
     "raise_on_all_ranks",
     "warn_of_lost_tasks",
 ]
@@ -125,21 +124,6 @@ def expect_unused_parameters(trainer: pl.Trainer, module: nn.Module, used: set[i
         return
     if used is None or any(p.requires_grad and id(p) not in used for p in module.parameters()):
         strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-
-
-def packnet_of(pl_module: object) -> PackNet:
-    """Returns what a module has as ``packnet``.
-
-    Raises:
-        ValueError: If it has none: a new one would know nothing of finished tasks.
-    """
-    packnet = getattr(pl_module, "packnet", None)
-    if not isinstance(packnet, PackNet):
-        raise ValueError(
-            f"{type(pl_module).__name__} has no PackNet (its attribute packnet is {packnet!r}); add to its "
-            "constructor: self.packnet = PackNet(self.backbone), with the part that all tasks share"
-        )
-    return packnet
 
 
 def warn_of_lost_tasks(packnet: PackNet) -> None:

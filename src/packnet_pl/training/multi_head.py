@@ -1,0 +1,225 @@
+"""A backbone with one linear head per task: the classifier that PackNet and every method compared with it build on."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from packnet_pl.choices import Phase, check_task_name
+from packnet_pl.core import PackNet
+from packnet_pl.core.conversion import take_types_
+from packnet_pl.core.module_modes import in_eval_mode
+from packnet_pl.models import (
+    Heads,
+    HeadStart,
+    Preparation,
+    TaskInfo,
+    as_input,
+    head_values,
+    input_type,
+    tasks_of,
+)
+from packnet_pl.training.classification_steps import ClassificationSteps
+from packnet_pl.training.families import warn_if_both
+from packnet_pl.training.recipe import Recipe
+
+__all__ = ["MultiHeadClassifier"]
+
+
+class MultiHeadClassifier(ClassificationSteps):
+    """Image classification, task after task: one backbone, one head per task, one task trained at a time.
+
+    A method overrides :meth:`loss_and_logits` if it learns from another loss, and :meth:`finished_view` if the backbone
+    computes otherwise for a finished task than as it is now.
+
+    Args:
+        backbone: Images in (N x C x H x W), feature vectors (N x ``num_features``) out.
+        num_features: Length of the feature vectors; None asks ``backbone.num_features``.
+        recipes: Phase -> recipe; it may be replaced before each task.
+
+    Attributes:
+        packnet: Who owns the weights of the backbone; None if no task does.
+        selected_task: The task that is trained, validated and tested; None before the first :meth:`add_task`.
+
+    Raises:
+        ValueError: If the number of features is unknown.
+    """
+
+    packnet: PackNet | None = None
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        num_features: int | None = None,
+        recipes: Mapping[Phase, Recipe] | None = None,
+    ) -> None:
+        super().__init__()
+        num_features = num_features if num_features is not None else getattr(backbone, "num_features", None)
+        if not isinstance(num_features, int):
+            raise ValueError(
+                f"{type(backbone).__name__} has no num_features (found {num_features!r}); "
+                "give the length of its output as num_features="
+            )
+        warn_if_both(type(self))
+        self.backbone = backbone
+        self.heads = Heads(num_features)
+        self.recipes: Mapping[Phase, Recipe] = recipes or {"train": Recipe(), "retrain": Recipe()}
+        self.selected_task: str | None = None
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of all tasks that have a head, in the order in which they were added."""
+        return list(self.heads.infos)
+
+    def add_task(
+        self,
+        name: str,
+        *,
+        num_classes: int,
+        class_names: Sequence[str] = (),
+        input_shape: Sequence[int] = (),
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        preparation: Preparation | None = None,
+        head: HeadStart = "new",
+    ) -> None:
+        """Adds a head for a new task and selects it.
+
+        Args:
+            name: A new name; any printable one without "/".
+            num_classes: 2 or more.
+            class_names: One per class, if known.
+            input_shape: Channels, height, width of an image in pixels, if known.
+            mean: Per channel, what the images were normalised with, if known.
+            std: Per channel, likewise.
+            preparation: How image files become pixels of this shape, if known.
+            head: "new" is random; "pretrained" is the classifier that the backbone's weights came with, and needs a
+                backbone from a builder with ``pretrained``.
+
+        Raises:
+            ValueError: If the task exists already, an argument is not allowed, or there is no such classifier.
+        """
+        info = TaskInfo(num_classes, tuple(class_names), tuple(input_shape), tuple(mean), tuple(std), preparation)
+        values = head_values(head, self.backbone, num_classes)
+        self.heads.add(check_task_name(name), info, values).to(self.device, input_type(self.backbone))
+        self.select_task(name)
+
+    def select_task(self, name: str) -> None:
+        """Makes ``name`` the task to train, validate and test.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        key = self.heads.key(name)
+        for other, head in self.heads.named_children():
+            # An unused head that needs gradients would make DDP wait for them.
+            head.requires_grad_(other == key)
+        self.selected_task = name
+        self.new_metrics(self.num_logits(name))
+
+    def num_logits(self, task: str) -> int:
+        """Returns how many logits :meth:`loss_and_logits` gives for an image in a fit of ``task``."""
+        return self.heads.infos[task].num_classes
+
+    def finished_view(self, task: str) -> AbstractContextManager[None] | None:
+        """Returns a context in which the backbone computes as when ``task`` was finished.
+
+        None where there is no such thing: the task is not finished, or the method trained on and forgot.
+        """
+        return None
+
+    @contextmanager
+    def predicting(self, task: str) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Gives a function from images to logits of ``task``, in eval mode; every module's mode is given back.
+
+        The logits of a finished task are those that it had when it was finished, bit for bit, if the method keeps them.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        head = self.heads[task]
+
+        def logits(images: Tensor) -> Tensor:
+            return self._forward(head, images)
+
+        wanted = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
+        with in_eval_mode([*self.backbone.modules(), *head.modules()]):
+            try:
+                # As when it was trained: torch chooses kernels by it, and other kernels round otherwise.
+                head.requires_grad_(True)
+                with self.finished_view(task) or nullcontext():
+                    yield logits
+            finally:
+                for parameter, requires_grad in wanted:
+                    parameter.requires_grad_(requires_grad)
+
+    def forward(self, images: Tensor, task: str | None = None) -> Tensor:
+        """Returns logits (N x classes of the task) of ``images`` (N x C x H x W).
+
+        Args:
+            images: Normalised as for training.
+            task: Whose logits; None is the selected task. Those of a finished task are what they were when it was
+                finished, if the method keeps them; others are computed by the network as it is.
+
+        Raises:
+            ValueError: If there is no such task, or none at all.
+        """
+        task = task if task is not None else self.selected_task
+        if task is None:
+            raise ValueError("there is no task yet: add_task(name, num_classes=...) first")
+        if self.finished_view(task) is None:
+            return self._forward(self.heads[task], images)
+        with self.predicting(task) as logits:
+            return logits(images)
+
+    def setup(self, stage: str) -> None:
+        """Refuses a fit without a task.
+
+        Raises:
+            ValueError: If no task is selected.
+        """
+        if stage == "fit" and self.selected_task is None:
+            raise ValueError("there is no task to fit: add_task(name, num_classes=...) first")
+
+    def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of a batch (a scalar: the cross-entropy of the selected task) and its logits (N x classes).
+
+        Args:
+            images: N x C x H x W.
+            labels: int64, N.
+        """
+        logits = self(images)
+        return cross_entropy(logits, labels), logits
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the tasks."""
+        checkpoint["tasks"] = {name: info.dump() for name, info in self.heads.infos.items()}
+        checkpoint["selected_task"] = self.selected_task
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuilds the heads in the checkpoint's order, so that any number of tasks loads into a freshly built module.
+
+        Raises:
+            ValueError: If such a classifier did not write it, its tasks are not those of this module, or its weights
+                have owners and here they have none, or the other way round.
+        """
+        infos = tasks_of(checkpoint, self.heads.infos)
+        if ("packnet" in checkpoint) != (self.packnet is not None):
+            does = "says" if "packnet" in checkpoint else "does not say"
+            raise ValueError(
+                f"the checkpoint {does} which task owns which weight, so no {type(self).__name__} wrote it: load it "
+                "into the class that did"
+            )
+        self.heads = Heads(self.heads.num_features).to(self.device)
+        for name, info in infos.items():
+            self.heads.add(name, info).to(self.device)
+        take_types_(self, checkpoint.get("state_dict", {}))
+        if checkpoint["selected_task"] is not None:
+            self.select_task(checkpoint["selected_task"])
+
+    def _forward(self, head: nn.Module, images: Tensor) -> Tensor:
+        logits: Tensor = head(self.backbone(as_input(images, self.backbone)))
+        return logits
