@@ -12,5 +12,31 @@ os.environ["OMP_NUM_THREADS"] = "1"
 _CACHE = Path(__file__).parent.parent / ".cache"
 os.environ["XDG_CACHE_HOME"] = str(_CACHE)
 
+import hypothesis
+import pytest
+import torch
+
+from tests.support.commands import train
+
+torch.set_num_threads(1)
+
 # A shell's background jobs ignore Ctrl-C, and so would every command that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Reproducible and without files in the tree: an example that fails once fails again.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=100, derandomize=True, database=None)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """One run of the real command with debug=tiny, in a folder whose name has a space."""
+    folder = tmp_path_factory.mktemp("a folder with spaces")
+    done = train("debug=tiny", "hydra.run.dir=run a", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run a", done

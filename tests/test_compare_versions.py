@@ -2,13 +2,13 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+
 RESULTS = {"accuracy": [[0.5]], "tasks": [{"name": "a", "val_accuracy": {"dense": 0.5}, "seconds": 1.0}]}
 TENSORS = {
     "values/w": np.zeros(4, np.float32),

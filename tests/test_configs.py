@@ -1,7 +1,6 @@
 """Every configuration composes, checks out, and names things that exist and take its arguments."""
 
 import re
-from pathlib import Path
 
 import hydra
 import pytest
@@ -10,8 +9,9 @@ from omegaconf import OmegaConf
 from packnet_pl.configuration.instantiate import bind_targets
 from packnet_pl.configuration.sequences import expand_tasks
 from packnet_pl.configuration.validate import check_config
+from tests.support import ROOT
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = ROOT / "conf"
 # Hydra's own group holds logging set-ups, not choices of a run; data sets are chosen per task.
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "data")

@@ -3,11 +3,12 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src" / "packnet_pl"
+from tests.support import ROOT
+
+SOURCE = ROOT / "src" / "packnet_pl"
 LAYERS = [
     "core",
     "container",

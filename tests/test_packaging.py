@@ -14,7 +14,8 @@ import pytest
 from packaging.metadata import Metadata
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+
 SOURCE = ROOT / "src" / "packnet_pl"
 
 

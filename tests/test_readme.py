@@ -9,8 +9,8 @@ import pytest
 
 from packnet_pl import TaskClassifier, save_packed
 from packnet_pl.models import vgg_small
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 

@@ -1,12 +1,11 @@
 """The figures in docs/scale.md are those that its script computes, and the script computes what it says."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")

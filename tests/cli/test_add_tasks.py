@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
-import warm
-from command_line import last_line
-from packed_files import rewritten
+
+from tests.support import warm
+from tests.support.commands import last_line
+from tests.support.packed_files import rewritten
 
 pytestmark = pytest.mark.slow
 

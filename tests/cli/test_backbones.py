@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
-from command_line import run
 
 from packnet_pl.configuration.arch_names import TORCHVISION, short_names
 from packnet_pl.configuration.compose import compose
 from packnet_pl.errors import UsageError
 from packnet_pl.models.backbones.torchvision_backbones import torchvision_names
+from tests.support.commands import run
 
 NOTHING = SimpleNamespace(config_dir=None, config_name=None)
 

@@ -5,9 +5,10 @@ import os
 import shutil
 
 import pytest
-import warm
-from command_line import last_line
-from photographs import photographs
+
+from tests.support import warm
+from tests.support.commands import last_line
+from tests.support.photographs import photographs
 
 pytestmark = pytest.mark.slow
 

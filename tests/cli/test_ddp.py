@@ -2,21 +2,20 @@
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 import torch
-from command_line import SCRIPTS, last_line, run
-from processes import Family
 
 from packnet_pl.core.bits import same_bits
+from tests.support import ROOT
+from tests.support.commands import SCRIPTS, last_line, run
+from tests.support.process_families import Family
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
 # 52 and 39 images to test, in batches of 16: the last one is not full, and one process has a batch more.
 WORDS = ["debug=tiny", "debug.fraction=0.15", "optim.batch_size=16", "logger=none", "sequence.order=[digits,greek]"]
-WORDS += ["trainer=ddp", "trainer.devices=2", "method.fit._target_=ddp_fit.fit"]
+WORDS += ["trainer=ddp", "trainer.devices=2", "method.fit._target_=tests.support.ddp_fit.fit"]
 LONG = ["debug.max_epochs=500", "sequence.tasks.digits.train.epochs=500"]
 TORCHRUN = ["torchrun", "--standalone", "--nproc-per-node", "2"]
 
@@ -24,7 +23,7 @@ TORCHRUN = ["torchrun", "--standalone", "--nproc-per-node", "2"]
 def start(folder, *words, launcher=(), **environment):
     (folder / "seen").mkdir(exist_ok=True)
     program = [*launcher, SCRIPTS / "packnet-train"] if launcher else ["packnet-train"]
-    found = {"SEEN": folder / "seen", "PYTHONPATH": HERE, **environment}
+    found = {"SEEN": folder / "seen", "PYTHONPATH": ROOT, **environment}
     return Family(*program, *WORDS, *words, cwd=folder, **found)
 
 

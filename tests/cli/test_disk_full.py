@@ -1,8 +1,9 @@
 """The disk fills up at each write of a run in turn: one clear line, and nothing good is damaged."""
 
 import pytest
-import warm
-from disk_full import FullDisk
+
+from tests.support import warm
+from tests.support.disk_full import FullDisk
 
 pytestmark = pytest.mark.slow
 

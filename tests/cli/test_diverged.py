@@ -4,13 +4,13 @@ import copy
 import shlex
 
 import pytest
-import warm
-from command_line import last_line
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.forecast import lower_rate
 from packnet_pl.configuration.resume_rules import open_tasks, refuse_mixing, set_aside
 from packnet_pl.errors import UsageError
+from tests.support import warm
+from tests.support.commands import last_line
 
 SMALL = ["debug=tiny", "debug.fraction=0.02", "debug.max_epochs=2", "logger=csv", "sequence.order=[digits]"]
 NORMS = ["arch=resnet20", "arch.in_channels=1", "arch.width=0.5"]

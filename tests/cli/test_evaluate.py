@@ -3,10 +3,10 @@ import shutil
 
 import pytest
 import yaml
-from command_line import last_line, run
-from packed_files import rewritten
 
 from packnet_pl.cli.evaluate import evaluate as packnet_eval
+from tests.support.commands import last_line, run
+from tests.support.packed_files import rewritten
 
 pytestmark = pytest.mark.slow
 

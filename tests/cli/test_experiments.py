@@ -3,17 +3,14 @@
 import json
 import re
 import shlex
-from pathlib import Path
 
 import hydra
 import pytest
 import timm
 import torch
-import warm
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-import published_toys as toys
 from packnet_pl import load_packed
 from packnet_pl.configuration.components import build_parts
 from packnet_pl.configuration.compose import checked
@@ -23,8 +20,9 @@ from packnet_pl.configuration.run_plan import build_plan
 from packnet_pl.configuration.sequences import add_tasks, expand_tasks
 from packnet_pl.configuration.validate import check_config
 from packnet_pl.packed import packed_keeping, read_packed
+from tests.support import ROOT, warm
+from tests.support import published as toys
 
-ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "conf" / "experiment" / "paper"
 FOUR = ["imagenet", "cubs", "cars", "flowers"]
 SIX = [*FOUR, "wikiart", "sketch"]

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from warm import run
+
+from tests.support.warm import run
 
 pytestmark = pytest.mark.slow
 

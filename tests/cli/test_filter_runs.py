@@ -3,10 +3,10 @@
 import re
 
 import pytest
-import warm
-from command_line import run
 
 from packnet_pl import load_packed
+from tests.support import warm
+from tests.support.commands import run
 
 pytestmark = pytest.mark.slow
 

@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
-from command_line import run, train
-from photographs import photographs
 
 from packnet_pl import load_packed
+from tests.support.commands import run, train
+from tests.support.photographs import photographs
 
 pytestmark = pytest.mark.slow
 

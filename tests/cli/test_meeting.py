@@ -10,13 +10,13 @@ from functools import partial
 
 import pytest
 import torch
-import warm
 
 from packnet_pl.errors import UsageError
-from packnet_pl.launch import rendezvous as meeting
+from packnet_pl.launch import rendezvous
 from packnet_pl.launch.connecting import answer_while_connecting
 from packnet_pl.launch.rendezvous import Meeting
 from packnet_pl.ranks import Rank
+from tests.support import warm
 
 
 def free_port():
@@ -98,7 +98,7 @@ def test_nobody_waits_for_a_main_process_that_is_not_there():
 
 
 def test_the_main_process_says_for_whom_it_waits_and_does_so_no_longer_than_the_others(monkeypatch, capsys):
-    monkeypatch.setattr(meeting, "_TO_SAY", 0.1)
+    monkeypatch.setattr(rendezvous, "_TO_SAY", 0.1)
     port = free_port()
     with pytest.raises(UsageError, match=r"process 0 waited 1 seconds for process 1 of 2 .*SLURM_NTASKS=2.*unset that"):
         Meeting(Rank("srun", 0, 2, 0), "127.0.0.1", port, to_come=timedelta(seconds=1))
@@ -110,7 +110,7 @@ def wait_as(number):
     step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
     step |= {"SLURM_PROCID": number, "SLURM_LOCALID": number, "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "localhost"}
     os.environ.update(step, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
-    meeting._TO_SAY = 0.1
+    rendezvous._TO_SAY = 0.1
 
 
 @pytest.mark.slow

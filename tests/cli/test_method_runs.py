@@ -1,21 +1,19 @@
 """The methods that PackNet is compared with, through the commands."""
 
 import json
-import os
 import shutil
 import signal
-import sys
 
 import pytest
 import torch
-import warm
-from command_line import last_line
 from PIL import Image
-from processes import Family
 
 from packnet_pl import load_packed
 from packnet_pl.core.bits import same_bits
 from packnet_pl.packed import read_packed
+from tests.support import ROOT, warm
+from tests.support.commands import last_line
+from tests.support.process_families import Family
 
 pytestmark = pytest.mark.slow
 
@@ -256,8 +254,8 @@ def test_what_cannot_run_is_refused_in_one_line(run_of, tmp_path, words, reason)
 def test_two_processes_train_it_and_one_that_asks_again_gets_the_same(tmp_path, method):
     """DDP waits for each gradient; statistics that each process gathered by itself become the first's."""
     words = [*SMALL, "sequence.order=[digits,greek]", f"method={method}", "trainer=ddp", "trainer.devices=2"]
-    words += ["method.fit._target_=ddp_fit.unpruned", "hydra.run.dir=run"]
-    family = Family("packnet-train", *words, cwd=tmp_path, SEEN=tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
+    words += ["method.fit._target_=tests.support.ddp_fit.unpruned", "hydra.run.dir=run"]
+    family = Family("packnet-train", *words, cwd=tmp_path, SEEN=tmp_path, PYTHONPATH=ROOT)
     assert family.wait() == 0, family.stderr
     assert family.left() == {}
     for fit in ["digits+greek"] if method == "joint" else ["digits", "greek"]:

@@ -6,10 +6,10 @@ import pty
 import subprocess
 
 import pytest
-import warm
-from command_line import SCRIPTS, last_line, run
 
-from result_files import write_other, write_run
+from tests.support import warm
+from tests.support.commands import SCRIPTS, last_line, run
+from tests.support.results import write_other, write_run
 
 pytestmark = pytest.mark.slow
 

@@ -5,17 +5,15 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
-import warm
 from PIL import Image
 
 from packnet_pl.configuration.overrides import check_unicode
 from packnet_pl.errors import UsageError
 from packnet_pl.names import as_unicode, check_class_names, distinct_names, shown
+from tests.support import MADE_AT_5B152F2, warm
 
-MADE = Path(__file__).parent.parent / "made_at_5b152f2"
 ODD = os.fsdecode(b"caf\xe9")
 
 
@@ -24,7 +22,7 @@ def odd(tmp_path):
     """A folder whose name is not UTF-8, with a run directory and images in it."""
     folder = tmp_path / ODD
     folder.mkdir()
-    shutil.copytree(MADE / "finished", folder / "run")
+    shutil.copytree(MADE_AT_5B152F2 / "finished", folder / "run")
     shutil.copy(folder / "run" / "packed.safetensors", tmp_path / "plain.safetensors")
     for name in ("a.png", os.fsdecode(b"\xff\n.png")):
         Image.new("L", (24, 24)).save(folder / name, format="png")

@@ -2,19 +2,18 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
-import warm
-from command_line import last_line
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.old_targets import MOVED, with_new_targets
 from packnet_pl.configuration.packed_recipe import recipe_of, with_recipe
 from packnet_pl.configuration.run_file import read_run
+from tests.support import MADE_AT_5B152F2 as MADE
+from tests.support import warm
+from tests.support.commands import last_line
 
-MADE = Path(__file__).parents[1] / "made_at_5b152f2"
 # All that configurations of 5b152f2 name in this package.
 TARGETS = {
     "data": "digits glyphs image_folder published_images spectro read_cars read_cubs read_flowers read_imagenet "

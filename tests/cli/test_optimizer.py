@@ -3,14 +3,14 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-import warm
-from command_line import last_line
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.optimizer_check import check_optimizer
 from packnet_pl.errors import UsageError
 from packnet_pl.models import vgg_small
-from quiet_fits import quiet
+from tests.support import warm
+from tests.support.commands import last_line
+from tests.support.trainers import quiet
 
 FUSED = {"fused": True}
 

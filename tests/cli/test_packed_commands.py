@@ -8,10 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from command_line import last_line
-from command_line import run as real_run
 from PIL import Image
-from warm import run
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.cli.predict import _print_lines
@@ -19,6 +16,9 @@ from packnet_pl.data import image_folder
 from packnet_pl.models import Preparation, vgg_small
 from packnet_pl.packed import TaskFigures
 from packnet_pl.packed.predict import Prediction, image_reader
+from tests.support.commands import last_line
+from tests.support.commands import run as real_run
+from tests.support.warm import run
 
 pytestmark = pytest.mark.slow
 

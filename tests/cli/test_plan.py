@@ -2,10 +2,10 @@ import re
 from importlib.metadata import version
 
 import pytest
-import warm
-from command_line import run, train
 
 from packnet_pl.configuration.timing import duration
+from tests.support import warm
+from tests.support.commands import run, train
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import timm
 import torch
-import warm
 from PIL import Image
 
 from packnet_pl import load_packed
 from packnet_pl.data import image_folder
+from tests.support import warm
 
 pytestmark = pytest.mark.slow
 

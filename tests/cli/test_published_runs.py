@@ -5,10 +5,10 @@ import json
 import pytest
 import timm
 import torch
-import warm
 
-import published_toys as toys
 from packnet_pl import load_packed
+from tests.support import published as toys
+from tests.support import warm
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import warm
-from command_line import last_line
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -22,8 +20,10 @@ from packnet_pl.configuration.packed_source import arch_name, packed_header, tel
 from packnet_pl.errors import UsageError
 from packnet_pl.models import resnet20
 from packnet_pl.packed import read_packed
+from tests.support import MADE_AT_5B152F2, warm
+from tests.support.commands import last_line
 
-MADE = Path(__file__).parents[1] / "made_at_5b152f2" / "packed"
+MADE = MADE_AT_5B152F2 / "packed"
 ADD = "sequence.add={objects: objects}"
 # Everything other than the defaults.
 WORDS = [
@@ -217,7 +217,7 @@ def test_a_file_whose_history_is_none_is_refused_before_a_run_begins(tmp_path, h
 
 
 def test_arguments_of_a_network_name_no_class_either(begun, tmp_path):
-    from packed_files import rewritten
+    from tests.support.packed_files import rewritten
 
     def change(header, _):
         return header.replace('"width": 0.25', '"width": 0.25, "_target_": "shutil.rmtree"')

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 import torch
-import warm
-from photographs import everything_random
+
+from tests.support import warm
+from tests.support.photographs import everything_random
 
 pytestmark = pytest.mark.slow
 

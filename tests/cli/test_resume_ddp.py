@@ -5,7 +5,8 @@ import signal
 import time
 
 import pytest
-import warm
+
+from tests.support import warm
 
 pytestmark = pytest.mark.slow
 

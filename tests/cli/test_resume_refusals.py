@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-import warm
-from command_line import last_line
 
 from packnet_pl.configuration.overrides import merge_words
+from tests.support import warm
+from tests.support.commands import last_line
 
 pytestmark = pytest.mark.slow
 

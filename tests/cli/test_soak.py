@@ -5,8 +5,9 @@ import sys
 import time
 
 import pytest
-import warm
-from photographs import everything_random
+
+from tests.support import warm
+from tests.support.photographs import everything_random
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 

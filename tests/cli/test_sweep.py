@@ -1,16 +1,16 @@
 """Sweeps: each job is a run of its own, whatever the launcher, the sweeper and the number of processes."""
 
 import json
-import os
 import shlex
 import signal
 import time
 from pathlib import Path
 
 import pytest
-import warm
 import yaml
-from command_line import run
+
+from tests.support import ROOT, warm
+from tests.support.commands import run
 
 pytestmark = pytest.mark.slow
 
@@ -113,9 +113,14 @@ def test_jobs_side_by_side_train_the_first_task_once(tmp_path, alone):
 
 def test_under_optuna_and_ddp_each_process_of_a_job_has_the_same_ratio(tmp_path, monkeypatch):
     monkeypatch.setenv("SPY", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     words = ["hydra/sweeper=search_ratio", "hydra.sweeper.n_trials=2", "sequence.order=[digits]", "prune.last=true"]
-    words += ["trainer=ddp", "trainer.devices=2", "method.fit._target_=sweep_spy.fit_and_tell", "hydra.sweep.dir=s"]
+    words += [
+        "trainer=ddp",
+        "trainer.devices=2",
+        "method.fit._target_=tests.support.sweep_spy.fit_and_tell",
+        "hydra.sweep.dir=s",
+    ]
     done = train(*TINY[:3], *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = [json.loads(path.read_text()) for path in tmp_path.glob("*-digits.json")]

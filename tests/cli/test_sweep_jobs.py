@@ -4,14 +4,13 @@ import json
 import sqlite3
 from contextlib import closing
 
-import fake_jobs
 import optuna
 import pytest
-import warm
-from command_line import last_line
 
 from packnet_pl.report.runs import find_runs
 from packnet_pl.sweep_jobs import Job, append_job, jobs_since, size_of_jobs
+from tests.support import fake_jobs, warm
+from tests.support.commands import last_line
 
 pytestmark = pytest.mark.slow
 SEARCH = ["hydra/sweeper=search_ratio", "hydra.sweep.dir=s"]

@@ -3,10 +3,10 @@ import json
 
 import pytest
 import torch
-from command_line import train
 from safetensors.torch import load_file
 
 from packnet_pl import load_packed
+from tests.support.commands import train
 
 pytestmark = pytest.mark.slow
 

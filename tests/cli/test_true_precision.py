@@ -4,8 +4,6 @@ import shutil
 
 import pytest
 import torch
-import warm
-from command_line import last_line
 from PIL import Image
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
@@ -14,6 +12,8 @@ from packnet_pl.models import resnet20
 from packnet_pl.packed.export import export_task
 from packnet_pl.packed.predict import predict_images
 from packnet_pl.run.probe import load_probe
+from tests.support import warm
+from tests.support.commands import last_line
 
 TYPES = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 SMALL = ["debug=tiny", "debug.fraction=0.02", "logger=none"]

@@ -1,5 +1,6 @@
 import pytest
-from command_line import run, train
+
+from tests.support.commands import run, train
 
 WRONG = {
     "unknown option": (["--foo"], "unrecognized arguments: --foo"),

@@ -4,7 +4,12 @@ import math
 
 import pytest
 import torch
-from core_toys import (
+
+from tests.support.packnet_states import (
+    fresh,
+    with_finished_task,
+)
+from tests.support.tiny import (
     bits,
     count_hooks,
     equal,
@@ -12,10 +17,6 @@ from core_toys import (
     snapshot,
     tensors,
     train,
-)
-from packnet_states import (
-    fresh,
-    with_finished_task,
 )
 
 

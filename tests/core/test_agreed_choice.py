@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from core_toys import (
+
+from tests.support.packnet_states import (
+    fresh,
+    with_open_task,
+)
+from tests.support.tiny import (
     bits,
     equal,
     same_bits,
     snapshot,
     train,
-)
-from packnet_states import (
-    fresh,
-    with_open_task,
 )
 
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-from core_toys import bits, same_bits
 from torch import nn
 
 from packnet_pl.distributed import broadcast_, is_distributed
+from tests.support.tiny import bits, same_bits
 
 
 def tensors_of(rank):

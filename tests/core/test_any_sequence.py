@@ -2,17 +2,17 @@
 
 import pytest
 import torch
-from core_toys import (
-    bits,
-    marked,
-    plain_choice,
-    same_bits,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.core import CapacityError, PackNet
+from tests.support.tiny import (
+    bits,
+    marked,
+    plain_choice,
+    same_bits,
+)
 
 small = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 0.5, 1.0]) | st.floats(-4, 4, width=32)
 

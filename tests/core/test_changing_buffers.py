@@ -4,7 +4,10 @@ import math
 
 import pytest
 import torch
-from core_toys import (
+
+from packnet_pl.core import PackNet
+from tests.support.packnet_states import WITHOUT_WARNINGS, told
+from tests.support.tiny import (
     RunningCentre,
     TinyNet,
     equal,
@@ -14,9 +17,6 @@ from core_toys import (
     tensors,
     train,
 )
-from packnet_states import WITHOUT_WARNINGS, told
-
-from packnet_pl.core import PackNet
 
 
 class Centred(TinyNet):

@@ -4,12 +4,12 @@ import sys
 
 import pytest
 import torch
-from core_toys import TinyNet, images, pack
 from torch import nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.packed.task_copy import TaskCopy
+from tests.support.tiny import TinyNet, images, pack
 
 config = pytest.importorskip("torch._inductor.config")
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from core_toys import TinyNet, equal, marked, pack, plain_choice, snapshot, train
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -13,6 +12,7 @@ from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.capacity import forecast
 from packnet_pl.core.filters import filter_norms, filter_rows
 from packnet_pl.core.pruning import choose_releases, count_units
+from tests.support.tiny import TinyNet, equal, marked, pack, plain_choice, snapshot, train
 
 # Squares and their sums are exact for these, and equal norms of unequal filters are common.
 whole = st.integers(-3, 3)

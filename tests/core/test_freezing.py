@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from core_toys import RunningCentre, bits, boxed, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.core.freezing import Hold
 from packnet_pl.core.inventory import Place
+from tests.support.tiny import RunningCentre, bits, boxed, same_bits
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 WILD = [1.5, -0.0, 0.0, math.inf, -math.inf, math.nan, -1e-45, 3.0]

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from core_toys import (
+
+from packnet_pl.core import PackNet
+from tests.support.packnet_states import OWN, with_finished_task, with_pruned_task
+from tests.support.tiny import (
     TinyNet,
     equal,
 )
-from packnet_states import OWN, with_finished_task, with_pruned_task
-
-from packnet_pl.core import PackNet
 
 
 @pytest.mark.parametrize("keeping", [{}, {"norm": "per_task"}, {"bias": "per_task"}, OWN], ids=str)

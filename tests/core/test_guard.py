@@ -3,11 +3,11 @@ import warnings
 
 import pytest
 import torch
-from core_toys import RunningCentre, TinyNet, bits, count_hooks, equal, images, same_bits, tensors
 from torch import nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.guard import Guard
+from tests.support.tiny import RunningCentre, TinyNet, bits, count_hooks, equal, images, same_bits, tensors
 
 
 def guard_of(net, *, own_norms=False, own_biases=False, prunable=None):

@@ -1,16 +1,16 @@
 """The module stays as it is beside PackNet: names, hooks, gradients, what nobody steps."""
 
 import pytest
-from core_toys import (
+from torch import nn
+
+from packnet_pl.core import PackNet
+from tests.support.packnet_states import OWN, fresh, wanted, with_finished_task
+from tests.support.tiny import (
     TinyNet,
     count_hooks,
     pack,
     train,
 )
-from packnet_states import OWN, fresh, wanted, with_finished_task
-from torch import nn
-
-from packnet_pl.core import PackNet
 
 
 def test_the_module_is_the_same_beside_packnet_and_carries_no_hooks_between_tasks():

@@ -3,11 +3,11 @@ import pickle
 
 import pytest
 import torch
-from core_toys import TinyNet, count_hooks, images
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from packnet_pl.core.module_modes import in_eval_mode, is_bias, is_norm, keep_in_eval_mode, layers_with_statistics
+from tests.support.tiny import TinyNet, count_hooks, images
 
 
 class ChannelNorm2d(nn.Module):

@@ -4,17 +4,18 @@ import math
 
 import pytest
 import torch
-from core_toys import (
+
+from tests.support.packnet_states import (
+    fresh,
+    with_finished_task,
+    with_open_task,
+)
+from tests.support.tiny import (
     bits,
     equal,
     images,
     same_bits,
     tensors,
-)
-from packnet_states import (
-    fresh,
-    with_finished_task,
-    with_open_task,
 )
 
 

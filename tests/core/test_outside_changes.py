@@ -2,17 +2,17 @@
 
 import pytest
 import torch
-from core_toys import (
+from torch import nn
+
+from packnet_pl.core import PackNet
+from tests.support.packnet_states import with_finished_task, with_open_task
+from tests.support.tiny import (
     equal,
     pack,
     snapshot,
     tensors,
     train,
 )
-from packnet_states import with_finished_task, with_open_task
-from torch import nn
-
-from packnet_pl.core import PackNet
 
 
 @pytest.mark.parametrize(

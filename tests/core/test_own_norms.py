@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from core_toys import (
+
+from tests.support.packnet_states import (
+    OWN,
+    fresh,
+    with_finished_task,
+)
+from tests.support.tiny import (
     equal,
     pack,
     tensors,
     train,
-)
-from packnet_states import (
-    OWN,
-    fresh,
-    with_finished_task,
 )
 
 NORM = [f"bn.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from core_toys import (
+from torch import nn
+
+from packnet_pl.core import PackNet
+from tests.support.packnet_states import fresh
+from tests.support.tiny import (
     TinyNet,
     equal,
     snapshot,
 )
-from packnet_states import fresh
-from torch import nn
-
-from packnet_pl.core import PackNet
 
 
 def test_private_modules_are_remembered_until_their_task_is_aborted():

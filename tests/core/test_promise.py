@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from core_toys import RunningCentre, TinyNet, bits, count_hooks, images
 from torch import nn
 
 import packnet_pl.core.guard as guard_module
@@ -14,6 +13,7 @@ import packnet_pl.core.packnet as packnet_module
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Hold
 from packnet_pl.core.inventory import take_inventory
+from tests.support.tiny import RunningCentre, TinyNet, bits, count_hooks, images
 
 TASKS = ("a", "b", "c")
 EPOCHS, STEPS = 2, 3

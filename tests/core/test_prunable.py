@@ -1,11 +1,11 @@
 import pytest
 import torch
-from core_toys import TinyNet, equal, pack, snapshot
 from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.inventory import Place, places_of, plain_name, take_inventory
+from tests.support.tiny import TinyNet, equal, pack, snapshot
 
 KINDS = {
     "Conv1d": lambda bias: nn.Conv1d(2, 3, 2, bias=bias),

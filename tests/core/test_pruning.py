@@ -4,13 +4,13 @@ import re
 
 import pytest
 import torch
-from core_toys import bits, equal, marked, plain_choice, same_bits, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.pruning import check_finite, choose_releases, lowest
+from tests.support.tiny import bits, equal, marked, plain_choice, same_bits, snapshot
 
 # Few distinct magnitudes make ties common; both zeros and the smallest subnormal are among them.
 few = st.sampled_from([-2.0, -1.0, -0.5, -0.0, 0.0, 1e-45, 0.5, 1.0, 2.0])

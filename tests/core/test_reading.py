@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from core_toys import TinyNet
 from omegaconf import OmegaConf
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.checkpoint_reading import check_plain, read_checkpoint
+from tests.support.tiny import TinyNet
 
 FOREIGN = {
     "omegaconf.dictconfig.DictConfig": OmegaConf.create({"rates": [0.1, 0.2], "name": "x"}),

@@ -3,11 +3,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from core_toys import same_bits
-from reference import Reference
 from torch import nn
 
 from packnet_pl.core import PackNet
+from tests.support.reference import Reference
+from tests.support.tiny import same_bits
 
 # Powers of two: see reference.py.
 SGD = {"lr": 2**-4, "momentum": 2**-1, "weight_decay": 2**-7}

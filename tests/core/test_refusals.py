@@ -5,13 +5,13 @@ import math
 import pickle
 
 import pytest
-from core_toys import (
+
+from packnet_pl.core import CapacityError
+from tests.support.packnet_states import fresh, full, with_finished_task, with_open_task, with_pruned_task
+from tests.support.tiny import (
     equal,
     snapshot,
 )
-from packnet_states import fresh, full, with_finished_task, with_open_task, with_pruned_task
-
-from packnet_pl.core import CapacityError
 
 REFUSALS = {
     # what: (packnet, call, error, message)

@@ -4,7 +4,10 @@ import copy
 
 import pytest
 import torch
-from core_toys import (
+from torch import nn
+
+from tests.support.packnet_states import WITHOUT_WARNINGS, fresh, with_finished_task, with_open_task, with_pruned_task
+from tests.support.tiny import (
     count_hooks,
     equal,
     pack,
@@ -12,8 +15,6 @@ from core_toys import (
     tensors,
     train,
 )
-from packnet_states import WITHOUT_WARNINGS, fresh, with_finished_task, with_open_task, with_pruned_task
-from torch import nn
 
 
 @pytest.mark.parametrize("make", [fresh, with_finished_task, with_open_task, with_pruned_task])

@@ -2,13 +2,13 @@ import copy
 
 import pytest
 import torch
-from core_toys import TinyNet, count_hooks, equal, pack, snapshot, tensors, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import packnet_pl.core.inventory as prunable_module
 from packnet_pl.core import PackNet
+from tests.support.tiny import TinyNet, count_hooks, equal, pack, snapshot, tensors, train
 
 
 def packed(open_phase=None, **keeping):

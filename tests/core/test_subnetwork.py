@@ -5,7 +5,21 @@ import copy
 
 import pytest
 import torch
-from core_toys import (
+from torch import nn
+
+import packnet_pl.core.inventory as prunable_module
+import packnet_pl.core.packnet as packnet_module
+import packnet_pl.core.subnetwork as view_module
+from packnet_pl.core import PackNet
+from tests.support.packnet_states import (
+    OWN,
+    WITHOUT_WARNINGS,
+    fresh,
+    wanted,
+    with_finished_task,
+    with_open_task,
+)
+from tests.support.tiny import (
     TinyNet,
     equal,
     images,
@@ -15,20 +29,6 @@ from core_toys import (
     tensors,
     train,
 )
-from packnet_states import (
-    OWN,
-    WITHOUT_WARNINGS,
-    fresh,
-    wanted,
-    with_finished_task,
-    with_open_task,
-)
-from torch import nn
-
-import packnet_pl.core.inventory as prunable_module
-import packnet_pl.core.packnet as packnet_module
-import packnet_pl.core.subnetwork as view_module
-from packnet_pl.core import PackNet
 
 
 def test_an_error_inside_subnetwork_passes_through_and_gives_the_weights_back_bit_for_bit():

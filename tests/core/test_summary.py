@@ -1,8 +1,8 @@
 import torch
-from core_toys import TinyNet, pack
 from torch import nn
 
 from packnet_pl.core import PackNet, Share
+from tests.support.tiny import TinyNet, pack
 
 
 def test_counts_follow_the_life_of_the_tasks():

@@ -1,15 +1,15 @@
 """A task's way from begin to finish, and what it is called."""
 
 import pytest
-from core_toys import (
+from torch import nn
+
+from packnet_pl.core import CapacityError, PackNet
+from tests.support.packnet_states import fresh, with_open_task
+from tests.support.tiny import (
     equal,
     pack,
     snapshot,
 )
-from packnet_states import fresh, with_open_task
-from torch import nn
-
-from packnet_pl.core import CapacityError, PackNet
 
 
 def test_255_tasks_fit_and_one_more_is_refused():

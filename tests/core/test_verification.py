@@ -2,12 +2,12 @@ import copy
 
 import pytest
 import torch
-from core_toys import TinyNet
 from torch import nn
 
 from packnet_pl.core.fingerprints import fingerprint, task_fingerprints
 from packnet_pl.core.state import State
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints, private_tensors
+from tests.support.tiny import TinyNet
 
 WEIGHT = torch.tensor([1.0, 2.0, 3.0, 4.0])
 OWNER = torch.tensor([0, 1, 2, 2], dtype=torch.uint8)

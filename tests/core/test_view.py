@@ -2,12 +2,12 @@ import math
 
 import pytest
 import torch
-from core_toys import boxed, same_bits
 from torch import nn
 
 import packnet_pl.core.subnetwork as view
 from packnet_pl.core.inventory import Place
 from packnet_pl.core.subnetwork import shown
+from tests.support.tiny import boxed, same_bits
 
 WILD = [1.5, -0.0, 0.0, math.inf, -math.inf, math.nan, -1e-45, 3.0]
 EVERY_OTHER = torch.arange(len(WILD)) % 2 == 0

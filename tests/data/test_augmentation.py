@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from folder_toys import folder, tree, uniform
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
@@ -15,6 +14,7 @@ from packnet_pl.data import TaskData
 from packnet_pl.data.augmentation import SeededItems
 from packnet_pl.data.task_data import draws_random_numbers
 from packnet_pl.training import TaskDataModule
+from tests.support.image_folders import folder, tree, uniform
 
 KEY = (0, "a", "train")
 

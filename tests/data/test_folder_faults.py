@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from folder_toys import folder, tree, uniform
+
+from tests.support.image_folders import folder, tree, uniform
 
 
 def refused(error, path, *said, **kwargs):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from folder_toys import COLOUR, GREY, folder, tree, uniform
 from PIL import Image
 
 from packnet_pl.data.image_files import EXTENSIONS, check_image, read_image
+from tests.support.image_folders import COLOUR, GREY, folder, tree, uniform
 
 RED, WHITE, GREY_100 = (255, 0, 0), (255, 255, 255), (100, 100, 100)
 

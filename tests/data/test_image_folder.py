@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from folder_toys import COLOUR, GREY, folder, tree, uniform, values
 from PIL import Image
 from torchvision.transforms import v2
 
 from packnet_pl.data import image_folder
+from tests.support.image_folders import COLOUR, GREY, folder, tree, uniform, values
 
 
 def test_classes_splits_shapes_and_values(tmp_path):

@@ -4,14 +4,14 @@ import os
 
 import pytest
 import torch
-from folder_toys import folder, tree, uniform
 from torch.utils.data import TensorDataset
 
 from packnet_pl.data import TaskData, digits, read_cubs
 from packnet_pl.data.image_files import LOOKED_INTO
 from packnet_pl.data.inventory import list_files
 from packnet_pl.run.data_record import differing_data, keep_record, read_record
-from published_toys import change, cubs, published
+from tests.support.image_folders import folder, tree, uniform
+from tests.support.published import change, cubs, published
 
 SPLITS = ("train", "val", "test")
 

@@ -4,13 +4,13 @@ import codecs
 import unicodedata
 
 import pytest
-from folder_toys import folder, tree, uniform
 from PIL import Image
 from scipy.io import savemat
 
 from packnet_pl.data import read_cars, read_cubs, read_imagenet, read_places365, read_sketch
 from packnet_pl.data.image_files import ImageError
-from published_toys import (
+from tests.support.image_folders import folder, tree, uniform
+from tests.support.published import (
     CARS,
     EDGES,
     WNIDS,

@@ -24,7 +24,7 @@ from packnet_pl.data.flowers import FLOWERS
 from packnet_pl.data.image_files import ImageError, read_image
 from packnet_pl.data.published import ImageList, Listing, Published
 from packnet_pl.training import TaskDataModule
-from published_toys import (
+from tests.support.published import (
     BIRDS,
     CARS,
     PLAIN,

@@ -17,7 +17,7 @@ from packnet_pl.data import (
     read_wikiart,
 )
 from packnet_pl.data.image_files import ImageError
-from published_toys import (
+from tests.support.published import (
     WNIDS,
     annotations,
     cars,

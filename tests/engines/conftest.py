@@ -3,13 +3,9 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-# The helpers of the command line's tests.
-sys.path.append(str(Path(__file__).parent.parent / "cli"))
 
 SCRIPT = Path(__file__).parent / "slurm.sh"
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue"]

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from command_line import run
+
+from tests.support.commands import run
 
 pytest.importorskip("ray", reason="no ray: pip install 'packnet-pl[sweep]'")
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="no hydra-ray-launcher: pip install 'packnet-pl[sweep]'")

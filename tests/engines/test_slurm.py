@@ -6,8 +6,9 @@ import subprocess
 import time
 
 import pytest
-import warm
-from command_line import SCRIPTS, last_line
+
+from tests.support import warm
+from tests.support.commands import SCRIPTS, last_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
 

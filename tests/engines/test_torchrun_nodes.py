@@ -3,9 +3,10 @@
 import socket
 
 import pytest
-import warm
-from command_line import SCRIPTS, last_line, train
-from processes import Family
+
+from tests.support import warm
+from tests.support.commands import SCRIPTS, last_line, train
+from tests.support.process_families import Family
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, images
 from torch import nn
 
 from packnet_pl.models import resnet20
+from tests.support.backbones import check_features_and_gradients, check_packing, check_rebuilt, images
 
 
 def test_layers_are_those_of_the_paper():

@@ -6,10 +6,10 @@ import sys
 import pytest
 import timm
 import torch
-from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, images
 from torch import nn
 
 from packnet_pl.models import timm_backbone
+from tests.support.backbones import check_features_and_gradients, check_packing, check_rebuilt, images
 
 # Name -> image size, features.
 FAMILIES = {

@@ -6,13 +6,13 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from backbone_checks import check_features_and_gradients, check_packing, check_rebuilt, images
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
 from packnet_pl.models import torchvision_backbone
 from packnet_pl.models.backbones.torchvision_backbones import _FAMILIES, torchvision_names
+from tests.support.backbones import check_features_and_gradients, check_packing, check_rebuilt, images
 
 # Name -> image size, features at width 0.1.
 SMALL = {

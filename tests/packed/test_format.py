@@ -1,21 +1,20 @@
 """What is in the file: as docs/format.md says, and as the version before wrote it."""
 
-from pathlib import Path
-
-import independent
 import numpy as np
 import pytest
 import torch
-from independent import reseal
 from safetensors.torch import load_file
-from test_packed import TASKS, TINY, images, packed_model, same_bits
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.methods import FineTuning
 from packnet_pl.models import vgg_small
 from packnet_pl.packed import TaskFigures, read_packed
+from tests.support import MADE_AT_5B152F2
+from tests.support import independent_reader as independent
+from tests.support.independent_reader import reseal
+from tests.support.packed_models import TASKS, TINY, images, packed_model, same_bits
 
-MADE = Path(__file__).parents[1] / "made_at_5b152f2" / "packed"
+MADE = MADE_AT_5B152F2 / "packed"
 
 
 @pytest.fixture(scope="module", params=["shared", "per_task"])

@@ -12,14 +12,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from independent import reseal, rewrite
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_packed import images, packed_model
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.models import Preparation, backbone_skeleton, build_backbone
 from packnet_pl.packed import read_packed
+from tests.support.independent_reader import reseal, rewrite
+from tests.support.packed_models import images, packed_model
 
 BOUNDED = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -6,7 +6,6 @@ from copy import deepcopy
 import pytest
 import timm
 import torch
-from test_packed import TASKS, TINY, images, packed_model, same_bits, trained
 from torch import nn
 from torchvision import models as torchvision_models
 
@@ -14,6 +13,7 @@ from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.models import build_backbone, vgg_small
 from packnet_pl.packed import switch_kernel
 from packnet_pl.packed.switch_kernel import Materializer
+from tests.support.packed_models import TASKS, TINY, images, packed_model, same_bits, trained
 
 
 @pytest.fixture(params=["shared", "per_task"])

@@ -1,16 +1,16 @@
 """Files of tasks that share nothing: a whole network each."""
 
-import independent
 import numpy as np
 import pytest
 import torch
-from independent import reseal
-from test_packed import TASKS, TINY, Tied, images, packed_model, same_bits
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.methods import IndividualNetworks
 from packnet_pl.models import vgg_small
 from packnet_pl.packed import packed_networks, read_packed, unpack_into
+from tests.support import independent_reader as independent
+from tests.support.independent_reader import reseal
+from tests.support.packed_models import TASKS, TINY, Tied, images, packed_model, same_bits
 
 
 def individual(make=lambda: vgg_small(**TINY), tasks=TASKS):

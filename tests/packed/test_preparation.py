@@ -22,7 +22,7 @@ from packnet_pl.data import (
 from packnet_pl.data.image_files import read_image
 from packnet_pl.models import Preparation, TaskInfo, vgg_small
 from packnet_pl.packed.predict import image_reader, predict_images
-from published_toys import WNIDS, cars, class_folders, cubs, flowers
+from tests.support.published import WNIDS, cars, class_folders, cubs, flowers
 
 SQUASHED = Preparation("RGB", (16, 16), boxes=True)
 CUT = Preparation("RGB", (16, 16), shorter_side=18)

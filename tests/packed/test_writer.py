@@ -1,13 +1,13 @@
 """A file that was written from docs/format.md alone is one that load_packed reads."""
 
-import independent
-import independent_writer
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from packnet_pl import load_packed, save_packed
+from tests.support import independent_reader as independent
+from tests.support import independent_writer
 
 TASKS = {"ab": 2, "auto": 3, "кириллица": 4}
 

@@ -2,13 +2,9 @@ import json
 from dataclasses import astuple
 from pathlib import Path
 
-import matrix
 import pytest
-import torch
 
-from quiet_fits import expect_warnings
-
-torch.set_num_threads(1)
+from tests.support.promise import matrix
 
 _outcomes: dict[str, matrix.Row] = {}
 
@@ -29,10 +25,6 @@ def pytest_configure(config):
         parts = [given for given in config.args if Path(given).resolve() not in (here, here.parent, here.parents[1])]
         if parts or config.option.keyword or config.option.markexpr:
             raise pytest.UsageError("--write-matrix writes the whole matrix: give it with all of tests/promise")
-
-
-def pytest_itemcollected(item):
-    expect_warnings(item)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,8 +64,3 @@ def pytest_sessionfinish(session, exitstatus):
     writes = session.config.getoption("--write-matrix", default=False) and not hasattr(session.config, "workerinput")
     if writes and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         matrix.MATRIX.write_text(matrix.render(_outcomes.values()), encoding="utf-8")
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)

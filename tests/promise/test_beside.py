@@ -5,15 +5,15 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from checker import bits, check_promise
-from module_subjects import UserModule, subject_of, vectors
-from promise_toys import MOMENTUM, quiet, trainer
 from torch import nn, optim
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.regression import MeanSquaredError
 
 from packnet_pl import fit_task
+from tests.support.promise.checker import bits, check_promise
+from tests.support.promise.own_modules import MOMENTUM, quiet, trainer
+from tests.support.promise.user_modules import UserModule, subject_of, vectors
 
 
 def shared():

@@ -6,18 +6,6 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
-from checker import Promise, bits, check_promise, owned_weights
-from promise_toys import (
-    FEATURES,
-    ConvNet,
-    OwnModule,
-    WithValidation,
-    fit_phase,
-    loader,
-    quiet,
-    subject,
-    trainer,
-)
 from pytorch_lightning.callbacks import (
     BaseFinetuning,
     BatchSizeFinder,
@@ -36,6 +24,18 @@ from torch.utils.checkpoint import checkpoint
 
 from packnet_pl import PackNetCallback
 from packnet_pl.core.freezing import Hold
+from tests.support.promise.checker import Promise, bits, check_promise, owned_weights
+from tests.support.promise.own_modules import (
+    FEATURES,
+    ConvNet,
+    OwnModule,
+    WithValidation,
+    fit_phase,
+    loader,
+    quiet,
+    subject,
+    trainer,
+)
 
 pytestmark = pytest.mark.promise("Training loop")
 

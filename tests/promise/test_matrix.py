@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matrix
 import pytest
+
+from tests.support import ROOT
+from tests.support.promise import matrix
 
 HERE = Path(__file__).parent
 
@@ -17,7 +19,7 @@ def all_cases(config, folder):
         return [row for row in config.stash[matrix.ROWS] if row is not None]
     listed = folder / "rows.json"
     collect = ["-m", "pytest", HERE, "--collect-only", "-q", "-p", "no:cacheprovider", "--list-matrix", listed]
-    subprocess.run([sys.executable, *map(str, collect)], cwd=HERE.parents[1], check=True, capture_output=True)
+    subprocess.run([sys.executable, *map(str, collect)], cwd=ROOT, check=True, capture_output=True)
     return [matrix.Row(*row) for row in json.loads(listed.read_text())]
 
 

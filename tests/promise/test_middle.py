@@ -9,8 +9,13 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
-from checker import Promise, Subject, bits, check_promise
-from promise_toys import (
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import optim
+
+from packnet_pl import PackNet, PackNetCallback, TaskClassifier
+from packnet_pl.training import Recipe
+from tests.support.promise.checker import Promise, Subject, bits, check_promise
+from tests.support.promise.own_modules import (
     FEATURES,
     MOMENTUM,
     ConvNet,
@@ -23,11 +28,6 @@ from promise_toys import (
     subject,
     trainer,
 )
-from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import optim
-
-from packnet_pl import PackNet, PackNetCallback, TaskClassifier
-from packnet_pl.training import Recipe
 
 pytestmark = pytest.mark.promise("In the middle")
 

@@ -5,12 +5,23 @@ import re
 
 import pytest
 import torch
-from checker import Promise, bits
-from promise_toys import FEATURES, MOMENTUM, ConvNet, OwnModule, fit_phase, images, loader, quiet, subject, trainer
 from torch import nn
 
 from packnet_pl import PackNetCallback, TaskClassifier, fit_task, save_packed
 from packnet_pl.training import Recipe
+from tests.support.promise.checker import Promise, bits
+from tests.support.promise.own_modules import (
+    FEATURES,
+    MOMENTUM,
+    ConvNet,
+    OwnModule,
+    fit_phase,
+    images,
+    loader,
+    quiet,
+    subject,
+    trainer,
+)
 
 pytestmark = pytest.mark.promise("Misuse", status="noticed")
 

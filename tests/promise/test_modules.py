@@ -1,14 +1,10 @@
 """Nothing is forgotten in modules that nobody here wrote."""
 
-import checker
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
-from checker import TASKS, Promise, Subject, asked, check_promise
-from module_subjects import ADAMW, BuiltLater, UserModule, asked_once, images, subject_of, tokens, vectors
-from promise_toys import MOMENTUM, fit_phase, quiet, trainer
 from pytorch_lightning.demos.boring_classes import BoringModel, DemoModel, ManualOptimBoringModel, RandomDataset
 from pytorch_lightning.demos.lstm import LightningLSTM, SimpleLSTM
 from pytorch_lightning.demos.transformer import LightningTransformer, Transformer
@@ -18,9 +14,22 @@ from torch.distributed.tensor import Replicate, distribute_tensor
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
-from user_networks import NETWORKS, TIMM, VOCABULARY, detector, plain, quantization_aware
 
 from packnet_pl import CapacityError, PackNet, PackNetCallback, fit_task
+from tests.support.promise import checker
+from tests.support.promise.checker import TASKS, Promise, Subject, asked, check_promise
+from tests.support.promise.own_modules import MOMENTUM, fit_phase, quiet, trainer
+from tests.support.promise.user_modules import (
+    ADAMW,
+    BuiltLater,
+    UserModule,
+    asked_once,
+    images,
+    subject_of,
+    tokens,
+    vectors,
+)
+from tests.support.promise.user_networks import NETWORKS, TIMM, VOCABULARY, detector, plain, quantization_aware
 
 pytestmark = [
     pytest.mark.promise("Modules"),

@@ -4,10 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from checker import Promise, bits
-from promise_toys import MOMENTUM, OwnModule, subject, trainer
 from torch import nn, optim
-from user_optimizers import InPlace
 
 import packnet_pl.core.guard as guard_module
 import packnet_pl.core.packnet as packnet_module
@@ -15,6 +12,9 @@ import packnet_pl.training.callback as callback_module
 import packnet_pl.training.private_modules as private_module
 from packnet_pl import PackNet
 from packnet_pl.core.freezing import Hold
+from tests.support.promise.checker import Promise, bits
+from tests.support.promise.own_modules import MOMENTUM, OwnModule, subject, trainer
+from tests.support.promise.user_optimizers import InPlace
 
 SGD = partial(optim.SGD, lr=0.1)
 ADAMW = partial(optim.AdamW, lr=0.01, weight_decay=0.1)

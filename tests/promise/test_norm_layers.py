@@ -8,15 +8,16 @@ import timm.layers
 import torch
 import torch.nn.functional as F  # noqa: N812
 import torchvision
-from checker import Promise, check_promise
-from module_subjects import UserModule, asked_once, images, sequences, subject_of, vectors
-from promise_toys import quiet, trainer
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver
 from torch.utils.data import DataLoader, TensorDataset
+
+from tests.support.promise.checker import Promise, check_promise
+from tests.support.promise.own_modules import quiet, trainer
+from tests.support.promise.user_modules import UserModule, asked_once, images, sequences, subject_of, vectors
 
 pytestmark = pytest.mark.promise("Norms")
 

@@ -5,12 +5,21 @@ from functools import partial
 import pytest
 import schedulefree
 import torch
-from checker import check_promise
-from promise_toys import LinearNet, ManualModule, OwnModule, TwoBranches, WithValidation, subject, trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from timm.optim import Lamb, Lion, Lookahead
 from torch import nn, optim
-from user_optimizers import SAM, Duck, InPlace, MasterCopies, NewData, ThroughData, WithoutInit
+
+from tests.support.promise.checker import check_promise
+from tests.support.promise.own_modules import (
+    LinearNet,
+    ManualModule,
+    OwnModule,
+    TwoBranches,
+    WithValidation,
+    subject,
+    trainer,
+)
+from tests.support.promise.user_optimizers import SAM, Duck, InPlace, MasterCopies, NewData, ThroughData, WithoutInit
 
 pytestmark = pytest.mark.promise("Optimizers")
 

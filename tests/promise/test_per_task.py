@@ -6,11 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from checker import TASKS, Promise, Subject, asked, bits, check_promise
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from module_subjects import ADAMW, UserModule, images, subject_of
-from promise_toys import MOMENTUM, fit_phase, quiet, trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, safe_open, save_file
 from torch import nn, optim
@@ -18,6 +15,9 @@ from torch import nn, optim
 from packnet_pl import PackNet, TaskClassifier, fit_task, load_packed, save_packed
 from packnet_pl.models import vgg_small
 from packnet_pl.training import Recipe
+from tests.support.promise.checker import TASKS, Promise, Subject, asked, bits, check_promise
+from tests.support.promise.own_modules import MOMENTUM, fit_phase, quiet, trainer
+from tests.support.promise.user_modules import ADAMW, UserModule, images, subject_of
 
 pytestmark = pytest.mark.promise("Separate parameters per task")
 

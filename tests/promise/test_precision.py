@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from checker import Promise, check_promise
-from promise_toys import OwnModule, loader, subject, trainer
+
+from tests.support.promise.checker import Promise, check_promise
+from tests.support.promise.own_modules import OwnModule, loader, subject, trainer
 
 pytestmark = pytest.mark.promise("Precision")
 

@@ -4,23 +4,22 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from checker import bits, check_promise
-from module_subjects import UserModule, images, subject_of
-from promise_toys import OwnModule, quiet, subject, trainer
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from packnet_pl import PackNetCallback
+from tests.support import ROOT
+from tests.support.promise.checker import bits, check_promise
+from tests.support.promise.own_modules import OwnModule, quiet, subject, trainer
+from tests.support.promise.user_modules import UserModule, images, subject_of
 
 pytestmark = pytest.mark.promise("Strategies")
 
-SCRIPT = Path(__file__).with_name("ddp_script.py")
 TWO_PROCESSES = {
     "heads of all tasks in a ModuleDict from the start, batch-norm": "heads_of_all_tasks",
     "gradients accumulated over 2 batches": "accumulation",
@@ -44,11 +43,10 @@ ON_GPUS = ["heads_of_all_tasks", "per_task", "best_epoch", "task_classifier", "s
 
 def run(folder, device, rows, *, limit):
     """Runs rows in two processes; after ``limit`` seconds they are ended."""
-    command = [sys.executable, str(SCRIPT), str(folder), device, *rows]
+    command = [sys.executable, "-m", "tests.support.promise.ddp_script", str(folder), device, *rows]
     process = subprocess.Popen(
         command,
-        cwd=SCRIPT.parent,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

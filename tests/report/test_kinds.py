@@ -3,7 +3,7 @@
 import pytest
 
 from packnet_pl.report import compare_methods, find_runs, is_comparison, sequences
-from result_files import write_other, write_run
+from tests.support.results import write_other, write_run
 
 PAPER = {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared"}
 

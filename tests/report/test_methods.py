@@ -16,7 +16,7 @@ from packnet_pl.report import (
     write_methods_csv,
     write_methods_markdown,
 )
-from result_files import write_other, write_run
+from tests.support.results import write_other, write_run
 
 PAPER = {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared"}
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from packnet_pl.report import draw_ratios, find_runs, ratio_rows, ratio_table, ratio_tables, write_ratios_csv
-from result_files import write_run
+from tests.support.results import write_run
 
 PAPER = {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared"}
 

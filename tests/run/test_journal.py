@@ -2,13 +2,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from run_toys import new_model
 
 from packnet_pl.packed import save_packed
 from packnet_pl.run.metrics import Scores
 from packnet_pl.run.results import TaskResult
 from packnet_pl.run.task_record import DamagedRunError, Entry, read_entries
 from packnet_pl.run_directory import journal_path, packed_path
+from tests.support.run_fits import new_model
 
 TASK = TaskResult("latein ä", 2, ["x", "y"], 0.5, 0.25, 1.5, 7, {"dense": 0.5, "pruned": None, "retrained": 1.0})
 SCORES = {"a": Scores((1, 2), 3, (4, 5)), "latein ä": Scores((0, 1), None, (3, 4))}

@@ -4,10 +4,10 @@ import shutil
 import signal
 
 import pytest
-from run_toys import assert_same_bits, fit, new_model
 
 from packnet_pl.run import StoppedError, StopRequest
 from packnet_pl.run.checkpointing import SaveState
+from tests.support.run_fits import assert_same_bits, fit, new_model
 
 
 class Asked(StopRequest):

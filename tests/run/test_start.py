@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from run_toys import assert_same_bits, fit, new_model
 
 from packnet_pl.packed import read_packed, save_packed
 from packnet_pl.run import Stage
@@ -17,6 +16,7 @@ from packnet_pl.run.resume_point import Start, adopt_packed, find_start
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.task_record import Entry
 from packnet_pl.run_directory import checkpoint_path, journal_path, packed_path
+from tests.support.run_fits import assert_same_bits, fit, new_model
 
 NAMES = ["a", "b", "c"]
 

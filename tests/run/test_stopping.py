@@ -4,10 +4,10 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
-from run_toys import fit, new_model
 
 from packnet_pl.run import StoppedError, StopRequest
 from packnet_pl.run.checkpointing import SaveState
+from tests.support.run_fits import fit, new_model
 
 
 @pytest.fixture

@@ -4,10 +4,21 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from torch.optim.swa_utils import get_ema_avg_fn
-from training_toys import OwnModule, SaveAndStop, StoppedError, bits, fit_own, fit_phase, loader, quiet, same, tensors
 
 from packnet_pl import PackNet, PackNetCallback
 from packnet_pl.training.weight_averaging import keep_in_average
+from tests.support.fits import (
+    OwnModule,
+    SaveAndStop,
+    StoppedError,
+    bits,
+    fit_own,
+    fit_phase,
+    loader,
+    quiet,
+    same,
+    tensors,
+)
 
 
 def average(module):

@@ -4,7 +4,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
-from training_toys import (
+
+from packnet_pl import PackNetCallback
+from tests.support.fits import (
     OwnModule,
     bits,
     fit_own,
@@ -15,8 +17,6 @@ from training_toys import (
     tensors,
     used_by,
 )
-
-from packnet_pl import PackNetCallback
 
 
 @pytest.mark.parametrize(("mode", "best"), [("max", 1), ("min", 2)])

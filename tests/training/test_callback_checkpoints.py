@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from callback_watches import every_epoch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import (
+
+from packnet_pl import PackNet, PackNetCallback
+from tests.support.callbacks import every_epoch
+from tests.support.fits import (
     OwnModule,
     bits,
     fit_own,
@@ -16,8 +18,6 @@ from training_toys import (
     tensors,
     wanted,
 )
-
-from packnet_pl import PackNet, PackNetCallback
 
 
 def answer(module, task, x):

@@ -6,7 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch.optim import Optimizer
-from training_toys import (
+
+from packnet_pl import PackNetCallback
+from tests.support.fits import (
     MOMENTUM,
     OwnModule,
     fit_own,
@@ -19,8 +21,6 @@ from training_toys import (
     used_by,
     wanted,
 )
-
-from packnet_pl import PackNetCallback
 
 
 class TroubleError(Exception):

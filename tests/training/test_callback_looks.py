@@ -1,7 +1,9 @@
 """Validation, test and prediction change nothing; what is owned and free is logged."""
 
 import pytest
-from training_toys import (
+
+from packnet_pl import PackNetCallback
+from tests.support.fits import (
     OwnModule,
     fit_own,
     fit_phase,
@@ -11,8 +13,6 @@ from training_toys import (
     snapshot,
     used_by,
 )
-
-from packnet_pl import PackNetCallback
 
 
 def test_validation_during_the_fit_changes_nothing_that_is_held():

@@ -3,10 +3,12 @@
 from functools import partial
 
 import pytest
-from callback_watches import AfterSteps
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
-from training_toys import (
+
+from packnet_pl.core.freezing import Hold
+from tests.support.callbacks import AfterSteps
+from tests.support.fits import (
     MOMENTUM,
     OwnModule,
     bits,
@@ -14,8 +16,6 @@ from training_toys import (
     fit_phase,
     wanted,
 )
-
-from packnet_pl.core.freezing import Hold
 
 OPTIMIZERS = {
     "SGD": partial(SGD, lr=0.1),

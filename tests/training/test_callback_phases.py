@@ -3,7 +3,9 @@
 import pytest
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, WeightAveraging
-from training_toys import (
+
+from packnet_pl import PackNetCallback
+from tests.support.fits import (
     OwnModule,
     Spoiler,
     fit_phase,
@@ -11,8 +13,6 @@ from training_toys import (
     quiet,
     snapshot,
 )
-
-from packnet_pl import PackNetCallback
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["averaging first", "averaging last"])

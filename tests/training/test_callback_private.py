@@ -2,15 +2,15 @@
 
 import torch
 from torch import nn
-from training_toys import (
+
+import packnet_pl.training.callback as callback_module
+import packnet_pl.training.private_modules as private_module
+from tests.support.fits import (
     OwnModule,
     fit_own,
     same,
     tensors,
 )
-
-import packnet_pl.training.callback as callback_module
-import packnet_pl.training.private_modules as private_module
 
 
 class AllHeads(OwnModule):

@@ -8,7 +8,9 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 from torch import nn
 from torch.optim import SGD
-from training_toys import (
+
+from packnet_pl import PackNet, PackNetCallback
+from tests.support.fits import (
     MOMENTUM,
     OwnModule,
     SmallNet,
@@ -22,8 +24,6 @@ from training_toys import (
     tensors,
     used_by,
 )
-
-from packnet_pl import PackNet, PackNetCallback
 
 
 def refused(module, match, *callbacks, **kwargs):

@@ -3,10 +3,12 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from callback_watches import AfterSteps
 from timm.optim import Lookahead
 from torch import nn
-from training_toys import (
+
+from packnet_pl import PackNetCallback
+from tests.support.callbacks import AfterSteps
+from tests.support.fits import (
     MOMENTUM,
     OwnModule,
     fit_own,
@@ -18,8 +20,6 @@ from training_toys import (
     tensors,
     used_by,
 )
-
-from packnet_pl import PackNetCallback
 
 
 def test_a_step_leaves_no_hooks_on_the_optimizer():

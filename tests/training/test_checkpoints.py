@@ -6,10 +6,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import OwnModule, fit_phase, loader, same, tensors
 
 from packnet_pl import fit_task
 from packnet_pl.training import AtomicCheckpointIO
+from tests.support.fits import OwnModule, fit_phase, loader, same, tensors
 
 
 def names(folder):

@@ -12,7 +12,6 @@ from pytorch_lightning.strategies import (
     SingleDeviceStrategy,
 )
 from torch import nn
-from training_toys import OwnModule, SmallNet, tensors
 
 from packnet_pl import PackNet
 from packnet_pl.training.trainer_checks import (
@@ -23,6 +22,7 @@ from packnet_pl.training.trainer_checks import (
     expect_unused_parameters,
     raise_on_all_ranks,
 )
+from tests.support.fits import OwnModule, SmallNet, tensors
 
 
 @pytest.mark.parametrize("kind", [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy])

@@ -8,7 +8,12 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 from torch.optim import SGD
-from training_toys import (
+
+from packnet_pl import PackNetCallback, TaskClassifier, fit_task
+from packnet_pl.methods import FineTuning
+from packnet_pl.models import vgg_small
+from packnet_pl.training import Recipe, warmup_cosine
+from tests.support.fits import (
     MOMENTUM,
     RECIPES,
     SmallNet,
@@ -25,11 +30,6 @@ from training_toys import (
     used_by,
     wanted,
 )
-
-from packnet_pl import PackNetCallback, TaskClassifier, fit_task
-from packnet_pl.methods import FineTuning
-from packnet_pl.models import vgg_small
-from packnet_pl.training import Recipe, warmup_cosine
 
 
 def modes(model):

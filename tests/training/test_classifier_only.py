@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from training_toys import (
+
+from packnet_pl.methods import ClassifierOnly
+from tests.support.fits import (
     RECIPES,
     SmallNet,
     Spoiler,
@@ -15,8 +17,6 @@ from training_toys import (
     tensors,
     wanted,
 )
-
-from packnet_pl.methods import ClassifierOnly
 
 
 def new_model(*tasks):

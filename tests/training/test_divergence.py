@@ -5,11 +5,11 @@ import re
 import pytest
 import pytorch_lightning as pl
 import torch
-from training_toys import RECIPES, OwnModule, SmallNet, fit_own, loader, quiet
 
 from packnet_pl import PackNetCallback, TaskClassifier
 from packnet_pl.methods import FineTuning, IndividualNetworks, LearningWithoutForgetting, fit_unpruned
 from packnet_pl.training import DivergedError
+from tests.support.fits import RECIPES, OwnModule, SmallNet, fit_own, loader, quiet
 
 
 @pytest.mark.parametrize("phase", ["train", "retrain"])

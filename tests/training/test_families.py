@@ -4,12 +4,12 @@ import json
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 
 from packnet_pl.training.families import base_of_both, of_both
+from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -19,9 +19,9 @@ def outcome(tmp_path_factory):
     # Not imported here: it would be there for the tests that follow.
     if not (find_spec("lightning") and find_spec("jsonargparse")):
         pytest.skip("lightning and jsonargparse come with the extra 'dev'")
-    script = Path(__file__).parent / "both_libraries.py"
     folder = tmp_path_factory.mktemp("both")
-    done = subprocess.run([sys.executable, script, folder], cwd=folder, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "tests.support.both_libraries", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -6,7 +6,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
-from training_toys import (
+
+from packnet_pl import PackNetCallback, fit_task
+from tests.support.fits import (
     MOMENTUM,
     OwnModule,
     Spoiler,
@@ -20,8 +22,6 @@ from training_toys import (
     snapshot,
     tensors,
 )
-
-from packnet_pl import PackNetCallback, fit_task
 
 
 def fit(module, task, phases, ratio=0.5, **kwargs):

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from training_toys import (
+
+from packnet_pl.methods import IndividualNetworks
+from tests.support.fits import (
     RECIPES,
     SmallNet,
     Spoiler,
@@ -15,8 +17,6 @@ from training_toys import (
     stop_after_an_epoch,
     tensors,
 )
-
-from packnet_pl.methods import IndividualNetworks
 
 
 def new_model(*tasks, start="first_task", seed=0):

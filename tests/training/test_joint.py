@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
-from training_toys import (
+
+from packnet_pl.methods import JointClassifier
+from tests.support.fits import (
     RECIPES,
     SmallNet,
     answer,
@@ -17,8 +19,6 @@ from training_toys import (
     tensors,
     wanted,
 )
-
-from packnet_pl.methods import JointClassifier
 
 CLASSES = {"a": 3, "b": 2, "c": 4}
 OFFSETS = {"a": 0, "b": 3, "c": 5}

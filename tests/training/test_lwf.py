@@ -5,7 +5,11 @@ import math
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from training_toys import (
+
+from packnet_pl.methods import FineTuning, LearningWithoutForgetting
+from packnet_pl.methods.lwf import distillation_loss
+from packnet_pl.training import Recipe
+from tests.support.fits import (
     MOMENTUM,
     RECIPES,
     SmallNet,
@@ -21,10 +25,6 @@ from training_toys import (
     tensors,
     wanted,
 )
-
-from packnet_pl.methods import FineTuning, LearningWithoutForgetting
-from packnet_pl.methods.lwf import distillation_loss
-from packnet_pl.training import Recipe
 
 NORMS = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked")
 

@@ -7,9 +7,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import OwnModule, bits, fit_own, fit_phase, images, loader, quiet, same, tensors
 
 from packnet_pl import PackNet, PackNetMixin, fit_task
+from tests.support.fits import OwnModule, bits, fit_own, fit_phase, images, loader, quiet, same, tensors
 
 
 class Kept(PackNetMixin, OwnModule):

@@ -5,10 +5,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, ModelPruning
 from torch import nn
-from training_toys import OwnModule, SmallNet, Spoiler, fit_own, fit_phase, loader, quiet, snapshot
 
 from packnet_pl import PackNet, PackNetCallback
 from packnet_pl.training.outside import Outside, check_free_names
+from tests.support.fits import OwnModule, SmallNet, Spoiler, fit_own, fit_phase, loader, quiet, snapshot
 
 
 class Root(nn.Module):

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from torch import nn
-from training_toys import SmallNet, images, own_head, same, tensors
 
 from packnet_pl import PackNet
 from packnet_pl.training.private_modules import PrivateHold, check_private_names, private_parameters
+from tests.support.fits import SmallNet, images, own_head, same, tensors
 
 
 class Root(nn.Module):

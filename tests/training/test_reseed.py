@@ -6,10 +6,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from training_toys import OwnModule, fit_phase, same, samples, tensors
 
 from packnet_pl.data import TaskData
 from packnet_pl.training import Reseed, TaskDataModule
+from tests.support.fits import OwnModule, fit_phase, same, samples, tensors
 
 
 class Numbers(pl.Callback):

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
-from training_toys import same, tensors
 
 from packnet_pl.training.best_epoch import BestEpoch
+from tests.support.fits import same, tensors
 
 
 def run(best, scores):

@@ -6,9 +6,9 @@ from timm.optim import Lookahead
 from torch import nn
 from torch.optim import LBFGS, SGD, Adam
 from torch.optim.lr_scheduler import StepLR
-from training_toys import step_hooks
 
 from packnet_pl.training.optimizer_hooks import StepWatch
+from tests.support.fits import step_hooks
 
 
 def parameters(n=2):

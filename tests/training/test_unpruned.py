@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from training_toys import RECIPES, SmallNet, bits, classifier, images, loader, quiet, tensors
 
 from packnet_pl.methods import FineTuning, fit_unpruned
+from tests.support.fits import RECIPES, SmallNet, bits, classifier, images, loader, quiet, tensors
 
 
 def answer(model, task):

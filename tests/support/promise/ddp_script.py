@@ -1,8 +1,8 @@
 """Run as two processes: tasks are trained with strategy="ddp", and each rank writes what it has then.
 
-    python ddp_script.py FOLDER DEVICE ROW...
+    python -m tests.support.promise.ddp_script FOLDER DEVICE ROW...
 
-Lightning starts this script once more for the second rank. After each row, a rank leaves ``FOLDER/ROW.RANK.pt``.
+Lightning starts it once more for the second rank. After each row, a rank leaves ``FOLDER/ROW.RANK.pt``.
 """
 
 import logging
@@ -16,9 +16,6 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from checker import Promise, Subject, asked, bits, check_promise
-from module_subjects import BuiltLater, UserModule, images, subject_of
-from promise_toys import MOMENTUM, quiet
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
@@ -26,6 +23,9 @@ from torch import nn
 from packnet_pl import PackNet, PackNetCallback, TaskClassifier
 from packnet_pl.models import vgg_small
 from packnet_pl.training import Recipe
+from tests.support.promise.checker import Promise, Subject, asked, bits, check_promise
+from tests.support.promise.own_modules import MOMENTUM, quiet
+from tests.support.promise.user_modules import BuiltLater, UserModule, images, subject_of
 
 RANK = int(os.environ.get("LOCAL_RANK", "0"))
 FOLDER, DEVICE, *ROWS = sys.argv[1:]

@@ -5,13 +5,13 @@ from functools import partial
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
-from checker import TASKS, Subject
 from torch import nn
 from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNet, PackNetCallback
-from quiet_fits import quiet
+from tests.support.promise.checker import TASKS, Subject
+from tests.support.trainers import quiet
 
 FEATURES = 8
 MOMENTUM = partial(SGD, lr=0.05, momentum=0.9, weight_decay=5e-3)

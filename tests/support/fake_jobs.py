@@ -1,6 +1,7 @@
 """Sweeps without their training: a job leaves what a run leaves that is as good as its ratio, and fails above 1."""
 
 import json
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -15,7 +16,7 @@ def install():
 def run(command, cwd, prefix):
     words = [word for word in command[3:] if "=" in word]  # without options
     values = {one.key_or_group: one.value() for one in OverridesParser.create().parse_overrides(words)}
-    folder, ratio = sweep.Path(values["hydra.run.dir"]), values.get("prune.ratio", 0.5)
+    folder, ratio = Path(values["hydra.run.dir"]), values.get("prune.ratio", 0.5)
     if ratio > 1:
         return 2
     write_run(folder, SavedRun(words, None, "train", cwd, {"sequence": {"order": ["a"]}}))

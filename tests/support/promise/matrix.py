@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-MATRIX = Path(__file__).parents[2] / "docs" / "promise.md"
+from tests.support import ROOT
+
+MATRIX = ROOT / "docs" / "promise.md"
 COMMAND = "make matrix"
 GROUPS = (
     "Optimizers",

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from packnet_pl import PackNetCallback, PackNetMixin, TaskClassifier, fit_task
 from packnet_pl.core import PackNet
 from packnet_pl.training import AtomicCheckpointIO
-from packnet_pl.training import trainer_checks as checks
+from packnet_pl.training.trainer_checks import check_strategy
 
 CONFIG = """
 trainer:
@@ -156,7 +156,7 @@ def main(path):
             lambda: fit(mine(), L, late, val_dataloaders=loader(), select="best", monitor="val_f1")
         ),
         "pruning": said(lambda: fit(mine(), L, ModelPruning("l1_unstructured"))),
-        "strategy": said(lambda: checks.check_strategy(object.__new__(FSDPStrategy))),
+        "strategy": said(lambda: check_strategy(object.__new__(FSDPStrategy))),
         "classifier": said(lambda: TaskClassifier(nn.Flatten(), num_features=36)),
         "its trainer": said(lambda: fit(classifier, L, private=None)),
         "module": said(lambda: fit(mine(), pl)),

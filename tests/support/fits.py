@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from packnet_pl import PackNet, PackNetCallback, TaskClassifier, fit_task
 from packnet_pl.methods import fit_unpruned
 from packnet_pl.training import Recipe, Reseed
-from quiet_fits import quiet
+from tests.support.trainers import quiet
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 MOMENTUM = partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-3)

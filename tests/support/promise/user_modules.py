@@ -6,12 +6,12 @@ from functools import partial
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
-from checker import TASKS, Subject
-from promise_toys import MOMENTUM
 from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNet
+from tests.support.promise.checker import TASKS, Subject
+from tests.support.promise.own_modules import MOMENTUM
 
 ADAMW = partial(optim.AdamW, lr=0.01, weight_decay=0.1)
 

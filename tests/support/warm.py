@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from command_line import SCRIPTS
+from tests.support.commands import SCRIPTS
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(

@@ -6,7 +6,6 @@ import pytorch_lightning as pl
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
-from module_subjects import images, sequences, tokens, vectors
 from timm.layers import ScaledStdConv2d
 from torch import nn
 from torch.ao.quantization import fuse_modules_qat, get_default_qat_qconfig, prepare_qat, quantize_dynamic
@@ -17,6 +16,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
 from torchvision.models.segmentation.lraspp import _lraspp_mobilenetv3
+
+from tests.support.promise.user_modules import images, sequences, tokens, vectors
 
 VOCABULARY = 20
 

@@ -3,13 +3,13 @@
 import warnings
 
 import pytest
-from core_toys import (
+
+from packnet_pl.core import PackNet
+from tests.support.tiny import (
     TinyNet,
     pack,
     train,
 )
-
-from packnet_pl.core import PackNet
 
 OWN = {"norm": "per_task", "bias": "per_task"}
 

@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-from command_line import SCRIPTS
+from tests.support.commands import SCRIPTS
 
 
 class Family:

@@ -1,0 +1,1 @@
+"""The tests, one folder for each layer; `support` is what they share."""
