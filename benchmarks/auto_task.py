@@ -25,7 +25,10 @@ def main() -> None:
     console = Console()
     for folder in map(Path, sys.argv[1:]):
         network = load_packed(folder / "packed.safetensors")
-        data = build_data(OmegaConf.create(read_run(folder).config))
+        run = read_run(folder)
+        if run is None:
+            raise SystemExit(f"{folder} is no run directory")
+        data = build_data(OmegaConf.create(run.config))
         for name in ("val", "test"):
             table = Table("images of", "number", "right task, %", title=f"{folder}, {name}")
             leads, hits = [], []

@@ -63,7 +63,7 @@ def outcome(folder: Path) -> Outcome:
         header = json.loads(file.metadata()["packnet_pl"])
     tensors = {
         name: f"{tensor['dtype']} {tensor['shape']} {hashlib.sha256(tensor['data']).hexdigest()}"
-        for name, tensor in deserialize(packed.read_bytes())
+        for name, tensor in deserialize(packed.read_bytes())  # type: ignore[no-untyped-call]
         if name != "checksum"
     }
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))

@@ -88,7 +88,8 @@ def write(root: Path, count: int) -> None:
 def cut_out(path: str) -> Image.Image:
     """Reads a bird as torchvision's loader does, and cuts it out."""
     left, top, width, height = BOX
-    return default_loader(path).crop((left, top, left + width, top + height))
+    image: Image.Image = default_loader(path)
+    return image.crop((left, top, left + width, top + height))
 
 
 def ours(data: TaskData) -> Callable[[], Iterable[Any]]:

@@ -10,15 +10,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from packnet_pl import TaskClassifier, load_packed, save_packed
+from packnet_pl import PackNet, TaskClassifier, load_packed, save_packed
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.models import torchvision_backbone
+from packnet_pl.packed import PackedNetwork
 from packnet_pl.packed.owner_coding import decode_owners, encode_owners
 
 SHARES = (0.5, 0.125, 0.09375, 0.28125)
@@ -28,7 +31,7 @@ ROUNDS = 7
 
 def main() -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--arch", default="vgg16", help="a network of torchvision: vgg16, resnet50, densenet121, ...")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--width", type=float, default=1.0, help="below 1 for a trial with less memory")
@@ -40,8 +43,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "packed.safetensors"
         to_save = times(lambda: save_packed(model, path))
-        console.print(sizes(model, path))
-        console.print(coding(model))
+        owners = packnet_of(model).owners
+        console.print(sizes(model, owners, path))
+        console.print(coding(owners))
         to_load = times(lambda: load_packed(path))
         console.print(f"whole file: written in {to_save}; read, checked and built in {to_load}")
         console.print(switching(load_packed(path)))
@@ -53,7 +57,8 @@ def build(arch: str, width: float) -> TaskClassifier:
     model = TaskClassifier(torchvision_backbone(arch, width=width))
     for number in range(len(SHARES)):
         model.add_task(f"task {number + 1}", num_classes=CLASSES)
-    layers = model.packnet.summary().owned
+    packnet = packnet_of(model)
+    layers = packnet.summary().owned
     weights = {name: model.backbone.get_parameter(name).detach() for name in layers}
     bounds = torch.tensor(SHARES).cumsum(0)[:-1]
     owners = {}
@@ -62,23 +67,28 @@ def build(arch: str, width: float) -> TaskClassifier:
         drawn = torch.rand(weight.shape)
         for bound in bounds:
             owners[name] += drawn >= bound
-    state = model.packnet.state_dict()
-    marks = [task_fingerprints(weights, owners, number + 1, {}) for number in range(len(SHARES))]
-    model.packnet.load_state_dict(
+    state = packnet.state_dict()
+    fingerprints = [task_fingerprints(weights, owners, number + 1, {}) for number in range(len(SHARES))]
+    packnet.load_state_dict(
         {
             **state,
             "tasks": model.tasks,
             "owners": owners,
-            "fingerprints": dict(zip(model.tasks, marks, strict=True)),
+            "fingerprints": dict(zip(model.tasks, fingerprints, strict=True)),
             "copies": {task: {} for task in model.tasks},
         }
     )
     return model
 
 
-def sizes(model: TaskClassifier, path: Path) -> Table:
+def packnet_of(model: TaskClassifier) -> PackNet:
+    """Returns the model's PackNet, which only a model with ``pack=False`` has not."""
+    assert model.packnet is not None
+    return model.packnet
+
+
+def sizes(model: TaskClassifier, owners: dict[str, Tensor], path: Path) -> Table:
     """Returns bits per weight of the owners in several forms, and the file beside four networks."""
-    owners = model.packnet.owners
     counts = {name: torch.bincount(owner.flatten(), minlength=5).tolist() for name, owner in owners.items()}
     weights = sum(owner.numel() for owner in owners.values())
     coded = sum(len(encode_owners(owner.reshape(-1).numpy(), counts[name])) for name, owner in owners.items())
@@ -103,25 +113,27 @@ def sizes(model: TaskClassifier, path: Path) -> Table:
     return table
 
 
-def coding(model: TaskClassifier) -> Table:
+def coding(owners: dict[str, Tensor]) -> Table:
     """Returns the seconds to code and decode the owners of all layers."""
     table = Table("coding of owners", "seconds", title=f"{torch.get_num_threads()} threads")
     encode = decode = 0.0
-    for owner in model.packnet.owners.values():
+    for owner in owners.values():
         flat = owner.reshape(-1).numpy()
         counts = torch.bincount(owner.flatten(), minlength=5).tolist()
         coded = encode_owners(flat, counts)
         assert (decode_owners(coded, counts) == flat).all()
-        encode += seconds(lambda flat=flat, counts=counts: encode_owners(flat, counts))
-        decode += seconds(lambda coded=coded, counts=counts: decode_owners(coded, counts))
+        encode += seconds(partial(encode_owners, flat, counts))
+        decode += seconds(partial(decode_owners, coded, counts))
     table.add_row("encode", f"{encode:.2f}")
     table.add_row("decode", f"{decode:.2f}")
     return table
 
 
-def switching(network: torch.nn.Module) -> Table:
+def switching(network: PackedNetwork) -> Table:
     """Returns the cost of a switch over that of copying all prunable weights, each switch beside a copy."""
-    names = list(network.packnet.owners)
+    packnet = network.packnet
+    assert packnet is not None
+    names = list(packnet.owners)
     weights = [network.backbone.get_parameter(name).detach() for name in names]
     others = [torch.ones_like(weight) for weight in weights]
 
@@ -139,7 +151,7 @@ def switching(network: torch.nn.Module) -> Table:
             ratios = []
             for _ in range(ROUNDS):
                 network.show(before)
-                switched, copied = seconds(lambda task=task: network.show(task)), seconds(copy)
+                switched, copied = seconds(partial(network.show, task)), seconds(copy)
                 ratios.append(switched / copied)
             medians.append(statistics.median(ratios))
             every += [medians[-1]] if before != task else []

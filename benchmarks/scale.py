@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from packnet_pl import PackNet
+from packnet_pl import PackNet, TaskClassifier
 from packnet_pl.core.capacity import forecast
 from packnet_pl.models import torchvision_backbone
 
@@ -134,7 +134,8 @@ def _storage(networks: dict[str, torch.nn.Module]) -> str:
         parameters = sum(parameter.numel() for parameter in network.parameters())
         layers = [share.weights for share in PackNet(network).summary().layers.values()]
         shares = [share for share, _ in forecast(layers, [task.ratio for task in TASKS])]
-        heads = sum(task.classes * (network.num_features + 1) for task in TASKS)
+        features = TaskClassifier(network).heads.num_features
+        heads = sum(task.classes * (features + 1) for task in TASKS)
         packed = 4 * (parameters + heads) + sum(layers) * _entropy(shares, sum(layers)) / 8
         separate = 4 * (len(TASKS) * parameters + heads)
         checkpoints = fits * parameters * (4 + 4 + 1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from packnet_pl import TaskClassifier, fit_task
+from packnet_pl.choices import Phase
 from packnet_pl.methods import FineTuning
 from packnet_pl.models import torchvision_backbone
 
@@ -126,13 +127,17 @@ def measure(name: str, arguments: argparse.Namespace, console: Console) -> tuple
     model = TaskClassifier(torchvision_backbone(name, image_size=arguments.image_size, width=arguments.width))
     answers = []
     for task in ("first", "second"):
+
+        def of_task(phase: Phase, callback: pl.Callback, task: str = task) -> pl.Trainer:
+            return make_trainer(f"{task}, {phase}", callback)
+
         model.add_task(task, num_classes=CLASSES)
         fit_task(
             model,
             loader,
             task=task,
             prune_ratio=0.75,
-            make_trainer=lambda phase, callback, task=task: make_trainer(f"{task}, {phase}", callback),
+            make_trainer=of_task,
         )
         with torch.no_grad():
             answers.append(model.eval()(probe, task="first"))
