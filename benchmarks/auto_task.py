@@ -14,8 +14,8 @@ from rich.table import Table
 
 from packnet_pl import load_packed
 from packnet_pl.configuration.components import build_data
-from packnet_pl.configuration.run_file import read_run
 from packnet_pl.packed.predict import normalised_entropy
+from packnet_pl.run_directory import read_run
 
 LEADS = (0.0, 0.05, 0.1, 0.2, 0.3, 1.01)
 

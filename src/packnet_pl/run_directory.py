@@ -1,19 +1,38 @@
-"""What lies where in a run directory."""
+"""A run directory: what lies where in it, the file that says what the run is, and the lock on it."""
 
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
+
+import yaml
 
 from packnet_pl.choices import Phase
+from packnet_pl.errors import UsageError
+from packnet_pl.files import replacing
+from packnet_pl.old_targets import with_new_targets
 
 __all__ = [
     "LOGS",
+    "SavedRun",
     "checkpoint_path",
+    "claimed",
     "data_record_path",
+    "is_complete",
     "journal_path",
+    "lock",
     "metrics_path",
     "packed_path",
     "probe_path",
+    "read_run",
     "results_path",
+    "run_path",
     "task_folder",
+    "write_run",
 ]
 
 LOGS = "logs"
@@ -21,40 +40,174 @@ LOGS = "logs"
 
 
 def results_path(folder: Path) -> Path:
-    """Returns the place of everything measured."""
+    """Returns the path of everything that was measured."""
     return folder / "results.json"
 
 
+def run_path(folder: Path) -> Path:
+    """Returns the path of what the run was started with."""
+    return folder / "run.yaml"
+
+
 def packed_path(folder: Path) -> Path:
-    """Returns the place of the network with all finished tasks."""
+    """Returns the path of the network with all finished tasks."""
     return folder / "packed.safetensors"
 
 
 def task_folder(folder: Path, task: str) -> Path:
-    """Returns the place of the checkpoints, logs, probe and journal of ``task``."""
+    """Returns the path of the checkpoints, logs, probe and journal of ``task``."""
     return folder / "tasks" / task
 
 
 def checkpoint_path(folder: Path, task: str, phase: Phase) -> Path:
-    """Returns the place of the one checkpoint of a phase."""
+    """Returns the path of the one checkpoint of a phase."""
     return task_folder(folder, task) / phase / "last.ckpt"
 
 
 def metrics_path(folder: Path, task: str, phase: Phase) -> Path:
-    """Returns the place of the metrics of a phase, where ``logger=csv`` writes them."""
+    """Returns the path of the metrics of a phase, where ``logger=csv`` writes them."""
     return task_folder(folder, task) / LOGS / phase / "metrics.csv"
 
 
 def probe_path(folder: Path, task: str) -> Path:
-    """Returns the place of the images and logits that show whether an answer has changed."""
+    """Returns the path of the images and logits that show whether an answer has changed."""
     return task_folder(folder, task) / "probe.safetensors"
 
 
 def journal_path(folder: Path, task: str) -> Path:
-    """Returns the place of what is known of ``task`` since it was finished."""
+    """Returns the path of what is known of ``task`` since it was finished."""
     return task_folder(folder, task) / "finished.json"
 
 
 def data_record_path(folder: Path, task: str) -> Path:
-    """Returns the place of what data ``task`` was begun with."""
+    """Returns the path of what data ``task`` was begun with."""
     return task_folder(folder, task) / "data.json.gz"
+
+
+# Open as long as the process lives: the kernel lets go of the lock however it ends. The library "filelock" does no more
+# here: where a file system has no locks, it leaves a file instead, which would outlive a killed process.
+_locks: dict[Path, IO[Any]] = {}
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run was started with.
+
+    Attributes:
+        overrides: Of its command line.
+        config_dir: Folder of configurations of the user's own, or None.
+        config_name: Name of the main configuration.
+        cwd: Where it was started: paths in ``overrides`` may be relative to it.
+        config: The whole configuration, checked, as plain objects.
+    """
+
+    overrides: list[str]
+    config_dir: str | None
+    config_name: str
+    cwd: str
+    config: dict[str, Any]
+
+
+def read_run(folder: Path) -> SavedRun | None:
+    """Returns what the run in ``folder`` was started with, or None if there is none.
+
+    Raises:
+        UsageError: If its file is damaged.
+    """
+    path = run_path(folder)
+    if not path.is_file():
+        return None
+    try:
+        return SavedRun(**with_new_targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except Exception as error:  # YAML has many ways to be wrong
+        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def write_run(folder: Path, run: SavedRun) -> None:
+    """Writes it, replacing the file as a whole."""
+    text = yaml.safe_dump(asdict(run), allow_unicode=True, sort_keys=False)
+    with replacing(run_path(folder)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def lock(folder: Path) -> None:
+    """Keeps other processes out of ``folder`` until this one ends, also if it is killed.
+
+    Raises:
+        UsageError: If another process has it.
+    """
+    folder = folder.resolve()
+    if folder in _locks:
+        return
+    file = (folder / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UsageError(f"{folder} is in use: another process is running there; wait for it, or stop it") from error
+    except OSError as error:  # ENOLCK, ENOTSUP: some network file systems
+        file.close()
+        raise UsageError(
+            f"{folder} cannot be locked ({error.strerror}), so two processes could write there at once: choose a "
+            "hydra.run.dir on a file system with locks"
+        ) from error
+    _locks[folder] = file
+
+
+def _leave_to_parent() -> None:
+    """Closes the locks in a forked process: a loader's may live on when the run is killed."""
+    for file in _locks.values():
+        file.close()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+@contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """Answers a folder that is read-only, or none, by one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): make it writable, or choose another hydra.run.dir"
+        ) from error
+
+
+@contextmanager
+def claimed(folder: Path, run: SavedRun) -> Iterator[None]:
+    """Makes ``folder`` this run's, and takes that back if what is done inside fails because of the user.
+
+    Raises:
+        UsageError: If another process is running there, or nothing can be written there.
+    """
+    with _said_of(folder):
+        known = run_path(folder).exists()
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        lock(folder)
+    try:
+        if not known:
+            with _said_of(folder):
+                write_run(folder, run)
+        yield
+        if known:
+            write_run(folder, run)
+    except UsageError:
+        if not known:
+            run_path(folder).unlink(missing_ok=True)
+            (folder / ".lock").unlink(missing_ok=True)
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+def is_complete(folder: Path, run: SavedRun) -> bool:
+    """Returns whether ``results.json`` says that all tasks of ``run`` are finished."""
+    try:
+        results = json.loads(results_path(folder).read_text(encoding="utf-8"))
+        order = list(run.config["sequence"]["order"])
+        return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == order
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -7,16 +7,16 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from packnet_pl.configuration.old_targets import MOVED, with_new_targets
 from packnet_pl.configuration.packed_recipe import recipe_of, with_recipe
-from packnet_pl.configuration.run_file import read_run
+from packnet_pl.old_targets import MOVED, with_new_targets
+from packnet_pl.run_directory import read_run
 from tests.support import MADE_AT_5B152F2 as MADE
 from tests.support import warm
 from tests.support.commands import last_line
 
 # All that configurations of 5b152f2 name in this package.
 TARGETS = {
-    "data": "digits glyphs image_folder published_images spectro read_cars read_cubs read_flowers read_imagenet "
+    "data": "digits glyphs image_folder published_pictures spectro read_cars read_cubs read_flowers read_imagenet "
     "read_places365 read_sketch read_wikiart TaskDataModule",
     "models": "resnet20 timm_backbone torchvision_backbone vgg_small",
     "training": "ClassifierOnly IndividualNetworks JointClassifier LearningWithoutForgetting TaskClassifier fit_task "

@@ -154,16 +154,13 @@ def test_a_second_process_on_one_run_is_refused_and_may_go_on_once_the_first_was
 
 def test_the_lock_ends_with_its_process_though_a_forked_loader_lives_on(tmp_path):
     script = (
-        "import os, sys, time; from pathlib import Path; from packnet_pl.configuration.run_file import lock\n"
+        "import os, sys, time; from pathlib import Path; from packnet_pl.run_directory import lock\n"
         "lock(Path(sys.argv[1]))\n"
         "pid = os.fork()\n"
         "if pid == 0: os.close(1); os.close(2); time.sleep(600)\n"
         "print(pid, flush=True); os._exit(0)\n"
     )
-    again = (
-        "import sys; from pathlib import Path; from packnet_pl.configuration.run_file import lock; "
-        "lock(Path(sys.argv[1]))"
-    )
+    again = "import sys; from pathlib import Path; from packnet_pl.run_directory import lock; lock(Path(sys.argv[1]))"
     left = int(subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, check=True).stdout)
     try:
         subprocess.run([sys.executable, "-c", again, tmp_path], check=True)

@@ -1,4 +1,4 @@
-"""The lock on a run directory."""
+"""What a run directory says of its run, and the lock on it."""
 
 import errno
 import fcntl
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from packnet_pl.configuration.run_file import SavedRun, claimed, lock, read_run, write_run
 from packnet_pl.errors import UsageError
+from packnet_pl.run_directory import SavedRun, claimed, lock, read_run, write_run
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
@@ -21,6 +21,43 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
 
 
 RUN = SavedRun(["seed=1"], None, "train", "/", {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1e-05,
+        1e22,
+        0.1,
+        5e-324,
+        float("inf"),
+        3,
+        True,
+        None,
+        "1e-05",
+        "1",
+        "null",
+        "on",
+        "2024-01-01",
+        "${seed}",
+        "vögel: 猫",
+    ],
+)
+def test_what_was_saved_is_read_as_it_was(tmp_path, value):
+    run = SavedRun(
+        [str(value), "a=[b,c]"], "/conf", "mine", "/", {"optim": {"x": value, "many": [value, {"y": value}]}}
+    )
+    write_run(tmp_path, run)
+    read = read_run(tmp_path)
+    assert read == run
+    assert type(read.config["optim"]["x"]) is type(value)
+
+
+def test_a_damaged_file_is_said_in_one_line(tmp_path):
+    for text in ("a: [", "just text", "overrides: []", "a: 1\nb: 2"):
+        (tmp_path / "run.yaml").write_text(text)
+        with pytest.raises(UsageError, match=r"^[^\n]*run\.yaml is damaged: [^\n]*$"):
+            read_run(tmp_path)
 
 
 def claim(folder):

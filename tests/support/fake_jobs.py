@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from packnet_pl.configuration.run_file import SavedRun, write_run
 from packnet_pl.launch import sweep
+from packnet_pl.run_directory import SavedRun, write_run
 
 
 def install():

@@ -7,8 +7,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from packnet_pl.command_line import CommandParser
-from packnet_pl.configuration.run_file import read_run
 from packnet_pl.errors import UsageError, answering_errors
+from packnet_pl.run_directory import read_run
 
 __all__ = ["main"]
 

@@ -90,7 +90,7 @@ def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
 
 def _test_data(file: Path) -> "dict[str, TaskData | None]":
     """Returns the data of the run's tasks; none for a file that lies elsewhere."""
-    from packnet_pl.configuration.run_file import read_run
+    from packnet_pl.run_directory import read_run
 
     saved = read_run(file) if file.is_dir() else None
     if saved is None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from packnet_pl.command_line import check_alone, version_text
 from packnet_pl.configuration.mistyped import check_words
 from packnet_pl.configuration.overrides import added_tasks, check_unicode, key_of, merge_words, quoted
-from packnet_pl.configuration.run_file import is_complete, read_run
 from packnet_pl.counting import counted
 from packnet_pl.errors import STARTED_BY, UsageError, answering_errors
 from packnet_pl.names import shown
 from packnet_pl.ranks import this_process
+from packnet_pl.run_directory import is_complete, read_run
 
 __all__ = ["main"]
 

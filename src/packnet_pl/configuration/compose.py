@@ -22,7 +22,6 @@ from packnet_pl.command_line import check_alone, version_text
 from packnet_pl.configuration.arch_names import check_network
 from packnet_pl.configuration.help import GROUPS
 from packnet_pl.configuration.mistyped import check_words
-from packnet_pl.configuration.old_targets import with_new_targets
 from packnet_pl.configuration.overrides import check_unicode, key_of
 from packnet_pl.configuration.packed_source import packed_header, tell_recipe, with_file
 from packnet_pl.configuration.resume_rules import (
@@ -34,11 +33,12 @@ from packnet_pl.configuration.resume_rules import (
     set_aside,
     with_packed_tasks,
 )
-from packnet_pl.configuration.run_file import SavedRun, claimed, read_run
 from packnet_pl.configuration.sequences import add_tasks, expand_tasks
 from packnet_pl.configuration.validate import check_config
 from packnet_pl.errors import UsageError, nearest, one_line
+from packnet_pl.old_targets import with_new_targets
 from packnet_pl.ranks import Rank, rank_of
+from packnet_pl.run_directory import SavedRun, claimed, read_run
 
 if TYPE_CHECKING:
     from packnet_pl.configuration.components import Parts

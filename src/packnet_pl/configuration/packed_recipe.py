@@ -13,9 +13,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from packnet_pl.configuration.old_targets import with_new_targets
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
+from packnet_pl.old_targets import with_new_targets
 from packnet_pl.text import as_line, brief, named
 
 __all__ = ["recipe_of", "with_recipe"]

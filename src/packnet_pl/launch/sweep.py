@@ -29,11 +29,11 @@ from packnet_pl.configuration.arch_names import short_names
 from packnet_pl.configuration.compose import compose
 from packnet_pl.configuration.overrides import key_of, quoted
 from packnet_pl.configuration.resume_rules import is_harmless
-from packnet_pl.configuration.run_file import is_complete, read_run
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError, one_line
 from packnet_pl.launch.study import words_of_study
 from packnet_pl.ranks import without_ranks
+from packnet_pl.run_directory import is_complete, read_run
 from packnet_pl.sweep_jobs import Job, append_job, jobs_since
 
 _OF_THE_SWEEP = ("hydra.mode", "hydra.run", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
