@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from packnet_pl.core import CapacityError, PackNet
+    from packnet_pl.core import CapacityError, PackNet, PruneRule
     from packnet_pl.packed import load_packed, save_packed
     from packnet_pl.training import PackNetCallback, PackNetMixin, TaskClassifier, fit_task
 
@@ -14,6 +14,7 @@ __all__ = [
     "PackNet",
     "PackNetCallback",
     "PackNetMixin",
+    "PruneRule",
     "TaskClassifier",
     "fit_task",
     "load_packed",
@@ -25,6 +26,7 @@ __version__ = version("packnet-pl")
 _HOMES = {
     "CapacityError": "packnet_pl.core",
     "PackNet": "packnet_pl.core",
+    "PruneRule": "packnet_pl.core",
     "PackNetCallback": "packnet_pl.training",
     "PackNetMixin": "packnet_pl.training",
     "TaskClassifier": "packnet_pl.training",

@@ -1,8 +1,8 @@
-"""Classes and functions that moved: what ``_target_`` was before, in configurations and runs on users' disks."""
+"""Settings of earlier versions in what users have on their disks, configurations, runs and recipes, as they are now."""
 
 from typing import Any
 
-__all__ = ["MOVED", "with_new_targets"]
+__all__ = ["MAGNITUDE", "MOVED", "with_new_targets"]
 
 _METHODS = {
     "classifier_only": "ClassifierOnly",
@@ -19,14 +19,20 @@ MOVED = {
     "packnet_pl.data.published_pictures": "packnet_pl.data.published_images",
     "packnet_pl.data.published.published_pictures": "packnet_pl.data.published_images",
 }
-"""Where it was -> where it is. Whoever moves what a configuration can name, adds it here."""
+"""``_target_`` as it was -> as it is. Whoever moves what a configuration can name, adds it here."""
 
+MAGNITUDE = "packnet_pl.core.magnitude"
+"""The score of the paper, and of all pruning before there were others."""
+
+_FIT_TASK = ("packnet_pl.fit_task", "packnet_pl.training.fit_task")
 _CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier")
 """Names of the class that, with ``pack=False``, was what FineTuning is."""
 
 
 def with_new_targets(node: Any) -> Any:
     """Returns a configuration in which each ``_target_`` that moved is named by where it is now.
+
+    Pruning that was given by a scope and a granularity alone has a rule of these.
 
     Args:
         node: Plain objects, with or without interpolations; it is left as it is.
@@ -35,10 +41,20 @@ def with_new_targets(node: Any) -> Any:
         return [with_new_targets(child) for child in node]
     if not isinstance(node, dict):
         return node
-    renamed = {key: with_new_targets(child) for key, child in node.items()}
+    new = {key: with_new_targets(child) for key, child in node.items()}
     target = node.get("_target_")
     if isinstance(target, str) and target in MOVED:
-        renamed["_target_"] = MOVED[target]
-    if target in _CLASSIFIERS and isinstance(renamed.get("pack"), bool) and not renamed.pop("pack"):
-        renamed["_target_"] = "packnet_pl.methods.FineTuning"
-    return renamed
+        new["_target_"] = MOVED[target]
+    if target in _CLASSIFIERS and isinstance(new.get("pack"), bool) and not new.pop("pack"):
+        new["_target_"] = "packnet_pl.methods.FineTuning"
+    short = {key: new[key] for key in ("scope", "granularity") if key in new}
+    if short and "rule" not in new and target in _FIT_TASK:
+        new = {key: child for key, child in new.items() if key not in short} | {"rule": _rule(short)}
+    if len(short) == 2 and "rule" not in new and "ratio" in new:
+        new["rule"] = _rule(short)
+    return new
+
+
+def _rule(short: dict[str, Any]) -> dict[str, Any]:
+    score = {"_target_": MAGNITUDE, "_partial_": True}
+    return {"_target_": "packnet_pl.core.PruneRule", "score": score, **short}

@@ -7,6 +7,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from packnet_pl import PruneRule
 from packnet_pl.configuration.packed_recipe import recipe_of, with_recipe
 from packnet_pl.old_targets import MOVED, with_new_targets
 from packnet_pl.run_directory import read_run
@@ -44,6 +45,15 @@ def test_saved_runs_are_read_with_new_targets(tmp_path):
 def test_a_classifier_that_packed_nothing_fine_tunes(pack, now):
     old = {"_target_": "packnet_pl.training.TaskClassifier", "_partial_": True, "pack": pack}
     assert with_new_targets(old) == {"_target_": f"packnet_pl.{now}", "_partial_": True}
+
+
+def test_pruning_by_a_scope_and_a_granularity_has_a_rule_of_these():
+    config = read_run(MADE / "finished").config
+    rule = config["prune"]["rule"]
+    assert get_object(rule["_target_"])(get_object(rule["score"]["_target_"]), rule["scope"]) == PruneRule()
+    assert config["method"]["fit"] == {
+        "_target_": "packnet_pl.training.fit_task", "_partial_": True, "select": "last", "rule": rule
+    }  # fmt: skip
 
 
 def test_recipes_are_read_with_new_targets():

@@ -95,12 +95,12 @@ def test_what_the_command_line_says_goes_before_the_recipe(begun):
     now = from_file(folder, *(f"++{word}" if "tasks" in word else word for word in words))
     assert (now.optim.batch_size, now.seed, now.prune.ratio, now.sequence.tasks.objects.train.lr) == (64, 0, 0.5, 0.5)
     assert now.optim.optimizer._target_ == "torch.optim.AdamW"
-    assert (now.prune.scope, now.method.fit.scope) == ("global", "global")
+    assert (now.prune.scope, now.method.fit.rule.scope) == ("global", "global")
     now = from_file(folder, "optim=sgd", "prune.scope=layer", "trainer=gpu")
     assert now.optim.optimizer == {
         "_target_": "torch.optim.SGD", "_partial_": True, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0
     }  # fmt: skip
-    assert (now.optim.batch_size, now.method.fit.scope, now.trainer.accelerator) == (64, "layer", "gpu")
+    assert (now.optim.batch_size, now.method.fit.rule.scope, now.trainer.accelerator) == (64, "layer", "gpu")
     # What is chosen as a whole has no need of a recipe, but the network is the file's.
     now = from_file(folder, "experiment=embedded/packnet_75")
     assert (now.arch.width, now.norm, now.optim.batch_size, now.prune.ratio) == (0.25, "per_task", 64, 0.75)

@@ -19,7 +19,7 @@ CONFIG = {
     "seed": 0,
     "arch": {"_target_": "vgg_small"},
     "prune": {"ratio": 0.5, "last": True},
-    "method": {"name": "packnet", "fit": {"scope": "layer", "granularity": "weight", "select": "last"}},
+    "method": {"name": "packnet", "fit": {"rule": {"scope": "layer"}, "select": "last"}},
     "optim": {"later_lr": 1.0, "batch_size": 64},
     "checkpoint": {"every_n_steps": None, "shared": "a"},
     "sweep": {"share": True},
@@ -47,8 +47,7 @@ def changed(key, value):
     ("key", "value"),
     [
         ("prune", {"ratio": [0.9, 0.1], "last": False}),
-        ("method.fit.scope", "global"),
-        ("method.fit.granularity", "filter"),
+        ("method.fit.rule.scope", "global"),
         ("checkpoint.every_n_steps", 5),
         ("optim.later_lr", 0.1),
         ("sequence.order", ["a"]),

@@ -29,7 +29,7 @@ def forecast_shares(
 ) -> list[Share]:
     """Returns, per task that is not finished, its name, data, prune ratio, and how much it will own and leave.
 
-    The last two are numbers of weights, or of filters if ``prune.granularity`` is "filter"; None without pruning.
+    The last two are numbers of weights, or of filters if ``prune.rule`` releases these; None without pruning.
 
     Args:
         config: Checked.

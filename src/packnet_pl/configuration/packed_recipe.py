@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
-from packnet_pl.old_targets import with_new_targets
+from packnet_pl.old_targets import MAGNITUDE, with_new_targets
 from packnet_pl.text import as_line, brief, named
 
 __all__ = ["recipe_of", "with_recipe"]
@@ -30,6 +30,8 @@ _TARGETS = {
     "optim.scheduler": ("packnet_pl.training.warmup_cosine", "packnet_pl.training.step_decay"),
     "method.classifier": ("packnet_pl.training.TaskClassifier",),
     "method.fit": ("packnet_pl.training.fit_task",),
+    "prune.rule": ("packnet_pl.core.PruneRule",),
+    "prune.rule.score": (MAGNITUDE,),
     "sequence.task.data": ("packnet_pl.data.image_folder",),
 }
 _DEEPEST, _LONGEST, _MOST = 8, 200, 2000
@@ -54,7 +56,7 @@ def recipe_of(
         "arch": arch,
         "inputs": None if inputs is None else dict(inputs),
         "seed": plain["seed"],
-        "prune": plain["prune"],
+        "prune": _without_rule(plain["prune"]),
         "optim": {key: value for key, value in plain["optim"].items() if key != _WORKERS},
         # What the fit repeats of the pruning follows from that again.
         "method": {**method, "fit": {k: v for k, v in method["fit"].items() if k not in plain["prune"]}},
@@ -119,6 +121,13 @@ def with_recipe(
         said = as_line(error)
         raise UsageError(f"packed={path}: its recipe is damaged ({type(error).__name__}: {said})") from error
     return changed
+
+
+def _without_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is said of pruning, without the rule if it follows from the rest: the paper's score."""
+    rule = prune["rule"]
+    usual = with_new_targets({key: value for key, value in prune.items() if key != "rule"})["rule"]
+    return {key: value for key, value in prune.items() if key != "rule" or rule != usual}
 
 
 def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,8 +193,8 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Returns the keys, sorted, whose values are not the same in two configurations given as plain objects."""
     first, second = _flat(one), _flat(other)
     keys = [key for key in {*first, *second} if first.get(key) != second.get(key)]
-    # method.fit repeats settings of other keys, which are those that the user gave.
-    return sorted(keys, key=lambda key: (key.startswith("method.fit."), key))
+    # These repeat settings of other keys, which are those that the user gave.
+    return sorted(keys, key=lambda key: (key.startswith(("method.fit.", "prune.rule.")), key))
 
 
 def _ratios(config: Mapping[str, Any]) -> list[float | None]:

@@ -13,6 +13,7 @@ from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
+from packnet_pl.old_targets import MAGNITUDE
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, StopRequest, TaskPlan
 from packnet_pl.run.process_environment import environment_of
@@ -108,13 +109,17 @@ def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -
 def _settings(config: DictConfig) -> dict[str, Any]:
     """Returns what the method was set to, as the report names it."""
     plain: Any = OmegaConf.to_container(config.method, resolve=True)
+    rule = plain["fit"].get("rule") or {}
     found = {
         key: value
-        for part in ("classifier", "fit")
-        for key, value in plain[part].items()
+        for part in (plain["classifier"], rule, plain["fit"])
+        for key, value in part.items()
         # "pack" is part of what the method is, and no setting of it.
         if not key.startswith("_") and key != "pack" and isinstance(value, (str, int, float))
     }
+    score = rule.get("score", {}).get("_target_", MAGNITUDE)
+    if score != MAGNITUDE:  # the paper's goes unsaid
+        found["score"] = score.rpartition(".")[2]
     kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
     return {**found, **kept, "later_lr": config.optim.later_lr}
 

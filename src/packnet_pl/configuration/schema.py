@@ -41,12 +41,13 @@ class SequenceConfig:
 
 @dataclass
 class PruneConfig:
-    """How much each task gives up; ``ratio`` is a number or a list."""
+    """How much each task gives up, and how; ``ratio`` is a number or a list, ``rule`` is what the rest says."""
 
     ratio: Any = MISSING
     last: bool = MISSING
     scope: str = MISSING
     granularity: str = MISSING
+    rule: dict[str, Any] = MISSING
 
 
 @dataclass

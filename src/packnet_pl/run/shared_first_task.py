@@ -38,8 +38,7 @@ def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
     first = deciding["sequence"]["order"][0]
     task = deciding["sequence"]["tasks"][first]
     deciding["sequence"] = {"first": first, **{key: value for key, value in task.items() if key != "retrain"}}
-    for key in ("scope", "granularity"):
-        deciding["method"]["fit"].pop(key, None)
+    deciding["method"]["fit"].pop("rule", None)
     deciding["optim"].pop("later_lr", None)
     deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
     deciding["inventory"] = None if data is None else asdict(data)
