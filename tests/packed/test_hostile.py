@@ -195,9 +195,19 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 # What the page decides, one by one.
 
 
-def test_tensors_that_belong_to_nothing_are_refused_unread(path, monkeypatch):
+def spoil(path):
+    """Changes the last byte, which is one of a tensor: if tensors were read, it is that what would be said."""
     content = path.read_bytes()
-    monkeypatch.setattr("packnet_pl.packed.file.safe_open", None)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_tensor_that_is_not_what_was_written_is_named(path):
+    spoil(path)
+    assert "owners/features.4.weight is not what was written" in refused(path)
+
+
+def test_tensors_that_belong_to_nothing_are_refused_unread(path):
+    content = path.read_bytes()
     for name in (
         "copies/3/features.0.weight",
         "copies/00/features.1.weight",
@@ -207,10 +217,12 @@ def test_tensors_that_belong_to_nothing_are_refused_unread(path, monkeypatch):
     ):
         path.write_bytes(content)
         reseal(path, tensors=lambda tensors, name=name: tensors.update({name: torch.zeros(1 << 20)}))
+        spoil(path)
         assert name.split("/", 1)[1] in refused(path)
     path.write_bytes(content)
     # Of a network whose tasks share their norms, what single tasks have belongs to nothing.
     reseal(path, header=lambda header: header["packnet"].update(norm="shared"))
+    spoil(path)
     assert "is not a tensor that each of its tasks has of its own" in refused(path)
 
 
@@ -226,9 +238,9 @@ def test_tensors_that_belong_to_nothing_are_refused_unread(path, monkeypatch):
         ("owners/features.0.weight", torch.int8, "the owners of features.0.weight are no bytes"),
     ],
 )
-def test_types_are_looked_at_when_the_file_is_opened(path, name, kind, reason, monkeypatch):
+def test_types_are_looked_at_when_the_file_is_opened(path, name, kind, reason):
     reseal(path, tensors=lambda tensors: tensors.update({name: tensors[name].to(kind)}))
-    monkeypatch.setattr("packnet_pl.packed.file.safe_open", None)
+    spoil(path)
     assert reason in refused(path)
 
 

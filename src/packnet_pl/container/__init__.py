@@ -1,1 +1,5 @@
 """The packed file as bytes, a safetensors file with a JSON header: read and checked without torch."""
+
+from packnet_pl.container.packed_file import PackedFile, open_packed
+
+__all__ = ["PackedFile", "open_packed"]

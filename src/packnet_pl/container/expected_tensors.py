@@ -5,14 +5,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from packnet_pl.container.header import STORED_TYPES
 from packnet_pl.container.table import Stored
 from packnet_pl.text import brief, named
 
-__all__ = ["CHECKSUM", "check_stored", "check_values", "own_names"]
+__all__ = ["CHECKSUM", "check_stored", "own_names"]
 
 CHECKSUM = "checksum"
 _LARGEST_GROWTH = 256
@@ -50,20 +47,6 @@ def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: 
         _check_layer(name, layer, stored)
     _check_heads(header["tasks"], stored)
     _check_own(header, stored)
-
-
-def check_values(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Does nothing if the weights that tasks own, in the type that they have in the network, and the heads are finite.
-
-    Raises:
-        ValueError: Otherwise.
-    """
-    types = {f"values/{name}": layer["dtype"] for name, layer in header["weights"].items()}
-    for name, tensor in tensors.items():
-        if name.startswith("heads/") or name in types:
-            numbers = tensor.to(getattr(torch, types[name])) if name in types else tensor
-            if not bool(torch.isfinite(numbers).all()):
-                raise ValueError(f"{named(name)} holds NaN or infinity, which no finished task has")
 
 
 def own_names(stored: Iterable[str], tasks: int) -> list[set[str]]:

@@ -1,9 +1,10 @@
-"""The one-file artifact."""
+"""The one-file artifact: networks written to it, and read from it."""
 
-from packnet_pl.packed.file import Packed, read_packed
+from packnet_pl.packed.backbone import build_packed_backbone
 from packnet_pl.packed.network import PackedNetwork
 from packnet_pl.packed.parts import NetworkPerTask
-from packnet_pl.packed.read import build_packed_backbone, load_packed, packed_keeping, packed_networks, unpack_into
+from packnet_pl.packed.read import build_network, load_packed, packed_keeping, packed_networks, unpack_into
+from packnet_pl.packed.tensors import Packed, read_packed
 from packnet_pl.packed.write import Precision, TaskFigures, save_packed
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "PackedNetwork",
     "Precision",
     "TaskFigures",
+    "build_network",
     "build_packed_backbone",
     "load_packed",
     "packed_keeping",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from packnet_pl.core import PackNet
 from packnet_pl.models import Heads, TaskInfo
 
-__all__ = ["NetworkPerTask", "Packable", "parts_of", "private_as_heads"]
+__all__ = ["NetworkPerTask", "Packable", "networks_of", "parts_of", "private_as_heads"]
 
 
 class Packable(Protocol):
@@ -81,6 +81,11 @@ def parts_of(
         taken.put(task, (infos or {}).get(task) or TaskInfo(head.out_features), head)
     _warn_of_rest(model, packnet, parts)
     return _Parts(packnet.module, taken, packnet)
+
+
+def networks_of(parts: Packable) -> Mapping[str, Mapping[str, Tensor]]:
+    """Returns task -> tensors of a whole backbone of its own; nothing where tasks share one."""
+    return parts.networks if isinstance(parts, NetworkPerTask) else {}
 
 
 def private_as_heads(heads: Heads, state: Mapping[str, Any]) -> dict[str, Any]:

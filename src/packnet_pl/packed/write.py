@@ -1,24 +1,33 @@
 """From a network with its tasks to the packed file."""
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import Any, Literal, get_args
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from packnet_pl.core import PackNet
+from packnet_pl.container.expected_tensors import CHECKSUM, check_stored
+from packnet_pl.container.header import FORMAT, check_header, parse_header
+from packnet_pl.container.packed_file import PackedFile, digest
+from packnet_pl.container.table import METADATA, read_table
 from packnet_pl.core.bits import identity
 from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.core.inventory import plain_name
 from packnet_pl.core.ownership import count_owners
+from packnet_pl.files import replacing
 from packnet_pl.models import TaskInfo
-from packnet_pl.packed.file import write_packed
-from packnet_pl.packed.parts import NetworkPerTask, Packable, parts_of, private_as_heads
+from packnet_pl.packed.packable import check_loads, check_packable
+from packnet_pl.packed.parts import Packable, networks_of, parts_of, private_as_heads
+from packnet_pl.packed.tensors import check_finite
 from packnet_pl.packed.weights import pack_weights
+from packnet_pl.text import as_line
 
-__all__ = ["Packable", "Precision", "TaskFigures", "save_packed"]
+__all__ = ["Precision", "TaskFigures", "save_packed", "write_packed"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -47,7 +56,7 @@ def save_packed(
     figures: Mapping[str, TaskFigures] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
     recipe: Mapping[str, Any] | None = None,
-) -> None:
+) -> PackedFile:
     """Writes the network with all its tasks to one file, which is replaced as a whole.
 
     Free weights are not written: they are zero in the network that is read back.
@@ -68,6 +77,9 @@ def save_packed(
         history: What was measured of the tasks, for whoever goes on from the file: JSON takes it.
         recipe: With what settings they were learned, likewise.
 
+    Returns:
+        What was written, as :func:`packnet_pl.container.open_packed` reads it: counts of owners, sizes, tasks.
+
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
         ValueError: If something of the model is missing, or a task has more of its own than an output layer; if there
@@ -78,14 +90,7 @@ def save_packed(
     if dtype is not None and dtype not in get_args(Precision):
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
     parts = parts_of(model, path, heads, infos)
-    _check(parts, path, dtype)
-    packnet = parts.packnet
-    networks: Mapping[str, Mapping[str, Tensor]] = parts.networks if isinstance(parts, NetworkPerTask) else {}
-    if networks and (packnet is not None or list(networks) != list(parts.heads.infos)):
-        raise ValueError(
-            f"cannot save {path}: its networks are of {list(networks)}, and its heads of {list(parts.heads.infos)}; it "
-            "needs one for each task, in the same order, and no weights that tasks share (packnet is None)"
-        )
+    check_packable(parts, path, dtype)
     tensors: dict[str, Tensor] = {}
     header: dict[str, Any] = {
         "backbone": getattr(parts.backbone, "builder", None),
@@ -100,78 +105,97 @@ def save_packed(
         "recipe": None if recipe is None else dict(recipe),
     }
     owners: dict[str, Tensor] = {}
-    if packnet is not None:
-        state = packnet.state_dict(model if isinstance(model, nn.Module) else None)
+    if parts.packnet is not None:
+        state = parts.packnet.state_dict(model if isinstance(model, nn.Module) else None)
         owners = {name: _plain(owner) for name, owner in state.pop("owners").items()}
         for number, copies in enumerate(state.pop("copies").values()):
             tensors |= {f"copies/{number}/{name}": _plain(value) for name, value in copies.items()}
-        _check_loads(parts, owners, state, path)
+        check_loads(parts, owners, state, path)
         header["packnet"] = state if parts is model else {**state, **private_as_heads(parts.heads, state)}
-    first: dict[object, str] = {}
-    shared = {plain_name(name): value for name, value in parts.backbone.state_dict().items()}
-    # Owned ones first: of two names for the same memory, theirs is the one that the owners have.
-    for name in sorted(shared, key=lambda name: name not in owners):
-        if (known := first.setdefault(identity(shared[name]), name)) != name:
-            header["aliases"][name] = known
-            continue
+    networks = networks_of(parts)
+    for name, tensor in _distinct(parts.backbone, owners, header["aliases"]):
         if networks:
-            for number, network in enumerate(networks.values()):
-                tensors[f"copies/{number}/{name}"] = _plain(network[name])
-            continue
-        if name not in owners:
-            tensors[f"shared/{name}"] = _plain(shared[name])
-            continue
-        weight = _plain(shared[name])
-        counts = count_owners(owners[name], len(parts.heads.infos))
-        values, coded = pack_weights(weight, owners[name], counts)
-        if dtype is not None:
-            values = _rounded(values, dtype, name)
-            for task, marks in header["packnet"]["fingerprints"].items():
-                number = header["packnet"]["tasks"].index(task) + 1
-                own = owners[name].reshape(-1)
-                marks[name] = fingerprint(values.to(weight.dtype)[own[own != 0] == number])
-        layer = {"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."), "counts": counts}
-        header["weights"][name] = layer
-        tensors[f"values/{name}"], tensors[f"owners/{name}"] = values, coded
+            own = enumerate(networks.values())
+            tensors |= {f"copies/{number}/{name}": _plain(network[name]) for number, network in own}
+        elif name in owners:
+            _pack_layer(name, _plain(tensor), owners[name], dtype, header, tensors)
+        else:
+            tensors[f"shared/{name}"] = _plain(tensor)
     for number, task in enumerate(parts.heads.infos):
         tensors |= {f"heads/{number}/{name}": _plain(v) for name, v in parts.heads[task].state_dict().items()}
-    write_packed(path, header, tensors)
+    return write_packed(path, header, tensors)
 
 
-def _check(model: Packable, path: str | os.PathLike[str], dtype: Precision | None) -> None:
-    packnet, tasks = model.packnet, list(model.heads.infos)
-    if not tasks:
-        raise ValueError(f"cannot save {path}: there is no task yet; fit one first")
-    unfinished = [task for task in tasks if packnet is not None and task not in packnet.tasks]
-    if packnet is not None and packnet.open_task is not None and packnet.open_task not in unfinished:
-        unfinished.append(packnet.open_task)
-    if unfinished:
-        raise ValueError(f"cannot save {path}: tasks {unfinished} are not finished; fit them to their end first")
-    if packnet is not None and packnet.tasks != tasks:
-        raise ValueError(f"cannot save {path}: heads are of the tasks {tasks}, and weights of {packnet.tasks}")
-    if packnet is None and dtype is not None:
-        raise ValueError(f"cannot save {path} as {dtype}: no task owns any weights; convert the network instead")
-    extra = [name for name, value in model.backbone.state_dict().items() if not isinstance(value, Tensor)]
-    if extra:
-        raise ValueError(
-            f"cannot save {path}: {extra[0]} is extra state of a layer and no tensor, which the file cannot hold"
-        )
-    # Loaded, the network would have to answer in the type that its heads take.
-    tensors = [*model.backbone.state_dict().values(), *model.heads.state_dict().values()]
-    types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.is_floating_point()}
-    if len(types) > 1 and getattr(model.backbone, "builder", None) is not None:
-        raise ValueError(
-            f"cannot save {path}: its tensors are {' and '.join(sorted(types))}; convert backbone and heads to one type"
-        )
+def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PackedFile:
+    """Writes a packed file, which is replaced as a whole.
+
+    Args:
+        path: Where to.
+        header: Without ``format`` and ``checksums``.
+        tensors: On the CPU, contiguous, none sharing memory.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If it is not what :func:`packnet_pl.container.open_packed` takes.
+    """
+    checksums = {name: fingerprint(tensors[name]) for name in sorted(tensors)}
+    text = json.dumps({"format": FORMAT, **header, "checksums": checksums}, ensure_ascii=False, allow_nan=False)
+    checksum = torch.frombuffer(bytearray.fromhex(digest(text.encode())), dtype=torch.uint8)
+    try:
+        parsed = parse_header(text)
+        check_header(parsed)
+        check_finite(parsed, tensors)
+        # One entry of metadata: of several, safetensors writes now one first and now another.
+        content = save({**tensors, CHECKSUM: checksum}, metadata={METADATA: text})
+        # What would not be read again is not written.
+        _, stored = read_table(BytesIO(content), len(content))
+        stored.pop(CHECKSUM)
+        check_stored(parsed, stored, len(content))
+    except ValueError as error:
+        raise ValueError(f"cannot save {path}: {as_line(error)}") from error
+    with replacing(path) as temporary:
+        # Bytes, written by Python: a full disk is an OSError then, as everywhere else.
+        temporary.write_bytes(content)
+    return PackedFile(str(path), parsed, stored, len(content))
 
 
-def _check_loads(parts: Packable, owners: Mapping[str, Tensor], state: Mapping[str, Any], path: object) -> None:
-    loaded = PackNet(parts.backbone, norm=state["norm"], bias=state["bias"]).owners
-    if other := sorted(loaded.keys() ^ owners.keys()):
-        raise ValueError(
-            f"cannot save {path}: its PackNet was made with prunable=..., and load_packed makes one without: it would "
-            f"not agree on who may own {other[0]}"
-        )
+def _distinct(
+    backbone: nn.Module, owners: Mapping[str, Tensor], aliases: dict[str, str]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yields each tensor of ``backbone`` under one name; ``aliases`` gets the other names of the same memory."""
+    first: dict[object, str] = {}
+    state = {plain_name(name): value for name, value in backbone.state_dict().items()}
+    # Owned ones first: of two names for the same memory, theirs is the one that the owners have.
+    for name in sorted(state, key=lambda name: name not in owners):
+        if (known := first.setdefault(identity(state[name]), name)) != name:
+            aliases[name] = known
+        else:
+            yield name, state[name]
+
+
+def _pack_layer(
+    name: str,
+    weight: Tensor,
+    owner: Tensor,
+    dtype: Precision | None,
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+) -> None:
+    """Puts one weight tensor into header and tensors: the values that somebody owns, and the owners, coded."""
+    counts = count_owners(owner, len(header["tasks"]))
+    values, coded = pack_weights(weight, owner, counts)
+    if dtype is not None:
+        values = _rounded(values, dtype, name)
+        state, own = header["packnet"], owner.reshape(-1)
+        for number, task in enumerate(state["tasks"], start=1):
+            if task in state["fingerprints"]:
+                marks = state["fingerprints"][task]
+                marks[name] = fingerprint(values.to(weight.dtype)[own[own != 0] == number])
+    layer = {"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."), "counts": counts}
+    header["weights"][name] = layer
+    tensors[f"values/{name}"], tensors[f"owners/{name}"] = values, coded
 
 
 def _plain(tensor: Tensor) -> Tensor:
