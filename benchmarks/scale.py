@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from packnet_pl import PackNet, TaskClassifier
-from packnet_pl.core.capacity import forecast
+from packnet_pl.capacity import forecast
 from packnet_pl.models import torchvision_backbone
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "scale.md"

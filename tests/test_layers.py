@@ -10,8 +10,8 @@ from tests.support import ROOT
 
 SOURCE = ROOT / "src" / "packnet_pl"
 LAYERS = [
-    "core",
     "container",
+    "core",
     "models",
     "data",
     "training",
@@ -64,6 +64,7 @@ def test_only_training_and_below_know_lightning():
     ("statement", "absent"),
     [
         ("import packnet_pl", ["torch", "pytorch_lightning", "hydra"]),
+        ("import packnet_pl.container", ["torch", "numpy", "safetensors"]),
         (
             "import packnet_pl.core",
             [

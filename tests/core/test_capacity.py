@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl import PackNet
-from packnet_pl.core.capacity import forecast
+from packnet_pl.capacity import forecast
 
 RATIOS = st.lists(st.floats(0, 0.99), min_size=1, max_size=4)
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from packnet_pl.capacity import forecast
 from packnet_pl.core import PackNet, PruneRule
-from packnet_pl.core.capacity import forecast
 from packnet_pl.core.filters import filter_norms, filter_rows
 from packnet_pl.core.pruning import choose_releases, count_units
 from tests.support.tiny import TinyNet, equal, marked, pack, plain_choice, snapshot, train

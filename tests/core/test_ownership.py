@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from packnet_pl.core.ownership import FREE, MAX_TASKS, all_free, claim, count_owners, release, trainable, visible
+from packnet_pl.capacity import MAX_TASKS
+from packnet_pl.core.ownership import FREE, all_free, claim, count_owners, release, trainable, visible
 
 owner_lists = st.lists(st.integers(0, MAX_TASKS), min_size=1, max_size=30)
 

@@ -101,7 +101,7 @@ def _sizes(packed: "Packed") -> Any:
 
 
 def _room(packed: "Packed", ratio: float) -> str:
-    from packnet_pl.core.capacity import forecast
+    from packnet_pl.capacity import forecast
 
     layers = [counts[0] for counts in packed.counts.values()]
     weights = sum(sum(counts) for counts in packed.counts.values())

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from omegaconf import DictConfig
 from torch import Tensor
 
+from packnet_pl.capacity import forecast
 from packnet_pl.choices import Phase
 from packnet_pl.configuration.overrides import escaped
 from packnet_pl.configuration.validate import prune_ratios
 from packnet_pl.core import PackNet
-from packnet_pl.core.capacity import forecast
 from packnet_pl.core.ownership import FREE
 from packnet_pl.core.pruning import count_units
 from packnet_pl.counting import counted

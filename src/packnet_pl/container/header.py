@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from packnet_pl.capacity import MAX_TASKS
 from packnet_pl.choices import KEEPINGS, check_choice
 from packnet_pl.container.old_formats import OLDEST
 from packnet_pl.container.table import parse_json
 from packnet_pl.container.task_header import check_task, is_count
-from packnet_pl.core.ownership import MAX_TASKS
 from packnet_pl.text import brief, check_text, named
 
 __all__ = ["FORMAT", "STORED_TYPES", "check_header", "parse_header"]

@@ -1,12 +1,10 @@
-"""How much room there is: for one more task now, and for tasks to come before anything is trained."""
+"""Whether there is room for one more task."""
 
-from collections.abc import Sequence
-
-from packnet_pl.choices import Scope
-from packnet_pl.core.ownership import FREE, MAX_TASKS
+from packnet_pl.capacity import MAX_TASKS
+from packnet_pl.core.ownership import FREE
 from packnet_pl.core.state import State
 
-__all__ = ["CapacityError", "check_room", "forecast"]
+__all__ = ["CapacityError", "check_room"]
 
 
 class CapacityError(RuntimeError):
@@ -37,24 +35,3 @@ def check_room(task: str, state: State, network: str) -> None:
             f"cannot begin {task!r}: no weight is free, all {weights} prunable ones belong to {state.tasks}; prune "
             "every task that others follow with a ratio above 0"
         )
-
-
-def forecast(layers: Sequence[int], ratios: Sequence[float | None], *, scope: Scope = "layer") -> list[tuple[int, int]]:
-    """Returns, for each task, how many units (weights, or whole filters) it will own and how many it will leave.
-
-    The same counts as :meth:`PackNet.prune` gives: each task claims what is free and releases exactly
-    ``round(ratio * claimed)``, in each layer or over all of them.
-
-    Args:
-        layers: Number of units of each prunable layer that are free now: see
-            :func:`packnet_pl.core.pruning.count_units`.
-        ratios: Per task, the share that it releases, in [0, 1); None releases nothing.
-        scope: "layer" or "global".
-    """
-    free = list(layers) if scope == "layer" else [sum(layers)]
-    shares = []
-    for ratio in ratios:
-        claimed = sum(free)
-        free = [round((ratio or 0) * units) for units in free]
-        shares.append((claimed - sum(free), sum(free)))
-    return shares

@@ -7,11 +7,9 @@ taken earlier stays as it was, and so does the map when a change fails half-way.
 import torch
 from torch import Tensor
 
-__all__ = ["FREE", "MAX_TASKS", "all_free", "claim", "count_owners", "release", "trainable", "visible"]
+__all__ = ["FREE", "all_free", "claim", "count_owners", "release", "trainable", "visible"]
 
 FREE = 0
-MAX_TASKS = 255
-"""A uint8 counts to 255, and 0 means free."""
 
 
 def all_free(weight: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from packnet_pl.capacity import MAX_TASKS
 from packnet_pl.choices import KEEPINGS, PHASES, Keeping, Phase, check_choice, check_task_name
 from packnet_pl.core.fingerprints import fingerprint
-from packnet_pl.core.ownership import MAX_TASKS
 from packnet_pl.counting import counted
 
 __all__ = ["State"]

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from packnet_pl.packed import NetworkPerTask, TaskFigures, read_packed, save_packed
+from packnet_pl.container import PackedFile, open_packed
+from packnet_pl.packed import NetworkPerTask, TaskFigures, save_packed
 from packnet_pl.report import draw_ownership
 from packnet_pl.run.metrics import Scores, write_accuracy_csv, write_class_csv
 from packnet_pl.run.plan import RunPlan
@@ -38,13 +39,13 @@ def write_outcome(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[E
     rows = _rows(entries)
     finished = {e.task.name: next(row[e.task.name].top1 for row in rows if e.task.name in row) for e in entries}
     figures = {e.task.name: TaskFigures(e.task.prune_ratio, finished[e.task.name]) for e in entries}
-    save_packed(model, packed_path(plan.folder), figures=figures, history=history, recipe=plan.recipe)
+    packed = save_packed(model, packed_path(plan.folder), figures=figures, history=history, recipe=plan.recipe)
     if model.packnet is not None:
         draw_ownership(model.packnet.summary(), plan.folder / "report" / "ownership.png")
     write_accuracy_csv(plan.folder / "report" / "accuracy.csv", rows)
     class_names = {entry.task.name: entry.task.class_names for entry in entries}
     write_class_csv(plan.folder / "report" / "per_class.csv", entries[-1].scores, class_names)
-    gather_results(plan, model, entries).write(results_path(plan.folder))
+    _results(plan, model, entries, packed).write(results_path(plan.folder))
 
 
 def gather_results(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry]) -> Results:
@@ -55,14 +56,18 @@ def gather_results(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[
         model: With the finished tasks.
         entries: One per finished task.
     """
+    return _results(plan, model, entries, open_packed(packed_path(plan.folder)))
+
+
+def _results(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry], packed: PackedFile) -> Results:
     parameters = list(model.backbone.parameters())
     backbone_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     head_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.heads.parameters())
     storage = {
         "dense_bytes": len(entries) * backbone_bytes + head_bytes,
         "networks": len(model.networks) if isinstance(model, NetworkPerTask) else 1,
-        "packed_bytes": packed_path(plan.folder).stat().st_size,
-        "owner_bits_per_weight": read_packed(packed_path(plan.folder)).owner_bits_per_weight or 0.0,
+        "packed_bytes": packed.size,
+        "owner_bits_per_weight": packed.owner_bits_per_weight or 0.0,
     }
     free = None
     if model.packnet is not None:

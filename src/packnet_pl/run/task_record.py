@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packnet_pl.container import open_packed
 from packnet_pl.files import replacing
 from packnet_pl.names import mended_class_names
-from packnet_pl.packed import read_packed
 from packnet_pl.run.metrics import Scores
 from packnet_pl.run.results import TaskResult
 from packnet_pl.run_directory import journal_path, packed_path
@@ -111,7 +111,7 @@ def read_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
 
 def _from_packed(folder: Path, name: str, reason: ValueError) -> Entry:
     try:
-        history = [Entry.parse(dumped) for dumped in read_packed(packed_path(folder)).history]
+        history = [Entry.parse(dumped) for dumped in open_packed(packed_path(folder)).history]
     except (ValueError, OSError):
         history = []
     for entry in history:

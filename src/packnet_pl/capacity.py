@@ -1,0 +1,31 @@
+"""How many tasks a network takes, and what share of its weights each will own, before anything is trained."""
+
+from collections.abc import Sequence
+
+from packnet_pl.choices import Scope
+
+__all__ = ["MAX_TASKS", "forecast"]
+
+MAX_TASKS = 255
+"""Owners are uint8, which counts to 255, and 0 means free."""
+
+
+def forecast(layers: Sequence[int], ratios: Sequence[float | None], *, scope: Scope = "layer") -> list[tuple[int, int]]:
+    """Returns, for each task, how many units (weights, or whole filters) it will own and how many it will leave.
+
+    The same counts as :meth:`PackNet.prune` gives: each task claims what is free and releases exactly
+    ``round(ratio * claimed)``, in each layer or over all of them.
+
+    Args:
+        layers: Number of units of each prunable layer that are free now: see
+            :func:`packnet_pl.core.pruning.count_units`.
+        ratios: Per task, the share that it releases, in [0, 1); None releases nothing.
+        scope: "layer" or "global".
+    """
+    free = list(layers) if scope == "layer" else [sum(layers)]
+    shares = []
+    for ratio in ratios:
+        claimed = sum(free)
+        free = [round((ratio or 0) * units) for units in free]
+        shares.append((claimed - sum(free), sum(free)))
+    return shares
