@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from packnet_pl.data import glyphs
+from packnet_pl.data import drawing, glyphs
 from packnet_pl.data.drawing import draw, has_glyph
 from packnet_pl.data.glyphs import ALPHABETS, FONTS
 
@@ -72,7 +72,7 @@ def test_other_counts_have_another_cache_file(drawn, monkeypatch):
     def stop(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(glyphs_module, "draw", stop)
+    monkeypatch.setattr(drawing, "draw", stop)
     with pytest.raises(ZeroDivisionError):
         few(drawn[0], train_per_class=3)
     assert len(list(drawn[0].iterdir())) == 1
@@ -87,7 +87,7 @@ def test_splits_draw_from_fonts_of_their_own_in_turn(tmp_path, monkeypatch):
             used[split].add((font, character))
             return draw("DejaVuSans", "A", rng)
 
-        monkeypatch.setattr(glyphs_module, "draw", note)
+        monkeypatch.setattr(drawing, "draw", note)
         return whole(alphabet, split, count)
 
     monkeypatch.setattr(glyphs_module, "_draw_split", draw_split)
@@ -139,7 +139,7 @@ def test_inverted_images_are_the_others_turned_round(drawn):
 def test_both_kinds_share_one_cache_file_and_are_not_mixed_up(drawn, tmp_path, monkeypatch, first):
     _, light = drawn
     few(tmp_path, inverted=first)
-    monkeypatch.setattr(glyphs_module, "draw", no_drawing)
+    monkeypatch.setattr(drawing, "draw", no_drawing)
     kinds = [few(tmp_path, inverted=inverted).test.tensors[0] for inverted in (False, True, False)]
     assert len(list(tmp_path.iterdir())) == 1
     assert torch.equal(kinds[0], light.test.tensors[0])

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate, pad
 
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
@@ -25,6 +24,9 @@ def digits(*, num_train: int = 400, num_val: int = 200) -> TaskData:
     Raises:
         ValueError: If nothing is left for a split.
     """
+    # A second to import, and only this data set needs it.
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     small = torch.from_numpy(bunch.images.astype(np.float32)) * (255 / 16)
     if min(num_train, num_val) < 1 or num_train + num_val >= len(small):

@@ -7,7 +7,6 @@ import torch
 from PIL import features
 from torch import Tensor
 
-from packnet_pl.data.drawing import draw, has_glyph
 from packnet_pl.data.image_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
@@ -87,6 +86,9 @@ def glyphs(
 
 def _draw_split(alphabet: str, split: str, count: int) -> tuple[Tensor, Tensor]:
     """Draws ``count`` images of each letter, the split's fonts in turn; sorted by class."""
+    # Seconds to import, and only where nothing is in the cache.
+    from packnet_pl.data.drawing import draw, has_glyph
+
     images, labels = [], []
     for label, character in enumerate(ALPHABETS[alphabet]):
         fonts = [font for font in FONTS[split] if has_glyph(font, character)]

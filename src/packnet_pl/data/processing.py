@@ -1,16 +1,17 @@
-"""What is done to an image on its way to a network: resized, cut, mirrored, normalised."""
+"""How images become tensors: resized, cut, mirrored in training, normalised."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 from packnet_pl.data.image_files import Box, ImageFiles, open_image
-from packnet_pl.models import Preparation
-from packnet_pl.preparation import Colour
+from packnet_pl.data.to_tensor import center_crop, normalised, resized
+from packnet_pl.preparation import Colour, Preparation
 
 __all__ = ["AUGMENTATIONS", "Processing", "processing"]
 
@@ -60,7 +61,7 @@ class Processing:
         )
 
     def item(self, path: str, box: Box | None = None) -> Tensor:
-        """Returns what validation and test make of a file (float, C x H x W).
+        """Returns the tensor (float, C x H x W) that validation and test make of a file.
 
         Args:
             path: Of the file.
@@ -69,32 +70,38 @@ class Processing:
         Raises:
             ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
         """
-        found: Tensor = self.transform()(open_image(path, self.preparation, box))
-        return found
+        return self.transform()(open_image(path, self.preparation, box))
 
-    def transform(self, augment: str = "none") -> v2.Compose:
+    def transform(self, augment: str = "none") -> Callable[[Image.Image], Tensor]:
         """Returns what makes a tensor of the Pillow image that :func:`packnet_pl.data.image_files.open_image` returns.
 
         Args:
             augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test images go through. Where the
                 image is squashed there is nothing to crop.
         """
-        # Resized as Pillow images: Pillow computes with integers, so the pixels are the same on every machine.
-        how, size = self.preparation, list(self.preparation.size)
-        steps: list[Any] = []
-        if how.shorter_side is None:
-            steps = [v2.Resize(size, antialias=True)]
+        how = self.preparation
+        steps: list[Callable[[Any], Any]] = [partial(resized, preparation=how)]
+        if augment in ("flip_crop", "crop") and how.shorter_side is not None:
+            steps.append(_torchvision().RandomCrop(how.size))
         else:
-            crop = v2.RandomCrop if augment in ("flip_crop", "crop") else v2.CenterCrop
-            steps = [v2.Resize(how.shorter_side, antialias=True), crop(size)]
+            steps.append(partial(center_crop, size=how.size))
         if augment in ("flip_crop", "flip"):
-            steps.append(v2.RandomHorizontalFlip())
-        return v2.Compose([*steps, v2.PILToTensor(), _to_unit, v2.Normalize([*self.mean], [*self.std])])
+            steps.append(_torchvision().RandomHorizontalFlip())
+        return partial(_in_turn, [*steps, partial(normalised, mean=self.mean, std=self.std)])
 
 
-def _to_unit(image: Tensor) -> Tensor:
-    # Divided as the embedded tasks are; v2.ToDtype multiplies by 1 / 255, which rounds half of all values otherwise.
-    return image.float() / 255
+def _torchvision() -> Any:
+    # Seconds to import, and only training needs it.
+    from torchvision.transforms import v2
+
+    return v2
+
+
+def _in_turn(steps: Sequence[Callable[[Any], Any]], image: Any) -> Tensor:
+    for step in steps:
+        image = step(image)
+    found: Tensor = image
+    return found
 
 
 def processing(

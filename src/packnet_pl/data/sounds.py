@@ -1,10 +1,12 @@
-"""Sixteen kinds of short sounds, synthesised at random, and the small noisy image of frequency over time of one."""
+"""Sixteen kinds of short sounds, synthesised at random, and the small noisy image of frequency over time of one.
+
+scipy is imported where a sound is drawn: a second that those who draw none do not pay.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 __all__ = ["SIZE", "SOUNDS", "listen"]
 
@@ -42,15 +44,19 @@ def listen(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def _background(rng: np.random.Generator) -> Floats:
     """Returns noise of unit variance, a little louder at the low or at the high frequencies."""
+    from scipy.signal import lfilter
+
     colour = rng.uniform(-0.5, 0.5)
     white = rng.normal(0, np.sqrt(1 - colour**2), _LENGTH)
-    noise: Floats = signal.lfilter([1.0], [1.0, -colour], white)
+    noise: Floats = lfilter([1.0], [1.0, -colour], white)
     return noise
 
 
 def _image(samples: Floats) -> NDArray[np.uint8]:
+    from scipy.signal import spectrogram
+
     # One-sided density: unit variance is a mean of 2 over frequencies 0 to 0.5.
-    _, _, power = signal.spectrogram(samples, window="hann", nperseg=_WINDOW, noverlap=_WINDOW - _HOP, detrend=False)
+    _, _, power = spectrogram(samples, window="hann", nperseg=_WINDOW, noverlap=_WINDOW - _HOP, detrend=False)
     decibels = 10 * np.log10(np.maximum(power, 1e-9) / 2)
     pixels: NDArray[np.uint8] = np.rint(255 * np.clip((decibels - _BLACK) / (_WHITE - _BLACK), 0, 1)).astype(np.uint8)
     return pixels[::-1].copy()
@@ -163,9 +169,11 @@ def _noise_burst(t: Floats, rng: np.random.Generator) -> Floats:
 
 def _noise_band(t: Floats, rng: np.random.Generator) -> Floats:
     """Returns the frequencies of a band all the time."""
+    from scipy.signal import butter, sosfilt
+
     low, high = _ends(0.08, 0.16, rng)
-    sections = signal.butter(4, (low, high), "bandpass", fs=1.0, output="sos")
-    filtered: Floats = signal.sosfilt(sections, rng.normal(size=t.shape))
+    sections = butter(4, (low, high), "bandpass", fs=1.0, output="sos")
+    filtered: Floats = sosfilt(sections, rng.normal(size=t.shape))
     band: Floats = 1.5 * filtered / filtered.std()
     return band
 

@@ -1,11 +1,13 @@
-"""Results as tables and figures."""
+"""Results as tables and figures: of one run, of a sweep over prune ratios, of methods side by side."""
 
-from packnet_pl.report.figure import draw_ownership
 from packnet_pl.report.kinds import is_comparison, remarks, sequences
 from packnet_pl.report.methods import MethodComparison, MethodRow, compare_methods
 from packnet_pl.report.methods_figure import draw_methods
 from packnet_pl.report.methods_text import method_table, methods_markdown, write_methods_csv, write_methods_markdown
-from packnet_pl.report.ratios import RatioRow, draw_ratios, ratio_rows, ratio_table, ratio_tables, write_ratios_csv
+from packnet_pl.report.ownership_figure import draw_ownership
+from packnet_pl.report.ratios import RatioRow, ratio_rows, ratio_tables
+from packnet_pl.report.ratios_figure import draw_ratios
+from packnet_pl.report.ratios_text import ratio_table, write_ratios_csv
 from packnet_pl.report.runs import SPLITS, Run, find_runs
 from packnet_pl.report.table import TABLE_WIDTH, results_table
 

@@ -1,4 +1,4 @@
-"""Which runs are samples of one thing, and what to call it."""
+"""Runs that differ in their seed alone, grouped by method, settings and prune ratios; what a table calls each group."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass

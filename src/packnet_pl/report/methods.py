@@ -1,4 +1,4 @@
-"""Methods side by side, as the paper's table sets them."""
+"""Methods side by side, as in the paper's table: errors, and the gap to individual networks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,17 +4,15 @@ import os
 from collections.abc import Sequence
 from statistics import fmean, median, stdev
 from textwrap import wrap
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from scipy.optimize import isotonic_regression
 
 from packnet_pl.files import replacing
 from packnet_pl.report.methods import MethodComparison, MethodRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw_methods"]
 
@@ -47,6 +45,10 @@ def draw_methods(comparison: MethodComparison, path: str | os.PathLike[str]) -> 
         comparison: From :func:`compare_methods`.
         path: Of the PNG file.
     """
+    # Half a second to import, and only figures need it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = comparison.rows
     columns = [*comparison.tasks, None]
     sized = [(number, row) for number, row in enumerate(rows, start=1) if row.megabytes is not None]
@@ -77,8 +79,10 @@ def _wrapped(task: str) -> list[str]:
     return [line.replace("_ ", "_") for line in wrap(task.replace("_", "_ "), width=13)]
 
 
-def _draw_errors(axes: Axes, rows: Sequence[MethodRow], task: str | None) -> None:
+def _draw_errors(axes: "Axes", rows: Sequence[MethodRow], task: str | None) -> None:
     """Draws one line of a dot plot per row, the first at the top."""
+    from matplotlib.ticker import MaxNLocator
+
     for place, row in enumerate(rows):
         mean, deviation = _percent(row.errors(task))
         if row.method == "individual":
@@ -95,7 +99,7 @@ def _draw_errors(axes: Axes, rows: Sequence[MethodRow], task: str | None) -> Non
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_sizes(axes: Axes, sized: Sequence[tuple[int, MethodRow]]) -> None:
+def _draw_sizes(axes: "Axes", sized: Sequence[tuple[int, MethodRow]]) -> None:
     """Draws the mean error of numbered rows against the size of what is kept."""
     points = []
     for number, row in sized:
@@ -116,8 +120,10 @@ def _draw_sizes(axes: Axes, sized: Sequence[tuple[int, MethodRow]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _number(axes: Axes, points: Sequence[_Point]) -> None:
+def _number(axes: "Axes", points: Sequence[_Point]) -> None:
     """Writes its number beside each point; points of about one size have theirs in columns to the left and right."""
+    from scipy.optimize import isotonic_regression
+
     (_, width), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     groups: list[list[_Point]] = []
     for point in sorted(points):
@@ -153,7 +159,7 @@ def _percent(fractions: Sequence[float]) -> tuple[float, float]:
 
 
 def _draw_point(
-    axes: Axes, x: float, y: float, row: MethodRow, xerr: float | None = None, yerr: float | None = None
+    axes: "Axes", x: float, y: float, row: MethodRow, xerr: float | None = None, yerr: float | None = None
 ) -> None:
     axes.errorbar(
         x,

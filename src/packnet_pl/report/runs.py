@@ -1,4 +1,4 @@
-"""The finished runs below some folders, and what they have in common."""
+"""Finds the finished runs below some folders, and reads what ``results.json`` says of each."""
 
 import json
 import os

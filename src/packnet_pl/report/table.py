@@ -1,4 +1,4 @@
-"""The table at the end of a run."""
+"""The table of results that a run ends with: errors, forgetting and weights per task."""
 
 from collections.abc import Mapping
 from typing import Any

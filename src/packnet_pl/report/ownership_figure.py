@@ -1,10 +1,6 @@
-"""The figure of who owns which weights."""
+"""Draws who owns which weights: a bar per layer, divided among the tasks and what is free."""
 
 import os
-
-from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from packnet_pl.core import Share, Summary
 from packnet_pl.files import replacing
@@ -23,6 +19,11 @@ def draw_ownership(summary: Summary, path: str | os.PathLike[str]) -> None:
         summary: From :meth:`PackNet.summary`.
         path: Of the PNG file.
     """
+    # Half a second to import, and only figures need it.
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = [*summary.layers.items(), ("all layers", summary.total)]
     tasks = list(summary.total.owned)
     many = len(rows) > MANY_LAYERS

@@ -1,0 +1,50 @@
+"""Error against prune ratio as a table on screen and as CSV."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from packnet_pl.files import replacing
+from packnet_pl.names import as_unicode
+from packnet_pl.report.ratios import RatioRow, spread
+
+__all__ = ["ratio_table", "write_ratios_csv"]
+
+
+def ratio_table(rows: Sequence[RatioRow], stacked: bool = False) -> Table:
+    """Returns one row per prune ratio, with mean and standard deviation over the seeds.
+
+    Args:
+        rows: Of one method, backbone and sequence.
+        stacked: Puts the spread below the mean, for narrow screens.
+    """
+    ending = "error at the end" if rows[0].runs[0].split == "test" else "error at the end on the validation split"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{rows[0].name}: {ending}, in %")
+    table.add_column("prune ratio", no_wrap=True)
+    for heading in [*rows[0].tasks, "mean", "free", "seeds"]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [spread(row.errors(task), stacked) for task in [*row.tasks, None]]
+        free = "-" if row.free is None else f"{100 * row.free:.2f}"
+        table.add_row(str(row.ratio), *cells, free, str(len(row.runs)))
+    return table
+
+
+def write_ratios_csv(rows: Iterable[RatioRow], path: str | os.PathLike[str]) -> None:
+    """Writes one line per run and task, replacing ``path`` as a whole."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method_and_arch", "prune_ratio", "seed", "task", "error", "forgetting", "free", "folder"])
+    for row in rows:
+        for run in row.runs:
+            for task, error in run.errors.items():
+                forgetting = run.forgetting[task]
+                writer.writerow(
+                    [row.name, row.ratio, run.seed, task, error, forgetting, run.free, as_unicode(run.folder.name)]
+                )
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
