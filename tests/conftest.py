@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 import torch
 
-from tests.support.commands import train
+from tests.support.commands import run_installed
 
 torch.set_num_threads(1)
 
@@ -35,8 +35,8 @@ def _seed():
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """One run of the real command with debug=tiny, in a folder whose name has a space."""
+    """One run of the installed command with debug=tiny, in a folder whose name has a space."""
     folder = tmp_path_factory.mktemp("a folder with spaces")
-    done = train("debug=tiny", "hydra.run.dir=run a", cwd=folder)
+    done = run_installed("packnet-train", "debug=tiny", "hydra.run.dir=run a", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run a", done

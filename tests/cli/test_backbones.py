@@ -8,7 +8,7 @@ from packnet_pl.configuration.arch_names import TORCHVISION, short_names
 from packnet_pl.configuration.compose import compose
 from packnet_pl.errors import UsageError
 from packnet_pl.models.backbones.torchvision_backbones import torchvision_names
-from tests.support.commands import run
+from tests.support.commands import run_installed
 
 NOTHING = SimpleNamespace(config_dir=None, config_name=None)
 
@@ -58,7 +58,7 @@ def test_a_script_that_only_knows_where_the_configurations_are_finds_the_names(t
         "import hydra\nwith hydra.initialize_config_module('packnet_pl.conf', version_base='1.3'):\n"
         "    print(hydra.compose('train', ['arch=timm/resnet26']).arch.name)"
     )
-    assert run("python", "-c", code, cwd=tmp_path).stdout == "resnet26\n"
+    assert run_installed("python", "-c", code, cwd=tmp_path).stdout == "resnet26\n"
 
 
 @pytest.mark.parametrize(

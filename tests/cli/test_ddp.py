@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from packnet_pl.core.bits import same_bits
-from tests.support import ROOT
-from tests.support.commands import SCRIPTS, last_line, run
+from tests.support import ROOT, SCRIPTS
+from tests.support.commands import last_line, run
 from tests.support.process_families import Family
 
 pytestmark = pytest.mark.slow

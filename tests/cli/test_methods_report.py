@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.support import warm
-from tests.support.commands import SCRIPTS, last_line, run
+from tests.support import SCRIPTS, warm
+from tests.support.commands import last_line, run
 from tests.support.results import write_other, write_run
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,7 @@ from packnet_pl.data import image_folder
 from packnet_pl.models import Preparation, vgg_small
 from packnet_pl.packed import TaskFigures
 from packnet_pl.packed.predict import Prediction, image_reader
-from tests.support.commands import last_line
-from tests.support.commands import run as real_run
+from tests.support.commands import last_line, run_installed
 from tests.support.warm import run
 
 pytestmark = pytest.mark.slow
@@ -351,7 +350,9 @@ def test_the_file_alone_predicts_in_another_folder(folder, tmp_path):
     """The installed command, as a user starts it, in an empty folder with nothing but the file and an image."""
     shutil.copy(folder / "packed.safetensors", tmp_path / "copied.safetensors")
     shutil.copy(folder / "images" / "test" / "dark" / "0.png", tmp_path / "image.png")
-    done = real_run("packnet-predict", "copied.safetensors", "--task", "light", "image.png", "--json", cwd=tmp_path)
+    done = run_installed(
+        "packnet-predict", "copied.safetensors", "--task", "light", "image.png", "--json", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert {found["name"] for found in json.loads(done.stdout)["classes"]} == {"bright", "dark"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copied.safetensors", "image.png"]

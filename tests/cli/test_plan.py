@@ -10,9 +10,17 @@ from tests.support.commands import run, train
 pytestmark = pytest.mark.slow
 
 
-def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(tmp_path):
-    done = run("packnet-plan", "prune.ratio=[0.5,0.75,0.75,0.3]", "prune.last=false", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """What came of a plan, and the folder where it was made. It draws images that are not drawn yet, and says so."""
+    folder = tmp_path_factory.mktemp("plan")
+    done = run("packnet-plan", "prune.ratio=[0.5,0.75,0.75,0.3]", "prune.last=false", cwd=folder)
     assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(planned):
+    folder, done = planned
     rows = {
         line.split()[0]: line
         for line in done.stdout.splitlines()
@@ -27,7 +35,7 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(tmp_path):
     assert "training cyrillic: 20 steps of 64 an epoch; about " in done.stdout
     assert re.search(r"^time: about [\d.]+ (s|min|h) on cpu, from a batch that was timed", done.stdout, re.MULTILINE)
     assert "143,536 parameters, 142,992 of them prunable" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_the_plan_counts_epochs_and_images_of_a_trial(tmp_path):
@@ -42,6 +50,7 @@ def test_the_plan_of_fine_tuning_has_no_owners(tmp_path):
     assert re.search(r"digits +10 +400 / 200 / 1,197 +- +- +- +30 +180", done.stdout)
 
 
+@pytest.mark.usefixtures("planned")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

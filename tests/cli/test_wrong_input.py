@@ -1,6 +1,6 @@
 import pytest
 
-from tests.support.commands import run, train
+from tests.support.commands import run_installed, train
 
 WRONG = {
     "unknown option": (["--foo"], "unrecognized arguments: --foo"),
@@ -74,13 +74,13 @@ def test_a_bad_option_fails_before_torch_is_imported(word, tmp_path):
         f"import sys; sys.argv = ['packnet-train', {word!r}]; from packnet_pl.cli.train import main\n"
         "try: main()\nexcept SystemExit as end: print(end.code, 'torch' in sys.modules)"
     )
-    assert run("python", "-c", code, cwd=tmp_path).stdout == "2 False\n"
+    assert run_installed("python", "-c", code, cwd=tmp_path).stdout == "2 False\n"
 
 
 def test_a_directory_that_holds_a_run_is_not_written_over(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "results.json").write_text("{}")
-    done = train("debug=tiny", "hydra.run.dir=r", cwd=tmp_path)
+    done = run_installed("packnet-train", "debug=tiny", "hydra.run.dir=r", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "packnet-train: r holds a run already; choose another hydra.run.dir\n"
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["results.json"]
@@ -92,7 +92,7 @@ def test_a_real_bug_keeps_its_traceback(tmp_path):
     config = tmp_path / "conf" / "arch"
     config.mkdir(parents=True)
     (config / "broken.yaml").write_text("_target_: broken.backbone\n")
-    done = run(
+    done = run_installed(
         "python",
         "-c",
         "import sys; sys.path.insert(0, '.'); from packnet_pl.cli.train import main; "

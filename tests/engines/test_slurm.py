@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.support import warm
-from tests.support.commands import SCRIPTS, last_line
+from tests.support import SCRIPTS, warm
+from tests.support.commands import last_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
 

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from tests.support import warm
-from tests.support.commands import SCRIPTS, last_line, train
+from tests.support import SCRIPTS, warm
+from tests.support.commands import last_line, run_installed
 from tests.support.process_families import Family
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
@@ -24,7 +24,7 @@ def free_port():
 def one_machine(tmp_path_factory):
     """The same two processes, started by Lightning on one machine."""
     folder = tmp_path_factory.mktemp("one")
-    done = train(*WORDS, "trainer.devices=2", "hydra.run.dir=run", cwd=folder)
+    done = run_installed("packnet-train", *WORDS, "trainer.devices=2", "hydra.run.dir=run", cwd=folder)
     assert done.returncode == 0, done.stderr
     return warm.outcome(folder / "run")
 

@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-from tests.support.commands import SCRIPTS
+from tests.support import SCRIPTS
 
 
 class Family:

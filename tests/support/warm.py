@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.commands import SCRIPTS
+from tests.support import SCRIPTS
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -55,7 +55,7 @@ class Process:
         for path in (self._out, self._err):
             path.touch()
         self.begun = time.monotonic()
-        arguments = (program, list(map(str, words)), str(cwd), str(self._out), str(self._err), before)
+        arguments = (program, list(map(str, words)), str(cwd), str(self._out), str(self._err), dict(os.environ), before)
         self._process = _context.Process(target=_main, args=arguments)
         self._process.start()
         self.pid = self._process.pid
@@ -169,8 +169,10 @@ def delays(seed, scale):
         yield rng.random() * scale
 
 
-def _main(program, words, cwd, out, err, before):
+def _main(program, words, cwd, out, err, environment, before):
     os.setpgid(0, 0)
+    os.environ.clear()
+    os.environ.update(environment)
     os.chdir(cwd)
     for path, stream in ((out, 1), (err, 2)):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
