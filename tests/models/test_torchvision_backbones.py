@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from packnet_pl.models import torchvision_backbone
-from packnet_pl.models.backbones.torchvision_backbones import _FAMILIES, torchvision_names
+from packnet_pl.models.backbones.torchvision_backbones import FAMILIES, Family, torchvision_names
 from tests.support.backbones import check_features_and_gradients, check_packing, check_rebuilt, images
 
 # Name -> image size, features at width 0.1.
@@ -74,7 +74,7 @@ def test_a_narrow_network_of_each_kind_is_packed(name, tmp_path):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_narrow_network_has_the_original_s_names(name):
     narrow = torchvision_backbone(name, width=0.1).state_dict()
-    last = next(family.last for family in _FAMILIES if name.startswith(family.prefixes))
+    last = next(family.last for family in FAMILIES if name.startswith(family.prefixes))
     with torch.device("meta"):
         full = models.get_model(name, weights=None).state_dict()
     full = {key: value.ndim for key, value in full.items() if not key.startswith(f"{last}.")}
@@ -83,7 +83,7 @@ def test_a_narrow_network_has_the_original_s_names(name):
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "resnet18", "resnet50", "densenet121", "vit_b_32", "convnext_tiny"])
 def test_factor_one_in_the_narrow_way_is_the_original(name):
-    family = next(family for family in _FAMILIES if name.startswith(family.prefixes))
+    family = next(family for family in FAMILIES if name.startswith(family.prefixes))
     with torch.device("meta"):
         full = models.get_model(name, weights=None)
         same = family.narrow(full, 1.0, 224)
@@ -346,3 +346,17 @@ def test_a_download_that_fails_says_where_it_looked(tmp_path, monkeypatch):
     )
     with pytest.raises(OSError, match=message):
         torchvision_backbone("resnet18", pretrained=True)
+
+
+def test_a_family_is_added_by_one_row(monkeypatch, tmp_path):
+    def narrow_mobilenet(original, width, image_size):
+        return models.mobilenet_v2(width_mult=width)
+
+    row = Family(
+        ("mobilenet_v2",), "features.0.0", nn.init.kaiming_normal_, "classifier.1", narrow_mobilenet, (3, 1, 1)
+    )
+    monkeypatch.setattr("packnet_pl.models.backbones.torchvision_backbones.FAMILIES", (*FAMILIES, row))
+    assert "mobilenet_v2" in torchvision_names()
+    net = torchvision_backbone("mobilenet_v2", in_channels=1, image_size=32, width=0.1)
+    check_rebuilt(net, images(32, channels=1))
+    check_packing(net, images(32, channels=1), tmp_path / "packed.safetensors")

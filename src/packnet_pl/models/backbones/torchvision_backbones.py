@@ -13,14 +13,14 @@ from packnet_pl.models.arguments import check_in_channels, check_patches, neares
 from packnet_pl.models.backbones import torchvision_narrow as narrow
 from packnet_pl.models.backbones.torchvision_weights import load_torchvision_weights
 
-__all__ = ["SMALL_IMAGE", "torchvision_backbone", "torchvision_head", "torchvision_names"]
+__all__ = ["FAMILIES", "SMALL_IMAGE", "Family", "torchvision_backbone", "torchvision_head", "torchvision_names"]
 
 SMALL_IMAGE = 64
 """Up to this height and width in pixels, a stem made for 224 pixels is replaced by one that keeps more of them."""
 
 
 @dataclass(frozen=True)
-class _Family:
+class Family:
     """What networks of one kind have in common.
 
     Attributes:
@@ -53,12 +53,12 @@ def _vit_filters(weight: Tensor) -> None:
     nn.init.trunc_normal_(weight, std=weight[0].numel() ** -0.5)
 
 
-_FAMILIES = (
-    _Family(("vgg",), "features.0", _kaiming_out, "classifier.6", narrow.narrow_vgg, smallest=32),
-    _Family(
+FAMILIES: tuple[Family, ...] = (
+    Family(("vgg",), "features.0", _kaiming_out, "classifier.6", narrow.narrow_vgg, smallest=32),
+    Family(
         ("resnet", "resnext", "wide_resnet"), "conv1", _kaiming_out, "fc", narrow.narrow_resnet, (3, 1, 1), "maxpool"
     ),
-    _Family(
+    Family(
         prefixes=("densenet",),
         first="features.conv0",
         fill=nn.init.kaiming_normal_,
@@ -68,8 +68,8 @@ _FAMILIES = (
         pool="features.pool0",
         smallest=8,
     ),
-    _Family(("vit",), "conv_proj", _vit_filters, "heads.head", narrow.narrow_vit, patches=True),
-    _Family(
+    Family(("vit",), "conv_proj", _vit_filters, "heads.head", narrow.narrow_vit, patches=True),
+    Family(
         prefixes=("convnext",),
         first="features.0.0",
         fill=partial(nn.init.trunc_normal_, std=0.02),
@@ -79,13 +79,14 @@ _FAMILIES = (
         smallest=16,
     ),
 )
+"""Which of torchvision's networks there are: a new family is one row."""
 
 
 def torchvision_names() -> list[str]:
     """Returns the names that :func:`torchvision_backbone` takes: VGG, ResNet, DenseNet, ViT and ConvNeXt."""
     from torchvision import models
 
-    prefixes = tuple(prefix for family in _FAMILIES for prefix in family.prefixes)
+    prefixes = tuple(prefix for family in FAMILIES for prefix in family.prefixes)
     return [name for name in models.list_models(module=models) if name.startswith(prefixes)]
 
 
@@ -126,7 +127,7 @@ def torchvision_backbone(
     known = torchvision_names()
     if name not in known:
         raise ValueError(f"torchvision has no backbone {name!r}; {nearest_names(name, known)}; timm_backbone has more")
-    family = next(family for family in _FAMILIES if name.startswith(family.prefixes))
+    family = next(family for family in FAMILIES if name.startswith(family.prefixes))
     wants_weights = pretrained is not False
     check_in_channels(in_channels, pretrained=wants_weights)
     if image_size < family.smallest:
@@ -154,10 +155,10 @@ def torchvision_backbone(
 
 def torchvision_head(name: str) -> str:
     """Returns the name of the last layer of the torchvision network ``name``, which its backbone has lost."""
-    return next(family.last for family in _FAMILIES if name.startswith(family.prefixes))
+    return next(family.last for family in FAMILIES if name.startswith(family.prefixes))
 
 
-def _build(name: str, family: _Family, image_size: int, width: float) -> nn.Module:
+def _build(name: str, family: Family, image_size: int, width: float) -> nn.Module:
     from torchvision import models
 
     with torch.device("meta"):
@@ -170,7 +171,7 @@ def _build(name: str, family: _Family, image_size: int, width: float) -> nn.Modu
     return net
 
 
-def _replace_stem(net: nn.Module, family: _Family, in_channels: int, small: tuple[int, int, int] | None) -> None:
+def _replace_stem(net: nn.Module, family: Family, in_channels: int, small: tuple[int, int, int] | None) -> None:
     old: Any = net.get_submodule(family.first)
     kernel, stride, padding = small or (old.kernel_size, old.stride, old.padding)
     first = nn.Conv2d(in_channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None)
