@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from packnet_pl import PackNet, TaskClassifier, load_packed, save_packed
+from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.models import torchvision_backbone
 from packnet_pl.packed import PackedNetwork
@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "packed.safetensors"
         to_save = times(lambda: save_packed(model, path))
-        owners = packnet_of(model).owners
+        owners = model.packnet.owners
         console.print(sizes(model, owners, path))
         console.print(coding(owners))
         to_load = times(lambda: load_packed(path))
@@ -57,7 +57,7 @@ def build(arch: str, width: float) -> TaskClassifier:
     model = TaskClassifier(torchvision_backbone(arch, width=width))
     for number in range(len(SHARES)):
         model.add_task(f"task {number + 1}", num_classes=CLASSES)
-    packnet = packnet_of(model)
+    packnet = model.packnet
     layers = packnet.summary().owned
     weights = {name: model.backbone.get_parameter(name).detach() for name in layers}
     bounds = torch.tensor(SHARES).cumsum(0)[:-1]
@@ -79,12 +79,6 @@ def build(arch: str, width: float) -> TaskClassifier:
         }
     )
     return model
-
-
-def packnet_of(model: TaskClassifier) -> PackNet:
-    """Returns the model's PackNet, which only a model with ``pack=False`` has not."""
-    assert model.packnet is not None
-    return model.packnet
 
 
 def sizes(model: TaskClassifier, owners: dict[str, Tensor], path: Path) -> Table:
