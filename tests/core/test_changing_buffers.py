@@ -73,7 +73,7 @@ def test_buffers_alone_can_be_put_back():
     packnet.module(images())
     with torch.no_grad():
         packnet.module.fc.bias.add_(1)
-    assert told(packnet.restore_buffers_) == ["centre.mean", "count"]
+    assert told(packnet.freezer.restore_buffers_) == ["centre.mean", "count"]
     after = tensors(packnet.module)
     assert {name for name in expected if not torch.equal(after[name], expected[name])} == {"fc.bias"}
 

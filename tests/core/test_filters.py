@@ -11,7 +11,7 @@ from torch import nn
 from packnet_pl.capacity import forecast
 from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.filters import filter_norms, filter_rows
-from packnet_pl.core.pruning import choose_releases, count_units
+from packnet_pl.core.pruning import check_rule, choose_releases, count_units
 from tests.support.tiny import TinyNet, equal, marked, pack, plain_choice, snapshot, train
 
 # Squares and their sums are exact for these, and equal norms of unequal filters are common.
@@ -186,12 +186,12 @@ def test_single_weights_first_and_filters_later_is_refused_before_anything_chang
         r"filter \d+ of conv\.weight belongs to several tasks, as earlier ones were pruned weight by weight.*'weight'"
     )
     with pytest.raises(ValueError, match=said):
-        packnet.check_rule(FILTERS)
-    packnet.check_rule(PruneRule())
+        check_rule(FILTERS, packnet.state, packnet.inventory())
+    check_rule(PruneRule(), packnet.state, packnet.inventory())
     packnet.begin_task("b")
     train(packnet)
     with pytest.raises(ValueError, match=said):
-        packnet.check_rule(FILTERS)
+        check_rule(FILTERS, packnet.state, packnet.inventory())
     before = snapshot(packnet)
     with pytest.raises(ValueError, match=said):
         packnet.prune(0.5, granularity="filter")
@@ -201,11 +201,11 @@ def test_single_weights_first_and_filters_later_is_refused_before_anything_chang
 
 def test_whole_filters_can_be_released_whatever_comes_before_them_in_the_layer():
     packnet = PackNet(TinyNet())
-    packnet.check_rule(FILTERS)
+    check_rule(FILTERS, packnet.state, packnet.inventory())
     pack(packnet, "a", 0.5, granularity="filter")
-    packnet.check_rule(FILTERS)
+    check_rule(FILTERS, packnet.state, packnet.inventory())
     packnet.begin_task("b")
-    packnet.check_rule(FILTERS)
+    check_rule(FILTERS, packnet.state, packnet.inventory())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

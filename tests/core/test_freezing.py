@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from packnet_pl.core.freezing import Hold
-from packnet_pl.core.inventory import Place
+from packnet_pl.core.freezing import Freezer
+from packnet_pl.core.slots import Slot
 from tests.support.tiny import RunningCentre, bits, boxed, same_bits
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
@@ -22,15 +22,38 @@ LAYOUTS = {
 }
 
 
-def hold_entries(weight, trainable):
-    """Holds the entries of one weight that are not trainable."""
-    return Hold(boxed(w=weight)[1], {"w": trainable}, {})
+class Watched(Freezer):
+    """Returns the names of the buffers that were restored because a layer had changed them."""
+
+    def __init__(self, slots, trainable=None):
+        self.slots, self.told = dict(slots), []
+        super().__init__(lambda: self.slots, trainable, on_written=lambda slots: self.told.extend(slots))
+
+    def restore_(self, of=None):
+        self.told.clear()
+        super().restore_(of)
+        return list(self.told)
+
+    def restore_buffers_(self):
+        self.told.clear()
+        super().restore_buffers_()
+        return list(self.told)
+
+    def restore_all_(self):
+        self.told.clear()
+        super().restore_all_()
+        return list(self.told)
 
 
-def hold_fixed(**given):
-    """Holds parameters and buffers whole; returns the hold and the module that has them."""
-    box, places = boxed(**given)
-    return Hold({}, {}, places), box
+def freeze_entries(weight, trainable):
+    """Freezes the entries of one weight that are not trainable."""
+    return Watched(boxed(w=weight)[1], {"w": trainable})
+
+
+def freeze_whole(**given):
+    """Freezes parameters and buffers whole; returns the freezer and the module that has them."""
+    box, slots = boxed(**given)
+    return Watched(slots), box
 
 
 def weight_and_mask(shape=(4, 3, 2, 2), dtype=torch.float32):
@@ -44,7 +67,7 @@ def test_gradients_of_held_weights_become_exactly_zero_whatever_they_were(dtype)
     trainable[1] = True
     weight.grad = torch.tensor([WILD, WILD], dtype=dtype)
     before = weight.grad.clone()
-    hold_entries(weight, trainable).mask_gradients_()
+    freeze_entries(weight, trainable).mask_gradients_()
     assert same_bits(weight.grad[0], torch.zeros(len(WILD), dtype=dtype))
     assert same_bits(weight.grad[1], before[1])
 
@@ -54,56 +77,56 @@ def test_masking_keeps_the_bits_of_trainable_gradients_and_clears_all_others(pai
     grads, trainable = torch.tensor([grad for grad, _ in pairs]), torch.tensor([mine for _, mine in pairs])
     weight = nn.Parameter(torch.zeros(len(pairs)))
     weight.grad = grads.clone()
-    hold_entries(weight, trainable).mask_gradients_()
+    freeze_entries(weight, trainable).mask_gradients_()
     assert same_bits(weight.grad[trainable], grads[trainable])
     assert not bits(weight.grad[~trainable]).any()
 
 
 @given(st.lists(st.tuples(st.floats(width=32), st.floats(width=32), st.booleans()), min_size=1, max_size=30))
 def test_restoring_gives_held_weights_their_bits_and_leaves_the_others(triples):
-    held, moved = torch.tensor([old for old, _, _ in triples]), torch.tensor([new for _, new, _ in triples])
+    frozen, moved = torch.tensor([old for old, _, _ in triples]), torch.tensor([new for _, new, _ in triples])
     trainable = torch.tensor([mine for _, _, mine in triples])
-    weight = nn.Parameter(held.clone())
-    hold = hold_entries(weight, trainable)
+    weight = nn.Parameter(frozen.clone())
+    freezer = freeze_entries(weight, trainable)
     with torch.no_grad():
         weight.copy_(moved)
-    assert hold.restore_() == []
-    assert same_bits(weight[~trainable], held[~trainable])
+    assert freezer.restore_() == []
+    assert same_bits(weight[~trainable], frozen[~trainable])
     assert same_bits(weight[trainable], moved[trainable])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("grad_layout", LAYOUTS)
 @pytest.mark.parametrize("weight_layout", LAYOUTS)
-def test_any_memory_layout_of_weight_and_gradient_is_held_in_place(weight_layout, grad_layout, dtype):
+def test_any_memory_layout_of_weight_and_gradient_is_frozen_in_place(weight_layout, grad_layout, dtype):
     weight, trainable = weight_and_mask(dtype=dtype)
     weight = nn.Parameter(LAYOUTS[weight_layout](weight.detach()))
-    held, strides = weight.detach().clone(), weight.stride()
-    hold = hold_entries(weight, trainable)
+    frozen, strides = weight.detach().clone(), weight.stride()
+    freezer = freeze_entries(weight, trainable)
 
     grad = LAYOUTS[grad_layout](torch.randn(weight.shape).to(dtype))
     weight.grad = grad
     expected = torch.where(trainable, grad, torch.zeros((), dtype=dtype))
-    hold.mask_gradients_()
+    freezer.mask_gradients_()
     assert weight.grad is grad
     assert torch.equal(grad, expected)
 
     with torch.no_grad():
         weight.add_(1)
-    expected = torch.where(trainable, weight, held).detach()
-    hold.restore_()
+    expected = torch.where(trainable, weight, frozen).detach()
+    freezer.restore_()
     assert weight.stride() == strides
     assert same_bits(weight, expected)
 
 
 def test_tensors_that_are_fixed_whole_get_no_gradient_and_their_values_back():
-    hold, box = hold_fixed(bias=nn.Parameter(torch.tensor([-0.0, 1.0])), count=torch.tensor(3))
+    freezer, box = freeze_whole(bias=nn.Parameter(torch.tensor([-0.0, 1.0])), count=torch.tensor(3))
     box.bias.grad = torch.tensor([math.nan, math.inf])
     with torch.no_grad():
         box.bias.add_(1)
         box.count.add_(1)
-    hold.mask_gradients_()
-    hold.restore_()
+    freezer.mask_gradients_()
+    freezer.restore_()
     assert same_bits(box.bias.grad, torch.zeros(2))
     assert same_bits(box.bias, torch.tensor([-0.0, 1.0]))
     assert box.count.item() == 3
@@ -111,22 +134,22 @@ def test_tensors_that_are_fixed_whole_get_no_gradient_and_their_values_back():
 
 def test_tensors_without_a_gradient_are_passed_over():
     weight, trainable = weight_and_mask()
-    box, places = boxed(w=weight, b=nn.Parameter(torch.ones(1)))
-    Hold({"w": places["w"]}, {"w": trainable}, {"b": places["b"]}).mask_gradients_()
+    box, slots = boxed(w=weight, b=nn.Parameter(torch.ones(1)))
+    Watched(slots, {"w": trainable}).mask_gradients_()
     assert box.w.grad is None
     assert box.b.grad is None
 
 
 def test_weights_that_may_move_everywhere_are_left_alone():
     weight = nn.Parameter(torch.ones(3))
-    hold = hold_entries(weight, torch.ones(3, dtype=torch.bool))
+    freezer = freeze_entries(weight, torch.ones(3, dtype=torch.bool))
     weight.grad = torch.tensor([math.nan, math.inf, 1.0])
     before = weight.grad.clone()
     with torch.no_grad():
         weight.add_(1)
     version = weight._version
-    hold.mask_gradients_()
-    hold.restore_()
+    freezer.mask_gradients_()
+    freezer.restore_()
     assert same_bits(weight.grad, before)
     assert weight.tolist() == [2, 2, 2]
     assert weight._version == version
@@ -134,9 +157,9 @@ def test_weights_that_may_move_everywhere_are_left_alone():
 
 def test_a_clipped_norm_counts_only_what_may_move():
     weight = nn.Parameter(torch.zeros(4))
-    hold = hold_entries(weight, torch.tensor([True, True, False, False]))
+    freezer = freeze_entries(weight, torch.tensor([True, True, False, False]))
     weight.grad = torch.tensor([3.0, 4.0, 100.0, math.inf])
-    hold.mask_gradients_()
+    freezer.mask_gradients_()
     assert nn.utils.clip_grad_norm_([weight], 1.0).item() == 5.0
 
 
@@ -144,16 +167,16 @@ def test_a_clipped_norm_counts_only_what_may_move():
 
 
 def two_weights():
-    """Two layers, a bias and a buffer, of which half of the weights and all of the rest are held."""
-    box, places = boxed(
+    """Two layers, a bias and a buffer, of which half of the weights and all of the rest are frozen."""
+    box, slots = boxed(
         first=nn.Parameter(torch.randn(3, 2)),
         second=nn.Parameter(torch.randn(2, 3)),
         bias=nn.Parameter(torch.randn(2)),
         scale=torch.randn(2),
     )
-    weights = {name: places.pop(name) for name in ("first", "second")}
-    held = {name: torch.arange(6).reshape(place.now.shape) % 2 == 0 for name, place in weights.items()}
-    return Hold(weights, {name: ~mask for name, mask in held.items()}, places), box
+    weights = [slots[name].now for name in ("first", "second")]
+    frozen = [torch.arange(6).reshape(weight.shape) % 2 == 0 for weight in weights]
+    return Watched(slots, {"first": ~frozen[0], "second": ~frozen[1]}), box
 
 
 def forward(box, x):
@@ -173,16 +196,16 @@ NAMES = ["first", "second", "bias", "scale"]
 
 @pytest.mark.parametrize("chosen", [[], ["first"], ["second", "bias"], NAMES], ids=", ".join)
 def test_only_the_tensors_that_were_stepped_are_written_to(chosen):
-    hold, box = two_weights()
+    freezer, box = two_weights()
     before = versions(box)
-    hold.restore_(getattr(box, name) for name in chosen)
+    freezer.restore_(getattr(box, name) for name in chosen)
     assert {name for name, version in versions(box).items() if version != before[name]} == set(chosen)
 
 
 def test_all_are_written_to_unless_it_is_said_which_were_stepped():
-    hold, box = two_weights()
+    freezer, box = two_weights()
     before = versions(box)
-    hold.restore_()
+    freezer.restore_()
     assert all(version != before[name] for name, version in versions(box).items())
 
 
@@ -191,7 +214,7 @@ def test_with_several_optimizers_a_graph_that_is_still_to_be_used_stays_valid():
     expected = None
     for of_all in (False, True):
         torch.manual_seed(0)
-        hold, box = two_weights()
+        freezer, box = two_weights()
         optimizer = torch.optim.SGD([box.bias], lr=0.1, weight_decay=0.1)
         # It uses the values of both weights; the step is of another tensor.
         loss = forward(box, x).square().sum()
@@ -199,11 +222,11 @@ def test_with_several_optimizers_a_graph_that_is_still_to_be_used_stays_valid():
         optimizer.step()
         box.bias.grad = None
         if of_all:
-            hold.restore_()
+            freezer.restore_()
             with pytest.raises(RuntimeError, match="modified by an inplace operation"):
                 loss.backward()
         else:
-            hold.restore_([box.bias])
+            freezer.restore_([box.bias])
             loss.backward()
             assert box.first.grad.any()
         if expected is None:
@@ -212,12 +235,12 @@ def test_with_several_optimizers_a_graph_that_is_still_to_be_used_stays_valid():
 
 
 def test_the_half_that_was_not_stepped_is_put_back_all_the_same_if_something_wrote_to_it():
-    hold, box = two_weights()
+    freezer, box = two_weights()
     before = values(box)
     with torch.no_grad():
         for tensor in (box.first, box.second, box.bias, box.scale):
             tensor.add_(1)
-    assert hold.restore_([box.first]) == ["scale"]
+    assert freezer.restore_([box.first]) == ["scale"]
     for name in ("bias", "scale"):
         assert same_bits(getattr(box, name), before[name])
     for name in ("first", "second"):
@@ -225,32 +248,32 @@ def test_the_half_that_was_not_stepped_is_put_back_all_the_same_if_something_wro
         assert same_bits(getattr(box, name), torch.where(moved, before[name] + 1, before[name]))
     # It was put back once: nothing is done again before something writes to it again.
     written = versions(box)
-    assert hold.restore_([]) == []
+    assert freezer.restore_([]) == []
     assert versions(box) == written
     with torch.no_grad():
         box.second.zero_()
-    hold.restore_([])
+    freezer.restore_([])
     assert {name for name, version in versions(box).items() if version != written[name]} == {"second"}
 
 
 def test_a_stepped_tensor_is_put_back_also_where_autograd_did_not_see_the_step():
-    hold, box = two_weights()
+    freezer, box = two_weights()
     before = values(box)
     box.first.data.add_(1)
     box.bias.data.add_(1)
     assert box.first._version == 0
-    hold.restore_([box.first, box.bias])
-    held = torch.arange(6).reshape(3, 2) % 2 == 0
-    assert same_bits(box.first[held], before["first"][held])
+    freezer.restore_([box.first, box.bias])
+    frozen = torch.arange(6).reshape(3, 2) % 2 == 0
+    assert same_bits(box.first[frozen], before["first"][frozen])
     assert same_bits(box.bias, before["bias"])
 
 
 def test_a_tensor_that_took_the_place_of_another_is_put_back_although_it_was_not_stepped():
-    hold, box = two_weights()
+    freezer, box = two_weights()
     before = values(box)
     box.bias = nn.Parameter(torch.zeros(2))
     box.second = nn.Parameter(torch.zeros(2, 3))
-    hold.restore_([])
+    freezer.restore_([])
     assert same_bits(box.bias, before["bias"])
     assert same_bits(box.second, torch.where(torch.arange(6).reshape(2, 3) % 2 == 0, before["second"], 0.0))
 
@@ -260,40 +283,41 @@ def test_a_tensor_that_took_the_place_of_another_is_put_back_although_it_was_not
 
 def test_a_buffer_that_its_layer_replaces_is_put_back_and_named():
     layer = RunningCentre(3)
-    hold = Hold({}, {}, {"mean": Place(layer, "mean", False, True)})
+    freezer = Watched({"mean": Slot(layer, "mean", False, True)})
     first = layer.mean
     layer(torch.randn(4, 3) + 1)
     assert layer.mean is not first
-    assert hold.changed_buffers() == ["mean"]
-    assert hold.restore_([]) == ["mean"]
+    assert freezer.restore_([]) == ["mean"]
     assert not bits(layer.mean).any()
-    assert hold.changed_buffers() == []
-    assert hold.restore_() == []
+    assert freezer.restore_all_() == []
+    assert freezer.restore_() == []
     layer(torch.randn(4, 3) + 1)
-    assert hold.restore_() == ["mean"]
+    assert freezer.restore_() == ["mean"]
 
 
 def test_a_buffer_that_was_replaced_is_not_written_to_as_a_graph_may_need_it():
-    hold, box = hold_fixed(scale=torch.ones(2))
+    freezer, box = freeze_whole(scale=torch.ones(2))
     x = torch.ones(2, requires_grad=True)
     box.scale = torch.tensor([2.0, 3.0])
     loss = (x * box.scale).sum()
-    hold.restore_([])
+    freezer.restore_([])
     assert box.scale.tolist() == [1, 1]
     loss.backward()
     assert x.grad.tolist() == [2, 3]
 
 
 def test_a_buffer_that_is_written_with_the_values_it_had_is_not_named():
-    hold, box = hold_fixed(kept=torch.tensor([1.0, -0.0]), bias=nn.Parameter(torch.ones(1)))
+    freezer, box = freeze_whole(kept=torch.tensor([1.0, -0.0]), bias=nn.Parameter(torch.ones(1)))
     box.kept.mul_(1)
     with torch.no_grad():
         box.bias.add_(1)
-    assert hold.changed_buffers() == []
-    assert hold.restore_() == []
+    assert freezer.restore_all_() == []
+    box.kept.mul_(1)
+    assert freezer.restore_() == []
     box.kept.abs_()  # from -0.0 to 0.0
-    assert hold.changed_buffers() == ["kept"]
-    assert hold.restore_() == ["kept"]
+    assert freezer.restore_() == ["kept"]
+    box.kept.abs_()
+    assert freezer.restore_all_() == ["kept"]
     assert same_bits(box.kept, torch.tensor([1.0, -0.0]))
 
 
@@ -302,67 +326,67 @@ SHAPES_AND_TYPES = {"another shape": torch.zeros(5), "another type": torch.zeros
 
 @pytest.mark.parametrize("what", SHAPES_AND_TYPES)
 def test_a_saved_buffer_that_a_layer_gave_another_shape_or_type_is_refused_with_what_to_do(what):
-    hold, box = hold_fixed(memory=torch.tensor([1.0, 2.0]))
+    freezer, box = freeze_whole(memory=torch.tensor([1.0, 2.0]))
     box.memory = SHAPES_AND_TYPES[what].clone()
     with pytest.raises(RuntimeError, match=r"^memory was torch\.float32 \(2,\) and is .* now.*persistent=False"):
-        hold.restore_([])
+        freezer.restore_([])
     assert box.memory.shape == SHAPES_AND_TYPES[what].shape
     box.memory = torch.zeros(2)
-    hold.restore_([])
+    freezer.restore_([])
     assert box.memory.tolist() == [1, 2]
 
 
-def hold_cache():
+def freeze_cache():
     """A buffer that no state dict has, and one that it has."""
-    box, places = boxed(unsaved=["cache"], cache=torch.ones(2), kept=torch.ones(2))
-    return Hold({}, {}, places), box
+    box, slots = boxed(unsaved=["cache"], cache=torch.ones(2), kept=torch.ones(2))
+    return Watched(slots), box
 
 
 @pytest.mark.parametrize("what", SHAPES_AND_TYPES)
 def test_a_cache_that_changed_its_shape_or_type_is_left_alone_because_no_file_knows_it(what):
-    hold, box = hold_cache()
+    freezer, box = freeze_cache()
     box.cache = SHAPES_AND_TYPES[what].clone()
-    hold.restore_()
+    freezer.restore_()
     assert same_bits(box.cache, SHAPES_AND_TYPES[what])
     box.cache = torch.zeros(2)
-    hold.restore_()
+    freezer.restore_()
     assert box.cache.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("what", SHAPES_AND_TYPES)
 def test_a_cache_that_was_left_alone_is_not_said_to_have_been_put_back(what):
-    hold, box = hold_cache()
+    freezer, box = freeze_cache()
     box.cache = SHAPES_AND_TYPES[what].clone()
-    assert hold.changed_buffers() == []
-    assert hold.restore_() == []
+    assert freezer.restore_() == []
+    assert freezer.restore_all_() == []
+    assert same_bits(box.cache, SHAPES_AND_TYPES[what])
 
 
 @pytest.mark.parametrize("how", ["set to None", "deleted"])
 def test_a_cache_that_its_layer_clears_does_no_harm(how):
-    hold, box = hold_cache()
+    freezer, box = freeze_cache()
     if how == "deleted":
         del box.cache
     else:
         box.cache = None
     box.kept.add_(1)
-    hold.mask_gradients_()
-    assert hold.changed_buffers() == ["kept"]
-    hold.restore_()
+    freezer.mask_gradients_()
+    assert freezer.restore_() == ["kept"]
     assert box.kept.tolist() == [1, 1]
     assert getattr(box, "cache", None) is None
     box.register_buffer("cache", torch.zeros(2), persistent=False)
-    hold.restore_()
+    freezer.restore_()
     assert box.cache.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("how", ["set to None", "deleted"])
 def test_a_saved_buffer_that_its_layer_takes_away_is_given_back(how):
-    hold, box = hold_cache()
+    freezer, box = freeze_cache()
     if how == "deleted":
         del box.kept
     else:
         box.kept = None
-    assert hold.restore_([]) == ["kept"]
+    assert freezer.restore_([]) == ["kept"]
     assert box.kept.tolist() == [1, 1]
     assert list(box.state_dict()) == ["kept"]
 
@@ -370,29 +394,28 @@ def test_a_saved_buffer_that_its_layer_takes_away_is_given_back(how):
 @pytest.mark.parametrize("persistent", [True, False])
 def test_a_buffer_that_was_replaced_in_inference_mode_is_put_back(persistent):
     # Lightning validates in inference mode.
-    box, places = boxed(unsaved=[] if persistent else ["mean"], mean=torch.ones(2))
-    hold = Hold({}, {}, places)
+    box, slots = boxed(unsaved=[] if persistent else ["mean"], mean=torch.ones(2))
+    freezer = Watched(slots)
     with torch.inference_mode():
         box.mean = torch.zeros(2)
-    hold.restore_([])
+    freezer.restore_([])
     assert box.mean.tolist() == [1, 1]
     box.mean.add_(1)
-    hold.restore_([])
+    freezer.restore_([])
     assert box.mean.tolist() == [1, 1]
 
 
 def test_what_is_taken_and_restored_in_inference_mode_can_be_restored_outside_of_it():
-    box, places = boxed(mean=torch.tensor([1.0, 2.0]), b=nn.Parameter(torch.ones(2)), w=nn.Parameter(torch.ones(2)))
-    weight = {"w": places.pop("w")}
+    box, slots = boxed(mean=torch.tensor([1.0, 2.0]), b=nn.Parameter(torch.ones(2)), w=nn.Parameter(torch.ones(2)))
     with torch.inference_mode():
-        hold = Hold(weight, {"w": torch.tensor([True, False])}, places)
+        freezer = Watched(slots, {"w": torch.tensor([True, False])})
     for inside in (True, False, True):
         with torch.no_grad():
             box.b.add_(1)
             box.w.zero_()
         with torch.inference_mode(inside):
             box.mean = torch.zeros(2)
-            hold.restore_()
+            freezer.restore_()
         assert box.mean.tolist() == [1, 2]
         assert box.b.tolist() == [1, 1]
         assert box.w.tolist() == [0, 1]
@@ -400,7 +423,7 @@ def test_what_is_taken_and_restored_in_inference_mode_can_be_restored_outside_of
 
 
 def test_a_buffer_that_batch_norm_writes_to_is_found_although_its_version_stays():
-    hold, box = hold_fixed(mean=torch.zeros(3), var=torch.ones(3), other=torch.ones(3))
+    freezer, box = freeze_whole(mean=torch.zeros(3), var=torch.ones(3), other=torch.ones(3))
 
     def moves():
         F.batch_norm(torch.randn(4, 3) + 1, box.mean, box.var, training=True)
@@ -408,18 +431,20 @@ def test_a_buffer_that_batch_norm_writes_to_is_found_although_its_version_stays(
         return box.mean.any().item()
 
     assert moves()
-    assert hold.changed_buffers() == ["mean", "var"]
+    assert freezer.changed(sure=True) == ["mean", "var"]
+    assert freezer.restore_buffers_() == ["mean", "var"]
+    assert freezer.changed(sure=True) == []
+    # Later on it does not look, but restores all the same.
+    assert moves()
+    assert freezer.restore_buffers_() == []
+    assert freezer.changed(sure=True) == []
+    assert moves()
     before = box.other._version
-    assert hold.restore_buffers_(["mean", "var", "unknown"]) == ["mean", "var"]
-    assert hold.changed_buffers() == []
+    assert freezer.restore_all_() == ["mean", "var"]
     assert box.other._version == before
-    # Later on it does not look, but puts back all the same.
     assert moves()
-    assert hold.restore_buffers_(["mean", "var"]) == []
-    assert hold.changed_buffers() == []
-    assert moves()
-    hold.restore_()
-    assert hold.changed_buffers() == []
+    freezer.restore_()
+    assert freezer.changed(sure=True) == []
 
 
 BUFFERS = {
@@ -440,25 +465,24 @@ BUFFERS = {
 @pytest.mark.parametrize("how", ["written", "replaced"])
 def test_buffers_of_any_type_are_put_back(kind, how):
     value = BUFFERS[kind]
-    hold, box = hold_fixed(kept=value.clone())
+    freezer, box = freeze_whole(kept=value.clone())
     other = torch.zeros_like(value) if value.layout == torch.strided else (2 * value).coalesce()
     if how == "written":
         box.kept.copy_(other)
     else:
         box.kept = other.clone()
     named = [] if kind == "empty" else ["kept"]
-    assert hold.changed_buffers() == named
-    assert hold.restore_([]) == named
+    assert freezer.restore_([]) == named
     assert same_bits(box.kept, value)
     assert box.kept.layout == value.layout
-    assert hold.changed_buffers() == []
+    assert freezer.restore_all_() == []
 
 
 def test_a_buffer_that_a_layer_expanded_is_put_back():
     # All of its entries are one number in memory, so that it cannot be written to.
-    hold, box = hold_fixed(scale=torch.arange(4.0))
+    freezer, box = freeze_whole(scale=torch.arange(4.0))
     box.scale = torch.ones(1).expand(4)
-    hold.restore_()
+    freezer.restore_()
     assert box.scale.tolist() == [0, 1, 2, 3]
 
 
@@ -466,10 +490,10 @@ def test_a_buffer_that_a_layer_expanded_is_put_back():
 @pytest.mark.filterwarnings("ignore:Sparse")
 def test_a_sparse_parameter_is_put_back(kind):
     value = torch.eye(3).to_sparse() if kind == "coo" else torch.eye(3).to_sparse_csr()
-    hold, box = hold_fixed(adjacency=nn.Parameter(value.clone()))
+    freezer, box = freeze_whole(adjacency=nn.Parameter(value.clone()))
     with torch.no_grad():
         box.adjacency.mul_(2)
-    hold.restore_([box.adjacency])
+    freezer.restore_([box.adjacency])
     assert torch.equal(box.adjacency.detach().to_dense(), torch.eye(3))
     assert not box._buffers
 
@@ -478,9 +502,9 @@ def test_sparse_gradients_are_masked_too():
     # Those of an embedding that shares its weight with a layer whose weights are divided among tasks.
     table = nn.Embedding(4, 3, sparse=True)
     trainable = torch.arange(12).reshape(4, 3) % 2 == 0
-    hold = hold_entries(table.weight, trainable)
+    freezer = freeze_entries(table.weight, trainable)
     table(torch.tensor([0, 3, 3])).sum().backward()
-    hold.mask_gradients_()
+    freezer.mask_gradients_()
     expected = torch.tensor([1.0, 0.0, 0.0, 2.0])[:, None].expand(4, 3) * trainable
     assert table.weight.grad.is_sparse
     assert torch.equal(table.weight.grad.to_dense(), expected)
@@ -488,23 +512,23 @@ def test_sparse_gradients_are_masked_too():
 
 def test_sparse_gradients_of_what_is_fixed_become_zero():
     table = nn.Embedding(4, 3, sparse=True)
-    hold = Hold({}, {}, {"table": Place(table, "weight", True, True)})
+    freezer = Watched({"table": Slot(table, "weight", True, True)})
     table(torch.tensor([0, 3, 3])).sum().backward()
-    hold.mask_gradients_()
+    freezer.mask_gradients_()
     assert not table.weight.grad.to_dense().any()
 
 
 # Other tensors, types and devices.
 
 
-def test_bind_holds_the_tensors_that_took_the_place_of_the_first_ones():
+def test_tensors_that_took_the_place_of_the_first_ones_are_found_and_restored():
     weight, trainable = weight_and_mask()
-    box, places = boxed(w=weight, b=nn.Parameter(torch.ones(2)), gone=torch.ones(1))
-    hold = Hold({"w": places["w"]}, {"w": trainable}, {name: places[name] for name in ("b", "gone")})
+    box, slots = boxed(w=weight, b=nn.Parameter(torch.ones(2)), gone=torch.ones(1))
+    freezer = Watched(slots, {"w": trainable})
     other, there = boxed(w=nn.Parameter(torch.zeros_like(weight)), b=nn.Parameter(torch.zeros(2)))
-    hold.bind(there)
+    freezer.slots = there
     before = versions(box)
-    hold.restore_([])
+    freezer.restore_all_()
     assert same_bits(other.w, torch.where(trainable, 0, weight).detach())
     assert torch.equal(other.b, box.b)
     assert versions(box) == before
@@ -512,16 +536,15 @@ def test_bind_holds_the_tensors_that_took_the_place_of_the_first_ones():
 
 @pytest.mark.parametrize("name", ["w", "b", "mean"])
 def test_a_conversion_to_another_type_is_refused_by_name_and_the_old_type_is_welcome_back(name):
-    box, places = boxed(w=nn.Parameter(torch.ones(2, 2)), b=nn.Parameter(torch.ones(2)), mean=torch.ones(2))
-    weights = {"w": places.pop("w")}
-    hold = Hold(weights, {"w": torch.tensor([[True, False], [False, True]])}, places)
+    box, slots = boxed(w=nn.Parameter(torch.ones(2, 2)), b=nn.Parameter(torch.ones(2)), mean=torch.ones(2))
+    freezer = Watched(slots, {"w": torch.tensor([[True, False], [False, True]])})
     tensor = getattr(box, name)
     tensor.data = tensor.data.double()
     with pytest.raises(RuntimeError, match=rf"{name} was torch\.float32 .* and is torch\.float64 .*convert it back"):
-        hold.restore_()
+        freezer.restore_()
     assert torch.equal(getattr(box, name), torch.ones_like(tensor))
     tensor.data = (tensor.data + 1).float()
-    hold.restore_()
+    freezer.restore_()
     expected = torch.tensor([[2.0, 1.0], [1.0, 2.0]]) if name == "w" else torch.ones(2)
     assert torch.equal(getattr(box, name), expected)
 
@@ -529,34 +552,34 @@ def test_a_conversion_to_another_type_is_refused_by_name_and_the_old_type_is_wel
 @pytest.mark.parametrize("other", [nn.Parameter(torch.zeros(3)), None], ids=["another shape", "none"])
 @pytest.mark.parametrize("name", ["w", "b"])
 def test_a_parameter_that_was_given_another_shape_or_taken_away_is_refused_by_name(name, other):
-    box, places = boxed(w=nn.Parameter(torch.ones(2)), b=nn.Parameter(torch.ones(2)))
-    hold = Hold({"w": places["w"]}, {"w": torch.tensor([True, False])}, {"b": places["b"]})
+    box, slots = boxed(w=nn.Parameter(torch.ones(2)), b=nn.Parameter(torch.ones(2)))
+    freezer = Watched(slots, {"w": torch.tensor([True, False])})
     setattr(box, name, other)
     with pytest.raises(RuntimeError, match=name):
-        hold.restore_([])
+        freezer.restore_([])
     assert not box._buffers
 
 
 def test_a_move_to_the_device_where_it_is_changes_nothing():
-    hold, box = two_weights()
+    freezer, box = two_weights()
     before = values(box)
     box.to("cpu")
     with torch.no_grad():
         for tensor in (box.first, box.second, box.bias, box.scale):
             tensor.grad = torch.ones_like(tensor)
             tensor.add_(1)
-    hold.mask_gradients_()
-    hold.restore_()
-    held = torch.arange(6).reshape(3, 2) % 2 == 0
-    assert same_bits(box.first[held], before["first"][held])
-    assert not bits(box.first.grad[held]).any()
-    assert box.first.grad[~held].all()
+    freezer.mask_gradients_()
+    freezer.restore_()
+    frozen = torch.arange(6).reshape(3, 2) % 2 == 0
+    assert same_bits(box.first[frozen], before["first"][frozen])
+    assert not bits(box.first.grad[frozen]).any()
+    assert box.first.grad[~frozen].all()
     assert same_bits(box.scale, before["scale"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_what_is_held_follows_the_module_to_a_gpu_and_back():
-    hold, box = two_weights()
+def test_what_is_frozen_follows_the_module_to_a_gpu_and_back():
+    freezer, box = two_weights()
     before = values(box)
     for device in ("cuda", "cpu"):
         box.to(device)
@@ -564,10 +587,11 @@ def test_what_is_held_follows_the_module_to_a_gpu_and_back():
             for tensor in (box.first, box.second, box.bias, box.scale):
                 tensor.grad = torch.ones_like(tensor)
                 tensor.add_(1)
-        hold.mask_gradients_()
-        assert hold.restore_() == ["scale"]
-        held = (torch.arange(6).reshape(3, 2) % 2 == 0).to(device)
-        assert same_bits(box.first[held].cpu(), before["first"][held.cpu()])
-        assert not bits(box.first.grad[held]).any()
+        freezer.mask_gradients_()
+        assert freezer.restore_() == ["scale"]
+        frozen = (torch.arange(6).reshape(3, 2) % 2 == 0).to(device)
+        assert same_bits(box.first[frozen].cpu(), before["first"][frozen.cpu()])
+        assert not bits(box.first.grad[frozen]).any()
         assert same_bits(box.bias.cpu(), before["bias"])
         assert same_bits(box.scale.cpu(), before["scale"])
+        assert box.scale.device.type == device

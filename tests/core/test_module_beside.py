@@ -1,16 +1,10 @@
 """The module stays as it is beside PackNet: names, hooks, gradients, what nobody steps."""
 
-import pytest
 from torch import nn
 
 from packnet_pl.core import PackNet
-from tests.support.packnet_states import OWN, fresh, wanted, with_finished_task
-from tests.support.tiny import (
-    TinyNet,
-    count_hooks,
-    pack,
-    train,
-)
+from tests.support.packnet_states import fresh, frozen_parameters, wanted
+from tests.support.tiny import TinyNet, count_hooks, pack, train
 
 
 def test_the_module_is_the_same_beside_packnet_and_carries_no_hooks_between_tasks():
@@ -51,38 +45,16 @@ def test_gradients_of_what_is_fixed_stop_and_are_given_back_as_they_were():
     net, other, never = packnet.module, nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)
     net.bn.bias.requires_grad_(False)
     before = wanted(net)
-    packnet.stop_gradients()
+    packnet.requires_grad.turn_off(frozen_parameters(packnet))
     assert wanted(net) == before
     pack(packnet, "a")
     for _ in range(2):
-        packnet.stop_gradients([*other.parameters(), *never.parameters()])
+        packnet.requires_grad.turn_off([*frozen_parameters(packnet), *other.parameters(), *never.parameters()])
         assert {name for name, needed in wanted(net).items() if needed} == {"conv.weight", "fc.weight"}
         assert not any(wanted(other).values())
-    packnet.give_back_gradients()
+    packnet.requires_grad.restore()
     assert wanted(net) == before
     assert all(wanted(other).values())
     assert not any(wanted(never).values())
-    packnet.give_back_gradients()
+    packnet.requires_grad.restore()
     assert wanted(net) == before
-
-
-def test_fixed_parameters_are_those_that_no_later_task_changes():
-    packnet = fresh()
-    net = packnet.module
-    assert packnet.fixed_parameters() == []
-    packnet.begin_task("a")
-    assert packnet.fixed_parameters() == []
-    packnet.finish_task()
-    expected = [net.conv.bias, net.bn.weight, net.bn.bias, net.fc.bias]
-    assert [id(parameter) for parameter in packnet.fixed_parameters()] == [id(parameter) for parameter in expected]
-
-
-@pytest.mark.parametrize(
-    ("keeping", "expected"),
-    [({"norm": "per_task"}, ["conv.bias", "fc.bias"]), ({"bias": "per_task"}, ["bn.weight", "bn.bias"]), (OWN, [])],
-    ids=["norm", "bias", "both"],
-)
-def test_what_each_task_has_for_itself_is_not_fixed(keeping, expected):
-    packnet = with_finished_task(**keeping)
-    found = {id(parameter) for parameter in packnet.fixed_parameters()}
-    assert [name for name, parameter in packnet.module.named_parameters() if id(parameter) in found] == expected

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from packnet_pl.core.module_modes import in_eval_mode, is_bias, is_norm, keep_in_eval_mode, layers_with_statistics
+from packnet_pl.core.module_modes import EvalMode, in_eval_mode, is_bias, is_norm, layers_with_statistics
 from tests.support.tiny import TinyNet, count_hooks, images
 
 
@@ -102,7 +102,9 @@ def test_layers_that_update_statistics_are_found_and_others_are_not():
 def test_kept_norms_go_back_to_eval_mode_before_each_forward_pass():
     net = TinyNet()
     before = net.bn.running_mean.clone()
-    handles = keep_in_eval_mode([net.bn])
+    eval_mode = EvalMode()
+    eval_mode.keep([net.bn])
+    assert eval_mode.layers == [net.bn]
     assert not net.bn.training
     net.train()
     net(images())
@@ -111,8 +113,8 @@ def test_kept_norms_go_back_to_eval_mode_before_each_forward_pass():
     assert torch.equal(net.bn.running_mean, before)
     assert net.bn.num_batches_tracked.item() == 0
 
-    for handle in handles:
-        handle.remove()
+    eval_mode.end()
+    assert eval_mode.layers == []
     assert count_hooks(net) == 0
     net.train()
     net(images())
@@ -131,9 +133,10 @@ def test_the_vectors_of_spectral_norm_move_in_training_mode_unless_it_is_kept_in
         return not torch.equal(norm._u, start)
 
     assert moves()
-    handles = keep_in_eval_mode(layers_with_statistics(net))
+    eval_mode = EvalMode()
+    eval_mode.keep(layers_with_statistics(net))
     assert not moves()
-    handles[0].remove()
+    eval_mode.keep([])
     assert moves()
 
 
@@ -142,8 +145,10 @@ def test_the_vectors_of_spectral_norm_move_in_training_mode_unless_it_is_kept_in
 )
 def test_a_module_whose_norms_are_kept_can_be_copied_and_pickled_and_so_can_what_keeps_them(twin_of):
     net = TinyNet()
-    keep_in_eval_mode([net.bn])
-    twin = twin_of(net)
+    eval_mode = EvalMode()
+    eval_mode.keep([net.bn])
+    twin, mode_of_twin = twin_of((net, eval_mode))
+    assert mode_of_twin.layers == [twin.bn]
     twin.train()
     twin(images())
     assert not twin.bn.training
@@ -153,7 +158,7 @@ def test_a_module_whose_norms_are_kept_can_be_copied_and_pickled_and_so_can_what
 def test_a_scripted_layer_which_takes_no_hooks_is_put_in_eval_mode_once():
     layer = torch.jit.script(nn.BatchNorm1d(2)).train()
     assert layers_with_statistics(nn.Sequential(layer)) == [layer]
-    assert keep_in_eval_mode([layer]) == []
+    EvalMode().keep([layer])
     assert not layer.training
 
 

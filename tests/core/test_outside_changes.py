@@ -43,18 +43,18 @@ def test_a_change_from_outside_is_named_before_anything_is_built_on_it(name, tas
     assert equal(snapshot(packnet), before)
 
 
-def test_a_change_while_a_task_is_open_is_put_back_or_if_that_is_asked_for_only_noticed():
+def test_a_change_while_a_task_is_open_is_restored_or_where_a_task_is_resumed_only_noticed():
     packnet = with_open_task()
     before = tensors(packnet.module)
     with torch.no_grad():
         packnet.module.fc.bias.add_(1)
     changed = tensors(packnet.module)
     with pytest.raises(RuntimeError, match=r"fc\.bias is not what it was when task 'cubs' was finished"):
-        packnet.verify(settle=False)
+        packnet.resume_task()
     assert equal(tensors(packnet.module), changed)
     packnet.verify()
     assert equal(tensors(packnet.module), before)
-    packnet.verify(settle=False)
+    packnet.resume_task()
 
 
 def test_a_changed_sign_of_zero_is_a_change():

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-import packnet_pl.core.guard as guard_module
 import packnet_pl.core.packnet as packnet_module
+import packnet_pl.core.state as state_module
 from packnet_pl.core import PackNet
-from packnet_pl.core.freezing import Hold
-from packnet_pl.core.inventory import take_inventory
+from packnet_pl.core.freezing import Freezer
+from packnet_pl.core.inventory import Inventory, take_inventory
+from packnet_pl.core.module_modes import EvalMode
 from tests.support.tiny import RunningCentre, TinyNet, bits, count_hooks, images
 
 TASKS = ("a", "b", "c")
@@ -137,7 +138,8 @@ MOMENTUM = Setting("SGD momentum nesterov decay")
 
 @pytest.mark.parametrize("setting", [MOMENTUM, Setting("AdamW decay"), Setting("Adam", kept_alive=True)], ids=str)
 def test_the_check_notices_when_nothing_is_ever_restored(monkeypatch, setting):
-    monkeypatch.setattr(Hold, "restore_", lambda *_: [])
+    for restores in ("restore_", "restore_all_"):
+        monkeypatch.setattr(Freezer, restores, lambda *_: None)
     with pytest.raises(AssertionError, match=rf"under {setting.optimizer}"):
         check_nothing_is_forgotten(setting)
 
@@ -148,25 +150,25 @@ def test_the_check_notices_when_steps_are_not_followed_by_restore(monkeypatch):
         check_nothing_is_forgotten(MOMENTUM)
 
 
-class MaskOnly(Hold):
-    """Masks gradients as it should, but puts back nothing except the zeros of free weights."""
+class MaskOnly(Freezer):
+    """Masks gradients as it should, but restores nothing except the zeros of free weights."""
 
-    def __init__(self, weights, trainable, fixed):
-        super().__init__(weights, trainable, fixed)
-        zeros = {name: (place.now.detach() == 0) & ~trainable[name] for name, place in weights.items()}
-        self.lenient = Hold(weights, {name: ~mask for name, mask in zeros.items()}, {})
-
-    def bind(self, places):
-        super().bind(places)
-        self.lenient.bind(places)
+    def __init__(self, find, trainable=None, **given):
+        super().__init__(find, trainable, **given)
+        weights = {name: slot.now.detach() for name, slot in find().items() if name in (trainable or {})}
+        may_move = {name: (weight != 0) | trainable[name] for name, weight in weights.items()}
+        self.lenient = Freezer(lambda: {name: find()[name] for name in weights}, may_move)
 
     def restore_(self, of=None):
-        return self.lenient.restore_(of)
+        self.lenient.restore_(of)
+
+    def restore_all_(self):
+        self.lenient.restore_all_()
 
 
 @pytest.mark.parametrize("setting", [MOMENTUM, Setting("AdamW decay"), Setting("Adam", kept_alive=True)], ids=str)
 def test_the_check_notices_that_masked_gradients_alone_do_not_hold_a_weight(monkeypatch, setting):
-    monkeypatch.setattr(guard_module, "Hold", MaskOnly)
+    monkeypatch.setattr(packnet_module, "Freezer", MaskOnly)
     with pytest.raises(
         AssertionError, match=rf"task 'a' changed after task 'b' under {setting.optimizer}.*: conv\.weight"
     ):
@@ -174,7 +176,7 @@ def test_the_check_notices_that_masked_gradients_alone_do_not_hold_a_weight(monk
 
 
 def test_the_check_names_what_changed_when_biases_are_not_held(monkeypatch):
-    monkeypatch.setattr(guard_module, "Hold", lambda weights, trainable, _: Hold(weights, trainable, {}))
+    monkeypatch.setattr(Inventory, "fixed", {})
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD, unclipped.*: conv\.bias"):
         check_nothing_is_forgotten(Setting("SGD"))
 
@@ -182,17 +184,17 @@ def test_the_check_names_what_changed_when_biases_are_not_held(monkeypatch):
 def test_the_check_notices_when_running_statistics_are_left_alone(monkeypatch):
     def without_buffers(*args, **kwargs):
         found = take_inventory(*args, **kwargs)
-        frozen = {name: place for name, place in found.frozen.items() if isinstance(place.now, nn.Parameter)}
+        frozen = {name: slot for name, slot in found.frozen.items() if isinstance(slot.now, nn.Parameter)}
         return replace(found, frozen=frozen)
 
-    monkeypatch.setattr(guard_module, "keep_in_eval_mode", lambda _: [])
-    monkeypatch.setattr(guard_module, "take_inventory", without_buffers)
+    monkeypatch.setattr(EvalMode, "keep", lambda *_: None)
+    monkeypatch.setattr(packnet_module, "take_inventory", without_buffers)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD, .*: bn\.running_mean"):
         check_nothing_is_forgotten(Setting("SGD"))
 
 
 def test_the_check_notices_when_subnetwork_hides_nothing(monkeypatch):
-    monkeypatch.setattr(packnet_module, "visible", lambda owner, _: torch.ones_like(owner, dtype=torch.bool))
+    monkeypatch.setattr(state_module, "visible", lambda owner, _: torch.ones_like(owner, dtype=torch.bool))
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD, .*: its logits"):
         check_nothing_is_forgotten(Setting("SGD"))
 

@@ -4,7 +4,8 @@ from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.inventory import Place, places_of, plain_name, take_inventory
+from packnet_pl.core.inventory import take_inventory
+from packnet_pl.core.slots import Slot, plain_name, slots_of
 from tests.support.tiny import TinyNet, equal, pack, snapshot
 
 KINDS = {
@@ -24,7 +25,7 @@ def test_the_weight_of_each_prunable_layer_is_owned_and_its_bias_frozen(kind, bi
     layer = KINDS[kind](bias)
     inventory = take_inventory(nn.Sequential(nn.Identity(), layer))
     assert list(inventory.owned) == ["1.weight"]
-    assert inventory.owned["1.weight"] == Place(layer, "weight", True, True)
+    assert inventory.owned["1.weight"] == Slot(layer, "weight", True, True)
     assert inventory.owned["1.weight"].now is layer.weight
     assert list(inventory.frozen) == (["1.bias"] if bias else [])
     assert inventory.refused == {}
@@ -341,24 +342,24 @@ def test_norms_and_biases_are_each_task_s_own_if_that_is_asked_for(own_norms, ow
     assert sorted(sorted_in) == sorted(name for name, _ in [*net.named_parameters(), *net.named_buffers()])
 
 
-def test_a_place_has_the_tensor_that_stands_there_now():
+def test_a_slot_has_the_tensor_that_stands_there_now():
     layer = nn.Linear(2, 2)
     layer.register_buffer("count", torch.zeros(1))
-    weight, count = Place(layer, "weight", True, True), Place(layer, "count", False, True)
+    weight, count = Slot(layer, "weight", True, True), Slot(layer, "count", False, True)
     assert weight.now is layer.weight
     layer.weight, layer.count = nn.Parameter(torch.zeros(2, 2)), torch.ones(1)
     assert weight.now is layer.weight
     assert count.now is layer.count
-    assert weight == Place(layer, "weight", True, True)
-    assert weight != Place(nn.Linear(2, 2), "weight", True, True)
+    assert weight == Slot(layer, "weight", True, True)
+    assert weight != Slot(nn.Linear(2, 2), "weight", True, True)
 
 
-def test_places_are_those_of_all_parameters_and_then_all_buffers_under_every_name():
+def test_slots_are_those_of_all_parameters_and_then_all_buffers_under_every_name():
     net = TinyNet()
     net.again = net.fc
     net.nothing = nn.Linear(2, 2, bias=False)
     net.register_buffer("scratch", torch.zeros(1), persistent=False)
-    found = list(places_of(net))
+    found = list(slots_of(net))
     assert [name for name, _ in found] == [
         *(f"{layer}.{key}" for layer in ("conv", "bn", "fc") for key in ("weight", "bias")),
         "nothing.weight",
@@ -367,7 +368,7 @@ def test_places_are_those_of_all_parameters_and_then_all_buffers_under_every_nam
     ]
     net.other = nn.Sequential(nn.Linear(1, 1))
     net.other[0].weight = net.nothing.weight
-    names = {name for name, place in places_of(net) if place.now is net.nothing.weight}
+    names = {name for name, place in slots_of(net) if place.now is net.nothing.weight}
     assert names == {"nothing.weight", "other.0.weight"}
 
 

@@ -61,7 +61,7 @@ def test_weights_that_are_replaced_by_equal_ones_are_found_by_name(make):
     if packnet.open_task is None:
         packnet.begin_task("cars")
     else:
-        packnet.hold()
+        packnet.resume_task()
     train(packnet)
     if packnet.phase == "train":
         packnet.prune(0.5)
@@ -105,16 +105,34 @@ def test_a_conversion_while_a_task_is_open_does_not_destroy_finished_tasks():
     mine = packnet.owners["fc.weight"] == 1
     before = packnet.module.fc.weight.detach()[mine].clone()
     packnet.module.double()
-    for call in (packnet.restore_, packnet.settle_, packnet.finish_task):
+    for call in (packnet.restore_, packnet.freezer.restore_all_, packnet.finish_task):
         with pytest.raises(RuntimeError, match=r"was torch\.float32 .* and is torch\.float64 .*convert it back, or"):
             call()
     assert torch.equal(packnet.module.fc.weight.detach()[mine], before.double())
-    # The other way that the message names: to take the values as they are now.
-    packnet.hold()
+    with pytest.raises(RuntimeError, match=r"is float64, and was float32 when task 'cubs' was finished"):
+        packnet.resume_task()
+    packnet.module.float()
+    packnet.resume_task()
     with torch.no_grad():
         packnet.module.fc.weight.add_(1)
     packnet.restore_()
-    assert torch.equal(packnet.module.fc.weight.detach()[mine], before.double())
+    assert torch.equal(packnet.module.fc.weight.detach()[mine], before)
+
+
+def test_before_a_task_is_finished_the_open_one_goes_on_in_another_type():
+    packnet = fresh()
+    packnet.begin_task("cubs")
+    packnet.prune(0.5)
+    packnet.module.double()
+    with pytest.raises(RuntimeError, match=r"go on with PackNet\.resume_task\(\)"):
+        packnet.restore_()
+    packnet.resume_task()
+    with torch.no_grad():
+        packnet.module.fc.weight.add_(1)
+    packnet.restore_()
+    weight = packnet.module.fc.weight.detach()
+    assert weight.dtype == torch.float64
+    assert not weight[packnet.owners["fc.weight"] == 0].any()
 
 
 def test_a_conversion_and_back_while_a_task_is_open_changes_nothing():
@@ -157,7 +175,7 @@ REPLACEMENTS = {
 }
 
 
-@pytest.mark.parametrize("action", ["settle_", "prune", "finish_task", "abort_task", "verify"])
+@pytest.mark.parametrize("action", ["resume_task", "prune", "finish_task", "abort_task", "verify"])
 @pytest.mark.parametrize("what", REPLACEMENTS)
 def test_a_layer_that_another_one_replaced_while_a_task_is_open_is_named(what, action):
     packnet = with_open_task()
@@ -183,7 +201,7 @@ def test_settling_finds_layers_that_equal_ones_have_replaced():
         for name, mask in frozen.items():
             net.get_parameter(name)[mask] += 1
         net.fc.bias.add_(1)
-    packnet.settle_()
+    packnet.freezer.restore_all_()
     assert equal(tensors(net), expected)
     # From then on they are the ones that are held.
     with torch.no_grad():

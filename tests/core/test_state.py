@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import packnet_pl.core.inventory as prunable_module
+import packnet_pl.core.inventory as inventory_module
 from packnet_pl.core import PackNet
 from tests.support.tiny import TinyNet, count_hooks, equal, pack, snapshot, tensors, train
 
@@ -120,7 +120,7 @@ def test_a_state_that_was_taken_stays_as_it_was():
 
 def test_a_state_that_was_taken_stays_on_its_device(monkeypatch):
     # A network without values is refused otherwise; here it stands for one on another device.
-    monkeypatch.setattr(prunable_module, "_why_not_held", lambda _: None)
+    monkeypatch.setattr(inventory_module, "why_not_frozen", lambda _: None)
     packnet = packed()
     state = packnet.state_dict()
     packnet.module.to("meta")
@@ -335,12 +335,12 @@ def test_a_state_with_other_weights_does_not_verify():
 def test_processes_that_know_the_same_have_the_same_digest(keeping):
     packnet = packed("train", **keeping)
     twin = PackNet(TinyNet(), **keeping)
-    assert twin.digest() != packnet.digest()
+    assert twin.state.digest() != packnet.state.digest()
     twin.load_state_dict(packnet.state_dict())
-    assert twin.digest() == packnet.digest()
+    assert twin.state.digest() == packnet.state.digest()
     # The weights are not part of it.
     train(packnet)
-    assert twin.digest() == packnet.digest()
+    assert twin.state.digest() == packnet.state.digest()
 
 
 def test_the_digest_is_of_everything_that_is_known():
@@ -361,6 +361,6 @@ def test_the_digest_is_of_everything_that_is_known():
     for change in changes:
         packnet = PackNet(TinyNet(), **OWN)
         packnet.load_state_dict({**state, **change})
-        digests.add(packnet.digest())
+        digests.add(packnet.state.digest())
     assert len(digests) == len(changes)
-    assert PackNet(TinyNet(), norm="per_task").digest() != PackNet(TinyNet()).digest()
+    assert PackNet(TinyNet(), norm="per_task").state.digest() != PackNet(TinyNet()).state.digest()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-import packnet_pl.core.inventory as prunable_module
+import packnet_pl.core.inventory as inventory_module
 import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.subnetwork as view_module
 from packnet_pl.core import PackNet
@@ -15,6 +15,7 @@ from tests.support.packnet_states import (
     OWN,
     WITHOUT_WARNINGS,
     fresh,
+    frozen_parameters,
     wanted,
     with_finished_task,
     with_open_task,
@@ -75,7 +76,7 @@ def test_an_interrupt_while_values_are_given_back_still_gives_everything_back(mo
     packnet = with_finished_task(**keeping)
     packnet.begin_task("cars")
     train(packnet)
-    before, put_back, calls = snapshot(packnet), view_module.put_back_, []
+    before, put_back, calls = snapshot(packnet), view_module.restore_slot_, []
 
     def interrupted(*args):
         calls.append(args)
@@ -83,7 +84,7 @@ def test_an_interrupt_while_values_are_given_back_still_gives_everything_back(mo
             raise KeyboardInterrupt
         put_back(*args)
 
-    monkeypatch.setattr(view_module, "put_back_", interrupted)
+    monkeypatch.setattr(view_module, "restore_slot_", interrupted)
 
     def look():
         with packnet.subnetwork("cubs"):
@@ -119,7 +120,7 @@ def test_a_layer_that_was_added_inside_subnetwork_costs_the_other_tasks_nothing(
 def test_what_was_shown_and_restored_in_inference_mode_can_be_trained_afterwards():
     packnet = with_open_task()
     packnet.module.register_buffer("cache", torch.zeros(2), persistent=False)
-    packnet.hold()
+    packnet.resume_task()
     before = tensors(packnet.module)
     with torch.inference_mode():
         packnet.restore_()
@@ -188,7 +189,7 @@ def test_subnetwork_first_restores_what_a_step_without_restore_has_moved():
 @pytest.mark.parametrize("action", ["finished", "loaded"])
 def test_subnetwork_hides_weights_on_the_device_where_they_are_now(monkeypatch, action):
     # A network without values is refused otherwise; here it stands for one on another device.
-    monkeypatch.setattr(prunable_module, "_why_not_held", lambda _: None)
+    monkeypatch.setattr(inventory_module, "why_not_frozen", lambda _: None)
     packnet = with_finished_task()
     if action == "loaded":
         state = packnet.state_dict()
@@ -216,7 +217,7 @@ def test_subnetwork_computes_with_the_gradients_that_the_task_was_trained_with(f
     packnet = fresh()
     before = wanted(packnet.module)
     pack(packnet, "cubs")
-    packnet.stop_gradients()
+    packnet.requires_grad.turn_off(frozen_parameters(packnet))
     stopped = wanted(packnet.module)
     assert stopped != before
     try:
@@ -227,5 +228,5 @@ def test_subnetwork_computes_with_the_gradients_that_the_task_was_trained_with(f
     except KeyError:
         pass
     assert wanted(packnet.module) == stopped
-    packnet.give_back_gradients()
+    packnet.requires_grad.restore()
     assert wanted(packnet.module) == before

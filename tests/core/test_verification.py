@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def shared_state():
     weights, owners = {"w": WEIGHT}, {"w": OWNER}
     first = task_fingerprints(weights, owners, 1, {"bias": BIAS, "count": COUNT, **OWN["a"]})
     second = task_fingerprints(weights, owners, 2, OWN["b"])
-    return State(tasks=["a", "b"], owners=owners, fingerprints={"a": first, "b": second}, copies=copy.deepcopy(OWN))
+    return State(tasks=("a", "b"), owners=owners, fingerprints={"a": first, "b": second}, copies=copy.deepcopy(OWN))
 
 
 def check(state=None, weight=WEIGHT, **fixed):
@@ -85,9 +86,7 @@ def test_what_a_task_has_for_itself_is_looked_at_in_its_copy(task):
 
 
 def test_an_open_task_is_not_looked_at():
-    state = shared_state()
-    state.open_task, state.phase = "c", "train"
-    check(state, weight=torch.tensor([9.0, 2.0, 3.0, 4.0]))
+    check(replace(shared_state(), open_task="c", phase="train"), weight=torch.tensor([9.0, 2.0, 3.0, 4.0]))
 
 
 # Private modules.
@@ -104,7 +103,7 @@ class Root(nn.Module):
 def private_state(root):
     private = {"a": ["heads.a"], "b": ["heads.b"], "c": ["heads.c"]}
     marks = {task: private_fingerprints(root, private[task], skip=()) for task in "ab"}
-    return State(tasks=["a", "b", "c"], private=private, private_fingerprints=marks)
+    return State(tasks=("a", "b", "c"), private=private, private_fingerprints=marks)
 
 
 HEAD = ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]

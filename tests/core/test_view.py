@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import packnet_pl.core.subnetwork as view
-from packnet_pl.core.inventory import Place
+from packnet_pl.core.slots import Slot
 from packnet_pl.core.subnetwork import shown
 from tests.support.tiny import boxed, same_bits
 
@@ -15,8 +15,8 @@ EVERY_OTHER = torch.arange(len(WILD)) % 2 == 0
 
 def wild():
     """A weight to hide, a statistic to replace, and what each is now."""
-    box, places = boxed(w=nn.Parameter(torch.tensor(WILD)), mean=torch.tensor(WILD[::-1]))
-    return box, places, {name: place.now.detach().clone() for name, place in places.items()}
+    box, slots = boxed(w=nn.Parameter(torch.tensor(WILD)), mean=torch.tensor(WILD[::-1]))
+    return box, slots, {name: slot.now.detach().clone() for name, slot in slots.items()}
 
 
 def same_as(box, before):
@@ -25,9 +25,9 @@ def same_as(box, before):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_hidden_entries_are_zero_and_are_given_back_bit_for_bit(fails):
-    box, places, before = wild()
+    box, slots, before = wild()
     try:
-        with shown(lambda: places, {"w": EVERY_OTHER}, {}):
+        with shown(lambda: slots, {"w": EVERY_OTHER}, {}):
             assert same_bits(box.w[EVERY_OTHER], torch.zeros(4))
             assert same_bits(box.w[~EVERY_OTHER], before["w"][~EVERY_OTHER])
             assert same_bits(box.mean, before["mean"])
@@ -40,11 +40,11 @@ def test_hidden_entries_are_zero_and_are_given_back_bit_for_bit(fails):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_other_values_stand_in_and_are_taken_away_again(fails):
-    box, places, before = wild()
+    box, slots, before = wild()
     other = torch.tensor([*WILD[1:], WILD[0]])
     kept = other.clone()
     try:
-        with shown(lambda: places, {"w": EVERY_OTHER}, {"mean": other}):
+        with shown(lambda: slots, {"w": EVERY_OTHER}, {"mean": other}):
             assert same_bits(box.mean, kept)
             assert same_bits(box.w[EVERY_OTHER], torch.zeros(4))
             box.mean.add_(1)
@@ -57,8 +57,8 @@ def test_other_values_stand_in_and_are_taken_away_again(fails):
 
 
 def test_what_layers_write_in_the_meantime_is_taken_back_too():
-    box, places, before = wild()
-    with shown(lambda: places, {}, {}):
+    box, slots, before = wild()
+    with shown(lambda: slots, {}, {}):
         assert same_as(box, before)
         with torch.no_grad():
             box.w.add_(1)
@@ -66,15 +66,15 @@ def test_what_layers_write_in_the_meantime_is_taken_back_too():
     assert same_as(box, before)
 
 
-def test_what_can_be_given_back_is_given_back_although_the_places_cannot_be_found_any_more():
-    box, places, before = wild()
+def test_what_can_be_given_back_is_given_back_although_the_slots_cannot_be_found_any_more():
+    box, slots, before = wild()
     asked = []
 
     def find():
         asked.append(True)
         if len(asked) > 1:
             raise RuntimeError("a layer was added")
-        return places
+        return slots
 
     with (
         pytest.raises(RuntimeError, match="a layer was added"),
@@ -85,18 +85,18 @@ def test_what_can_be_given_back_is_given_back_although_the_places_cannot_be_foun
 
 
 def test_what_can_be_given_back_is_given_back_although_something_else_cannot():
-    box, places, before = wild()
+    box, slots, before = wild()
     with (
         pytest.raises(RuntimeError, match=r"^w was torch\.float32 \(8,\) and is torch\.float32 \(2,\) now"),
-        shown(lambda: places, {"w": EVERY_OTHER}, {"mean": torch.zeros(len(WILD))}),
+        shown(lambda: slots, {"w": EVERY_OTHER}, {"mean": torch.zeros(len(WILD))}),
     ):
         box.w = nn.Parameter(torch.ones(2))
     assert same_bits(box.mean, before["mean"])
 
 
 def test_values_are_given_back_to_the_tensors_that_are_there_at_the_end():
-    box, places = boxed(w=nn.Parameter(torch.tensor([1.0, 2.0])))
-    with shown(lambda: places, {"w": torch.tensor([True, False])}, {}):
+    box, slots = boxed(w=nn.Parameter(torch.tensor([1.0, 2.0])))
+    with shown(lambda: slots, {"w": torch.tensor([True, False])}, {}):
         box.w = nn.Parameter(box.w.detach().clone())
     assert box.w.tolist() == [1, 2]
 
@@ -104,16 +104,16 @@ def test_values_are_given_back_to_the_tensors_that_are_there_at_the_end():
 def test_values_are_given_back_to_the_layers_that_are_there_at_the_end():
     net = nn.Sequential(nn.Linear(2, 1, bias=False))
     before = net[0].weight.detach().clone()
-    with shown(lambda: {"w": Place(net[0], "weight", True, True)}, {"w": torch.tensor([[True, False]])}, {}):
+    with shown(lambda: {"w": Slot(net[0], "weight", True, True)}, {"w": torch.tensor([[True, False]])}, {}):
         net[0] = nn.Linear(2, 1, bias=False)
     assert torch.equal(net[0].weight, before)
 
 
 def test_what_fails_half_way_is_undone():
-    box, places, before = wild()
+    box, slots, before = wild()
     with (
         pytest.raises(RuntimeError, match="size"),
-        shown(lambda: places, {"w": EVERY_OTHER}, {"mean": torch.zeros(3)}),
+        shown(lambda: slots, {"w": EVERY_OTHER}, {"mean": torch.zeros(3)}),
     ):
         pytest.fail("it was shown")
     assert same_as(box, before)
@@ -121,25 +121,25 @@ def test_what_fails_half_way_is_undone():
 
 def interrupt_giving_back(monkeypatch):
     """Ctrl-C comes once, when the second tensor is about to be given back."""
-    put_back, calls = view.put_back_, []
+    restore_slot, calls = view.restore_slot_, []
 
-    def interrupted(name, place, value):
+    def interrupted(name, slot, value):
         calls.append(name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        put_back(name, place, value)
+        restore_slot(name, slot, value)
 
-    monkeypatch.setattr(view, "put_back_", interrupted)
+    monkeypatch.setattr(view, "restore_slot_", interrupted)
     return calls
 
 
 @pytest.mark.parametrize("error", [None, KeyError, KeyboardInterrupt])
 def test_an_interrupt_while_values_are_given_back_still_gives_all_back_and_is_not_swallowed(monkeypatch, error):
-    box, places, before = wild()
+    box, slots, before = wild()
     calls = interrupt_giving_back(monkeypatch)
 
     def look():
-        with shown(lambda: places, {"w": EVERY_OTHER}, {"mean": torch.zeros(len(WILD))}):
+        with shown(lambda: slots, {"w": EVERY_OTHER}, {"mean": torch.zeros(len(WILD))}):
             if error is not None:
                 raise error
 
@@ -154,14 +154,14 @@ def test_autocast_sees_the_weights_as_they_are_now():
     hidden = torch.ones(2, 3, dtype=torch.bool)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outside = layer(x)
-        with shown(lambda: {"w": Place(layer, "weight", True, True)}, {"w": hidden}, {}):
+        with shown(lambda: {"w": Slot(layer, "weight", True, True)}, {"w": hidden}, {}):
             assert not layer(x).any()
         assert torch.equal(layer(x), outside)
 
 
 def test_what_is_shown_in_inference_mode_is_given_back_for_training():
-    box, places, before = wild()
-    with torch.inference_mode(), shown(lambda: places, {"w": EVERY_OTHER}, {"mean": torch.zeros(len(WILD))}):
+    box, slots, before = wild()
+    with torch.inference_mode(), shown(lambda: slots, {"w": EVERY_OTHER}, {"mean": torch.zeros(len(WILD))}):
         assert not box.mean.any()
     assert same_as(box, before)
     assert not box.w.is_inference()
@@ -170,9 +170,9 @@ def test_what_is_shown_in_inference_mode_is_given_back_for_training():
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_weight_in_another_memory_layout_stays_in_it(layout):
-    box, places = boxed(w=nn.Parameter(torch.randn(2, 3, 4, 4).to(memory_format=layout)))
+    box, slots = boxed(w=nn.Parameter(torch.randn(2, 3, 4, 4).to(memory_format=layout)))
     before, strides, hidden = box.w.detach().clone(), box.w.stride(), torch.rand(2, 3, 4, 4) < 0.5
-    with shown(lambda: places, {"w": hidden}, {}):
+    with shown(lambda: slots, {"w": hidden}, {}):
         assert torch.equal(box.w, before.masked_fill(hidden, 0))
     assert torch.equal(box.w, before)
     assert box.w.stride() == strides

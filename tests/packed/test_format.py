@@ -107,7 +107,7 @@ def test_a_network_in_bfloat16_comes_back_in_bfloat16(tmp_path):
 def test_a_network_of_two_types_is_not_saved_as_it_could_not_answer(tmp_path):
     model = packed_model(tasks={"a": 2})
     model.heads.double()
-    model.packnet._state.private_fingerprints.clear()
+    model.packnet.load_state_dict(model.packnet.state_dict() | {"private_fingerprints": {}})
     with pytest.raises(ValueError, match="its tensors are float32 and float64; convert backbone and heads to one type"):
         save_packed(model, tmp_path / "packed.safetensors")
 

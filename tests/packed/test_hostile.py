@@ -268,7 +268,7 @@ def test_a_head_that_is_not_finite_is_not_saved(tmp_path):
     model = packed_model()
     with torch.no_grad():
         model.heads["latin"].bias[0] = float("nan")
-    model.packnet._state.private_fingerprints.clear()
+    model.packnet.load_state_dict(model.packnet.state_dict() | {"private_fingerprints": {}})
     with pytest.raises(ValueError, match=r"cannot save .*heads/0/bias holds NaN or infinity"):
         save_packed(model, tmp_path / "new.safetensors")
     assert not (tmp_path / "new.safetensors").exists()

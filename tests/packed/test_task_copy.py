@@ -65,9 +65,9 @@ def test_requires_grad_is_copied_too_as_it_is_when_no_gradients_are_stopped(pack
     copy = TaskCopy(packnet)
     for _ in range(2):
         assert [p.requires_grad for p in copy.show("a").parameters()] == wanted
-        packnet.stop_gradients(packnet.module[2].parameters())
+        packnet.requires_grad.turn_off(packnet.module.parameters())
         assert [p.requires_grad for p in packnet.module.parameters()] != wanted
-    packnet.give_back_gradients()
+    packnet.requires_grad.restore()
 
 
 @pytest.mark.parametrize("which", ["module", "copy"])
@@ -138,5 +138,5 @@ def test_unknown_and_open_tasks_and_a_copy_inside_a_view_are_refused(packnet):
     with pytest.raises(ValueError, match="task 'd' is still open"):
         copy.show("d")
     packnet.abort_task()
-    with packnet.subnetwork("a"), pytest.raises(RuntimeError, match=r"showing a task inside subnetwork\('a'\)"):
+    with packnet.subnetwork("a"), pytest.raises(RuntimeError, match=r"inside subnetwork\('a'\)"):
         copy.show("a")

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import get_ema_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 from packnet_pl import PackNetCallback
-from packnet_pl.core.freezing import Hold
+from packnet_pl.core.freezing import Freezer
 from tests.support.promise.checker import Promise, bits, check_promise, owned_weights
 from tests.support.promise.own_modules import (
     FEATURES,
@@ -112,7 +112,7 @@ def test_frozen_weights_would_count_if_nobody_masked_them(monkeypatch):
     promise = Promise(subject(module), "clipping by norm")
     promise.fit("a", trainer=trainer(gradient_clip_val=1e-3))
     module.frozen.clear()
-    monkeypatch.setattr(Hold, "mask_gradients_", lambda _: None)
+    monkeypatch.setattr(Freezer, "mask_gradients_", lambda _: None)
     promise.fit("b", trainer=trainer(gradient_clip_val=1e-3))
     assert any(grad.any() for grad in module.frozen)
 

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn, optim
 
-import packnet_pl.core.guard as guard_module
 import packnet_pl.core.packnet as packnet_module
+import packnet_pl.core.state as state_module
 import packnet_pl.training.callback as callback_module
 import packnet_pl.training.private_modules as private_module
 from packnet_pl import PackNet
-from packnet_pl.core.freezing import Hold
+from packnet_pl.core.freezing import Freezer
+from packnet_pl.core.inventory import Inventory
+from packnet_pl.core.module_modes import EvalMode
 from tests.support.promise.checker import Promise, bits
 from tests.support.promise.own_modules import MOMENTUM, OwnModule, subject, trainer
 from tests.support.promise.user_optimizers import InPlace
@@ -36,11 +38,15 @@ def never(monkeypatch, *operations):
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW], ids=["SGD momentum", "AdamW"])
 def test_it_notices_when_nothing_is_ever_restored(monkeypatch, optimizer):
     with pytest.raises(AssertionError, match=r"^task 'a' changed after task 'b' under some setting: conv1\.weight$"):
-        fit_then_break(lambda: never(monkeypatch, (Hold, "restore_")), OwnModule(optimizer), "some setting")
+        fit_then_break(
+            lambda: never(monkeypatch, (Freezer, "restore_"), (Freezer, "restore_all_")),
+            OwnModule(optimizer),
+            "some setting",
+        )
 
 
 def test_it_notices_when_nothing_is_restored_from_the_first_task_on(monkeypatch):
-    never(monkeypatch, (Hold, "restore_"))
+    never(monkeypatch, (Freezer, "restore_"), (Freezer, "restore_all_"))
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under AdamW: conv1\.weight"):
         fit_then_break(lambda: None, OwnModule(ADAMW), "AdamW")
 
@@ -48,14 +54,14 @@ def test_it_notices_when_nothing_is_restored_from_the_first_task_on(monkeypatch)
 def test_it_notices_when_gradients_are_not_masked_and_nothing_is_restored(monkeypatch):
     # Without momentum and decay masking alone would be enough, and restoring alone hides that it is missing.
     def breaks():
-        never(monkeypatch, (Hold, "mask_gradients_"), (Hold, "restore_"))
+        never(monkeypatch, (Freezer, "mask_gradients_"), (Freezer, "restore_"), (Freezer, "restore_all_"))
 
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: conv1\.weight"):
         fit_then_break(breaks, OwnModule(SGD), "SGD")
 
 
 def test_it_notices_when_pruned_weights_are_not_kept_at_zero(monkeypatch):
-    never(monkeypatch, (Hold, "mask_gradients_"), (Hold, "restore_"))
+    never(monkeypatch, (Freezer, "mask_gradients_"), (Freezer, "restore_"), (Freezer, "restore_all_"))
     match = r"^pruned weights of conv1\.weight are not zero while task 'a' is retrained under SGD"
     with pytest.raises(AssertionError, match=match):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
@@ -81,7 +87,7 @@ def test_it_notices_when_nothing_comes_after_a_step(monkeypatch):
 
 def test_it_notices_when_the_callback_never_restores(monkeypatch):
     def breaks():
-        never(monkeypatch, (PackNet, "restore_"), (PackNet, "settle_"))
+        never(monkeypatch, (PackNet, "restore_"), (Freezer, "restore_all_"))
 
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD momentum: conv1\.weight"):
         fit_then_break(breaks, OwnModule(MOMENTUM), "SGD momentum")
@@ -95,29 +101,40 @@ def test_it_notices_when_an_optimizer_that_is_kept_alive_revives_pruned_weights(
             self.kept = self.kept or super().configure_optimizers()
             return self.kept
 
-    never(monkeypatch, (Hold, "restore_"))
+    never(monkeypatch, (Freezer, "restore_"), (Freezer, "restore_all_"))
     with pytest.raises(AssertionError, match=r"^pruned weights of conv1\.weight are not zero while task 'a'"):
         fit_then_break(lambda: None, Keeps(MOMENTUM), "SGD momentum")
 
 
-class ParametersOnly(Hold):
-    """Holds no buffer."""
+def without_buffers(find):
+    return {name: slot for name, slot in find().items() if slot.is_parameter}
 
-    def __init__(self, weights, trainable, fixed):
-        parameters = {name: place for name, place in fixed.items() if isinstance(place.now, nn.Parameter)}
-        super().__init__(weights, trainable, parameters)
+
+def freeze_no_buffers(monkeypatch, module):
+    """Freezes parameters alone."""
+    freeze = module.Freezer
+
+    def freeze_parameters(find, *given, **more):
+        return freeze(partial(without_buffers, find), *given, **more)
+
+    monkeypatch.setattr(module, "Freezer", freeze_parameters)
+    monkeypatch.setattr(module, "EvalMode", NoEvalMode)
+
+
+class NoEvalMode(EvalMode):
+    def keep(self, layers):
+        pass
 
 
 def test_it_notices_when_running_statistics_are_left_alone(monkeypatch):
-    monkeypatch.setattr(guard_module, "Hold", ParametersOnly)
-    monkeypatch.setattr(guard_module, "keep_in_eval_mode", lambda _: [])
+    freeze_no_buffers(monkeypatch, packnet_module)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: bn1\.running_mean"):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
 
 
 def test_it_notices_when_biases_are_not_held(monkeypatch):
-    monkeypatch.setattr(guard_module, "Hold", lambda weights, trainable, _: Hold(weights, trainable, {}))
-    monkeypatch.setattr(PackNet, "fixed_parameters", lambda _: [])
+    monkeypatch.setattr(Inventory, "fixed", {})
+    monkeypatch.setattr(callback_module, "frozen_parameters", lambda *_: [])
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: conv1\.bias"):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
 
@@ -133,20 +150,19 @@ class EveryHead(OwnModule):
 
 def test_it_notices_when_private_modules_are_not_held(monkeypatch):
     monkeypatch.setattr(callback_module, "private_parameters", lambda *_: [])
-    monkeypatch.setattr(private_module, "Hold", lambda *_: Hold({}, {}, {}))
+    monkeypatch.setattr(private_module, "Freezer", lambda _: Freezer(dict))
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.0\.weight"):
         fit_then_break(lambda: None, EveryHead(SGD), "SGD", free="heads")
 
 
 def test_it_notices_when_statistics_of_private_modules_are_left_alone(monkeypatch):
-    monkeypatch.setattr(private_module, "Hold", ParametersOnly)
-    monkeypatch.setattr(private_module, "keep_in_eval_mode", lambda _: [])
+    freeze_no_buffers(monkeypatch, private_module)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.1\.running_mean"):
         fit_then_break(lambda: None, EveryHead(SGD), "SGD", free="heads")
 
 
 def test_it_notices_when_a_view_hides_nothing(monkeypatch):
-    monkeypatch.setattr(packnet_module, "visible", lambda owner, _: torch.ones_like(owner, dtype=torch.bool))
+    monkeypatch.setattr(state_module, "visible", lambda owner, _: torch.ones_like(owner, dtype=torch.bool))
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: the bits of its answers"):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
 

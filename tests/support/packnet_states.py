@@ -17,6 +17,12 @@ OWN = {"norm": "per_task", "bias": "per_task"}
 WITHOUT_WARNINGS = pytest.mark.filterwarnings("ignore:.*is a buffer that its layer changes")
 
 
+def frozen_parameters(packnet):
+    """The parameters that no further task changes."""
+    slots = packnet.inventory().frozen.values() if packnet.tasks else ()
+    return [slot.now for slot in slots if slot.is_parameter]
+
+
 def fresh(**keeping):
     return PackNet(TinyNet(), **keeping)
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from packnet_pl.core.inventory import places_of
+from packnet_pl.core.slots import slots_of
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -42,14 +42,14 @@ class RunningCentre(nn.Module):
 
 
 def boxed(*, unsaved=(), **given):
-    """A module with these parameters and buffers alone (``unsaved``: in no state dict), and name -> place of each."""
+    """A module with these parameters and buffers alone (``unsaved``: in no state dict), and name -> slot of each."""
     box = nn.Module()
     for name, tensor in given.items():
         if isinstance(tensor, nn.Parameter):
             box.register_parameter(name, tensor)
         else:
             box.register_buffer(name, tensor, persistent=name not in unsaved)
-    return box, dict(places_of(box))
+    return box, dict(slots_of(box))
 
 
 def bits(tensor):

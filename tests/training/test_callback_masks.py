@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
-from packnet_pl.core.freezing import Hold
+from packnet_pl.core.freezing import Freezer
 from tests.support.callbacks import AfterSteps
 from tests.support.fits import (
     MOMENTUM,
@@ -60,7 +60,7 @@ def test_frozen_gradients_are_exactly_zero_before_clipping():
 
 
 def test_frozen_gradients_are_seen_before_clipping_if_nobody_masks_them(monkeypatch):
-    monkeypatch.setattr(Hold, "mask_gradients_", lambda _: None)
+    monkeypatch.setattr(Freezer, "mask_gradients_", lambda _: None)
     module = Norms(partial(SGD, lr=0.1))
     fit_own(module, "a", gradient_clip_val=1e-3)
     module.seen.clear()

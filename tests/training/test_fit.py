@@ -355,4 +355,4 @@ def test_a_task_goes_on_from_a_checkpoint_of_either_phase(tmp_path, phase):
     assert phases == (["train", "retrain"] if phase == "train" else ["retrain"])
     assert fresh.packnet.tasks == ["a"]
     assert same(tensors(fresh), tensors(module))
-    assert fresh.packnet.digest() == module.packnet.digest()
+    assert fresh.packnet.state.digest() == module.packnet.state.digest()

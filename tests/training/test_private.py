@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from packnet_pl import PackNet
-from packnet_pl.training.private_modules import PrivateHold, check_private_names, private_parameters
+from packnet_pl.training.private_modules import PrivateHold, check_private_names, frozen_parameters, private_parameters
 from tests.support.fits import SmallNet, images, own_head, same, tensors
 
 
@@ -240,3 +240,31 @@ def test_a_module_that_has_a_name_before_is_held_under_the_name_that_was_given()
         root.heads["a"][0].weight.add_(1)
     with pytest.raises(RuntimeError, match=r"^heads\.a\.0\.weight is not what it was"):
         packnet.verify(root)
+
+
+def test_frozen_parameters_are_those_that_no_later_task_changes():
+    packnet = PackNet(SmallNet())
+    net = packnet.module
+    assert frozen_parameters(packnet) == []
+    packnet.begin_task("a")
+    assert frozen_parameters(packnet) == []
+    packnet.finish_task()
+    weights = {id(net.get_parameter(name)) for name in packnet.owners}
+    expected = [id(parameter) for parameter in net.parameters() if id(parameter) not in weights]
+    assert expected
+    assert [id(parameter) for parameter in frozen_parameters(packnet)] == expected
+
+
+@pytest.mark.parametrize(
+    "keeping", [{"norm": "per_task"}, {"bias": "per_task"}, {"norm": "per_task", "bias": "per_task"}]
+)
+def test_what_each_task_has_for_itself_is_not_frozen(keeping):
+    packnet = PackNet(SmallNet(), **keeping)
+    packnet.begin_task("a")
+    packnet.finish_task()
+    own = set(packnet.summary().per_task)
+    assert own
+    found = {id(parameter) for parameter in frozen_parameters(packnet)}
+    weights = packnet.owners
+    for name, parameter in packnet.module.named_parameters():
+        assert (id(parameter) in found) == (name not in own and name not in weights), name

@@ -1,8 +1,11 @@
 """Whether there is room for one more task."""
 
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
 from packnet_pl.capacity import MAX_TASKS
 from packnet_pl.core.ownership import FREE
-from packnet_pl.core.state import State
 
 __all__ = ["CapacityError", "check_room"]
 
@@ -11,27 +14,28 @@ class CapacityError(RuntimeError):
     """There is no free weight, or no free task number, for another task."""
 
 
-def check_room(task: str, state: State, network: str) -> None:
+def check_room(task: str, tasks: Sequence[str], owners: Mapping[str, Tensor], network: str) -> None:
     """Does nothing if a weight and a task number are free.
 
     Args:
         task: To be begun.
-        state: With the owners as they are now.
+        tasks: The finished ones.
+        owners: Parameter name -> owner map.
         network: What the network is called in the message.
 
     Raises:
         CapacityError: Otherwise.
     """
-    if len(state.tasks) == MAX_TASKS:
+    if len(tasks) == MAX_TASKS:
         raise CapacityError(f"cannot begin {task!r}: {MAX_TASKS} tasks are the most that one network can hold")
-    weights = sum(owner.numel() for owner in state.owners.values())
+    weights = sum(owner.numel() for owner in owners.values())
     if not weights:
         raise CapacityError(
             f"cannot begin {task!r}: {network} has no weights to divide among tasks (those of convolutions and linear "
             "layers that are not parametrized)"
         )
-    if not any(bool((owner == FREE).any()) for owner in state.owners.values()):
+    if not any(bool((owner == FREE).any()) for owner in owners.values()):
         raise CapacityError(
-            f"cannot begin {task!r}: no weight is free, all {weights} prunable ones belong to {state.tasks}; prune "
+            f"cannot begin {task!r}: no weight is free, all {weights} prunable ones belong to {list(tasks)}; prune "
             "every task that others follow with a ratio above 0"
         )

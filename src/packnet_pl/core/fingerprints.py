@@ -30,13 +30,13 @@ def task_fingerprints(
     weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], task: int, fixed: Mapping[str, Tensor]
 ) -> dict[str, str]:
     """Returns name -> fingerprint of the weights that ``task`` (1 to 255) owns and of every tensor in ``fixed``."""
-    marks = {name: fingerprint(_owned(weight.detach(), owners[name], task)) for name, weight in weights.items()}
-    return marks | {name: fingerprint(tensor) for name, tensor in fixed.items()}
+    found = {name: fingerprint(_owned(weight.detach(), owners[name], task)) for name, weight in weights.items()}
+    return found | {name: fingerprint(tensor) for name, tensor in fixed.items()}
 
 
-def type_of(mark: str) -> str:
+def type_of(of_tensor: str) -> str:
     """Returns the type that a fingerprint says, such as "float32"."""
-    return mark.partition(":")[0]
+    return of_tensor.partition(":")[0]
 
 
 def _owned(weight: Tensor, owner: Tensor, task: int) -> Tensor:

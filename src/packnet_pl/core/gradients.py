@@ -1,4 +1,4 @@
-"""Gradients: whether there is one, and stopping those that nothing will ask for."""
+"""Gradients: whether there is one, and parameters that need none for a while."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,37 +7,40 @@ from torch import Tensor, nn
 
 from packnet_pl.core.bits import parts
 
-__all__ = ["StoppedGradients", "has_gradient"]
+__all__ = ["RequiresGrad", "has_gradient"]
 
 
-class StoppedGradients:
-    """Parameters whose ``requires_grad`` was set to False, and what it was."""
+class RequiresGrad:
+    """Turns ``requires_grad`` off for some parameters, and restores what it was."""
 
     def __init__(self) -> None:
         self._before: dict[nn.Parameter, bool] = {}
 
-    def stop(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Stops the gradients of ``parameters``, until :meth:`give_back`."""
+    def turn_off(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Turns it off for ``parameters`` too, until :meth:`restore`."""
         for parameter in parameters:
             self._before.setdefault(parameter, parameter.requires_grad)
             parameter.requires_grad_(False)
 
-    def give_back(self) -> None:
-        """Gives all back what they had."""
-        self._restore()
+    def restore(self) -> None:
+        """Gives every parameter what it had."""
+        self._give_back()
         self._before = {}
 
     @contextmanager
-    def given_back(self) -> Iterator[None]:
-        """Gives all back what they had, for a while."""
-        self._restore()
+    def restored(self) -> Iterator[None]:
+        """Gives every parameter what it had, for a while.
+
+        torch chooses kernels by it, also without a graph, and other kernels round otherwise.
+        """
+        self._give_back()
         try:
             yield
         finally:
             for parameter in self._before:
                 parameter.requires_grad_(False)
 
-    def _restore(self) -> None:
+    def _give_back(self) -> None:
         for parameter, requires_grad in self._before.items():
             parameter.requires_grad_(requires_grad)
 

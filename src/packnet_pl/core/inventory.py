@@ -1,27 +1,15 @@
-"""Which parameters PackNet owns, which it only holds still, and which it cannot handle."""
+"""The tensors of the shared module, sorted: which are owned weight by weight, which are frozen, which are refused."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from packnet_pl.core.bits import identity
 from packnet_pl.core.module_modes import is_bias, is_norm
+from packnet_pl.core.slots import Slot, memory_of, plain_name, slots_of, why_not_frozen
 
-__all__ = [
-    "PRUNABLE_MODULES",
-    "Inventory",
-    "Place",
-    "PrunableFilter",
-    "can_be_held",
-    "find_module",
-    "memory_of",
-    "places_of",
-    "plain_name",
-    "take_inventory",
-]
+__all__ = ["PRUNABLE_MODULES", "Inventory", "PrunableFilter", "take_inventory"]
 
 PrunableFilter = Callable[[str, nn.Module], bool]
 
@@ -38,70 +26,30 @@ PRUNABLE_MODULES = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor stands: it may be moved, converted or replaced there, while the place stays.
-
-    Attributes:
-        layer: The module that has it.
-        key: Name of the parameter or buffer in that module.
-        is_parameter: Whether it is a parameter; else it is a buffer.
-        is_saved: Whether a state dict has it.
-    """
-
-    layer: nn.Module
-    key: str
-    is_parameter: bool
-    is_saved: bool
-
-    @property
-    def table(self) -> Mapping[str, Tensor | None]:
-        """What the layer has of this kind, as key -> tensor."""
-        return self.layer._parameters if self.is_parameter else self.layer._buffers
-
-    @property
-    def found(self) -> Tensor | None:
-        """The tensor that stands here now, or None: layers may take a buffer away."""
-        table = self.table
-        return table[self.key] if self.key in table else None  # noqa: SIM401 (a scripted module has no get)
-
-    @property
-    def now(self) -> Tensor:
-        """The tensor that stands here now.
-
-        Raises:
-            RuntimeError: If there is none any more.
-        """
-        tensor = self.found
-        if tensor is None:
-            raise RuntimeError(f"{type(self.layer).__name__} has no {self.key!r} any more: it was removed")
-        return tensor
-
-
-@dataclass(frozen=True)
 class Inventory:
-    """Every tensor of the shared module, as name -> place, in the order of the module tree.
+    """Every tensor of the shared module, as name -> slot, in the order of the module tree.
 
     Attributes:
         owned: Weights that are divided among tasks, each listed once however many modules share it.
-        frozen: Other parameters and persistent buffers: they train with the first task and then stand still.
+        frozen: Other parameters and persistent buffers: they train with the first task, and are frozen after it.
         per_task: Norm parameters with their statistics, and biases, of which each task has a copy of its own.
-        unsaved: Buffers that are in no state dict: they stand still too, but no file knows them.
-        refused: Name -> reason of parameters that can neither be owned nor held still.
+        unsaved: Buffers that are in no state dict: frozen after the first task too, but no file knows them.
+        refused: Name -> reason of parameters that can neither be owned nor frozen.
     """
 
-    owned: dict[str, Place] = field(default_factory=dict)
-    frozen: dict[str, Place] = field(default_factory=dict)
-    per_task: dict[str, Place] = field(default_factory=dict)
-    unsaved: dict[str, Place] = field(default_factory=dict)
+    owned: dict[str, Slot] = field(default_factory=dict)
+    frozen: dict[str, Slot] = field(default_factory=dict)
+    per_task: dict[str, Slot] = field(default_factory=dict)
+    unsaved: dict[str, Slot] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
     @property
-    def fixed(self) -> dict[str, Place]:
-        """What all tasks share as it is: frozen and unsaved."""
+    def fixed(self) -> dict[str, Slot]:
+        """What no task after the first may change at all: frozen and unsaved."""
         return {**self.frozen, **self.unsaved}
 
     @property
-    def held(self) -> dict[str, Place]:
+    def all(self) -> dict[str, Slot]:
         """All but the refused."""
         return {**self.owned, **self.per_task, **self.fixed}
 
@@ -119,8 +67,8 @@ def take_inventory(
         own_biases: Whether each task has biases of its own.
 
     Returns:
-        The places as they are now. Names survive ``deepcopy`` and the replacement of layers, places need not: take a
-        new inventory instead of keeping one.
+        The slots as they are now. Names survive ``deepcopy`` and the replacement of layers, slots need not: take a new
+        inventory instead of keeping one.
     """
     found = Inventory()
     seen: set[object] = set()  # by memory: weights may be tied without being one object
@@ -132,72 +80,24 @@ def take_inventory(
             continue
         seen.add(memory_of(weight))
         name = plain_name(f"{module_name}.weight" if module_name else "weight")
-        reason = _why_not_held(weight) or _why_not_owned(weight)
+        reason = why_not_frozen(weight) or _why_not_owned(weight)
         if reason:
             found.refused[name] = reason
         else:
-            found.owned[name] = Place(layer, "weight", is_parameter=True, is_saved=True)
-    for full_name, place in places_of(module):
-        tensor, name = place.now, plain_name(full_name)
+            found.owned[name] = Slot(layer, "weight", is_parameter=True, is_saved=True)
+    for full_name, slot in slots_of(module):
+        tensor, name = slot.now, plain_name(full_name)
         if memory_of(tensor) in seen:
             continue
         seen.add(memory_of(tensor))
-        reason = _why_not_held(tensor)
+        reason = why_not_frozen(tensor)
         if reason:
             found.refused[name] = reason
-        elif own_norms if is_norm(place.layer) else own_biases and is_bias(place.key):
-            found.per_task[name] = place
+        elif own_norms if is_norm(slot.layer) else own_biases and is_bias(slot.key):
+            found.per_task[name] = slot
         else:
-            (found.frozen if place.is_saved else found.unsaved)[name] = place
+            (found.frozen if slot.is_saved else found.unsaved)[name] = slot
     return found
-
-
-def places_of(module: nn.Module) -> Iterator[tuple[str, Place]]:
-    """Yields name and place of every parameter, then of every buffer of ``module``; what is shared comes repeatedly."""
-    for prefix, layer in module.named_modules():
-        for key, tensor in layer._parameters.items():
-            if tensor is not None:
-                yield f"{prefix}.{key}" if prefix else key, Place(layer, key, is_parameter=True, is_saved=True)
-    for prefix, layer in module.named_modules():
-        for key, buffer in layer._buffers.items():
-            if buffer is not None:
-                saved = key not in layer._non_persistent_buffers_set
-                yield f"{prefix}.{key}" if prefix else key, Place(layer, key, is_parameter=False, is_saved=saved)
-
-
-def find_module(root: nn.Module, name: str) -> nn.Module | None:
-    """Returns the module of that name, also under its second name where it has two; None if there is none."""
-    try:
-        return root.get_submodule(name)
-    except AttributeError:
-        return None
-
-
-def plain_name(name: str) -> str:
-    """Returns ``name`` without the prefix that ``torch.compile`` adds."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
-
-
-def can_be_held(tensor: Tensor) -> bool:
-    """Returns whether ``tensor`` is a plain one, whose values can be read and put back."""
-    return _why_not_held(tensor) is None
-
-
-def memory_of(tensor: Tensor) -> object:
-    """Returns what tied tensors have in common, also those that are tied without being one object."""
-    return id(tensor) if _why_not_held(tensor) else identity(tensor)
-
-
-def _why_not_held(tensor: Tensor) -> str | None:
-    if nn.parameter.is_lazy(tensor):
-        return "it has no values yet (a lazy layer): run one batch through the network first"
-    if is_traceable_wrapper_subclass(tensor):
-        return f"it is a {type(tensor).__name__} (sharded or quantized): only plain tensors can be held entry by entry"
-    if tensor.is_quantized:
-        return "it is quantized: only plain tensors can be held entry by entry"
-    if tensor.device.type == "meta":
-        return "it has no values (meta device): materialize the network first"
-    return None
 
 
 def _why_not_owned(weight: Tensor) -> str | None:

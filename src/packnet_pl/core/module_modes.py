@@ -1,4 +1,4 @@
-"""Norms and other layers that learn something in the forward pass, and the mode in which they stand still."""
+"""Norms and other layers that learn something in the forward pass, and eval mode, in which they do not."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrizations
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["in_eval_mode", "is_bias", "is_norm", "is_observer", "keep_in_eval_mode", "layers_with_statistics"]
+__all__ = ["EvalMode", "in_eval_mode", "is_bias", "is_norm", "is_observer", "layers_with_statistics"]
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -44,18 +44,31 @@ def layers_with_statistics(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def keep_in_eval_mode(layers: Iterable[nn.Module]) -> list[RemovableHandle]:
-    """Puts ``layers`` in eval mode and makes them go back to it before each forward pass, whatever ``train()`` said.
+class EvalMode:
+    """Layers that are kept in eval mode, whatever ``train()`` says: they go back to it before each forward pass.
 
-    Returns:
-        Handles whose ``remove()`` ends it.
+    Attributes:
+        layers: Those that are kept in it now.
     """
-    handles = []
-    for layer in layers:
-        layer.eval()
-        if not isinstance(layer, torch.jit.ScriptModule):  # takes no hooks; its buffers are restored all the same
-            handles.append(layer.register_forward_pre_hook(_to_eval_mode))
-    return handles
+
+    def __init__(self) -> None:
+        self.layers: list[nn.Module] = []
+        self._handles: list[RemovableHandle] = []
+
+    def keep(self, layers: Iterable[nn.Module]) -> None:
+        """Keeps ``layers`` in eval mode, and no others any more."""
+        self.end()
+        self.layers = list(layers)
+        for layer in self.layers:
+            layer.eval()
+            if not isinstance(layer, torch.jit.ScriptModule):  # takes no hooks; its buffers are restored all the same
+                self._handles.append(layer.register_forward_pre_hook(_to_eval_mode))
+
+    def end(self) -> None:
+        """Lets all of them train again when they are told to."""
+        for handle in self._handles:
+            handle.remove()
+        self.layers, self._handles = [], []
 
 
 @contextmanager

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from packnet_pl.choices import GRANULARITIES, SCOPES, Granularity, Scope, check_choice
 from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
+from packnet_pl.core.inventory import Inventory
+from packnet_pl.core.ownership import FREE
 from packnet_pl.core.scores import Score, magnitude
+from packnet_pl.core.state import State
 
-__all__ = ["PruneRule", "check_finite", "choose_releases", "count_units", "lowest", "rule_of"]
+__all__ = ["PruneRule", "check_finite", "check_rule", "choose_releases", "count_units", "lowest", "rule_of"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,17 @@ def choose_releases(
     if rule.granularity == "weight":
         return chosen
     return {name: spread_filters(layers[name], chosen[name], weight.shape) for name, weight in weights.items()}
+
+
+def check_rule(rule: PruneRule, state: State, inventory: Inventory) -> None:
+    """Does nothing if the open task, or else the next one, can be pruned by ``rule``.
+
+    Raises:
+        ValueError: If it releases filters, and one belongs to that task and to earlier ones.
+    """
+    number = FREE if state.open_task is None else len(state.names)
+    for name, owner in state.owners.items():
+        count_units(name, inventory.owned[name].layer, owner == number, rule.granularity)
 
 
 def count_units(name: str, layer: nn.Module, mask: Tensor, granularity: Granularity) -> int:

@@ -1,24 +1,27 @@
-"""What PackNet knows beside the weights, its form on disk, and the check of a form read back."""
+"""What PackNet knows beside the weights, and how it changes in the life of a task.
+
+A state never changes: each step of a task's life returns the next state, which PackNet takes once the work is done.
+"""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from packnet_pl.capacity import MAX_TASKS
-from packnet_pl.choices import KEEPINGS, PHASES, Keeping, Phase, check_choice, check_task_name
+from packnet_pl.choices import Keeping, Phase, check_task_name
+from packnet_pl.core.capacity import check_room
 from packnet_pl.core.fingerprints import fingerprint
-from packnet_pl.counting import counted
+from packnet_pl.core.ownership import all_free, claim, release, trainable, visible
 
-__all__ = ["State"]
+__all__ = ["FORMAT", "State"]
 
 FORMAT = 2
+"""Of a dumped state."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class State:
     """The one state of the method.
 
@@ -35,24 +38,160 @@ class State:
         copies: Finished task -> tensor name -> its own values of what is kept per task (maybe nothing).
     """
 
-    tasks: list[str] = field(default_factory=list)
+    tasks: tuple[str, ...] = ()
     open_task: str | None = None
     phase: Phase | None = None
-    owners: dict[str, Tensor] = field(default_factory=dict)
-    private: dict[str, list[str]] = field(default_factory=dict)
-    fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
-    private_fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
+    owners: Mapping[str, Tensor] = field(default_factory=dict)
+    private: Mapping[str, list[str]] = field(default_factory=dict)
+    fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    private_fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     norm: Keeping = "shared"
     bias: Keeping = "shared"
-    copies: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    copies: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Finished tasks and the open one: the names that the owner numbers 1, 2, ... stand for."""
-        return [*self.tasks, self.open_task] if self.open_task is not None else list(self.tasks)
+        return [*self.tasks, *([self.open_task] if self.open_task is not None else [])]
+
+    def beside(self, weights: Mapping[str, Tensor]) -> "State":
+        """Returns the state with each owner map on the device of its weight.
+
+        Without any task, layers may still have been added or taken shape: all weights are free.
+
+        Args:
+            weights: Parameter name -> weight, all that can be owned.
+
+        Raises:
+            RuntimeError: If these are not the weights that the owners are of.
+        """
+        if not self.names:
+            return replace(self, owners={name: all_free(weight) for name, weight in weights.items()})
+        if weights.keys() != self.owners.keys():
+            changed = sorted(weights.keys() ^ self.owners.keys())
+            raise RuntimeError(f"the module's prunable parameters changed since PackNet was made: {changed[:3]}")
+        for name, weight in weights.items():
+            if self.owners[name].shape != weight.shape:
+                raise RuntimeError(
+                    f"{name} has shape {tuple(weight.shape)}, its owners {tuple(self.owners[name].shape)}: it was "
+                    "replaced"
+                )
+        if all(self.owners[name].device == weight.device for name, weight in weights.items()):
+            return self
+        return replace(self, owners={name: owner.to(weights[name].device) for name, owner in self.owners.items()})
+
+    def begin(self, task: str, private: Sequence[str], network: str) -> "State":
+        """Returns the state in which ``task`` is open, in phase "train", and owns every weight that was free.
+
+        Args:
+            task: A new name.
+            private: Names of the modules of this task alone.
+            network: What the network is called in errors.
+
+        Raises:
+            CapacityError: If no weight is free, or 255 tasks exist.
+            RuntimeError: If a task is open.
+            ValueError: If the name is not allowed or taken, or ``private`` is one name instead of a list.
+        """
+        check_task_name(task)
+        if isinstance(private, str):
+            raise ValueError(f"private is {private!r}; it takes a list of module names: private=[{private!r}]")
+        if self.open_task is not None:
+            raise RuntimeError(
+                f"cannot begin {task!r}: {self.open_task!r} is open; finish_task() or abort_task() first"
+            )
+        if task in self.tasks:
+            raise ValueError(f"task {task!r} is finished already; finished are {list(self.tasks)}: choose a new name")
+        check_room(task, self.tasks, self.owners, network)
+        number = len(self.tasks) + 1
+        return replace(
+            self,
+            open_task=task,
+            phase="train",
+            owners={name: claim(owner, number) for name, owner in self.owners.items()},
+            private={**self.private, task: list(private)},
+        )
+
+    def prune(self, released: Mapping[str, Tensor]) -> "State":
+        """Returns the state in which the open task is in phase "retrain" and the ``released`` weights are free.
+
+        Args:
+            released: Parameter name -> bool, the shape of the weight.
+        """
+        owners = {name: release(owner, released[name]) for name, owner in self.owners.items()}
+        return replace(self, phase="retrain", owners=owners)
+
+    def finish(
+        self,
+        fingerprints: Mapping[str, str],
+        copies: Mapping[str, Tensor],
+        private_fingerprints: Mapping[str, str] | None,
+    ) -> "State":
+        """Returns the state in which the open task is finished.
+
+        Args:
+            fingerprints: Tensor name -> fingerprint of what it uses of the shared module and no earlier task does.
+            copies: Tensor name -> its own values of what is kept per task.
+            private_fingerprints: Tensor name -> fingerprint of its private modules; None if they are not known.
+        """
+        task = self.names[-1]
+        known = {} if private_fingerprints is None else {task: private_fingerprints}
+        return replace(
+            self,
+            tasks=(*self.tasks, task),
+            open_task=None,
+            phase=None,
+            fingerprints={**self.fingerprints, task: fingerprints},
+            private_fingerprints={**self.private_fingerprints, **known},
+            copies={**self.copies, task: copies},
+        )
+
+    def abort(self) -> "State":
+        """Returns the state in which the open task has never been: what it owned is free."""
+        given_back = self.trainable()
+        return replace(
+            self,
+            open_task=None,
+            phase=None,
+            owners={name: release(owner, given_back[name]) for name, owner in self.owners.items()},
+            private={task: names for task, names in self.private.items() if task != self.open_task},
+        )
+
+    def open_number(self, action: str) -> int:
+        """Returns the owner number of the open task; ``action`` is what needs one.
+
+        Raises:
+            RuntimeError: If no task is open.
+        """
+        if self.open_task is None:
+            raise RuntimeError(
+                f"{action}: no task is open; finished are {list(self.tasks)}; call begin_task(name) first"
+            )
+        return len(self.tasks) + 1
+
+    def finished_number(self, task: str) -> int:
+        """Returns the owner number of a finished task.
+
+        Raises:
+            ValueError: If ``task`` is not finished.
+        """
+        if task not in self.tasks:
+            why = "is still open: it is what the module computes now" if task == self.open_task else "is unknown"
+            raise ValueError(f"task {task!r} {why}; subnetwork() shows finished tasks: {list(self.tasks)}")
+        return self.tasks.index(task) + 1
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Returns parameter name -> mask (bool) of the weights that the open task owns, and may change."""
+        number = len(self.tasks) + 1
+        return {name: trainable(owner, number) for name, owner in self.owners.items()}
+
+    def hidden(self, task: str) -> dict[str, Tensor]:
+        """Returns parameter name -> mask (bool) of the weights that the finished ``task`` does not compute with."""
+        number = self.finished_number(task)
+        return {name: ~visible(owner, number) for name, owner in self.owners.items()}
 
     def dump(self) -> dict[str, Any]:
-        """Returns the state as a dict of tensors and primitives."""
+        """Returns the state as a dict of tensors and primitives; ``state_format`` reads it."""
         return {
             "format": FORMAT,
             "tasks": list(self.tasks),
@@ -60,103 +199,16 @@ class State:
             "phase": self.phase,
             "owners": dict(self.owners),
             "private": {task: list(names) for task, names in self.private.items()},
-            "fingerprints": {task: dict(marks) for task, marks in self.fingerprints.items()},
-            "private_fingerprints": {task: dict(marks) for task, marks in self.private_fingerprints.items()},
+            "fingerprints": {task: dict(found) for task, found in self.fingerprints.items()},
+            "private_fingerprints": {task: dict(found) for task, found in self.private_fingerprints.items()},
             "norm": self.norm,
             "bias": self.bias,
             "copies": {task: dict(copies) for task, copies in self.copies.items()},
         }
 
     def digest(self) -> str:
-        """Returns a BLAKE2b hash (hex) of everything in it."""
+        """Returns a BLAKE2b hash (hex) of everything in it: processes that have the same one know the same."""
         plain = {key: value for key, value in self.dump().items() if key not in ("owners", "copies")}
         owners = {name: fingerprint(owner) for name, owner in self.owners.items()}
         copies = {task: {name: fingerprint(t) for name, t in found.items()} for task, found in self.copies.items()}
         return hashlib.blake2b(repr((plain, owners, copies)).encode(), digest_size=16).hexdigest()
-
-    @classmethod
-    def parse(
-        cls, dumped: Mapping[str, Any], owned: Mapping[str, torch.Size], copied: Mapping[str, torch.Size]
-    ) -> "State":
-        """Reads what :meth:`dump` wrote.
-
-        Args:
-            dumped: The dict.
-            owned: Parameter name -> shape that the owner maps must have.
-            copied: Name -> shape of the tensors of which each task must have its own copy.
-
-        Raises:
-            ValueError: If it is of another format, belongs to another network, or contradicts itself.
-        """
-        expected = set(cls().dump())
-        if not isinstance(dumped, Mapping) or set(dumped) != expected:
-            if isinstance(dumped, Mapping) and dumped.get("format", FORMAT) != FORMAT:
-                raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads format {FORMAT}")
-            found = [str(key) for key in dumped] if isinstance(dumped, Mapping) else type(dumped).__name__
-            raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {found}")
-        if dumped["format"] != FORMAT:
-            raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads format {FORMAT}")
-        try:
-            state = cls(
-                list(dumped["tasks"]),
-                dumped["open_task"],
-                dumped["phase"],
-                dict(dumped["owners"]),
-                {task: list(names) for task, names in dumped["private"].items()},
-                {task: dict(marks) for task, marks in dumped["fingerprints"].items()},
-                {task: dict(marks) for task, marks in dumped["private_fingerprints"].items()},
-                check_choice("norm", dumped["norm"], KEEPINGS),
-                check_choice("bias", dumped["bias"], KEEPINGS),
-                {task: dict(copies) for task, copies in dumped["copies"].items()},
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"PackNet state is malformed: {error}") from error
-        _check_owners(state, owned)
-        _check_copies(state, copied)
-        for task in state.names:
-            check_task_name(task)
-        if len(set(state.names)) != len(state.names) or len(state.names) > MAX_TASKS:
-            raise ValueError(f"PackNet state names {state.names}: at most {MAX_TASKS} tasks, each once")
-        if (state.phase is None) != (state.open_task is None) or state.phase not in (None, *PHASES):
-            raise ValueError(f"PackNet state has open task {state.open_task!r} in phase {state.phase!r}")
-        marks = [
-            m
-            for of in (state.fingerprints, state.private_fingerprints)
-            for found in of.values()
-            for m in found.values()
-        ]
-        if not all(isinstance(mark, str) for mark in marks):
-            raise ValueError("PackNet state: a fingerprint is not a string")
-        tasks, names = set(state.tasks), set(state.names)
-        if set(state.fingerprints) != tasks or not set(state.private) <= names:
-            raise ValueError("PackNet state: fingerprints or private modules do not belong to its tasks")
-        if not set(state.private_fingerprints) <= tasks:
-            raise ValueError("PackNet state: fingerprints of private modules do not belong to its tasks")
-        return state
-
-
-def _check_owners(state: State, shapes: Mapping[str, torch.Size]) -> None:
-    missing, unknown = sorted(set(shapes) - set(state.owners)), sorted(set(state.owners) - set(shapes))
-    if missing or unknown:
-        raise ValueError(
-            f"PackNet state belongs to another network: {counted(len(missing), 'parameter')} without owners "
-            f"{missing[:3]}, {counted(len(unknown), 'owner map')} without a parameter {unknown[:3]}"
-        )
-    for name, owner in state.owners.items():
-        if not isinstance(owner, Tensor) or owner.dtype != torch.uint8 or owner.shape != shapes[name]:
-            given = f"{owner.dtype} {tuple(owner.shape)}" if isinstance(owner, Tensor) else type(owner).__name__
-            raise ValueError(f"PackNet state: owners of {name} are {given}; expected uint8 {tuple(shapes[name])}")
-        if owner.numel() and int(owner.max()) > len(state.names):
-            raise ValueError(
-                f"PackNet state: {name} has owner {int(owner.max())}, with {counted(len(state.names), 'task')}"
-            )
-
-
-def _check_copies(state: State, shapes: Mapping[str, torch.Size]) -> None:
-    if set(state.copies) != set(state.tasks):
-        raise ValueError(f"PackNet state: tasks {sorted(state.copies)} have copies of their own, not {state.tasks}")
-    for task, copies in state.copies.items():
-        found = {name: getattr(copy, "shape", None) for name, copy in copies.items()}
-        if found != dict(shapes):
-            wrong = sorted({*found, *shapes} - {name for name in found if found[name] == shapes.get(name)})
-            raise ValueError(f"PackNet state: task {task!r} has other norms or biases than the network: {wrong[:3]}")

@@ -6,28 +6,27 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from packnet_pl.core.freezing import put_back_
-from packnet_pl.core.inventory import Place
+from packnet_pl.core.slots import Slot, restore_slot_
 
 __all__ = ["shown"]
 
 
 @contextmanager
 def shown(
-    places: Callable[[], Mapping[str, Place]], hidden: Mapping[str, Tensor], replaced: Mapping[str, Tensor]
+    slots: Callable[[], Mapping[str, Slot]], hidden: Mapping[str, Tensor], replaced: Mapping[str, Tensor]
 ) -> Iterator[None]:
-    """Makes hidden entries zero and puts other values in place of some tensors; gives all back at the end.
+    """Makes hidden entries zero and puts other values in the place of some tensors; gives all back at the end.
 
     All means every tensor: some layers write to their weights or buffers in eval mode too.
 
     Args:
-        places: Returns name -> place of every tensor; asked again at the end, as layers may be replaced meanwhile.
+        slots: Returns name -> slot of every tensor; asked again at the end, as layers may be replaced meanwhile.
         hidden: Name -> bool of the same shape: the entries to make zero.
         replaced: Name -> values of the same shape.
     """
-    found = places()
+    found = slots()
     with torch.inference_mode(False):
-        saved = {name: place.now.detach().clone() for name, place in found.items()}
+        saved = {name: slot.now.detach().clone() for name, slot in found.items()}
     try:
         with torch.no_grad():
             for name, mask in hidden.items():
@@ -40,27 +39,25 @@ def shown(
         yield
     finally:
         try:
-            _give_back(places, found, saved)
+            _give_back(slots, found, saved)
         except KeyboardInterrupt:
-            _give_back(places, found, saved)
+            _give_back(slots, found, saved)
             raise
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _give_back(
-    places: Callable[[], Mapping[str, Place]], found: Mapping[str, Place], saved: Mapping[str, Tensor]
-) -> None:
+def _give_back(slots: Callable[[], Mapping[str, Slot]], found: Mapping[str, Slot], saved: Mapping[str, Tensor]) -> None:
     """What can be given back is given back before anything that cannot be is told."""
     trouble: RuntimeError | None = None
     now = dict(found)
     try:
-        now |= places()
+        now |= slots()
     except RuntimeError as error:
         trouble = error
     for name, value in saved.items():
         try:
-            put_back_(name, now[name], value)
+            restore_slot_(name, now[name], value)
         except RuntimeError as error:
             trouble = trouble or error
     torch.clear_autocast_cache()

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from torch import Tensor, nn
 
 from packnet_pl.core.fingerprints import fingerprint, task_fingerprints, type_of
-from packnet_pl.core.inventory import find_module, memory_of, places_of, plain_name
+from packnet_pl.core.slots import find_module, memory_of, plain_name, slots_of
 from packnet_pl.core.state import State
 
 __all__ = ["check_private", "check_shared", "private_fingerprints", "private_tensors"]
@@ -25,7 +25,7 @@ def check_shared(state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, 
     for number, task in enumerate(state.tasks, start=1):
         expected = state.fingerprints[task]
         of_task = {name: tensor for name, tensor in fixed.items() if name in expected}
-        found = task_fingerprints(owned, state.owners, number, of_task | state.copies[task])
+        found = task_fingerprints(owned, state.owners, number, {**of_task, **state.copies[task]})
         _compare(task, expected, found, _buffers(fixed))
 
 
@@ -65,8 +65,8 @@ def private_tensors(root: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         module = find_module(root, name)
         if module is None:
             continue
-        places = places_of(module)
-        found |= {plain_name(f"{name}.{key}"): place.now for key, place in places if place.is_saved}
+        slots = slots_of(module)
+        found |= {plain_name(f"{name}.{key}"): slot.now for key, slot in slots if slot.is_saved}
     return found
 
 
@@ -75,14 +75,14 @@ def _buffers(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def _compare(task: str, expected: Mapping[str, str], found: Mapping[str, str], buffers: Collection[str]) -> None:
-    for name, mark in expected.items():
+    for name, before in expected.items():
         now = found.get(name)
-        if now == mark:
+        if now == before:
             continue
-        if now is not None and type_of(now) != type_of(mark):
+        if now is not None and type_of(now) != type_of(before):
             raise RuntimeError(
-                f"{name} is {type_of(now)}, and was {type_of(mark)} when task {task!r} was finished: convert the "
-                f"network to {type_of(mark)} before its weights are loaded, and keep that precision"
+                f"{name} is {type_of(now)}, and was {type_of(before)} when task {task!r} was finished: convert the "
+                f"network to {type_of(before)} before its weights are loaded, and keep that precision"
             )
         cause = "a fit without PackNetCallback? other weights loaded?"
         if name in buffers:

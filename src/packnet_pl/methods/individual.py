@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from packnet_pl.choices import Phase
-from packnet_pl.core.inventory import Place, places_of
+from packnet_pl.core.slots import Slot, slots_of
 from packnet_pl.core.subnetwork import shown
 from packnet_pl.methods.unpruned import UnprunedClassifier
 from packnet_pl.training.recipe import Recipe
@@ -58,7 +58,7 @@ class IndividualNetworks(UnprunedClassifier):
 
     def finished_view(self, task: str) -> AbstractContextManager[None] | None:
         """Returns a context in which the backbone is the network of ``task``; None if it is not finished."""
-        return shown(self._places, {}, self.networks[task]) if task in self.networks else None
+        return shown(self._slots, {}, self.networks[task]) if task in self.networks else None
 
     def begin_fit(self) -> None:
         """Refuses a task that is finished.
@@ -88,8 +88,8 @@ class IndividualNetworks(UnprunedClassifier):
         self.networks = {task: dict(values) for task, values in networks.items()}
         super().on_load_checkpoint(checkpoint)
 
-    def _places(self) -> dict[str, Place]:
-        return {name: place for name, place in places_of(self.backbone) if place.is_saved}
+    def _slots(self) -> dict[str, Slot]:
+        return {name: slot for name, slot in slots_of(self.backbone) if slot.is_saved}
 
 
 def _values(module: nn.Module) -> dict[str, Tensor]:

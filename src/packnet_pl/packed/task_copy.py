@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
 from packnet_pl.core.compiled import check_weights_are_read
-from packnet_pl.core.freezing import put_back_
-from packnet_pl.core.inventory import Place, places_of, plain_name
+from packnet_pl.core.slots import Slot, plain_name, restore_slot_, slots_of
 from packnet_pl.packed.switch_kernel import Materializer
 
 __all__ = ["TaskCopy"]
 
-_Slot = tuple[Mapping[str, Any], str]
+_Entry = tuple[Mapping[str, Any], str]
 _READS: tuple[Callable[[Tensor], object], ...] = (
     Tensor.data_ptr,
     attrgetter("_version"),
@@ -44,10 +43,10 @@ class TaskCopy:
         self.task: str | None = None
         self._copy: nn.Module | None = None
         self._children: list[Mapping[str, nn.Module | None]] = []
-        self._sources: dict[str, Place] = {}
-        self._targets: dict[str, Place] = {}
-        self._source_slots: list[_Slot] = []
-        self._target_slots: list[_Slot] = []
+        self._sources: dict[str, Slot] = {}
+        self._targets: dict[str, Slot] = {}
+        self._source_entries: list[_Entry] = []
+        self._target_entries: list[_Entry] = []
         self._kept: list[Tensor] = []
         self._owners: Mapping[str, Tensor] = {}
         self._own: Mapping[str, Tensor] = {}
@@ -63,18 +62,19 @@ class TaskCopy:
             RuntimeError: Inside :meth:`PackNet.subnetwork`, or if it was compiled with weights as constants.
             ValueError: If ``task`` is not finished.
         """
-        number, owners, own = self._packnet.finished(task)
-        # torch chooses kernels by requires_grad, and other kernels round otherwise: it is copied as tasks were trained.
-        with self._packnet.gradients_given_back():
-            is_of = _are_same(owners, self._owners) and _are_same(own, self._own)
+        freezer, state = self._packnet.freezer, self._packnet.state
+        number = state.finished_number(task)
+        with self._packnet.requires_grad.restored():
+            is_of = _are_same(state.owners, self._owners) and _are_same(state.copies[task], self._own)
             if task != self.task or not is_of or not self._is_unchanged():
-                self._packnet.settle_finished_()
+                freezer.restore_all_()
                 is_unchanged = self._is_unchanged()
                 written, self._written, self.task = self._written, [], None  # a failure half-way leaves no task
                 if not is_unchanged:
                     self._renew()
-                self._write(number, owners, own)
-                self._written = written if is_unchanged and not own else _marks(self._target_slots)
+                state = self._packnet.state  # with the owners where the weights are now
+                self._write(number, state.owners, state.copies[task])
+                self._written = written if is_unchanged and not state.copies[task] else _versions(self._target_entries)
                 self.task = task
         assert self._copy is not None
         return self._copy
@@ -86,8 +86,8 @@ class TaskCopy:
     def _is_unchanged(self) -> bool:
         return (
             bool(self._written)
-            and self._marks_of_module() == self._seen
-            and _marks(self._target_slots) == self._written
+            and self._versions_of_module() == self._seen
+            and _versions(self._target_entries) == self._written
         )
 
     @torch.inference_mode(False)
@@ -97,14 +97,14 @@ class TaskCopy:
         self._copy, self._targets, self._kept = None, {}, []  # their memory first
         self._owners, self._owned = {}, Materializer([])
         self._copy = deepcopy(self._packnet.module)
-        self._sources = self._packnet.inventory().held
-        targets = {plain_name(name): place for name, place in places_of(self._copy)}
+        self._sources = self._packnet.inventory().all
+        targets = {plain_name(name): slot for name, slot in slots_of(self._copy)}
         self._targets = {name: targets[name] for name in self._sources}
-        # Converted there and back, module or copy would get this memory again, and with it the marks of other values.
-        self._kept = [place.now.detach() for place in [*self._sources.values(), *self._targets.values()]]
-        self._source_slots, self._target_slots = _slots(self._sources), _slots(self._targets)
+        # Converted there and back, module or copy would get this memory again, and with it the version of other values.
+        self._kept = [slot.now.detach() for slot in [*self._sources.values(), *self._targets.values()]]
+        self._source_entries, self._target_entries = _entries(self._sources), _entries(self._targets)
         self._children = [layer._modules for layer in self._packnet.module.modules()]
-        self._seen = self._marks_of_module()
+        self._seen = self._versions_of_module()
 
     def _write(self, number: int, owners: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
         """Writes what a task has of its own and sees of the owned weights: all else is as it was copied."""
@@ -114,31 +114,31 @@ class TaskCopy:
             )
             self._owners = dict(owners)
         for name, value in own.items():
-            put_back_(name, self._targets[name], value.to(self._sources[name].now))
+            restore_slot_(name, self._targets[name], value.to(self._sources[name].now))
         self._own = dict(own)
         self._owned.write_(number)
         torch.clear_autocast_cache()
 
-    def _marks_of_module(self) -> list[object]:
+    def _versions_of_module(self) -> list[object]:
         # Layers too: one that was put in the place of another has tensors that nobody has looked at yet.
-        return [[layer for children in self._children for layer in children.values()], *_marks(self._source_slots)]
+        return [[layer for children in self._children for layer in children.values()], *_versions(self._source_entries)]
 
 
 def _are_same(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
     return list(map(id, tensors.values())) == list(map(id, others.values()))
 
 
-def _slots(places: Mapping[str, Place]) -> list[_Slot]:
-    return [(place.table, place.key) for place in places.values()]
+def _entries(slots: Mapping[str, Slot]) -> list[_Entry]:
+    return [(slot.table, slot.key) for slot in slots.values()]
 
 
-def _marks(slots: Iterable[_Slot]) -> list[object]:
+def _versions(entries: Iterable[_Entry]) -> list[object]:
     """Returns what changes when a tensor is moved, replaced, written to or seen otherwise.
 
     After a switch nothing of this is in the processor's cache: what it takes is each object that it looks at.
     """
     try:  # numbers only: with a tuple for each tensor Python's collection of garbage took most of the time
-        tensors = [table[key] for table, key in slots]
+        tensors = [table[key] for table, key in entries]
         return [*(list(map(read, tensors)) for read in _READS), list(map(hash, map(Tensor.stride, tensors)))]
     except (KeyError, TypeError):  # taken away, or None
         return [object()]

@@ -17,8 +17,8 @@ from packnet_pl.container.packed_file import PackedFile, digest
 from packnet_pl.container.table import METADATA, read_table
 from packnet_pl.core.bits import identity
 from packnet_pl.core.fingerprints import fingerprint
-from packnet_pl.core.inventory import plain_name
 from packnet_pl.core.ownership import count_owners
+from packnet_pl.core.slots import plain_name
 from packnet_pl.files import replacing
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.packable import check_loads, check_packable

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from packnet_pl.choices import PHASES, Granularity, Phase, Scope, check_choice, check_ratio, check_task_name
 from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
-from packnet_pl.core.pruning import PruneRule, rule_of
+from packnet_pl.core.pruning import PruneRule, check_rule, rule_of
 from packnet_pl.distributed import broadcast_
 from packnet_pl.training.best_epoch import BestEpoch
 from packnet_pl.training.divergence import check_finite_weights
@@ -20,7 +20,13 @@ from packnet_pl.training.families import base_of_both, of_both, overrides
 from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.optimizer_hooks import StepWatch
 from packnet_pl.training.outside import Outside, Snapshot, check_free_names
-from packnet_pl.training.private_modules import PrivateHold, Untrained, check_private_names, private_parameters
+from packnet_pl.training.private_modules import (
+    PrivateHold,
+    Untrained,
+    check_private_names,
+    frozen_parameters,
+    private_parameters,
+)
 from packnet_pl.training.protocols import packnet_of as _packnet
 from packnet_pl.training.protocols import private_modules_of, selected_task_of
 from packnet_pl.training.trainer_checks import (
@@ -248,7 +254,7 @@ class PackNetCallback(_Callback):
         if not self._steps.seen or not pl_module.automatic_optimization:
             self._restore(pl_module)
         else:
-            _packnet(pl_module).restore_buffers_()
+            _packnet(pl_module).freezer.restore_buffers_()
         self._look_outside(pl_module, unseen=not self._steps.seen)
         if self._stepped:
             self._before = None  # a batch after the first step brought nothing either
@@ -312,7 +318,7 @@ class PackNetCallback(_Callback):
                     f"select='best' found no epoch in which {self.best.monitor!r} is a number: the last epoch is kept"
                 )
         # Averaging callbacks have written to every weight meanwhile, and the strategy may have replaced layers.
-        packnet.settle_()
+        packnet.freezer.restore_all_()
         assert self._others is not None
         self._others.settle_()
         assert self._outside is not None
@@ -324,7 +330,7 @@ class PackNetCallback(_Callback):
         for module in [packnet.module, *map(pl_module.get_submodule, packnet.private.get(self.task, []))]:
             check_finite_weights(module, self.task, self.phase)
         # What the live network answers from here on is what it is to answer for good: see PackNet.subnetwork.
-        packnet.give_back_gradients()
+        packnet.requires_grad.restore()
         if self._settled:
             self._settled(pl_module)
         if self.phase == "train" and self.prune_ratio is not None:
@@ -360,9 +366,7 @@ class PackNetCallback(_Callback):
                     f"private={self._private!r} was given, but task {self.task!r} was begun with "
                     f"private={packnet.private.get(self.task, [])!r}; give the same in both phases"
                 )
-            # What finished tasks use must be what it was, or holding it would keep the change.
-            packnet.verify(pl_module, settle=False)
-            packnet.hold()
+            packnet.resume_task(pl_module)
 
     def _go_behind_averages(self, trainer: pl.Trainer) -> None:
         """Moves itself behind averaging callbacks, whose averages it corrects in checkpoints."""
@@ -383,7 +387,7 @@ class PackNetCallback(_Callback):
             state = f"in phase {packnet.phase!r}" if packnet.phase else "not open: fit it in phase 'train' first"
             raise ValueError(f"{given}: the task is {state}")
         if self.prune_ratio is not None:
-            packnet.check_rule(self.rule)
+            check_rule(self.rule, packnet.state, packnet.inventory())
         selected = selected_task_of(pl_module, self.task)
         if selected != self.task:
             raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")
@@ -394,7 +398,7 @@ class PackNetCallback(_Callback):
 
     def _stop_gradients(self, pl_module: pl.LightningModule) -> None:
         packnet = _packnet(pl_module)
-        packnet.stop_gradients(private_parameters(packnet, pl_module))
+        packnet.requires_grad.turn_off([*frozen_parameters(packnet), *private_parameters(packnet, pl_module)])
 
     def _follow(self, pl_module: pl.LightningModule) -> None:
         if self._unbegun is not None:
@@ -434,9 +438,8 @@ class PackNetCallback(_Callback):
         assert self._outside is not None
         if not self._stepped and not _packnet(pl_module).tasks:
             self._outside.take()  # what the module's own hooks have set up for its first task, as class weights
-        self._outside.find()
         if self._averages:
-            self._outside.restore_()  # averages of what does not change are rounded
+            self._outside.settle_(warn=False)  # averages of what does not change are rounded
         else:
             outside = self._outside
             self._refusing(pl_module, lambda: outside.look(sure=True, unseen=True))
@@ -459,5 +462,5 @@ class PackNetCallback(_Callback):
             self._others.remove()
         packnet = getattr(pl_module, "packnet", None)
         if isinstance(packnet, PackNet):
-            packnet.give_back_gradients()
+            packnet.requires_grad.restore()
         self._steps = self._others = self._unbegun = self._outside = self._untrained = self._before = None

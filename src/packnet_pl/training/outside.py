@@ -9,9 +9,17 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.freezing import Hold, put_back_
+from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import has_gradient
-from packnet_pl.core.inventory import Place, can_be_held, find_module, memory_of, places_of, plain_name
+from packnet_pl.core.slots import (
+    Slot,
+    can_be_frozen,
+    find_module,
+    memory_of,
+    plain_name,
+    restore_slot_,
+    slots_of,
+)
 from packnet_pl.training.unregistered import unregistered
 
 __all__ = ["Outside", "Snapshot", "check_free_names"]
@@ -39,17 +47,11 @@ class Outside:
 
     def take(self) -> None:
         """Takes the values that are to stay, as they are now."""
-        self._look_up()
-        self._hold = Hold({}, {}, {n: place for n, place in self._places.items() if can_be_held(place.now)})
-
-    def find(self) -> None:
-        """Finds all tensors anew: some may have been added or replaced."""
-        self._look_up()
-        self._hold.bind(self._places)
+        self._freezer = Freezer(self._find)
 
     def tensors(self) -> list[Tensor]:
         """Returns the parameters and buffers that are held."""
-        return [place.now for place in self._places.values() if place.found is not None]
+        return [slot.now for slot in self._slots.values() if slot.found is not None]
 
     def refuse_learning(self) -> None:
         """Does nothing if nothing outside has a gradient that an optimizer would follow, registered or not.
@@ -60,9 +62,9 @@ class Outside:
         stepped = _stepped(self._optimizers())
         names = [
             name
-            for name, place in self._places.items()
+            for name, slot in self._slots.items()
             # The gradient's values last: a GPU has to be waited for.
-            if place.is_parameter and (stepped is None or id(place.found) in stepped) and has_gradient(place.found)
+            if slot.is_parameter and (stepped is None or id(slot.found) in stepped) and has_gradient(slot.found)
         ]
         if names:
             raise ValueError(self._refusal(names, "trained by"))
@@ -89,19 +91,19 @@ class Outside:
         Raises:
             ValueError: If something else changed; it names it.
         """
-        changed = self._hold.changed(sure=sure)
+        changed = self._freezer.changed(sure=sure)
         if not changed:
             return
         stepped = None if unseen else _stepped(self._optimizers())
-        learned = [name for name in changed if not _is_idle(self._places[name], stepped)]
+        learned = [name for name in changed if not _is_idle(self._slots[name], stepped)]
         if learned:
             raise ValueError(self._refusal(learned, "changed by"))
         self._warn(changed)
-        self._hold.restore_()
+        self._freezer.restore_()
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
-        """Restores what is held; ``of`` as in :meth:`Hold.restore_`."""
-        self._hold.restore_(of)
+        """Restores what is held; ``of`` as in :meth:`Freezer.restore_`."""
+        self._freezer.restore_(of)
 
     def settle_(self, *, warn: bool) -> None:
         """Restores what is held in the layers that there are now, for the end of a fit.
@@ -109,14 +111,15 @@ class Outside:
         Args:
             warn: Whether to name what had changed since the last look.
         """
-        self.find()
         if warn:
-            self._warn(self._hold.changed(sure=True))
-        self._hold.restore_()
+            self._warn(self._freezer.changed(sure=True))
+        self._freezer.restore_all_()
 
-    def _look_up(self) -> None:
-        self._places = _outside(self._packnet, self._root, self._free)
+    def _find(self) -> dict[str, Slot]:
+        """Returns what can be frozen of all that is outside now: some may have been added or replaced."""
+        self._slots = _outside(self._packnet, self._root, self._free)
         self._known = {id(parameter) for parameter in self._root.parameters()}
+        return {name: slot for name, slot in self._slots.items() if can_be_frozen(slot.now)}
 
     def _warn(self, names: Sequence[str]) -> None:
         new = [name for name in names if name not in self._warned]
@@ -134,7 +137,7 @@ class Outside:
         own = [*self._packnet.private.get(task or "", []), *(name for name in holders if name not in bare)]
         each = ", one of its own for each task" if self._packnet.tasks else ""
         each += f", with {_some(bare)} in a module" if bare else ""
-        still = "" if all(self._places[name].is_parameter for name in names) else "; or keep its layer in eval mode"
+        still = "" if all(self._slots[name].is_parameter for name in names) else "; or keep its layer in eval mode"
         return (
             f"{_some(names)} would be {how} the fit of task {task!r}, but {_belongs(names)} neither to the shared "
             f"{type(self._packnet.module).__name__} nor to a task: finished tasks would answer otherwise after later "
@@ -144,7 +147,7 @@ class Outside:
 
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Returns the largest modules of which all parameters are among ``names``, and what is in none of them."""
-        learned = {id(self._places[name].found) for name in names}
+        learned = {id(self._slots[name].found) for name in names}
         found: list[str] = []
         for name in names:
             *path, _ = name.split(".")
@@ -169,16 +172,16 @@ class Snapshot:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        held = {name: place for name, place in _named(module).items() if can_be_held(place.now)}
-        self._values = {name: place.now.detach().to("cpu", copy=True) for name, place in held.items()}
+        held = {name: slot for name, slot in _named(module).items() if can_be_frozen(slot.now)}
+        self._values = {name: slot.now.detach().to("cpu", copy=True) for name, slot in held.items()}
 
     @torch.no_grad()
     def put_back_(self) -> None:
         """Gives everything the bits that it had."""
-        places = _named(self._module)
+        slots = _named(self._module)
         for name, value in self._values.items():
-            if name in places:
-                put_back_(name, places[name], value.to(places[name].now.device))
+            if name in slots:
+                restore_slot_(name, slots[name], value.to(slots[name].now.device))
 
 
 def check_free_names(packnet: PackNet, root: nn.Module, free: Sequence[str], private: Sequence[str]) -> list[str]:
@@ -214,17 +217,17 @@ def check_free_names(packnet: PackNet, root: nn.Module, free: Sequence[str], pri
     return list(free)
 
 
-def _outside(packnet: PackNet, root: nn.Module, free: Sequence[str]) -> dict[str, Place]:
+def _outside(packnet: PackNet, root: nn.Module, free: Sequence[str]) -> dict[str, Slot]:
     private = [name for names in packnet.private.values() for name in names]
-    taken = {memory_of(place.now) for _, place in places_of(packnet.module)}
+    taken = {memory_of(slot.now) for _, slot in slots_of(packnet.module)}
     for module, key in (_find(root, name) for name in [*private, *free]):
-        places = places_of(module) if module is not None else ()
-        taken |= {memory_of(place.now) for name, place in places if key is None or name == key}
+        slots = slots_of(module) if module is not None else ()
+        taken |= {memory_of(slot.now) for name, slot in slots if key is None or name == key}
     metrics = {id(layer) for metric in root.modules() if isinstance(metric, Metric) for layer in metric.modules()}
     return {
-        name: place
-        for name, place in _named(root).items()
-        if memory_of(place.now) not in taken and (place.is_parameter or id(place.layer) not in metrics)
+        name: slot
+        for name, slot in _named(root).items()
+        if memory_of(slot.now) not in taken and (slot.is_parameter or id(slot.layer) not in metrics)
     }
 
 
@@ -238,18 +241,18 @@ def _find(root: nn.Module, name: str) -> tuple[nn.Module | None, str | None]:
     return (layer, key) if layer is not None and key in {**layer._parameters, **layer._buffers} else (None, None)
 
 
-def _named(root: nn.Module) -> dict[str, Place]:
-    return {plain_name(name): place for name, place in places_of(root)}
+def _named(root: nn.Module) -> dict[str, Slot]:
+    return {plain_name(name): slot for name, slot in slots_of(root)}
 
 
 def _is_in(name: str, other: str) -> bool:
     return name == other or name.startswith(f"{other}.")
 
 
-def _is_idle(place: Place, stepped: Mapping[int, Tensor] | None) -> bool:
+def _is_idle(slot: Slot, stepped: Mapping[int, Tensor] | None) -> bool:
     """Whether it is a parameter as those of another task's head: an optimizer has it (None: may), without gradient."""
-    parameter = place.found
-    if not place.is_parameter or parameter is None or not parameter.requires_grad:
+    parameter = slot.found
+    if not slot.is_parameter or parameter is None or not parameter.requires_grad:
         return False
     return (stepped is None or id(parameter) in stepped) and not has_gradient(parameter)
 

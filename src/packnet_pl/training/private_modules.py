@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.bits import same_bits
-from packnet_pl.core.freezing import Hold
+from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import has_gradient
-from packnet_pl.core.inventory import Place, can_be_held, find_module, memory_of, places_of
-from packnet_pl.core.module_modes import keep_in_eval_mode, layers_with_statistics
+from packnet_pl.core.module_modes import EvalMode, layers_with_statistics
+from packnet_pl.core.slots import Slot, can_be_frozen, find_module, memory_of, slots_of
 
-__all__ = ["PrivateHold", "Untrained", "check_private_names", "private_parameters"]
+__all__ = ["PrivateHold", "Untrained", "check_private_names", "frozen_parameters", "private_parameters"]
 
 
 class PrivateHold:
@@ -27,29 +27,30 @@ class PrivateHold:
 
     def __init__(self, packnet: PackNet, root: nn.Module) -> None:
         self._packnet, self._root = packnet, root
-        self._hold = Hold({}, {}, _places(packnet, root))
+        self._freezer, self._eval_mode = Freezer(self._find), EvalMode()
         # Their statistics would move if a later task ran them in training mode.
-        self._handles = keep_in_eval_mode(
-            [layer for module in _modules(packnet, root).values() for layer in layers_with_statistics(module)]
+        self._eval_mode.keep(
+            layer for module in _modules(packnet, root).values() for layer in layers_with_statistics(module)
         )
 
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of what is held."""
-        self._hold.mask_gradients_()
+        self._freezer.mask_gradients_()
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
-        """Restores what is held; ``of`` as in :meth:`Hold.restore_`."""
-        self._hold.restore_(of)
+        """Restores what is held; ``of`` as in :meth:`Freezer.restore_`."""
+        self._freezer.restore_(of)
 
     def settle_(self) -> None:
         """Restores what is held in the layers that there are now: some may have been replaced."""
-        self._hold.bind(_places(self._packnet, self._root))
-        self._hold.restore_()
+        self._freezer.restore_all_()
 
     def remove(self) -> None:
         """Lets layers train again."""
-        for handle in self._handles:
-            handle.remove()
+        self._eval_mode.end()
+
+    def _find(self) -> dict[str, Slot]:
+        return _slots(self._packnet, self._root)
 
 
 class Untrained:
@@ -89,7 +90,7 @@ class Untrained:
 
 
 def _values(module: nn.Module) -> list[Tensor]:
-    parameters = [p for p in module.parameters() if p.requires_grad and can_be_held(p)]
+    parameters = [p for p in module.parameters() if p.requires_grad and can_be_frozen(p)]
     return [parameter.detach().clone() for parameter in parameters]
 
 
@@ -143,19 +144,25 @@ def _is_of(module: nn.Module, root: nn.Module, names: Iterable[str]) -> bool:
     return bool(own) and theirs.issuperset(own)
 
 
+def frozen_parameters(packnet: PackNet) -> list[nn.Parameter]:
+    """Returns the parameters of the shared module that no further task changes: they need no gradient."""
+    slots = packnet.inventory().frozen.values() if packnet.tasks else ()
+    return [slot.now for slot in slots if isinstance(slot.now, nn.Parameter)]
+
+
 def private_parameters(packnet: PackNet, root: nn.Module) -> list[nn.Parameter]:
     """Returns the parameters of finished tasks' private modules in ``root``."""
-    places = _places(packnet, root).values()
-    return [place.now for place in places if isinstance(place.now, nn.Parameter)]
+    slots = _slots(packnet, root).values()
+    return [slot.now for slot in slots if isinstance(slot.now, nn.Parameter)]
 
 
-def _places(packnet: PackNet, root: nn.Module) -> dict[str, Place]:
-    shared = {memory_of(place.now) for _, place in places_of(packnet.module)}
+def _slots(packnet: PackNet, root: nn.Module) -> dict[str, Slot]:
+    shared = {memory_of(slot.now) for _, slot in slots_of(packnet.module)}
     return {
-        f"{prefix}.{name}": place
+        f"{prefix}.{name}": slot
         for prefix, module in _modules(packnet, root).items()
-        for name, place in places_of(module)
-        if memory_of(place.now) not in shared
+        for name, slot in slots_of(module)
+        if memory_of(slot.now) not in shared
     }
 
 

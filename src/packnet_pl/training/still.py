@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from packnet_pl.core.gradients import StoppedGradients
+from packnet_pl.core.gradients import RequiresGrad
 
 __all__ = ["Still"]
 
@@ -13,7 +13,7 @@ class Still:
     """Takes gradients and training mode away from modules, and gives both back as they were."""
 
     def __init__(self) -> None:
-        self._gradients = StoppedGradients()
+        self._requires_grad = RequiresGrad()
         self._modes: dict[nn.Module, bool] = {}
 
     def begin(self, modules: Iterable[nn.Module]) -> None:
@@ -25,11 +25,11 @@ class Still:
         for module in modules:
             self._modes.setdefault(module, module.training)
             module.training = False
-            self._gradients.stop(module.parameters(recurse=False))
+            self._requires_grad.turn_off(module.parameters(recurse=False))
 
     def end(self) -> None:
         """Gives back what :meth:`begin` took: torch chooses kernels by it, and answers must keep their bits."""
-        self._gradients.give_back()
+        self._requires_grad.restore()
         for module, mode in self._modes.items():
             module.training = mode
         self._modes = {}

@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.inventory import plain_name
+from packnet_pl.core.slots import plain_name
 from packnet_pl.training.families import of_both
 
 __all__ = [
@@ -89,7 +89,7 @@ def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
     """
     if trainer.world_size == 1:
         return
-    known = packnet.digest()
+    known = packnet.state.digest()
     same = trainer.strategy.broadcast(known) == known
     if not trainer.strategy.reduce_boolean_decision(same, all=True):
         raise ValueError(

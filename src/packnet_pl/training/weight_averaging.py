@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.inventory import plain_name
+from packnet_pl.core.slots import plain_name
 from packnet_pl.core.verification import private_tensors
 from packnet_pl.training.families import of_both
 

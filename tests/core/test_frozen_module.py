@@ -1,4 +1,7 @@
+"""What is frozen of a module while a task is open, and of its buffers between tasks."""
+
 import copy
+import pickle
 import warnings
 
 import pytest
@@ -6,21 +9,39 @@ import torch
 from torch import nn
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.guard import Guard
 from tests.support.tiny import RunningCentre, TinyNet, bits, count_hooks, equal, images, same_bits, tensors
 
 
-def guard_of(net, *, own_norms=False, own_biases=False, prunable=None):
-    return Guard(net, prunable, own_norms=own_norms, own_biases=own_biases)
+def opened(net, mine, *, first=False, **given):
+    """A PackNet with an open task, the first or second one, which owns ``mine`` of each weight."""
+    packnet = PackNet(net, **given)
+    tasks = [] if first else ["a"]
+    inventory = packnet.inventory()
+    own = {name: slot.now.clone() for name, slot in inventory.per_task.items()}
+    packnet.load_state_dict(
+        packnet.state_dict()
+        | {
+            "tasks": tasks,
+            "open_task": "open",
+            "phase": "train",
+            "owners": {
+                name: mine(name, slot.now).to(torch.uint8) * (len(tasks) + 1) for name, slot in inventory.owned.items()
+            },
+            "fingerprints": {task: {} for task in tasks},
+            "copies": dict.fromkeys(tasks, own),
+        }
+    )
+    packnet.resume_task()
+    return packnet
 
 
-def nothing(guard):
+def nothing(name, weight):
     """No entry of any weight may move."""
-    return {name: torch.zeros_like(place.now, dtype=torch.bool) for name, place in guard.inventory().owned.items()}
+    return torch.zeros_like(weight, dtype=torch.bool)
 
 
-def everything(guard):
-    return {name: ~mask for name, mask in nothing(guard).items()}
+def everything(name, weight):
+    return torch.ones_like(weight, dtype=torch.bool)
 
 
 def add_one(net):
@@ -59,13 +80,18 @@ BIASES = {"conv.bias", "fc.bias"}
 NORM = {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked"}
 
 
-def test_nothing_is_held_before_values_are_taken_and_after_they_are_dropped():
-    guard = guard_of(TinyNet())
-    seen = [guard.holding]
-    guard.take(nothing(guard), first=True)
-    seen.append(guard.holding)
-    guard.drop()
-    assert [*seen, guard.holding] == [False, True, False]
+def test_nothing_is_frozen_without_an_open_task():
+    net = TinyNet()
+    packnet, before = PackNet(net), values(net)
+    add_one(net)
+    packnet.freezer.restore_all_()
+    assert moved(net, before) == set(before)
+    packnet = opened(net, nothing)
+    packnet.abort_task()
+    before = values(net)
+    add_one(net)
+    packnet.freezer.restore_all_()
+    assert moved(net, before) == set(before)
 
 
 @pytest.mark.parametrize(
@@ -73,30 +99,29 @@ def test_nothing_is_held_before_values_are_taken_and_after_they_are_dropped():
     [
         ({}, True, BIASES | NORM | {"cache"}),
         ({}, False, set()),
-        ({"own_norms": True}, False, NORM),
-        ({"own_biases": True}, False, BIASES),
-        ({"own_norms": True, "own_biases": True}, False, NORM | BIASES),
-        ({"own_norms": True, "own_biases": True}, True, NORM | BIASES | {"cache"}),
+        ({"norm": "per_task"}, False, NORM),
+        ({"bias": "per_task"}, False, BIASES),
+        ({"norm": "per_task", "bias": "per_task"}, False, NORM | BIASES),
+        ({"norm": "per_task", "bias": "per_task"}, True, NORM | BIASES | {"cache"}),
     ],
 )
 def test_what_is_not_divided_moves_with_the_first_task_and_later_only_if_each_task_has_its_own(own, first, expected):
     net = WithCache()
-    guard, before = guard_of(net, **own), values(net)
-    guard.take(nothing(guard), first=first)
+    packnet, before = opened(net, nothing, first=first, **own), values(net)
     add_one(net)
-    told(guard.restore_)
+    told(packnet.restore_)
     assert moved(net, before) == expected
 
 
 def test_entries_that_may_move_do():
     net = TinyNet()
-    guard, before = guard_of(net), values(net)
-    guard.take({**nothing(guard), **{"fc.weight": torch.eye(6, 16) == 1}}, first=False)
+    packnet = opened(net, lambda name, weight: torch.eye(6, 16) == 1 if name == "fc.weight" else nothing(name, weight))
+    before = values(net)
     add_one(net)
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
-    guard.mask_gradients_()
-    told(guard.restore_)
+    packnet.mask_gradients_()
+    told(packnet.restore_)
     assert moved(net, before) == {"fc.weight"}
     assert torch.equal(net.fc.weight.detach() - before["fc.weight"] > 0.5, torch.eye(6, 16) == 1)
     assert torch.equal(net.fc.weight.grad, torch.eye(6, 16))
@@ -105,23 +130,21 @@ def test_entries_that_may_move_do():
 
 def test_only_what_was_stepped_is_written_to():
     net = TinyNet()
-    guard = guard_of(net)
-    guard.take(nothing(guard), first=False)
+    packnet = opened(net, nothing)
     versions = {name: parameter._version for name, parameter in net.named_parameters()}
-    guard.restore_([net.fc.weight, net.bn.bias])
+    packnet.restore_([net.fc.weight, net.bn.bias])
     written = {name for name, parameter in net.named_parameters() if parameter._version != versions[name]}
     assert written == {"fc.weight", "bn.bias"}
 
 
-def test_a_weight_that_is_left_out_of_pruning_is_held_whole():
+def test_a_weight_that_is_left_out_of_pruning_is_frozen_whole():
     net = TinyNet()
-    guard, before = guard_of(net, prunable=lambda name, _: name != "conv"), values(net)
-    assert list(guard.inventory().owned) == ["fc.weight"]
-    guard.take(everything(guard), first=False)
+    packnet, before = opened(net, everything, prunable=lambda name, _: name != "conv"), values(net)
+    assert list(packnet.inventory().owned) == ["fc.weight"]
     with torch.no_grad():
         net.conv.weight.add_(1)
         net.fc.weight.add_(1)
-    guard.restore_()
+    packnet.restore_()
     assert moved(net, before) == {"fc.weight"}
 
 
@@ -131,17 +154,16 @@ def replace_layers(net):
         setattr(net, name, copy.deepcopy(getattr(net, name)))
 
 
-def test_settling_finds_the_layers_that_took_the_place_of_others():
+def test_the_layers_that_took_the_place_of_others_are_found():
     net = TinyNet()
-    guard, before = guard_of(net), values(net)
-    guard.take(nothing(guard), first=False)
+    packnet, before = opened(net, nothing), values(net)
     replace_layers(net)
     add_one(net)
-    assert told(guard.settle_) == ["bn.running_mean"]
+    assert told(packnet.freezer.restore_all_) == ["bn.running_mean"]
     assert moved(net, before) == set()
-    # From then on they are the ones that are held.
+    # From then on they are the ones that are frozen.
     add_one(net)
-    told(guard.restore_)
+    told(packnet.restore_)
     assert moved(net, before) == set()
 
 
@@ -157,33 +179,29 @@ class Centred(TinyNet):
         return super().forward(flat.reshape(x.shape))
 
 
-@pytest.mark.parametrize("how", ["restore_", "settle_"])
+@pytest.mark.parametrize("how", ["restore_", "restore_all_"])
 def test_each_kind_of_layer_that_changes_buffers_is_named_once(how):
     net = Centred()
-    guard = guard_of(net)
-    guard.take(everything(guard), first=False)
-    guard.keep_statistics(True)
+    packnet = opened(net, everything)
 
     def step():
         net.train()
         net(images())
-        getattr(guard, how)()
+        getattr(packnet.freezer, how)()
 
     assert told(step) == ["centre.mean"]
     assert told(step) == []
-    guard.drop()
-    guard.take(everything(guard), first=False)
-    guard.keep_statistics(True)
+    packnet.abort_task()
+    packnet.begin_task("another")
     assert told(step) == ["centre.mean"]
 
 
 def test_buffers_of_the_first_task_are_not_named():
     net = Centred()
-    guard = guard_of(net)
-    guard.take(everything(guard), first=True)
+    packnet = opened(net, everything, first=True)
     net.train()
     net(images())
-    assert told(guard.restore_) == []
+    assert told(packnet.restore_) == []
     assert bits(net.centre.mean).any()
 
 
@@ -202,19 +220,17 @@ class FunctionalNorm(nn.Module):
 def test_buffers_can_be_put_back_alone_also_where_nothing_tells_that_a_layer_wrote_to_them():
     net = TinyNet()
     net.norm = FunctionalNorm()
-    guard, before = guard_of(net), values(net)
-    guard.take(everything(guard), first=False)
-    guard.keep_statistics(True)
+    packnet, before = opened(net, everything), values(net)
     net(net.norm(images()))
     with torch.no_grad():
         net.bn.bias.add_(1)
     assert moved(net, before) == {"norm.mean", "norm.var", "bn.bias"}
     # Layers that are kept in eval mode need not be looked at.
     versions = {name: tensor._version for name, tensor in [*net.named_parameters(), *net.bn.named_buffers()]}
-    assert told(guard.restore_buffers_) == ["norm.mean"]
+    assert told(packnet.freezer.restore_buffers_) == ["norm.mean"]
     assert moved(net, before) == {"bn.bias"}
     net.norm(images())
-    assert told(guard.restore_buffers_) == []
+    assert told(packnet.freezer.restore_buffers_) == []
     assert moved(net, before) == {"bn.bias"}
     assert versions == {name: tensor._version for name, tensor in [*net.named_parameters(), *net.bn.named_buffers()]}
 
@@ -222,10 +238,9 @@ def test_buffers_can_be_put_back_alone_also_where_nothing_tells_that_a_layer_wro
 def test_buffers_of_the_first_task_are_not_put_back():
     net = TinyNet()
     net.norm = FunctionalNorm()
-    guard, before = guard_of(net), values(net)
-    guard.take(everything(guard), first=True)
+    packnet, before = opened(net, everything, first=True), values(net)
     net.norm(images())
-    guard.restore_buffers_()
+    packnet.freezer.restore_buffers_()
     assert moved(net, before) == {"norm.mean", "norm.var"}
 
 
@@ -243,9 +258,9 @@ class RunningSquare(nn.Module):
 
 
 @pytest.mark.parametrize("own_norms", [False, True])
-def test_statistics_stand_still_unless_they_are_those_of_norms_that_each_task_has_for_itself(own_norms):
+def test_statistics_are_frozen_unless_they_are_those_of_norms_that_each_task_has_for_itself(own_norms):
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), RunningSquare())
-    guard = guard_of(net, own_norms=own_norms)
+    keeping = {"norm": "per_task"} if own_norms else {}
 
     def moves():
         before = values(net)
@@ -253,38 +268,45 @@ def test_statistics_stand_still_unless_they_are_those_of_norms_that_each_task_ha
         net(images())
         return {name.split(".")[0] for name in moved(net, before)}
 
-    for _ in range(2):
-        guard.keep_statistics(True)
+    packnet = opened(net, everything, **keeping)
+    packnet.resume_task()
     assert count_hooks(net) == (1 if own_norms else 2)
     assert moves() == ({"1"} if own_norms else set())
-    guard.keep_statistics(False)
+    state = packnet.state.dump()
+    packnet.abort_task()
     assert count_hooks(net) == 0
     assert moves() == {"1", "2"}
-    guard.keep_statistics(True)
-    guard.drop()
+    packnet.load_state_dict(state)
+    assert count_hooks(net) == (1 if own_norms else 2)
+    packnet.load_state_dict(PackNet(net, **keeping).state_dict())
     assert count_hooks(net) == 0
 
 
 def test_the_inventory_is_of_the_module_as_it_is_now():
     net = TinyNet()
-    guard = guard_of(net)
-    assert guard.inventory().owned["fc.weight"].now is net.fc.weight
+    packnet = PackNet(net)
+    assert packnet.inventory().owned["fc.weight"].now is net.fc.weight
     net.fc = nn.Linear(16, 2)
     net.more = nn.Linear(2, 2)
-    assert list(guard.inventory().owned) == ["conv.weight", "fc.weight", "more.weight"]
-    assert guard.inventory().owned["fc.weight"].now is net.fc.weight
+    assert list(packnet.inventory().owned) == ["conv.weight", "fc.weight", "more.weight"]
+    assert packnet.inventory().owned["fc.weight"].now is net.fc.weight
 
 
-def test_a_copy_of_a_guard_holds_the_copied_module():
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["copy", "pickle"]
+)
+def test_a_copy_freezes_the_copied_module(copied):
     net = TinyNet()
-    guard = guard_of(net)
-    guard.take(nothing(guard), first=False)
-    twin, other = copy.deepcopy((guard, net))
+    twin, other = copied((opened(net, nothing), net))
     before, first = values(other), tensors(net)
     with torch.no_grad():
         other.fc.weight.add_(1)
         other.fc.bias.add_(1)
     twin.restore_()
+    assert moved(other, before) == set()
+    replace_layers(other)
+    add_one(other)
+    told(twin.freezer.restore_all_)
     assert moved(other, before) == set()
     assert equal(tensors(net), first)
 
@@ -317,44 +339,48 @@ def quantized():
 
 def test_many_buffers_of_many_layers_of_a_kind_are_one_warning():
     net = quantized()
-    guard, before = guard_of(net), values(net)
-    guard.take(everything(guard), first=False)
+    packnet, before = opened(net, everything), values(net)
     net.quantizers(images())
     with pytest.warns(
         UserWarning, match=r"^quantizers\.0\.scale \(like 47 more of FakeQuantizer\) is a buffer"
     ) as caught:
-        guard.restore_()
+        packnet.restore_()
     assert len(caught) == 1
     net.quantizers(images())
-    assert told(guard.restore_) == []
+    assert told(packnet.restore_) == []
     assert moved(net, before) == set()
+
+
+def finished(net):
+    packnet = PackNet(net)
+    packnet.begin_task("a")
+    packnet.prune(0.5)
+    packnet.finish_task()
+    return packnet
 
 
 def test_buffers_that_no_fingerprint_knows_are_put_back_between_tasks_too():
     net = TinyNet()
     net.register_buffer("average", torch.zeros(3), persistent=False)
     net.register_buffer("cache", torch.zeros(3), persistent=False)
-    guard = guard_of(net)
-    guard.rest()
+    packnet = finished(net)
     net.average, net.cache = net.average + 1, torch.ones(5)
-    assert told(guard.put_back_buffers_) == ["average"]
+    assert told(packnet.freezer.restore_all_) == ["average"]
     assert net.average.tolist() == [0, 0, 0]
     assert net.cache.tolist() == [1] * 5
 
 
 def test_what_observers_write_between_tasks_is_put_back_and_other_changes_are_left():
     net = quantized()
-    guard, before = guard_of(net), values(net)
-    guard.put_back_buffers_()
-    guard.rest()
+    packnet, before = finished(net), values(net)
     net.eval().quantizers(images())
     net.bn.running_mean.add_(1)
     net.quantizers[1].scale = torch.ones(2)
-    assert told(guard.put_back_buffers_) == ["quantizers.0.scale"]
+    assert told(packnet.freezer.restore_all_) == ["quantizers.0.scale"]
     assert moved(net, before) == {"bn.running_mean", "quantizers.1.scale"}
-    guard.drop()
+    packnet.load_state_dict(PackNet(net).state_dict())
     net.quantizers[2:](images())
-    assert told(guard.put_back_buffers_) == []
+    assert told(packnet.freezer.restore_all_) == []
     assert "quantizers.2.scale" in moved(net, before)
 
 
