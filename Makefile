@@ -1,4 +1,4 @@
-# make train: sets up .venv, then trains the embedded sequence.   make test: the same environment, the whole test suite.
+# make train: sets up .venv, then trains the embedded sequence.   make test: the same environment, the tests.
 # Paths are relative, so that a checkout may lie in a folder whose name has a space.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,13 +10,27 @@ INSTALL_exact = $(BIN)/python -m pip install --progress-bar off --constraint con
 INSTALL_newest = $(BIN)/python -m pip install --progress-bar off
 INSTALL_lowest = $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --resolution lowest-direct
 
-.PHONY: train test embedded far matrix soak lint types check clean
+.PHONY: train test test-rest test-all coverage embedded far matrix soak lint types check clean
 
 train: $(INSTALLED)
 	$(BIN)/packnet-train
 
+# Every promise; then what is marked `exhaustive`: the same over more networks, optimizers, strategies and instants.
+PYTEST := -m pytest -n 2 --dist loadfile
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+	$(BIN)/python $(PYTEST) -m "not exhaustive and not soak"
+
+test-rest: $(INSTALLED)
+	$(BIN)/python $(PYTEST) -m "exhaustive and not soak"
+
+test-all: test test-rest
+
+# Which lines the tests run, with those that the commands run in processes of their own.
+coverage: $(INSTALLED)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run $(PYTEST) -m "not exhaustive and not soak"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # The embedded benchmark: every method on one sequence, two at a time, then the table. SEEDS=0,1,2 for mean and spread.
 SEEDS ?= 0
@@ -39,7 +53,7 @@ far: $(INSTALLED)
 
 # Runs what the promise is tested under, and writes docs/promise.md from the outcomes.
 matrix: $(INSTALLED)
-	$(BIN)/python -m pytest tests/promise -n 2 --dist loadfile --write-matrix
+	$(BIN)/python $(PYTEST) tests/promise --write-matrix
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
@@ -51,7 +65,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test-all
 
 clean:
 	rm -rf .venv build *.egg-info src/*.egg-info
