@@ -1,4 +1,4 @@
-"""The same in every process: the first one's bits, or the sum of what each counted."""
+"""Processes of one run in step: the first one's bits, sums over all of them, a barrier."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["broadcast_", "is_distributed", "rank_and_world_size", "sum_"]
+__all__ = ["broadcast_", "is_distributed", "rank_and_world_size", "sum_", "wait_for_all"]
 
 
 def is_distributed() -> bool:
@@ -48,6 +48,12 @@ def sum_(counts: Tensor) -> Tensor:
         dist.all_reduce(sent)
         counts.copy_(sent)
     return counts
+
+
+def wait_for_all() -> None:
+    """Returns when every process of the group has called it; at once without a group."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
 
 
 def _device() -> torch.device | None:

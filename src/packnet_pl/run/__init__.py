@@ -1,4 +1,4 @@
-"""The task loop of a whole sequence: fit, evaluate, record."""
+"""A run over a sequence of tasks: the loop, its plan, what it records and where it resumes."""
 
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
 from packnet_pl.run.resume_point import adopt_packed

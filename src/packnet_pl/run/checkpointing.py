@@ -1,4 +1,4 @@
-"""When the state of a fit is written to disk."""
+"""Writes a fit's checkpoint: after each epoch, every so many steps, and when the run is asked to stop."""
 
 from pathlib import Path
 from typing import Any

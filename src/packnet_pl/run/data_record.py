@@ -1,4 +1,4 @@
-"""The record of what data a task was begun with, in a file of its own, and how other data differ from it."""
+"""The record of the data that a task was trained on, in a file of its own, and how other data differ from it."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""How often a task is answered right: in all, among the first five, and class by class."""
+"""Accuracy of a task: counted over a split, top-1, top-5 and class by class, and written as CSV."""
 
 import csv
 import os
@@ -43,30 +43,30 @@ class Scores:
 
 @torch.no_grad()
 def measure(
-    logits: Callable[[Tensor], Tensor], loader: Iterable[Any], num_classes: int, device: torch.device | str = "cpu"
+    predict: Callable[[Tensor], Tensor], loader: Iterable[Any], num_classes: int, device: torch.device | str = "cpu"
 ) -> Scores:
     """Returns the scores of a classifier.
 
     Args:
-        logits: From images (N x C x H x W) to logits (N x ``num_classes``).
+        predict: From images (N x C x H x W) to logits (N x ``num_classes``).
         loader: Batches of images and class indices.
         num_classes: Of the task.
-        device: Where ``logits`` computes.
+        device: Where ``predict`` computes.
     """
     right = torch.zeros(num_classes, dtype=torch.int64)
     images = torch.zeros(num_classes, dtype=torch.int64)
     among_five = 0
     for batch, labels in loader:
-        answer = logits(batch.to(device)).cpu()
-        right += torch.bincount(labels[answer.argmax(dim=1) == labels], minlength=num_classes)
+        logits = predict(batch.to(device)).cpu()
+        right += torch.bincount(labels[logits.argmax(dim=1) == labels], minlength=num_classes)
         images += torch.bincount(labels, minlength=num_classes)
         if num_classes > 5:
-            among_five += int((answer.topk(5, dim=1).indices == labels.unsqueeze(1)).sum())
+            among_five += int((logits.topk(5, dim=1).indices == labels.unsqueeze(1)).sum())
     return Scores(tuple(right.tolist()), among_five if num_classes > 5 else None, tuple(images.tolist()))
 
 
 def measure_together(
-    logits: Callable[[Tensor], Tensor],
+    predict: Callable[[Tensor], Tensor],
     datamodule: TaskDataModule,
     split: Literal["val", "test"],
     num_classes: int,
@@ -78,13 +78,13 @@ def measure_together(
     call it.
 
     Args:
-        logits: As for :func:`measure`.
+        predict: As for :func:`measure`.
         datamodule: Has the split.
         split: Which one.
         num_classes: Of the task.
-        device: Where ``logits`` computes.
+        device: Where ``predict`` computes.
     """
-    mine = measure(logits, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
+    mine = measure(predict, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
     counts = sum_(torch.tensor([*mine.right, *mine.pictures, mine.among_five or 0])).tolist()
     right, images = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
     return Scores(right, None if mine.among_five is None else counts[-1], images)

@@ -1,4 +1,4 @@
-"""``metrics.csv`` of Lightning's CSVLogger, for fits that go on: rows are kept up to a checkpoint."""
+"""A ``metrics.csv`` that a resumed fit goes on writing: rows are kept up to the checkpoint."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The learning curves of a fit that goes on from a checkpoint are those of one that was never interrupted."""
+"""Learning curves of a resumed fit: the same rows as if it had never been interrupted."""
 
 from collections.abc import Callable
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""What a run is to do, as plain objects."""
+"""The plan of a run as plain objects: its tasks, the stages that fit them, and what all of them share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from packnet_pl.choices import Phase
 from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
-from packnet_pl.training import FitMethod, Recipe
+from packnet_pl.training import FitMethod, Recipe, TaskDataModule
 
 __all__ = ["RunPlan", "Stage", "TaskPlan"]
 
@@ -116,3 +116,18 @@ class RunPlan:
     def stages(self) -> list[Stage]:
         """The fits, in order."""
         return [Stage(self.tasks)] if self.together else [Stage((task,)) for task in self.tasks]
+
+    def datamodule(self, name: str, data: TaskData) -> TaskDataModule:
+        """Returns what loads the splits of a task, or of a stage's tasks together.
+
+        Args:
+            name: Of the task or the stage; with the seed it decides what is drawn.
+            data: Its splits.
+        """
+        return TaskDataModule(
+            data,
+            key=(self.seed, name),
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            num_workers=self.num_workers,
+        )

@@ -1,4 +1,4 @@
-"""The probe that shows whether an answer has changed by a single bit."""
+"""The probe of a task: up to 32 test images and their logits, to compare bit for bit."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""How Lightning is to find the other processes: told, so that it does not guess from the environment."""
+"""Lightning's cluster environment for whoever started this process: srun, torchrun, or nobody."""
 
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment

@@ -1,4 +1,4 @@
-"""What a run found out, and its form on disk: ``results.json``."""
+"""The results of a run, and their form on disk: ``results.json``."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where a run goes on: what is finished already, and the newest checkpoint of the task after that."""
+"""Finds where a run resumes: which tasks are finished, and the newest checkpoint of the next one."""
 
 import logging
 import shutil

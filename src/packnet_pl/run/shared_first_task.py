@@ -1,4 +1,4 @@
-"""The first task trained once for several runs: until its first pruning no prune ratio has a say.
+"""Shares the training of the first task between runs: until its first pruning no prune ratio has a say.
 
 The file that a run leaves for the others is its last checkpoint of that training; they begin as if they had been killed
 right after it, and a resumed run ends bit-identical to one that was not.

@@ -1,4 +1,4 @@
-"""Leaving in good order when asked to: SIGTERM, and SIGUSR1, which SLURM sends before a time limit."""
+"""Stops a run in good order on SIGTERM, and on SIGUSR1, which SLURM sends before a time limit."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""Validation accuracy at the three moments of a task: dense, pruned, retrained."""
+"""Records validation accuracy at three moments of a task: dense, pruned, retrained."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -61,6 +61,6 @@ class _Recorder(pl.Callback):
         assert isinstance(pl_module, MultiHeadClassifier)
         for task, datamodule in self._record.datamodules.items():
             num_classes = pl_module.heads.infos[task].num_classes
-            with pl_module.predicting(task) as logits:
-                scores = measure_together(logits, datamodule, "val", num_classes, pl_module.device)
+            with pl_module.predicting(task) as predict:
+                scores = measure_together(predict, datamodule, "val", num_classes, pl_module.device)
             self._record.values[task][moment] = scores.top1

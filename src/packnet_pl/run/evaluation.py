@@ -1,0 +1,66 @@
+"""Evaluation of every task so far: its accuracy now, and whether its probe's logits are still the same bits."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+
+from packnet_pl.core.bits import same_bits
+from packnet_pl.run.metrics import Scores, measure_together
+from packnet_pl.run.plan import RunPlan, TaskPlan
+from packnet_pl.run.probe import load_probe
+from packnet_pl.run.results import TaskResult
+from packnet_pl.run.task_record import Entry
+from packnet_pl.run_directory import probe_path
+from packnet_pl.training import MultiHeadClassifier
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    plan: RunPlan,
+    tasks: Sequence[TaskPlan],
+    model: MultiHeadClassifier,
+    results: Sequence[TaskResult],
+    before: Sequence[Entry],
+) -> list[Entry]:
+    """Returns the records of the tasks that were just finished; all processes have to call it.
+
+    Args:
+        plan: Of the run.
+        tasks: All that are finished.
+        model: With these tasks.
+        results: Of those that were fitted last, together; only the last one's record holds what is measured here.
+        before: The records of the earlier ones; figures of a task without data are taken from there.
+    """
+    # A fit leaves the module on the CPU, where the probes were computed.
+    unchanged = [_is_unchanged(plan, task, model) for task in tasks]
+    scores: dict[str, Scores] = {}
+    val_now: dict[str, float | None] = {}
+    model.to(plan.device)
+    for task in tasks:
+        if task.data is None:
+            scores[task.name], val_now[task.name] = before[-1].scores[task.name], before[-1].val_now.get(task.name)
+            continue
+        num_classes = len(task.data.class_names)
+        datamodule = plan.datamodule(task.name, task.data)
+        with model.predicting(task.name) as predict:
+            scores[task.name] = measure_together(predict, datamodule, "test", num_classes, plan.device)
+            val_now[task.name] = measure_together(predict, datamodule, "val", num_classes, plan.device).top1
+    model.cpu()
+    data = dict(before[-1].data) if before else {}
+    data |= {task.name: asdict(task.data.inventory)["splits"] for task in tasks if task.data is not None}
+    return [
+        *(Entry(result, {}, [], {}) for result in results[:-1]),
+        Entry(results[-1], scores, unchanged, val_now, data),
+    ]
+
+
+def _is_unchanged(plan: RunPlan, task: TaskPlan, model: MultiHeadClassifier) -> bool | None:
+    """Returns whether the logits of the task's probe are those of before it was finished; None without a probe."""
+    probe = probe_path(plan.folder, task.name)
+    if not probe.exists():
+        return None
+    images, then = load_probe(probe)
+    with model.predicting(task.name) as predict, torch.no_grad():
+        return same_bits(predict(images), then)
