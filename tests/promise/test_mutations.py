@@ -8,8 +8,9 @@ from torch import nn, optim
 
 import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.state as state_module
-import packnet_pl.training.callback as callback_module
 import packnet_pl.training.private_modules as private_module
+import packnet_pl.training.task_fit as fit_module
+import packnet_pl.training.task_phase as phase_module
 from packnet_pl import PackNet
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.inventory import Inventory
@@ -80,7 +81,7 @@ class WithoutHooks:
 
 
 def test_it_notices_when_nothing_comes_after_a_step(monkeypatch):
-    monkeypatch.setattr(callback_module, "StepWatch", WithoutHooks)
+    monkeypatch.setattr(fit_module, "StepWatch", WithoutHooks)
     with pytest.raises(AssertionError, match=r"^pruned weights of conv1\.weight are not zero while task 'a'"):
         fit_then_break(lambda: None, OwnModule(InPlace), "SGD")
 
@@ -118,7 +119,6 @@ def freeze_no_buffers(monkeypatch, module):
         return freeze(partial(without_buffers, find), *given, **more)
 
     monkeypatch.setattr(module, "Freezer", freeze_parameters)
-    monkeypatch.setattr(module, "EvalMode", NoEvalMode)
 
 
 class NoEvalMode(EvalMode):
@@ -128,13 +128,14 @@ class NoEvalMode(EvalMode):
 
 def test_it_notices_when_running_statistics_are_left_alone(monkeypatch):
     freeze_no_buffers(monkeypatch, packnet_module)
+    monkeypatch.setattr(packnet_module, "EvalMode", NoEvalMode)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: bn1\.running_mean"):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
 
 
 def test_it_notices_when_biases_are_not_held(monkeypatch):
     monkeypatch.setattr(Inventory, "fixed", {})
-    monkeypatch.setattr(callback_module, "frozen_parameters", lambda *_: [])
+    monkeypatch.setattr(phase_module, "turn_off_frozen_gradients", lambda *_: None)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: conv1\.bias"):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
 
@@ -149,7 +150,7 @@ class EveryHead(OwnModule):
 
 
 def test_it_notices_when_private_modules_are_not_held(monkeypatch):
-    monkeypatch.setattr(callback_module, "private_parameters", lambda *_: [])
+    monkeypatch.setattr(phase_module, "turn_off_frozen_gradients", lambda *_: None)
     monkeypatch.setattr(private_module, "Freezer", lambda _: Freezer(dict))
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.0\.weight"):
         fit_then_break(lambda: None, EveryHead(SGD), "SGD", free="heads")
@@ -157,6 +158,7 @@ def test_it_notices_when_private_modules_are_not_held(monkeypatch):
 
 def test_it_notices_when_statistics_of_private_modules_are_left_alone(monkeypatch):
     freeze_no_buffers(monkeypatch, private_module)
+    monkeypatch.setattr(fit_module, "private_statistics", lambda *_: [])
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: heads\.a\.1\.running_mean"):
         fit_then_break(lambda: None, EveryHead(SGD), "SGD", free="heads")
 

@@ -6,7 +6,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, Sto
 from torch.optim.swa_utils import get_ema_avg_fn
 
 from packnet_pl import PackNet, PackNetCallback
-from packnet_pl.training.weight_averaging import keep_in_average
+from packnet_pl.training.weight_averaging import freeze_in_average_
 from tests.support.fits import (
     OwnModule,
     SaveAndStop,
@@ -37,7 +37,7 @@ def with_open_task(finished="a"):
 def test_what_may_not_move_has_its_own_bits_and_the_rest_is_the_average():
     module = with_open_task()
     before, given = tensors(module), average(module)
-    keep_in_average(module.packnet, module, given)
+    freeze_in_average_(module.packnet, module, given)
     owners = {f"backbone.{name}": owner for name, owner in module.packnet.owners.items()}
     for name, value in given.items():
         if name in owners:
@@ -55,7 +55,7 @@ def test_of_the_first_task_only_what_was_pruned_is_not_averaged():
     module = with_open_task(finished="")
     module.packnet.prune(0.5)
     given = average(module)
-    keep_in_average(module.packnet, module, given)
+    freeze_in_average_(module.packnet, module, given)
     owners = {f"backbone.{name}": owner for name, owner in module.packnet.owners.items()}
     for name, value in given.items():
         owner = owners.get(name, torch.ones_like(value))
@@ -67,7 +67,7 @@ def test_neither_the_average_nor_the_module_is_written_to():
     module = with_open_task()
     given, before = average(module), tensors(module)
     averaged = dict(given)
-    keep_in_average(module.packnet, module, given)
+    freeze_in_average_(module.packnet, module, given)
     assert all((value == 7).all() for value in averaged.values())
     for value in given.values():
         value.zero_()

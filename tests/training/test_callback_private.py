@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-import packnet_pl.training.callback as callback_module
-import packnet_pl.training.private_modules as private_module
 from tests.support.fits import (
     OwnModule,
     fit_own,
@@ -31,8 +29,7 @@ def test_private_heads_stand_still_even_if_later_tasks_run_them():
 
 
 def test_private_heads_move_if_nothing_holds_them(monkeypatch):
-    monkeypatch.setattr(callback_module, "private_parameters", lambda *_: [])
-    monkeypatch.setattr(private_module, "_modules", lambda *_: {})
+    monkeypatch.setattr("packnet_pl.training.private_modules._private_modules", lambda *_: {})
     module = AllHeads()
     fit_own(module, "a", free="heads")
     head = tensors(module.heads["a"])

@@ -20,7 +20,7 @@ from packnet_pl.training.trainer_checks import (
     check_same_on_all_ranks,
     check_strategy,
     expect_unused_parameters,
-    raise_on_all_ranks,
+    failing_on_all_ranks,
 )
 from tests.support.fits import OwnModule, SmallNet, tensors
 
@@ -185,7 +185,9 @@ def raised(error, world_size=2, others_agree=True):
     """What a process raises that has this error, and what it told the others."""
     strategy = Ranks(others_agree=others_agree)
     try:
-        raise_on_all_ranks(SimpleNamespace(world_size=world_size, strategy=strategy), error)
+        with failing_on_all_ranks(SimpleNamespace(world_size=world_size, strategy=strategy)):
+            if error is not None:
+                raise error
     except (KeyError, RuntimeError) as found:
         return found, strategy.asked
     return None, strategy.asked

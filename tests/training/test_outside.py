@@ -7,7 +7,8 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, Mod
 from torch import nn
 
 from packnet_pl import PackNet, PackNetCallback
-from packnet_pl.training.outside import Outside, check_free_names
+from packnet_pl.training.outside import Outside
+from packnet_pl.training.outside_slots import check_free_names
 from tests.support.fits import OwnModule, SmallNet, Spoiler, fit_own, fit_phase, loader, quiet, snapshot
 
 

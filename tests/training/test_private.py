@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 from packnet_pl import PackNet
-from packnet_pl.training.private_modules import PrivateHold, check_private_names, frozen_parameters, private_parameters
+from packnet_pl.core.module_modes import EvalMode
+from packnet_pl.training.private_modules import (
+    check_private_names,
+    frozen_parameters,
+    private_freezer,
+    private_parameters,
+    private_statistics,
+)
 from tests.support.fits import SmallNet, images, own_head, same, tensors
 
 
@@ -39,12 +46,12 @@ def move(module):
         parameter.grad = torch.ones_like(parameter)
 
 
-def test_finished_tasks_modules_are_held_and_the_open_one_s_moves():
+def test_finished_tasks_modules_are_frozen_and_the_open_one_s_moves():
     packnet, root = with_tasks()
-    hold, before = PrivateHold(packnet, root), {task: tensors(root.heads[task]) for task in "abc"}
+    freezer, before = private_freezer(packnet, root), {task: tensors(root.heads[task]) for task in "abc"}
     move(root.heads)
-    hold.mask_gradients_()
-    hold.restore_()
+    freezer.mask_gradients_()
+    freezer.restore_()
     for task in "ab":
         assert same(tensors(root.heads[task]), before[task])
         assert not any(parameter.grad.any() for parameter in root.heads[task].parameters())
@@ -52,32 +59,33 @@ def test_finished_tasks_modules_are_held_and_the_open_one_s_moves():
     assert all(parameter.grad.all() for parameter in root.heads["c"].parameters())
 
 
-def test_buffers_that_no_file_knows_are_held_too():
+def test_buffers_that_no_file_knows_are_frozen_too():
     root = Root()
     root.heads["a"].register_buffer("scratch", torch.zeros(2), persistent=False)
     packnet, root = with_tasks(root=root)
-    hold = PrivateHold(packnet, root)
+    freezer = private_freezer(packnet, root)
     root.heads["a"].scratch.add_(1)
-    hold.restore_()
+    freezer.restore_()
     assert root.heads["a"].scratch.tolist() == [0, 0]
 
 
 def test_only_what_was_stepped_or_written_is_written_to():
     packnet, root = with_tasks()
-    hold, before = PrivateHold(packnet, root), tensors(root.heads)
+    freezer, before = private_freezer(packnet, root), tensors(root.heads)
     names = [name for name, _ in root.heads.named_parameters()]
     versions = {name: root.heads.get_parameter(name)._version for name in names}
-    hold.restore_([root.heads["a"][0].weight])
+    freezer.restore_([root.heads["a"][0].weight])
     assert [name for name in names if root.heads.get_parameter(name)._version != versions[name]] == ["a.0.weight"]
     with torch.no_grad():
         root.heads["b"][3].bias.add_(1)
-    hold.restore_([root.heads["a"][0].weight])
+    freezer.restore_([root.heads["a"][0].weight])
     assert same(tensors(root.heads), before)
 
 
-def test_statistics_of_finished_tasks_stand_still_if_a_later_task_runs_them_until_the_hold_is_removed():
+def test_layers_whose_statistics_a_later_task_would_move_are_those_of_finished_tasks():
     packnet, root = with_tasks()
-    hold, before = PrivateHold(packnet, root), tensors(root.heads)
+    before, modes = tensors(root.heads), EvalMode()
+    modes.keep(private_statistics(packnet, root))
 
     def run():
         root.train()
@@ -88,59 +96,59 @@ def test_statistics_of_finished_tasks_stand_still_if_a_later_task_runs_them_unti
         }
 
     assert run() == {"c"}
-    hold.remove()
+    modes.end()
     assert run() == {"a", "b", "c"}
     assert not any(layer._forward_pre_hooks for layer in root.heads.modules())
-    hold.remove()
+    modes.end()
 
 
-def test_a_module_that_another_one_replaced_is_found_when_things_settle():
+def test_a_module_that_another_one_replaced_is_found_at_the_end_of_a_fit():
     packnet, root = with_tasks()
-    hold, before = PrivateHold(packnet, root), tensors(root.heads)
+    freezer, before = private_freezer(packnet, root), tensors(root.heads)
     root.heads["a"] = copy.deepcopy(root.heads["a"])
     root.heads["b"][0] = nn.Linear(6, 5)
     move(root.heads["a"])
-    hold.settle_()
+    freezer.restore_all_()
     assert same(tensors(root.heads), before)
-    # From then on they are the ones that are held.
+    # From then on they are the ones that are frozen.
     move(root.heads["a"])
-    hold.restore_()
+    freezer.restore_()
     assert same(tensors(root.heads), before)
 
 
 def test_a_module_that_was_removed_is_left_out_and_the_others_keep_what_is_theirs():
     packnet, root = with_tasks()
-    hold = PrivateHold(packnet, root)
+    freezer = private_freezer(packnet, root)
     del root.heads["a"]
     before = tensors(root.heads)
     move(root.heads["b"])
-    hold.mask_gradients_()
-    hold.settle_()
+    freezer.mask_gradients_()
+    freezer.restore_all_()
     assert same(tensors(root.heads), before)
 
 
-def test_a_root_without_the_modules_of_finished_tasks_holds_nothing():
+def test_a_root_without_the_modules_of_finished_tasks_freezes_nothing():
     packnet, root = with_tasks()
     other = nn.Module()
     other.backbone = root.backbone
-    hold = PrivateHold(packnet, other)
+    freezer = private_freezer(packnet, other)
     assert private_parameters(packnet, other) == []
-    for call in (hold.mask_gradients_, hold.restore_, hold.settle_, hold.remove):
+    for call in (freezer.mask_gradients_, freezer.restore_, freezer.restore_all_):
         call()
 
 
-def test_what_the_shared_module_has_as_well_is_not_held():
+def test_what_the_shared_module_has_as_well_is_not_frozen():
     root = Root()
     root.heads["a"].append(root.backbone.fc)
     packnet, root = with_tasks(root=root)
-    hold = PrivateHold(packnet, root)
+    freezer = private_freezer(packnet, root)
     mine = packnet.owners["fc.weight"] == 3
     assert mine.any()
     with torch.no_grad():
         root.backbone.fc.weight.add_(1)
     before = tensors(root.backbone)
-    hold.restore_()
-    hold.settle_()
+    freezer.restore_()
+    freezer.restore_all_()
     assert same(tensors(root.backbone), before)
     assert id(root.backbone.fc.weight) not in {id(parameter) for parameter in private_parameters(packnet, root)}
 
@@ -149,10 +157,10 @@ def test_a_task_may_have_several_modules_and_a_bare_layer():
     root = Root()
     root.scale = nn.PReLU()
     packnet, root = with_tasks(lambda task: [f"heads.{task}", "scale"] if task == "a" else [], root)
-    hold, before = PrivateHold(packnet, root), tensors(root)
+    freezer, before = private_freezer(packnet, root), tensors(root)
     move(root.scale)
     move(root.heads["a"])
-    hold.restore_()
+    freezer.restore_()
     assert same(tensors(root), before)
     expected = [*root.heads["a"].parameters(), root.scale.weight]
     assert [id(parameter) for parameter in private_parameters(packnet, root)] == [id(p) for p in expected]
@@ -167,10 +175,10 @@ def test_private_parameters_are_those_of_finished_tasks(finished):
 
 def test_a_conversion_is_refused_with_the_name_of_the_module():
     packnet, root = with_tasks()
-    hold = PrivateHold(packnet, root)
+    freezer = private_freezer(packnet, root)
     root.heads["b"].double()
     with pytest.raises(RuntimeError, match=r"^heads\.b\.0\.weight was torch\.float32"):
-        hold.restore_()
+        freezer.restore_()
 
 
 def test_names_of_modules_are_returned_as_a_list():
@@ -228,13 +236,13 @@ def test_the_head_of_a_finished_task_under_another_name_is_refused():
     assert check_private_names(packnet, root, ["heads.c"]) == ["heads.c"]
 
 
-def test_a_module_that_has_a_name_before_is_held_under_the_name_that_was_given():
+def test_a_module_that_has_a_name_before_is_frozen_under_the_name_that_was_given():
     root = Root()
     root._modules = {"first": root.heads["a"], **root._modules}
     packnet, root = with_tasks(root=root)
-    hold, before = PrivateHold(packnet, root), tensors(root.heads["a"])
+    freezer, before = private_freezer(packnet, root), tensors(root.heads["a"])
     move(root.heads["a"])
-    hold.restore_()
+    freezer.restore_()
     assert same(tensors(root.heads["a"]), before)
     with torch.no_grad():
         root.heads["a"][0].weight.add_(1)

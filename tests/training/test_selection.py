@@ -10,6 +10,11 @@ from packnet_pl.training.best_epoch import BestEpoch
 from tests.support.fits import same, tensors
 
 
+def trainer(score):
+    """A Trainer that has just validated."""
+    return SimpleNamespace(callback_metrics={"score": torch.tensor(score)}, sanity_checking=False)
+
+
 def run(best, scores):
     """Shows a module to ``best`` after each epoch; returns what it was then."""
     module, seen = nn.Linear(2, 2), []
@@ -17,7 +22,7 @@ def run(best, scores):
         with torch.no_grad():
             module.weight.add_(1)
         seen.append(tensors(module))
-        best.update(SimpleNamespace(callback_metrics={"score": torch.tensor(score)}), module)
+        best.update(trainer(score), module)
     return module, seen
 
 
@@ -59,7 +64,7 @@ def test_extra_state_of_a_layer_is_that_of_the_best_epoch_too():
     module, best = Remembers(), BestEpoch("score", "max")
     for epoch, score in enumerate([0.1, 0.9, 0.5]):
         module.seen.append(epoch)
-        best.update(SimpleNamespace(callback_metrics={"score": torch.tensor(score)}), module)
+        best.update(trainer(score), module)
     best.restore_(module)
     assert module.seen == [0, 1]
 

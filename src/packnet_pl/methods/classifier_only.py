@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from torch import nn
 
 from packnet_pl.choices import Phase
+from packnet_pl.methods.frozen_modules import FrozenModules
 from packnet_pl.methods.unpruned import UnprunedClassifier
 from packnet_pl.training.recipe import Recipe
-from packnet_pl.training.still import Still
 
 __all__ = ["ClassifierOnly"]
 
@@ -31,13 +31,13 @@ class ClassifierOnly(UnprunedClassifier):
         recipes: Mapping[Phase, Recipe] | None = None,
     ) -> None:
         super().__init__(backbone, num_features=num_features, recipes=recipes)
-        self._still = Still()
+        self._frozen = FrozenModules()
 
     def begin_fit(self) -> None:
         """Freezes the backbone for the fit of a later task."""
         if len(self.tasks) > 1:
-            self._still.begin(self.backbone.modules())
+            self._frozen.freeze(self.backbone.modules())
 
     def end_fit(self) -> None:
         """Gives the backbone back its gradients and modes."""
-        self._still.end()
+        self._frozen.restore()

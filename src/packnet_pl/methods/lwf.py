@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from packnet_pl.choices import Phase
 from packnet_pl.core.module_modes import is_norm
+from packnet_pl.methods.frozen_modules import FrozenModules
 from packnet_pl.methods.unpruned import UnprunedClassifier
 from packnet_pl.models import Heads
 from packnet_pl.training.recipe import Recipe
-from packnet_pl.training.still import Still
 
 __all__ = ["LearningWithoutForgetting", "distillation_loss"]
 
@@ -75,7 +75,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
         if norms not in get_args(Norms):
             raise ValueError(f"norms is {norms!r}; allowed are 'trained' and 'frozen'")
         self.weight, self.temperature, self.norms = weight, temperature, norms
-        self._still = Still()
+        self._frozen = FrozenModules()
         # In a list, so that the old network is no part of this one: not in its state dict, nor among its parameters.
         self._before: list[tuple[nn.Module, Heads]] = []
 
@@ -87,7 +87,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
     def begin_fit(self) -> None:
         """Copies the network as it is now, and lets the old heads learn."""
         if self.old_tasks and self.norms == "frozen":
-            self._still.begin(layer for layer in self.backbone.modules() if is_norm(layer))
+            self._frozen.freeze(layer for layer in self.backbone.modules() if is_norm(layer))
         if self.old_tasks and self.weight:
             self._before = [(deepcopy(self.backbone), deepcopy(self.heads))]
             for module in self._before[0]:
@@ -104,7 +104,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
     def end_fit(self) -> None:
         """Drops the copy, and lets the selected head alone learn, as ever."""
         self._before = []
-        self._still.end()
+        self._frozen.restore()
         if self.selected_task is not None:
             self.select_task(self.selected_task)
 

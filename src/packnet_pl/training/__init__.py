@@ -6,8 +6,8 @@ from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.datamodule import SeededSampler, TaskDataModule
 from packnet_pl.training.divergence import DivergedError
 from packnet_pl.training.fit import fit_task
-from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.multi_head import MultiHeadClassifier
+from packnet_pl.training.packnet_checkpoint import PackNetMixin
 from packnet_pl.training.protocols import FitMethod, PackNetModule
 from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed

@@ -1,4 +1,4 @@
-"""Keeping the best epoch by a validation metric."""
+"""The weights that a fit ends with: those of the last epoch, or of the best one by a validation metric."""
 
 import math
 import re
@@ -6,13 +6,34 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-__all__ = ["BestEpoch"]
+from packnet_pl.choices import check_choice
+from packnet_pl.training.weight_averaging import averaging_callbacks
 
+__all__ = ["BestEpoch", "best_epoch"]
 
 _LOW = {"cer", "eer", "mae", "mse", "nll", "perplexity", "ppl", "rmse", "wer"}
 """Words of metrics that are the better the lower they are."""
+
+
+def best_epoch(select: Literal["last", "best"], monitor: str, mode: Literal["max", "min"] | None) -> "BestEpoch | None":
+    """Returns what remembers the best epoch, or None for the last one.
+
+    Args:
+        select: "last" or "best".
+        monitor: As for :class:`BestEpoch`.
+        mode: As for :class:`BestEpoch`.
+
+    Raises:
+        ValueError: If an argument is not allowed, or says nothing beside "last".
+    """
+    if check_choice("select", select, ("last", "best")) == "best":
+        return BestEpoch(monitor, mode)
+    if mode is not None or monitor != "val_accuracy":
+        raise ValueError(f"monitor={monitor!r} and mode={mode!r} choose the best epoch: give select='best' with them")
+    return None
 
 
 class BestEpoch:
@@ -40,11 +61,16 @@ class BestEpoch:
         self._weights: dict[str, Any] = {}
 
     def check_trainer(self, trainer: pl.Trainer) -> None:
-        """Does nothing if the fit that begins validates at all.
+        """Does nothing if the fit that begins validates at all, and averages no weights.
 
         Raises:
             ValueError: Otherwise: there would be no best epoch.
         """
+        if averaging_callbacks(trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                "select='best' with an averaging callback: the weights at the end are either the average or those of "
+                "the best epoch; use select='last', or leave the averaging out"
+            )
         every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
         if not trainer.enable_validation:
             raise ValueError(
@@ -57,21 +83,18 @@ class BestEpoch:
                 "lower check_val_every_n_epoch"
             )
 
-    def check_metrics(self, trainer: pl.Trainer) -> None:
-        """Looks at what the few batches logged that Lightning validates before it trains.
-
-        Raises:
-            ValueError: If that were metrics, and not the one that is needed. Many modules log none at that time.
-        """
-        if trainer.callback_metrics:
-            self._check_logged(trainer)
-
     def update(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Takes the weights if the metric improved; one that is not a number never does.
+        """Takes the weights after a validation, if the metric improved; one that is not a number never does.
+
+        The few batches that Lightning validates before it trains do not count, and many modules log no metric then.
 
         Raises:
             ValueError: If the metric was not logged.
         """
+        if trainer.sanity_checking:
+            if trainer.callback_metrics:
+                self._check_logged(trainer)
+            return
         self._check_logged(trainer)
         score = float(trainer.callback_metrics[self.monitor])
         if math.isnan(score):
@@ -90,9 +113,13 @@ class BestEpoch:
             raise ValueError(f"select='best' needs the metric {self.monitor!r}; validation logged {sorted(metrics)}")
 
     def restore_(self, module: pl.LightningModule) -> None:
-        """Puts the best epoch's weights into ``module``; does nothing before the first validation."""
+        """Loads the best epoch's weights into ``module``; if there is none, it warns, and the last one's stay."""
         if self._weights:
             module.load_state_dict(self._weights)
+        if self.score is None:
+            rank_zero_warn(
+                f"select='best' found no epoch in which {self.monitor!r} is a number: the last epoch is kept"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the score and the weights."""

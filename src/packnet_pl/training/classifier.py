@@ -8,8 +8,8 @@ from torch import nn
 from packnet_pl.choices import Keeping, Phase
 from packnet_pl.core import PackNet
 from packnet_pl.training.callback import PackNetCallback
-from packnet_pl.training.mixin import PackNetMixin
 from packnet_pl.training.multi_head import MultiHeadClassifier
+from packnet_pl.training.packnet_checkpoint import PackNetMixin
 from packnet_pl.training.recipe import Recipe
 
 __all__ = ["TaskClassifier"]

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 
 from packnet_pl.choices import Granularity, Phase, Scope
-from packnet_pl.core import PackNet, PruneRule
+from packnet_pl.core import PruneRule
 from packnet_pl.core.checkpoint_reading import check_plain
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.fit_arguments import check_data, check_module_given, check_trainer
+from packnet_pl.training.protocols import find_packnet
 
 __all__ = ["fit_task"]
 
@@ -70,8 +71,8 @@ def fit_task(
         check_plain(resume[1])
     check_module_given(model)
     check_data(model, datamodule, val_dataloaders)
-    packnet = getattr(model, "packnet", None)
-    begun = isinstance(packnet, PackNet) and packnet.open_task == task and packnet.phase == "retrain"
+    packnet = find_packnet(model)
+    begun = packnet is not None and packnet.open_task == task and packnet.phase == "retrain"
     phases: list[Phase] = ["train"] if prune_ratio is None else ["train", "retrain"]
     if begun or (resume and resume[0] == "retrain"):
         phases = ["retrain"]

@@ -1,32 +1,23 @@
-"""What a LightningModule has outside the shared part and the tasks' own modules: nothing there may learn unnoticed."""
+"""Nothing outside the shared part and the tasks' own modules may learn unnoticed: a finished task may use it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import has_gradient
-from packnet_pl.core.slots import (
-    Slot,
-    can_be_frozen,
-    find_module,
-    memory_of,
-    plain_name,
-    restore_slot_,
-    slots_of,
-)
+from packnet_pl.core.slots import Slot, can_be_frozen, find_module
+from packnet_pl.training.outside_slots import outside_slots
 from packnet_pl.training.unregistered import unregistered
 
-__all__ = ["Outside", "Snapshot", "check_free_names"]
+__all__ = ["Outside"]
 
 
 class Outside:
-    """Holds, while a task is fitted, what is neither shared nor a task's own nor free to change; refuses what learns.
+    """Freezes, in a fit, what is neither shared nor a task's own nor free to change, and refuses what learns of it.
 
     A finished task computes with all of it, as far as anybody knows. Heads of other tasks, which get no gradient, class
     weights or an input mean stay as they are. The states of metrics are left alone: nothing is computed from them.
@@ -43,14 +34,14 @@ class Outside:
     ) -> None:
         self._packnet, self._root, self._free, self._optimizers = packnet, root, free, optimizers
         self._warned: set[str] = set()
-        self.take()
+        self.freeze()
 
-    def take(self) -> None:
-        """Takes the values that are to stay, as they are now."""
+    def freeze(self) -> None:
+        """Freezes everything as it is now."""
         self._freezer = Freezer(self._find)
 
     def tensors(self) -> list[Tensor]:
-        """Returns the parameters and buffers that are held."""
+        """Returns the parameters and buffers that are outside."""
         return [slot.now for slot in self._slots.values() if slot.found is not None]
 
     def refuse_learning(self) -> None:
@@ -79,9 +70,9 @@ class Outside:
             )
 
     def look(self, *, sure: bool = False, unseen: bool = False) -> None:
-        """Does nothing if everything has the values that were taken.
+        """Does nothing if everything has the values that were frozen.
 
-        A parameter that gets no gradient, and that an optimizer has or may have, is put back: such are the heads of
+        A parameter that gets no gradient, and that an optimizer has or may have, is restored: such are the heads of
         other tasks, which a module may clamp with all its weights.
 
         Args:
@@ -102,11 +93,11 @@ class Outside:
         self._freezer.restore_()
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
-        """Restores what is held; ``of`` as in :meth:`Freezer.restore_`."""
+        """Restores everything; ``of`` as in :meth:`Freezer.restore_`."""
         self._freezer.restore_(of)
 
-    def settle_(self, *, warn: bool) -> None:
-        """Restores what is held in the layers that there are now, for the end of a fit.
+    def restore_all_(self, *, warn: bool) -> None:
+        """Restores everything in the layers that there are now: some may have been replaced.
 
         Args:
             warn: Whether to name what had changed since the last look.
@@ -117,7 +108,7 @@ class Outside:
 
     def _find(self) -> dict[str, Slot]:
         """Returns what can be frozen of all that is outside now: some may have been added or replaced."""
-        self._slots = _outside(self._packnet, self._root, self._free)
+        self._slots = outside_slots(self._packnet, self._root, self._free)
         self._known = {id(parameter) for parameter in self._root.parameters()}
         return {name: slot for name, slot in self._slots.items() if can_be_frozen(slot.now)}
 
@@ -161,92 +152,6 @@ class Outside:
         module = find_module(self._root, name)
         own = {id(parameter) for parameter in module.parameters()} if module is not None else set()
         return bool(own) and own <= learned
-
-
-class Snapshot:
-    """The values of all parameters and buffers of a module, in the memory of the host.
-
-    Args:
-        module: Its layers may be replaced later: names are looked up.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        held = {name: slot for name, slot in _named(module).items() if can_be_frozen(slot.now)}
-        self._values = {name: slot.now.detach().to("cpu", copy=True) for name, slot in held.items()}
-
-    @torch.no_grad()
-    def put_back_(self) -> None:
-        """Gives everything the bits that it had."""
-        slots = _named(self._module)
-        for name, value in self._values.items():
-            if name in slots:
-                restore_slot_(name, slots[name], value.to(slots[name].now.device))
-
-
-def check_free_names(packnet: PackNet, root: nn.Module, free: Sequence[str], private: Sequence[str]) -> list[str]:
-    """Returns ``free`` as a list.
-
-    Args:
-        packnet: Knows the shared module and the private modules of finished tasks.
-        root: Must have modules, parameters or buffers of these names.
-        free: The names.
-        private: Names of the modules of the task that is fitted.
-
-    Raises:
-        ValueError: If one is not there, or may not change.
-    """
-    shared = {id(module) for module in packnet.module.modules()}
-    for name in free:
-        module, _ = _find(root, name) if isinstance(name, str) and name else (None, None)
-        if module is None:
-            raise ValueError(
-                f"free={name!r}: {type(root).__name__} has no module, parameter or buffer of that name; give names as "
-                "named_modules(), named_parameters() and named_buffers() have them"
-            )
-        if id(module) in shared:
-            raise ValueError(
-                f"free={name!r} lies inside the shared module ({type(packnet.module).__name__}), which holds what "
-                "finished tasks use: only what is outside can be free"
-            )
-        for task in packnet.tasks:
-            if any(_is_in(name, other) for other in packnet.private.get(task, [])):
-                raise ValueError(f"free={name!r} belongs to the finished task {task!r}, which does not change any more")
-        if any(_is_in(name, other) for other in private):
-            raise ValueError(f"free={name!r} is private={list(private)} as well: it is this task's own, or free")
-    return list(free)
-
-
-def _outside(packnet: PackNet, root: nn.Module, free: Sequence[str]) -> dict[str, Slot]:
-    private = [name for names in packnet.private.values() for name in names]
-    taken = {memory_of(slot.now) for _, slot in slots_of(packnet.module)}
-    for module, key in (_find(root, name) for name in [*private, *free]):
-        slots = slots_of(module) if module is not None else ()
-        taken |= {memory_of(slot.now) for name, slot in slots if key is None or name == key}
-    metrics = {id(layer) for metric in root.modules() if isinstance(metric, Metric) for layer in metric.modules()}
-    return {
-        name: slot
-        for name, slot in _named(root).items()
-        if memory_of(slot.now) not in taken and (slot.is_parameter or id(slot.layer) not in metrics)
-    }
-
-
-def _find(root: nn.Module, name: str) -> tuple[nn.Module | None, str | None]:
-    """Returns the module of that name and None, or a module and the key of its parameter or buffer, or None twice."""
-    module = find_module(root, name)
-    if module is not None:
-        return module, None
-    path, _, key = name.rpartition(".")
-    layer = find_module(root, path)
-    return (layer, key) if layer is not None and key in {**layer._parameters, **layer._buffers} else (None, None)
-
-
-def _named(root: nn.Module) -> dict[str, Slot]:
-    return {plain_name(name): slot for name, slot in slots_of(root)}
-
-
-def _is_in(name: str, other: str) -> bool:
-    return name == other or name.startswith(f"{other}.")
 
 
 def _is_idle(slot: Slot, stepped: Mapping[int, Tensor] | None) -> bool:

@@ -1,22 +1,27 @@
-"""The modules that belong to single tasks: which they are, and holding those of finished tasks still."""
+"""The modules that belong to single tasks: which they are, and freezing those of finished tasks."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import nn
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.bits import same_bits
 from packnet_pl.core.freezing import Freezer
-from packnet_pl.core.gradients import has_gradient
-from packnet_pl.core.module_modes import EvalMode, layers_with_statistics
-from packnet_pl.core.slots import Slot, can_be_frozen, find_module, memory_of, slots_of
+from packnet_pl.core.module_modes import layers_with_statistics
+from packnet_pl.core.slots import Slot, find_module, memory_of, slots_of
 
-__all__ = ["PrivateHold", "Untrained", "check_private_names", "frozen_parameters", "private_parameters"]
+__all__ = [
+    "check_private_names",
+    "frozen_parameters",
+    "private_freezer",
+    "private_parameters",
+    "private_statistics",
+    "turn_off_frozen_gradients",
+]
 
 
-class PrivateHold:
-    """Holds every tensor of finished tasks' private modules, as it is now, until it is removed.
+def private_freezer(packnet: PackNet, root: nn.Module) -> Freezer:
+    """Freezes every tensor of finished tasks' private modules, as it is now.
 
     Modules that ``root`` does not have (any more) are left out, and so is what the shared module has as well.
 
@@ -24,78 +29,28 @@ class PrivateHold:
         packnet: Knows the tasks and the names of their modules.
         root: Has the modules.
     """
-
-    def __init__(self, packnet: PackNet, root: nn.Module) -> None:
-        self._packnet, self._root = packnet, root
-        self._freezer, self._eval_mode = Freezer(self._find), EvalMode()
-        # Their statistics would move if a later task ran them in training mode.
-        self._eval_mode.keep(
-            layer for module in _modules(packnet, root).values() for layer in layers_with_statistics(module)
-        )
-
-    def mask_gradients_(self) -> None:
-        """Zeroes the gradients of what is held."""
-        self._freezer.mask_gradients_()
-
-    def restore_(self, of: Iterable[Tensor] | None = None) -> None:
-        """Restores what is held; ``of`` as in :meth:`Freezer.restore_`."""
-        self._freezer.restore_(of)
-
-    def settle_(self) -> None:
-        """Restores what is held in the layers that there are now: some may have been replaced."""
-        self._freezer.restore_all_()
-
-    def remove(self) -> None:
-        """Lets layers train again."""
-        self._eval_mode.end()
-
-    def _find(self) -> dict[str, Slot]:
-        return _slots(self._packnet, self._root)
+    return Freezer(partial(_private_slots, packnet, root))
 
 
-class Untrained:
-    """The private modules of the open task that could learn, and did not.
-
-    Args:
-        packnet: With an open task.
-        root: Has the modules.
-    """
-
-    def __init__(self, packnet: PackNet, root: nn.Module) -> None:
-        self._task, self._looked = packnet.open_task, False
-        found = {name: find_module(root, name) for name in packnet.private.get(self._task or "", [])}
-        self._modules = {name: module for name, module in found.items() if module is not None}
-        self._waiting = dict(self._modules)
-        self._before = {name: _values(module) for name, module in self._modules.items()}
-
-    def look(self) -> None:
-        """Forgets the modules of which a parameter has a gradient now."""
-        self._looked = True
-        self._waiting = {
-            name: module
-            for name, module in self._waiting.items()
-            if not any(has_gradient(parameter) for parameter in module.parameters())
-        }
-
-    def warn(self) -> None:
-        """Names the modules that have learned nothing, if there was a gradient to look for at all."""
-        for name, module in self._modules.items() if self._looked else ():
-            # An optimizer that steps in the backward pass leaves no gradient to be seen: the values tell.
-            if not self._before[name] or not _are_alike(self._before[name], _values(module)):
-                continue
-            waits = name in self._waiting
-            what = "never got a gradient in this fit" if waits else "was moved by no optimizer in this fit"
-            why = "the module compute with the head of another task" if waits else "configure_optimizers() leave it out"
-            rank_zero_warn(f"{name} is private to task {self._task!r} and {what}, so it learned nothing: does {why}?")
+def private_statistics(packnet: PackNet, root: nn.Module) -> list[nn.Module]:
+    """Returns the layers of finished tasks' private modules whose statistics training mode would move."""
+    modules = _private_modules(packnet, root).values()
+    return [layer for module in modules for layer in layers_with_statistics(module)]
 
 
-def _values(module: nn.Module) -> list[Tensor]:
-    parameters = [p for p in module.parameters() if p.requires_grad and can_be_frozen(p)]
-    return [parameter.detach().clone() for parameter in parameters]
+def turn_off_frozen_gradients(packnet: PackNet, root: nn.Module) -> None:
+    """Turns ``requires_grad`` off for all parameters that no further task changes, until ``packnet`` restores it."""
+    packnet.requires_grad.turn_off([*frozen_parameters(packnet), *private_parameters(packnet, root)])
 
 
-def _are_alike(one: list[Tensor], other: list[Tensor]) -> bool:
-    return len(one) == len(other) and all(same_bits(a, b) for a, b in zip(one, other, strict=True))
+def frozen_parameters(packnet: PackNet) -> list[nn.Parameter]:
+    """Returns the parameters of the shared module that no further task changes."""
+    return _parameters_in(packnet.inventory().frozen.values()) if packnet.tasks else []
+
+
+def private_parameters(packnet: PackNet, root: nn.Module) -> list[nn.Parameter]:
+    """Returns the parameters of finished tasks' private modules."""
+    return _parameters_in(_private_slots(packnet, root).values())
 
 
 def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str]) -> list[str]:
@@ -107,7 +62,7 @@ def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str])
         names: As ``get_submodule`` takes them.
 
     Raises:
-        ValueError: If one is not there, or is part of the shared module.
+        ValueError: If one is not there, is part of the shared module, or belongs to a finished task.
     """
     shared = {id(module) for module in packnet.module.modules()}
     for name in names:
@@ -132,6 +87,10 @@ def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str])
     return list(names)
 
 
+def _parameters_in(slots: Iterable[Slot]) -> list[nn.Parameter]:
+    return [slot.now for slot in slots if isinstance(slot.now, nn.Parameter)]
+
+
 def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
@@ -144,30 +103,18 @@ def _is_of(module: nn.Module, root: nn.Module, names: Iterable[str]) -> bool:
     return bool(own) and theirs.issuperset(own)
 
 
-def frozen_parameters(packnet: PackNet) -> list[nn.Parameter]:
-    """Returns the parameters of the shared module that no further task changes: they need no gradient."""
-    slots = packnet.inventory().frozen.values() if packnet.tasks else ()
-    return [slot.now for slot in slots if isinstance(slot.now, nn.Parameter)]
-
-
-def private_parameters(packnet: PackNet, root: nn.Module) -> list[nn.Parameter]:
-    """Returns the parameters of finished tasks' private modules in ``root``."""
-    slots = _slots(packnet, root).values()
-    return [slot.now for slot in slots if isinstance(slot.now, nn.Parameter)]
-
-
-def _slots(packnet: PackNet, root: nn.Module) -> dict[str, Slot]:
+def _private_slots(packnet: PackNet, root: nn.Module) -> dict[str, Slot]:
     shared = {memory_of(slot.now) for _, slot in slots_of(packnet.module)}
     return {
         f"{prefix}.{name}": slot
-        for prefix, module in _modules(packnet, root).items()
+        for prefix, module in _private_modules(packnet, root).items()
         for name, slot in slots_of(module)
         if memory_of(slot.now) not in shared
     }
 
 
-def _modules(packnet: PackNet, root: nn.Module) -> dict[str, nn.Module]:
+def _private_modules(packnet: PackNet, root: nn.Module) -> dict[str, nn.Module]:
+    """Returns name -> module of finished tasks' private modules, as far as ``root`` has them."""
     private = packnet.private
-    names = [name for task in packnet.tasks for name in private.get(task, [])]
-    found = {name: find_module(root, name) for name in names}
+    found = {name: find_module(root, name) for task in packnet.tasks for name in private.get(task, [])}
     return {name: module for name, module in found.items() if module is not None}

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from packnet_pl.choices import Phase
 from packnet_pl.core import PackNet
 
-__all__ = ["FitMethod", "PackNetModule", "packnet_of", "private_modules_of", "selected_task_of"]
+__all__ = ["FitMethod", "PackNetModule", "find_packnet", "packnet_of", "private_modules_of", "selected_task_of"]
 
 
 class PackNetModule(Protocol):
@@ -33,13 +33,19 @@ def packnet_of(module: object) -> PackNet:
     Raises:
         ValueError: If it has none: a new one would know nothing of finished tasks.
     """
-    packnet = getattr(module, "packnet", None)
-    if not isinstance(packnet, PackNet):
+    packnet = find_packnet(module)
+    if packnet is None:
         raise ValueError(
-            f"{type(module).__name__} has no PackNet (its attribute packnet is {packnet!r}); add to its "
-            "constructor: self.packnet = PackNet(self.backbone), with the part that all tasks share"
+            f"{type(module).__name__} has no PackNet (its attribute packnet is {getattr(module, 'packnet', None)!r}); "
+            "add to its constructor: self.packnet = PackNet(self.backbone), with the part that all tasks share"
         )
     return packnet
+
+
+def find_packnet(module: object) -> PackNet | None:
+    """Returns what a module has as ``packnet``; None if that is none."""
+    packnet = getattr(module, "packnet", None)
+    return packnet if isinstance(packnet, PackNet) else None
 
 
 def private_modules_of(module: object, task: str) -> Sequence[str]:

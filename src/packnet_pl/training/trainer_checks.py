@@ -1,30 +1,61 @@
 """What a Trainer may be for the promise to hold: checked at the start of a fit, before anything is changed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelPruning
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.slots import plain_name
-from packnet_pl.training.families import of_both
+from packnet_pl.training.families import of_both, overrides
+from packnet_pl.training.weight_averaging import check_averages_begin
 
 __all__ = [
     "CONVERTING",
+    "builds_later",
     "check_module",
     "check_precision",
     "check_same_on_all_ranks",
     "check_strategy",
+    "check_trainer",
     "expect_unused_parameters",
-    "raise_on_all_ranks",
+    "failing_on_all_ranks",
     "warn_of_lost_tasks",
 ]
 
 CONVERTING = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
 """Precisions of a Trainer that convert a module, and the types that they convert it to."""
+
+
+def check_trainer(trainer: pl.Trainer, kind: type[pl.Callback]) -> None:
+    """Does nothing if a Trainer trains one task in one phase, with nothing beside it that would undo the work.
+
+    Args:
+        trainer: Of the fit.
+        kind: The class of the callback that trains a task.
+
+    Raises:
+        ValueError: If there are several such callbacks, a ModelPruning, a strategy that cuts or copies parameters, or
+            an average that begins too late.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    count = sum(isinstance(callback, kind) for callback in callbacks)
+    if count > 1:
+        raise ValueError(f"{count} {kind.__name__}s in one Trainer; a fit trains one task in one phase: keep one")
+    for callback in callbacks:
+        if isinstance(callback, of_both(ModelPruning)):
+            raise ValueError(
+                f"{type(callback).__name__} beside {kind.__name__}: it prunes the weights of all tasks alike; "
+                f"leave it out, and give {kind.__name__} a prune_ratio"
+            )
+    check_strategy(trainer.strategy)
+    check_averages_begin(trainer)
 
 
 def check_strategy(strategy: Strategy) -> None:
@@ -43,6 +74,11 @@ def check_strategy(strategy: Strategy) -> None:
             f"this strategy starts its processes by {strategy._start_method!r}: they train copies of the module, and "
             "the process that called fit never sees the tasks that they finish; take strategy='ddp'"
         )
+
+
+def builds_later(module: pl.LightningModule) -> bool:
+    """Returns whether a module has no PackNet yet, and makes it with its layers in ``configure_model``."""
+    return getattr(module, "packnet", None) is None and overrides(module, "configure_model")
 
 
 def check_module(packnet: PackNet, root: nn.Module) -> None:
@@ -97,12 +133,18 @@ def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
         )
 
 
-def raise_on_all_ranks(trainer: pl.Trainer, error: Exception | None) -> None:
-    """Raises ``error``; in a process that has none it tells that another one has: nobody waits for those that left.
+@contextmanager
+def failing_on_all_ranks(trainer: pl.Trainer) -> Iterator[None]:
+    """Lets an error in one process end what is inside in all of them: nobody waits for those that left.
 
     Raises:
-        RuntimeError: If only other processes have an error.
+        RuntimeError: In a process that has no error, if another one has.
     """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as raised:
+        error = raised
     if trainer.world_size > 1:
         fine = trainer.strategy.reduce_boolean_decision(error is None, all=True)
         if not fine and error is None:

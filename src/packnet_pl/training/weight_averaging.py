@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -14,8 +15,17 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.slots import plain_name
 from packnet_pl.core.verification import private_tensors
 from packnet_pl.training.families import of_both
+from packnet_pl.training.protocols import packnet_of
 
-__all__ = ["UnbegunAverages", "averaging_callbacks", "check_averages_begin", "keep_in_average"]
+__all__ = [
+    "Averages",
+    "averaging_callbacks",
+    "check_averages_begin",
+    "freeze_in_average_",
+    "move_behind_averages",
+    "use_final_average",
+    "use_schedule_free_averages",
+]
 
 
 def averaging_callbacks(callbacks: Sequence[Any]) -> list[Any]:
@@ -42,12 +52,19 @@ def check_averages_begin(trainer: pl.Trainer) -> None:
             )
 
 
-class UnbegunAverages:
-    """The averages of a fit that no weights have entered yet. They are made to follow the weights.
+def move_behind_averages(trainer: pl.Trainer, callback: pl.Callback) -> None:
+    """Moves a callback behind averaging ones, whose averages it corrects in checkpoints."""
+    callbacks = [c for c in trainer.callbacks if c is not callback]  # type: ignore[attr-defined]
+    behind = max((i + 1 for i, c in enumerate(callbacks) if isinstance(c, of_both(WeightAveraging))), default=0)
+    if behind > trainer.callbacks.index(callback):  # type: ignore[attr-defined]
+        trainer.callbacks = [*callbacks[:behind], callback, *callbacks[behind:]]  # type: ignore[attr-defined]
 
-    Until its first update an average is what the network was when the fit began, and Lightning puts it in the place of
-    the weights all the same: for validation, in checkpoints, and for good at the end. The first update overwrites it,
-    so that what it holds before is free to choose.
+
+class Averages:
+    """The averages of one fit, which Lightning puts in the place of the weights: for validation, and at the end.
+
+    Until its first update an average is what the network was when the fit began. That update overwrites it, so before
+    it an average is made to follow the weights.
 
     Args:
         callbacks: Of the Trainer, when a checkpoint has been loaded, if there is one.
@@ -56,53 +73,70 @@ class UnbegunAverages:
     def __init__(self, callbacks: Sequence[Any]) -> None:
         self._counts = {callback: _count(callback) for callback in averaging_callbacks(callbacks)}
 
-    def names(self) -> list[str]:
-        """Returns the classes of the callbacks whose averages have not begun."""
-        return [type(callback).__name__ for callback in self._unbegun()]
-
-    def stale(self, steps: int) -> dict[str, int]:
-        """Returns class -> step of those that took the weights in once, and not at the end: these are no average.
-
-        Args:
-            steps: How many steps the optimizers have made.
-        """
-        once = [c for c in self._counts if isinstance(c._average_model, AveragedModel) and _count(c) == 1]
-        found = {type(callback).__name__: callback._latest_update_step for callback in once}
-        return {name: step for name, step in found.items() if 0 < step < steps}
+    def __bool__(self) -> bool:
+        return bool(self._counts)
 
     @torch.no_grad()
-    def follow_(self, pl_module: pl.LightningModule) -> None:
+    def follow_(self, module: pl.LightningModule) -> None:
         """Gives the averages that have not begun what the module holds now."""
         for callback in self._unbegun():
             average = callback._average_model
             inner = average.module if isinstance(average, AveragedModel) else average
-            for old, now in zip(_tensors(inner), _tensors(pl_module), strict=False):
+            for old, now in zip(_tensors(inner), _tensors(module), strict=False):
                 old.detach().copy_(now)
+
+    def freeze_in_(self, state_dict: dict[str, Any], module: pl.LightningModule, outside: Iterable[Tensor]) -> None:
+        """Freezes in a checkpoint with averaged weights what is frozen in the module: an average rounds.
+
+        Args:
+            state_dict: Of the module; entries are replaced, not written to.
+            module: Has the weights as they are, and a PackNet with an open task.
+            outside: Parameters and buffers outside the shared module that are frozen too.
+        """
+        if any(isinstance(callback, of_both(WeightAveraging)) for callback in self._counts):
+            freeze_in_average_(packnet_of(module), module, state_dict, outside)
+
+    def warn(self, steps: int) -> None:
+        """Warns of averages that never began, or are no average.
+
+        Args:
+            steps: How many steps the optimizers have made.
+        """
+        for callback in self._unbegun():
+            rank_zero_warn(
+                f"{type(callback).__name__} never updated its average in this fit, so the trained weights are used as "
+                "they are: its start lies behind the end of the fit, or the callback has served a fit before (make a "
+                "new one for each)"
+            )
+        for callback in self._counts:
+            step = callback._latest_update_step if isinstance(callback._average_model, AveragedModel) else 0
+            if _count(callback) == 1 and 0 < step < steps:
+                rank_zero_warn(
+                    f"{type(callback).__name__} updated its average in step {step} of {steps} alone, so the weights of "
+                    "that step are kept, as it asks: what was learned later is lost; let it update more often"
+                )
 
     def _unbegun(self) -> list[Any]:
         return [callback for callback, at_start in self._counts.items() if not _has_begun(callback, at_start)]
 
 
-def _count(callback: Any) -> int:
-    average = callback._average_model
-    count = average.n_averaged if isinstance(average, AveragedModel) else getattr(callback, "n_averaged", None)
-    return 0 if count is None else int(count)
+def use_schedule_free_averages(optimizers: Iterable[Any]) -> None:
+    """Takes the averaged weights of schedule-free optimizers; swapped in later, they would move frozen ones."""
+    for optimizer in optimizers:
+        if any(group.get("train_mode") for group in optimizer.param_groups) and hasattr(optimizer, "eval"):
+            optimizer.eval()
 
 
-def _has_begun(callback: Any, at_start: int) -> bool:
-    if isinstance(callback._average_model, AveragedModel):
-        return _count(callback) > 0
-    if isinstance(callback, of_both(StochasticWeightAveraging)):
-        # It counts on if it served an earlier fit; what a checkpoint brought of its average stands beside the count.
-        return callback._init_n_averaged > 0 or _count(callback) != at_start
-    return True
+def use_final_average(checkpoint: dict[str, Any]) -> None:
+    """Gives a checkpoint that is written after a fit the weights as they are, in which the average is already.
+
+    They were pruned and restored since, and Lightning would write the average once more.
+    """
+    if "current_model_state" in checkpoint:
+        checkpoint["state_dict"] = checkpoint["current_model_state"]
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    return chain(module.parameters(), module.buffers())
-
-
-def keep_in_average(
+def freeze_in_average_(
     packnet: PackNet, pl_module: pl.LightningModule, state_dict: dict[str, Any], others: Iterable[Tensor] = ()
 ) -> None:
     """Gives everything that the open task may not change its own bits in ``state_dict``: an average rounds.
@@ -124,3 +158,22 @@ def keep_in_average(
     for tensor in [*fixed, *private_tensors(pl_module, names).values(), *others]:
         if id(tensor) in keys:  # no state dict has a buffer that is not persistent
             state_dict[keys[id(tensor)]] = tensor.detach().clone()
+
+
+def _count(callback: Any) -> int:
+    average = callback._average_model
+    count = average.n_averaged if isinstance(average, AveragedModel) else getattr(callback, "n_averaged", None)
+    return 0 if count is None else int(count)
+
+
+def _has_begun(callback: Any, at_start: int) -> bool:
+    if isinstance(callback._average_model, AveragedModel):
+        return _count(callback) > 0
+    if isinstance(callback, of_both(StochasticWeightAveraging)):
+        # It counts on if it served an earlier fit; what a checkpoint brought of its average stands beside the count.
+        return callback._init_n_averaged > 0 or _count(callback) != at_start
+    return True
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())

@@ -1,4 +1,4 @@
-"""Modules that stand still during a fit, whole or in part."""
+"""Modules that a method freezes for one fit, whole or in part."""
 
 from collections.abc import Iterable
 
@@ -6,18 +6,18 @@ from torch import nn
 
 from packnet_pl.core.gradients import RequiresGrad
 
-__all__ = ["Still"]
+__all__ = ["FrozenModules"]
 
 
-class Still:
+class FrozenModules:
     """Takes gradients and training mode away from modules, and gives both back as they were."""
 
     def __init__(self) -> None:
         self._requires_grad = RequiresGrad()
         self._modes: dict[nn.Module, bool] = {}
 
-    def begin(self, modules: Iterable[nn.Module]) -> None:
-        """Stops the gradients of the modules' own parameters, and puts the modules into eval mode.
+    def freeze(self, modules: Iterable[nn.Module]) -> None:
+        """Turns off the gradients of the modules' own parameters, and puts the modules into eval mode.
 
         Args:
             modules: Each for itself: for a whole network its ``modules()``.
@@ -27,8 +27,8 @@ class Still:
             module.training = False
             self._requires_grad.turn_off(module.parameters(recurse=False))
 
-    def end(self) -> None:
-        """Gives back what :meth:`begin` took: torch chooses kernels by it, and answers must keep their bits."""
+    def restore(self) -> None:
+        """Gives back what :meth:`freeze` took: torch chooses kernels by it, and logits must keep their bits."""
         self._requires_grad.restore()
         for module, mode in self._modes.items():
             module.training = mode

@@ -1,8 +1,9 @@
-"""A LightningModule of a user's own that keeps its tasks in its checkpoints."""
+"""``checkpoint["packnet"]``, the state of PackNet in a Lightning checkpoint: what writes it and what loads it."""
 
 from pickle import UnpicklingError
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from packnet_pl.core.checkpoint_reading import unreadable
@@ -10,11 +11,41 @@ from packnet_pl.core.conversion import take_types_
 from packnet_pl.training.families import is_of_lightning
 from packnet_pl.training.protocols import packnet_of
 
-__all__ = ["PackNetMixin"]
+__all__ = ["PackNetMixin", "load_packnet", "write_packnet"]
+
+
+def write_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Writes the state of a module's PackNet, unless it is there: the module writes it, and its PackNetCallback.
+
+    Raises:
+        RuntimeError: If a finished task's weights were changed from outside.
+        ValueError: If the module has no PackNet.
+    """
+    if "packnet" not in checkpoint:
+        checkpoint["packnet"] = packnet_of(module).state_dict(module)
+    if not isinstance(module, PackNetMixin):
+        name = type(module).__name__
+        rank_zero_warn(
+            f"{name}.load_from_checkpoint() will know no task of the checkpoints that are written now: make it "
+            f"class {name}(PackNetMixin, ...), from packnet_pl, or call PackNet.from_checkpoint(module.backbone, path) "
+            "after it"
+        )
+
+
+def load_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Loads the state of a module's PackNet, before or after Lightning loads the weights.
+
+    Raises:
+        ValueError: If the checkpoint has none or that of another network, or the module has no PackNet.
+    """
+    if "packnet" not in checkpoint:
+        raise ValueError("the checkpoint holds no PackNet state: it was not written by a fit with PackNetCallback")
+    take_types_(module, checkpoint.get("state_dict", {}))
+    packnet_of(module).load_state_dict(checkpoint["packnet"])
 
 
 class PackNetMixin:
-    """Writes the owners and tasks of ``self.packnet`` to every checkpoint of the module, and takes them back from it.
+    """Keeps the tasks of a LightningModule of a user's own: ``self.packnet`` is written to its checkpoints and loaded.
 
     To be named before the LightningModule, of either library::
 
@@ -61,16 +92,14 @@ class PackNetMixin:
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the state of PackNet."""
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        if "packnet" not in checkpoint:  # PackNetCallback may have been first
-            checkpoint["packnet"] = packnet_of(self).state_dict(self)  # type: ignore[arg-type]
+        write_packnet(self, checkpoint)  # type: ignore[arg-type]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the state of PackNet over; a checkpoint without it is weights to begin with."""
+        """Loads the state of PackNet; a checkpoint without it is weights to begin with."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        packnet = packnet_of(self)
+        packnet_of(self)
         if "packnet" in checkpoint:
-            take_types_(self, checkpoint.get("state_dict", {}))  # type: ignore[arg-type]
-            packnet.load_state_dict(checkpoint["packnet"])
+            load_packnet(self, checkpoint)  # type: ignore[arg-type]
         else:
             rank_zero_warn(
                 "the checkpoint holds no PackNet state: its weights are loaded, and none of them belongs to a task"

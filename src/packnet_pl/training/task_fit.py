@@ -1,0 +1,190 @@
+"""One fit of a task: everything that the hooks of its callback act on, from the opening of the task to the end."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from packnet_pl.core.module_modes import EvalMode
+from packnet_pl.distributed import broadcast_
+from packnet_pl.training.before_fit import BeforeFit
+from packnet_pl.training.divergence import check_finite_weights
+from packnet_pl.training.optimizer_hooks import StepWatch
+from packnet_pl.training.outside import Outside
+from packnet_pl.training.private_modules import private_freezer, private_statistics
+from packnet_pl.training.protocols import packnet_of
+from packnet_pl.training.task_phase import TaskPhase
+from packnet_pl.training.trainer_checks import check_same_on_all_ranks, failing_on_all_ranks
+from packnet_pl.training.untrained import Untrained
+from packnet_pl.training.weight_averaging import Averages, use_schedule_free_averages
+
+__all__ = ["TaskFit"]
+
+
+class TaskFit:
+    """What is frozen, watched and averaged while one phase of a task is trained. Making it opens the task.
+
+    Args:
+        trainer: Its optimizers are there, and its checkpoint is loaded.
+        module: The whole module, with a PackNet.
+        task_phase: What is to be fitted.
+
+    Attributes:
+        averages: The averages of the fit.
+
+    Raises:
+        CapacityError: If no weight is free.
+        RuntimeError: If a finished task's weights were changed from outside.
+        ValueError: If this task cannot be fitted now, or the processes know different tasks.
+    """
+
+    def __init__(self, trainer: pl.Trainer, module: pl.LightningModule, task_phase: TaskPhase) -> None:
+        packnet = packnet_of(module)
+        check_same_on_all_ranks(trainer, packnet)
+        self._trainer, self._module, self._packnet = trainer, module, packnet
+        self._before: BeforeFit | None = BeforeFit(module, packnet)
+        with failing_on_all_ranks(trainer):
+            task_phase.open_(module)
+        self._task_phase, self._trained = task_phase, False
+        self._private = private_freezer(packnet, module)
+        self._untrained = Untrained(packnet, module)
+        self._outside = Outside(packnet, module, task_phase.free, lambda: trainer.optimizers)
+        self.averages = Averages(trainer.callbacks)  # type: ignore[attr-defined]
+        # What leaves a trace comes last.
+        self._steps = StepWatch(trainer.optimizers, self._after_step)
+        self._private_modes = EvalMode()
+        self._private_modes.keep(private_statistics(packnet, module))
+
+    def mask_gradients_(self) -> None:
+        """Zeroes the gradients of all that is frozen."""
+        self._packnet.mask_gradients_()
+        self._private.mask_gradients_()
+
+    def restore_(self, of: Iterable[Tensor] | None = None) -> None:
+        """Restores all that is frozen; ``of`` as for :meth:`PackNet.restore_`."""
+        self._packnet.restore_(of)
+        self._private.restore_(of)
+
+    def begin_batch(self, *, first: bool) -> None:
+        """Restores at the begin of an epoch, as some optimizers and callbacks swap weights for validation.
+
+        Args:
+            first: Whether it is the first batch of an epoch.
+        """
+        self._steps.seen = 0
+        if first:
+            self.restore_()
+            self._look_outside_anew()
+
+    def after_backward(self) -> None:
+        """Refuses what learns outside; masks gradients early in manual optimization: a step may go past Lightning."""
+        self._look_outside(unseen=self._is_manual)
+        if self._is_manual:
+            self.mask_gradients_()
+
+    def end_batch(self) -> None:
+        """Restores where a step may have gone unseen, and the buffers that layers wrote to."""
+        if self._steps.seen and not self._is_manual:
+            self._packnet.freezer.restore_buffers_()
+        else:
+            self.restore_()
+        self._look_outside(unseen=not self._steps.seen)
+        if self._trained:
+            self._before = None  # a batch after the first step brought nothing either
+        self._trained = self._trained or bool(self._steps.seen) or self._is_manual
+
+    def before_saving_(self, state_dict: dict[str, Any]) -> None:
+        """Restores all that is frozen in the module, and in ``state_dict``, in which the weights may be averages."""
+        self.restore_()
+        self.averages.follow_(self._module)
+        self.averages.freeze_in_(state_dict, self._module, self._outside.tensors())
+
+    def end_epoch(self) -> None:
+        """Logs what the task owns and what is free, as fractions of all prunable weights."""
+        self.averages.follow_(self._module)
+        total = self._packnet.summary().total
+        fractions = {"packnet/owned": total.fraction(self._task_phase.task), "packnet/free": total.free_fraction}
+        self._module.log_dict(fractions, sync_dist=True)
+
+    def end_training(self) -> None:
+        """Warns of what was neither trained nor averaged, and takes the averages of schedule-free optimizers."""
+        self.averages.warn(self._trainer.global_step)
+        self._untrained.warn()
+        use_schedule_free_averages(self._trainer.optimizers)
+
+    def make_final_(self) -> None:
+        """Makes the weights what the task ends with: all that is frozen restored, and the same in each process.
+
+        Raises:
+            DivergedError: If a parameter or running statistic of the shared module or a private one is not finite.
+        """
+        # Averaging callbacks have written to every weight meanwhile, and the strategy may have replaced layers.
+        self._packnet.freezer.restore_all_()
+        self._private.restore_all_()
+        self._outside.restore_all_(warn=not self.averages)
+        if self._trainer.world_size > 1:
+            # Statistics that each process gathered by itself, and its choice of the best epoch, become the first's.
+            broadcast_([*self._module.parameters(), *self._module.buffers()])
+        own = self._packnet.private.get(self._task_phase.task, [])
+        for module in [self._packnet.module, *map(self._module.get_submodule, own)]:
+            check_finite_weights(module, self._task_phase.task, self._task_phase.phase)
+        # What the live network computes from here on is what it is to compute for good: see PackNet.subnetwork.
+        self._packnet.requires_grad.restore()
+
+    def end_task_(self) -> None:
+        """Prunes or finishes the task, in all processes alike."""
+        self._task_phase.end_(self._module, broadcast_ if self._trainer.world_size > 1 else None)
+
+    def interrupt_(self) -> None:
+        """Restores all that is frozen after an exception, which may have come in the middle of an optimizer's step."""
+        if self._packnet.open_task is not None:
+            self.restore_()
+            self._outside.restore_()
+
+    def detach(self) -> None:
+        """Leaves no trace at optimizers and layers."""
+        self._steps.remove()
+        self._private_modes.end()
+
+    @property
+    def _is_manual(self) -> bool:
+        return not self._module.automatic_optimization
+
+    def _after_step(self, stepped: list[Tensor] | None) -> None:
+        if self._is_manual:
+            self._look_at_gradients()  # the backward pass may have gone past Lightning
+        self.restore_(stepped)
+        self._outside.restore_(stepped)
+
+    def _look_at_gradients(self) -> None:
+        self._untrained.look()
+        with self._undone_if_refused():
+            self._outside.refuse_learning()
+
+    def _look_outside(self, *, unseen: bool) -> None:
+        self._look_at_gradients()
+        with self._undone_if_refused():
+            # In the first batches all values are looked at: not every kernel counts what it writes.
+            self._outside.look(sure=self._before is not None, unseen=unseen)
+
+    def _look_outside_anew(self) -> None:
+        """Finds and looks at everything outside, at the begin of an epoch."""
+        if not self._trained and not self._packnet.tasks:
+            self._outside.freeze()  # as the module's own hooks have set it up for its first task, such as class weights
+        if self.averages:
+            self._outside.restore_all_(warn=False)  # averages of what does not change are rounded
+        else:
+            with self._undone_if_refused():
+                self._outside.look(sure=True, unseen=True)
+
+    @contextmanager
+    def _undone_if_refused(self) -> Iterator[None]:
+        """Leaves all as it was before the fit if what is inside refuses it, unless it has trained for a while."""
+        try:
+            yield
+        except ValueError:
+            if self._before is not None:
+                self._before.restore_()
+            raise

@@ -1,0 +1,168 @@
+"""One phase of one task: what a fit of it refuses, how it opens the task, and how it ends it."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from packnet_pl.choices import PHASES, Phase, check_choice, check_ratio, check_task_name
+from packnet_pl.core.pruning import PruneRule, check_rule
+from packnet_pl.training.outside_slots import check_free_names
+from packnet_pl.training.private_modules import check_private_names, turn_off_frozen_gradients
+from packnet_pl.training.protocols import find_packnet, packnet_of, private_modules_of, selected_task_of
+from packnet_pl.training.trainer_checks import (
+    builds_later,
+    check_module,
+    check_precision,
+    expect_unused_parameters,
+    warn_of_lost_tasks,
+)
+
+__all__ = ["TaskPhase"]
+
+
+class TaskPhase:
+    """What one fit is asked for, as the arguments of :class:`PackNetCallback` say it.
+
+    Args:
+        task: Name of the task.
+        phase: "train" or "retrain".
+        prune_ratio: Share of the task's weights to release, in [0, 1); None finishes the task.
+        rule: How they are chosen.
+        private: Names of the task's own modules; None asks the module.
+        free: Names of what outside the shared part may change.
+
+    Raises:
+        ValueError: If an argument is not allowed.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        phase: Phase,
+        prune_ratio: float | None,
+        rule: PruneRule,
+        private: str | Sequence[str] | None,
+        free: str | Sequence[str],
+    ) -> None:
+        self.task = check_task_name(task)
+        self.phase: Phase = check_choice("phase", phase, PHASES)
+        if phase == "retrain" and prune_ratio is not None:
+            raise ValueError(f"prune_ratio={prune_ratio!r} was given for phase 'retrain'; only phase 'train' prunes")
+        self.prune_ratio = None if prune_ratio is None else check_ratio(prune_ratio)
+        self.rule = rule
+        self.private = [private] if isinstance(private, str) else private
+        self.free = [free] if isinstance(free, str) else list(free)
+
+    def private_modules(self, module: pl.LightningModule) -> list[str]:
+        """Returns the names of the task's own modules.
+
+        Raises:
+            ValueError: If one is not there, is part of the shared module, or belongs to a finished task.
+        """
+        names = self.private if self.private is not None else private_modules_of(module, self.task)
+        return check_private_names(packnet_of(module), module, names)
+
+    def check_names(self, module: pl.LightningModule) -> None:
+        """Does nothing if what is private and what is free is there, and may be.
+
+        Raises:
+            ValueError: Otherwise.
+        """
+        check_free_names(packnet_of(module), module, self.free, self.private_modules(module))
+
+    def set_up(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Checks what is known before the strategy wraps the module, and makes what is frozen need no gradient.
+
+        What is open and finished is checked later: a checkpoint may still bring its own state.
+
+        Raises:
+            ValueError: If the module or the Trainer does not suit the PackNet, or as :meth:`check_names`.
+        """
+        if builds_later(module):
+            expect_unused_parameters(trainer, module, used=None)
+            return
+        packnet = packnet_of(module)
+        check_module(packnet, module)
+        check_precision(trainer.precision, packnet)
+        self.check_names(module)
+        turn_off_frozen_gradients(packnet, module)
+        sure = [packnet.module, *map(module.get_submodule, self.private_modules(module))]
+        expect_unused_parameters(trainer, module, {id(p) for part in sure for p in part.parameters()})
+
+    def tear_down(self, module: pl.LightningModule) -> None:
+        """Gives parameters back what :meth:`set_up` took: whether they need a gradient."""
+        packnet = find_packnet(module)
+        if packnet is not None:
+            packnet.requires_grad.restore()
+
+    def set_up_again(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Does so when a checkpoint has brought its tasks.
+
+        Raises:
+            ValueError: As :meth:`check`, or if the Trainer would convert the weights.
+        """
+        packnet = packnet_of(module)
+        check_precision(trainer.precision, packnet)
+        self.check(module)
+        turn_off_frozen_gradients(packnet, module)
+
+    def check(self, module: pl.LightningModule) -> None:
+        """Does nothing if this phase of the task comes next.
+
+        Raises:
+            ValueError: If the task is finished, another one is open or selected, it is in another phase, or cannot be
+                pruned by the rule.
+        """
+        packnet, given = packnet_of(module), f"PackNetCallback(task={self.task!r}, phase={self.phase!r})"
+        if self.task in packnet.tasks:
+            raise ValueError(
+                f"{given}: that task is finished and frozen; finished are {packnet.tasks}: choose a new name"
+            )
+        if packnet.open_task not in (None, self.task):
+            raise ValueError(f"{given}: {packnet.open_task!r} is open; fit that first, or packnet.abort_task()")
+        if (packnet.phase or "train") != self.phase:
+            state = f"in phase {packnet.phase!r}" if packnet.phase else "not open: fit it in phase 'train' first"
+            raise ValueError(f"{given}: the task is {state}")
+        if self.prune_ratio is not None:
+            inventory = packnet.inventory()  # first: layers may have been added, and the state then knows them
+            check_rule(self.rule, packnet.state, inventory)
+        selected = selected_task_of(module, self.task)
+        if selected != self.task:
+            raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")
+
+    def open_(self, module: pl.LightningModule) -> None:
+        """Begins the task, or goes on with it.
+
+        Raises:
+            CapacityError: If no weight is free.
+            RuntimeError: If a finished task's weights were changed from outside.
+            ValueError: As :meth:`check` and :meth:`check_names`, or if the task was begun with other private modules.
+        """
+        self.check(module)
+        self.check_names(module)
+        packnet, private = packnet_of(module), self.private_modules(module)
+        if packnet.open_task is None:
+            warn_of_lost_tasks(packnet)
+            packnet.begin_task(self.task, private=private, root=module)
+            return
+        begun = packnet.private.get(self.task, [])
+        if self.private is not None and private != begun:
+            raise ValueError(
+                f"private={self.private!r} was given, but task {self.task!r} was begun with private={begun!r}; give "
+                "the same in both phases"
+            )
+        packnet.resume_task(module)
+
+    def end_(self, module: pl.LightningModule, agree: Callable[[Iterable[Tensor]], None] | None) -> None:
+        """Prunes the task, or finishes it where nothing is to be pruned any more.
+
+        Args:
+            module: With its final weights.
+            agree: As for :meth:`PackNet.prune`.
+        """
+        packnet = packnet_of(module)
+        if self.prune_ratio is None:
+            packnet.finish_task(module)
+        else:
+            packnet.prune(self.prune_ratio, rule=self.rule, agree=agree)
