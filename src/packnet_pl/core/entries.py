@@ -26,9 +26,9 @@ def spread(target: NDArray[_Number], chosen: NDArray[np.bool_], values: NDArray[
     """Writes ``values``, in order, to where ``chosen`` (bool) is True in ``target`` (1-D, same length)."""
     used = 0
     for chunk in _chunks(target.size):
-        places = np.flatnonzero(chosen[chunk])
-        target[chunk][places] = values[used : used + places.size]
-        used += places.size
+        indices = np.flatnonzero(chosen[chunk])
+        target[chunk][indices] = values[used : used + indices.size]
+        used += indices.size
 
 
 def _chunks(size: int) -> Iterator[slice]:

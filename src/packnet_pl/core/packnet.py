@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Scope, check_choice, check_ratio
-from packnet_pl.core.checkpoint_reading import read_checkpoint
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.freezing import Freezer
@@ -23,7 +22,7 @@ from packnet_pl.core.module_modes import EvalMode, in_eval_mode, is_norm, is_obs
 from packnet_pl.core.pruning import PruneRule, check_finite, choose_releases, rule_of
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
-from packnet_pl.core.state_format import parse
+from packnet_pl.core.state_format import parse, read_state
 from packnet_pl.core.subnetwork import shown
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
@@ -92,12 +91,7 @@ class PackNet:
         Raises:
             ValueError: If the checkpoint holds no PackNet state, that of another network, or what is not plain data.
         """
-        checkpoint = read_checkpoint(path)
-        if "packnet" not in checkpoint:
-            raise ValueError(f"{path} holds no PackNet state; it was not written by a fit with PackNetCallback")
-        state = checkpoint["packnet"]
-        if not isinstance(state, Mapping):
-            raise ValueError(f"{path} holds a PackNet state that is a {type(state).__name__}: it is damaged")
+        state = read_state(path)
         packnet = cls(module, prunable=prunable, norm=state.get("norm", "shared"), bias=state.get("bias", "shared"))
         packnet.load_state_dict(state)
         return packnet
@@ -144,7 +138,7 @@ class PackNet:
         if self._freezer is None and self.open_task is not None:
             # The state was loaded: only now the weights surely are, too.
             self.inventory()
-            self._freezer = self._freezer_of(self._state)
+            self._freeze(self._state)
         return self._freezer or Freezer(dict)
 
     def begin_task(self, task: str, *, private: Sequence[str] = (), root: nn.Module | None = None) -> None:
@@ -247,8 +241,7 @@ class PackNet:
             agree(released.values())
         pruned = self._state.prune(released)
         _zero_(weights, released)
-        # Pruned weights are no task's from here on, so they are frozen: at zero, while the task is retrained.
-        self._freeze(pruned)
+        self._freeze(pruned)  # no task owns the pruned weights: they are frozen, at zero, while this one is retrained
         self._state = pruned
 
     def finish_task(self, root: nn.Module | None = None) -> None:
@@ -375,16 +368,7 @@ class PackNet:
             ValueError: If it belongs to another network, keeps norms or biases otherwise, or contradicts itself.
         """
         self._refuse_inside_subnetwork("load_state_dict")
-        for what in ("norm", "bias") if isinstance(state, Mapping) else ():
-            given, here = state.get(what), getattr(self._state, what)
-            if given in KEEPINGS and given != here:
-                raise ValueError(
-                    f"the state was made with {what}={given!r}, and this PackNet with {what}={here!r}: make it with "
-                    f"{what}={given!r}, or use PackNet.from_checkpoint(), which reads it"
-                )
-        inventory = self.inventory()
-        owned, copied = tensors_in(inventory.owned), tensors_in(inventory.per_task)
-        parsed = parse(state, {n: t.shape for n, t in owned.items()}, {n: t.shape for n, t in copied.items()})
+        parsed = parse(state, self._state, self.inventory())
         self._freezer = None
         self._warnings.forget()
         self._freeze_statistics(parsed)
@@ -402,16 +386,11 @@ class PackNet:
         return inventory
 
     def __repr__(self) -> str:
-        state, what = self._state, type(self.module).__name__
+        what = type(self.module).__name__
         try:
-            total = self.summary().total
+            return f"PackNet({what}, {self.summary().shares(self.open_task, self.phase)})"
         except RuntimeError as error:  # the module changed; whoever looks at it may be finding out
-            return f"PackNet({what}, tasks={state.names}: {error})"
-        names = {
-            task: repr(task) if task != state.open_task else f"{task!r} (open, {state.phase})" for task in state.names
-        }
-        shares = [f"{names[task]} {total.fraction(task):.2%}" for task in state.names]
-        return f"PackNet({what}, {total.weights:,} weights: {', '.join([*shares, f'free {total.free_fraction:.2%}'])})"
+            return f"PackNet({what}, tasks={self._state.names}: {error})"
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made inside subnetwork() would never get its other tasks' weights back.
@@ -426,13 +405,9 @@ class PackNet:
 
     def _freeze(self, state: State) -> None:
         """Freezes, at the values that it has now, all that the open task of ``state`` may not change."""
-        self._freezer = self._freezer_of(state)
+        warn = self._warnings.in_training
+        self._freezer = Freezer(self._frozen_while_open, state.trainable(), eval_mode=self._eval_mode, on_written=warn)
         self._freeze_statistics(state)
-
-    def _freezer_of(self, state: State) -> Freezer:
-        return Freezer(
-            self._frozen_while_open, state.trainable(), eval_mode=self._eval_mode, on_written=self._warnings.in_training
-        )
 
     def _freeze_statistics(self, state: State) -> None:
         """Keeps layers in eval mode, while a later task is open, whose forward pass would move frozen statistics."""

@@ -1,6 +1,7 @@
 """Reading a state that was written to a checkpoint or packed file, and checking that it fits the network."""
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import torch
@@ -8,24 +9,44 @@ from torch import Tensor
 
 from packnet_pl.capacity import MAX_TASKS
 from packnet_pl.choices import KEEPINGS, PHASES, check_choice, check_task_name
+from packnet_pl.core.checkpoint_reading import read_checkpoint
+from packnet_pl.core.inventory import Inventory
+from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import FORMAT, State
 from packnet_pl.counting import counted
 
-__all__ = ["parse"]
+__all__ = ["parse", "read_state"]
 
 
-def parse(dumped: Mapping[str, Any], owned: Mapping[str, torch.Size], copied: Mapping[str, torch.Size]) -> State:
+def read_state(path: str | PathLike[str]) -> Mapping[str, Any]:
+    """Returns the dumped state that a Lightning checkpoint holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the checkpoint is damaged, or holds no PackNet state or more than plain data.
+    """
+    checkpoint = read_checkpoint(path)
+    if "packnet" not in checkpoint:
+        raise ValueError(f"{path} holds no PackNet state; it was not written by a fit with PackNetCallback")
+    state = checkpoint["packnet"]
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a PackNet state that is a {type(state).__name__}: it is damaged")
+    return state
+
+
+def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State:
     """Reads what :meth:`State.dump` wrote.
 
     Args:
         dumped: The dict.
-        owned: Parameter name -> shape that the owner maps must have.
-        copied: Name -> shape of the tensors of which each task must have its own copy.
+        here: The state that it is to replace: norms and biases must be shared, or each task's own, as in it.
+        inventory: The tensors of the network that it must belong to.
 
     Raises:
-        ValueError: If it is of another format, belongs to another network, or contradicts itself.
+        ValueError: If it is of another format, belongs to another network, keeps norms or biases otherwise, or
+            contradicts itself.
     """
-    _check_keys(dumped)
+    _check_keys(dumped, here)
     try:
         state = State(
             tasks=tuple(dumped["tasks"]),
@@ -41,21 +62,32 @@ def parse(dumped: Mapping[str, Any], owned: Mapping[str, torch.Size], copied: Ma
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"PackNet state is malformed: {error}") from error
-    _check_owners(state, owned)
-    _check_copies(state, copied)
+    _check_owners(state, _shapes(inventory.owned))
+    _check_copies(state, _shapes(inventory.per_task))
     _check_tasks(state)
     _check_fingerprints(state)
     return state
 
 
-def _check_keys(dumped: Mapping[str, Any]) -> None:
-    expected = set(State().dump())
+def _check_keys(dumped: Mapping[str, Any], here: State) -> None:
+    expected = set(here.dump())
     if not isinstance(dumped, Mapping):
         raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {type(dumped).__name__}")
+    for what, own in (("norm", here.norm), ("bias", here.bias)):
+        given = dumped.get(what)
+        if given in KEEPINGS and given != own:
+            raise ValueError(
+                f"the state was made with {what}={given!r}, and this PackNet with {what}={own!r}: make it with "
+                f"{what}={given!r}, or use PackNet.from_checkpoint(), which reads it"
+            )
     if dumped.get("format", FORMAT) != FORMAT:
         raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads format {FORMAT}")
     if set(dumped) != expected:
         raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {list(map(str, dumped))}")
+
+
+def _shapes(slots: Mapping[str, Slot]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors_in(slots).items()}
 
 
 def _check_owners(state: State, shapes: Mapping[str, torch.Size]) -> None:

@@ -48,7 +48,7 @@ def shown(
 @torch.inference_mode(False)
 @torch.no_grad()
 def _give_back(slots: Callable[[], Mapping[str, Slot]], found: Mapping[str, Slot], saved: Mapping[str, Tensor]) -> None:
-    """What can be given back is given back before anything that cannot be is told."""
+    """Gives back what can be given back before it raises for what cannot be."""
     trouble: RuntimeError | None = None
     now = dict(found)
     try:

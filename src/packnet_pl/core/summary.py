@@ -44,7 +44,7 @@ class Summary:
         total: All prunable weights together.
         layers: Parameter name -> its share.
         owned: Names of the parameters that are divided among tasks.
-        frozen: Names of the parameters and buffers that stand still after the first task.
+        frozen: Names of the parameters and buffers that are frozen after the first task.
         per_task: Names of the parameters and buffers of which each task has its own copy.
         refused: Name -> reason of the parameters that PackNet cannot handle.
     """
@@ -55,6 +55,13 @@ class Summary:
     frozen: tuple[str, ...]
     per_task: tuple[str, ...]
     refused: dict[str, str]
+
+    def shares(self, open_task: str | None, phase: str | None) -> str:
+        """Returns one line: how many weights there are, and what share of them each task owns and is free."""
+        total = self.total
+        names = {task: f"{task!r} (open, {phase})" if task == open_task else repr(task) for task in total.owned}
+        parts = [*(f"{names[task]} {total.fraction(task):.2%}" for task in names), f"free {total.free_fraction:.2%}"]
+        return f"{total.weights:,} weights: {', '.join(parts)}"
 
     def __str__(self) -> str:
         tasks = list(self.total.owned)

@@ -17,7 +17,7 @@ def check_shared(state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, 
     Args:
         state: What is known of them.
         owned: Name -> weight that is divided among tasks.
-        fixed: Name -> other tensor that stands still.
+        fixed: Name -> other tensor that is frozen.
 
     Raises:
         RuntimeError: Otherwise; it names the task and the parameter.
