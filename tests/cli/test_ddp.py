@@ -8,6 +8,7 @@ import torch
 
 from packnet_pl.core.bits import same_bits
 from tests.support import ROOT, SCRIPTS
+from tests.support.cases import breadth
 from tests.support.commands import last_line, run
 from tests.support.process_families import Family
 
@@ -65,6 +66,7 @@ def test_a_run_of_two_processes(tmp_path):
     assert_exact_accuracy(folder)
 
 
+@pytest.mark.exhaustive
 def test_torchrun_makes_the_same_run_in_one_directory(tmp_path):
     family = start(tmp_path, launcher=TORCHRUN)
     assert family.wait() == 0, family.stderr
@@ -86,7 +88,7 @@ def test_torchrun_makes_the_same_run_in_one_directory(tmp_path):
 @pytest.mark.parametrize(
     "launcher", [[], pytest.param(TORCHRUN, marks=pytest.mark.soak)], ids=["lightning", "torchrun"]
 )
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", breadth([0, 1], 1))
 def test_nothing_is_left_when_one_process_is_killed(tmp_path, rank, launcher):
     family = start(tmp_path, *LONG, "hydra.run.dir=run", launcher=launcher)
     family.wait_for((tmp_path / "run/tasks/digits/train/last.ckpt").exists)

@@ -22,6 +22,7 @@ from packnet_pl.configuration.validate import check_config
 from packnet_pl.packed import packed_keeping, read_packed
 from tests.support import ROOT, warm
 from tests.support import published as toys
+from tests.support.cases import breadth
 
 FOLDER = ROOT / "conf" / "experiment" / "paper"
 FOUR = ["imagenet", "cubs", "cars", "flowers"]
@@ -168,7 +169,7 @@ def test_the_document_has_every_experiment_its_commands_and_its_images():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("name", breadth(SINGLE, "vgg16", "filters", "biases"))
 def test_it_runs_on_miniature_data(root, tmp_path, name):
     done = warm.run("packnet-train", *small(root, name, *WITHOUT_WEIGHTS, "hydra.run.dir=r"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -199,6 +200,7 @@ def test_the_classifier_of_the_weights_is_the_first_head_and_other_ratios_are_on
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_job_of_the_sweep_over_first_ratios_runs(root, tmp_path):
     one = "hydra.sweeper.params={prune.ratio: '[0.9,0.75,0.75,0.75]'}"
     words = small(root, "first_ratio", *SMALLEST, one, "hydra.sweep.dir=s")
@@ -209,6 +211,7 @@ def test_a_job_of_the_sweep_over_first_ratios_runs(root, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_orders_go_on_from_one_imagenet(root, tmp_path):
     alone = ["sequence.order=[imagenet]", "prune.ratio=0.5", "prune.last=true", "hydra.run.dir=i"]
     done = warm.run("packnet-train", *small(root, "vgg16", *SMALLEST, *alone), cwd=tmp_path)

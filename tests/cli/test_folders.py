@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from packnet_pl import load_packed
+from tests.support.cases import breadth
 from tests.support.commands import run, train
 from tests.support.photographs import photographs
 
@@ -29,7 +30,9 @@ def folders(home):
 
 @pytest.mark.parametrize(
     "arch",
-    [["vgg_small"], ["resnet18", "arch.width=0.25", "arch.image_size=32"], ["timm/test_resnet"]],
+    breadth(
+        [["vgg_small"], ["resnet18", "arch.width=0.25", "arch.image_size=32"], ["timm/test_resnet"]], ["vgg_small"]
+    ),
     ids=lambda a: a[0],
 )
 def test_a_result_and_a_prediction(home, tmp_path, arch):
@@ -71,7 +74,7 @@ def test_a_folder_can_stand_beside_the_embedded_tasks(home, tmp_path):
     assert re.search(r"greek +2 +\d+ / \d+ / 24 ", done.stdout)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", breadth([0, 1], 1))
 def test_a_damaged_image_that_training_comes_upon_is_named_and_finished_tasks_stay(home, tmp_path, num_workers):
     photographs(tmp_path / "pets", ["dog", "hen"])
     bad = tmp_path / "pets" / "train" / "hen" / "photo 7.JPG"

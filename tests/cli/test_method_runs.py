@@ -12,6 +12,7 @@ from packnet_pl import load_packed
 from packnet_pl.core.bits import same_bits
 from packnet_pl.packed import read_packed
 from tests.support import ROOT, warm
+from tests.support.cases import breadth
 from tests.support.commands import last_line
 from tests.support.process_families import Family
 
@@ -151,7 +152,7 @@ def killed(folder, method, task):
     assert not (folder / f"tasks/{task}/finished.json").exists()
 
 
-@pytest.mark.parametrize("method", ["individual", "classifier_only", "lwf"])
+@pytest.mark.parametrize("method", breadth(["individual", "classifier_only", "lwf"], "lwf"))
 def test_killed_in_the_second_task_it_ends_as_if_it_had_not_been(run_of, tmp_path, method):
     expected = warm.outcome(run_of(method))
     killed(tmp_path / "run", method, "greek")
@@ -177,7 +178,9 @@ def test_joint_training_that_was_killed_ends_as_if_it_had_not_been(run_of, tmp_p
     warm.assert_same(tmp_path / "run", warm.outcome(run_of("joint")))
 
 
-@pytest.mark.parametrize(("method", "moment"), [("lwf", "greek"), ("joint", "latin")])
+@pytest.mark.parametrize(
+    ("method", "moment"), [("lwf", "greek"), pytest.param("joint", "latin", marks=pytest.mark.exhaustive)]
+)
 def test_asked_to_stop_it_goes_on_where_it_was(run_of, tmp_path, method, moment):
     words = [*THREE, f"method={method}", "checkpoint.every_n_steps=1", "hydra.run.dir=run"]
     process = warm.Process("packnet-train", *words, cwd=tmp_path)
@@ -192,7 +195,7 @@ def test_asked_to_stop_it_goes_on_where_it_was(run_of, tmp_path, method, moment)
 # Further tasks.
 
 
-@pytest.mark.parametrize("method", ["individual", "lwf"])
+@pytest.mark.parametrize("method", breadth(["individual", "lwf"], "lwf"))
 def test_a_task_added_later_gives_what_it_had_given_from_the_start(run_of, tmp_path, method):
     words = [*SMALL, "sequence.order=[digits,greek]", f"method={method}", "hydra.run.dir=run"]
     done_well("packnet-train", *words, cwd=tmp_path)
@@ -250,7 +253,7 @@ def test_what_cannot_run_is_refused_in_one_line(run_of, tmp_path, words, reason)
 # Several processes.
 
 
-@pytest.mark.parametrize("method", ["joint", "lwf", "classifier_only"])
+@pytest.mark.parametrize("method", breadth(["joint", "lwf", "classifier_only"], "lwf"))
 def test_two_processes_train_it_and_one_that_asks_again_gets_the_same(tmp_path, method):
     """DDP waits for each gradient; statistics that each process gathered by itself become the first's."""
     words = [*SMALL, "sequence.order=[digits,greek]", f"method={method}", "trainer=ddp", "trainer.devices=2"]

@@ -10,6 +10,7 @@ from torch import nn
 
 from packnet_pl.models import timm_backbone
 from tests.support.backbones import check_features_and_gradients, check_packing, check_rebuilt, images
+from tests.support.cases import breadth
 
 # Name -> image size, features.
 FAMILIES = {
@@ -44,7 +45,10 @@ def test_features_have_the_promised_length_and_all_is_built_again(name):
     }
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "mobilenetv3_small_050", "convnext_atto"])
+@pytest.mark.parametrize(
+    "name",
+    breadth(["resnet10t", "vit_tiny_patch16_224", "mobilenetv3_small_050", "convnext_atto"], "mobilenetv3_small_050"),
+)
 def test_it_is_packed(name, tmp_path):
     net = timm_backbone(name, in_channels=1, image_size=32)
     check_packing(net, images(32, 1), tmp_path / "packed.safetensors")

@@ -13,6 +13,7 @@ from torchvision import models
 from packnet_pl.models import torchvision_backbone
 from packnet_pl.models.backbones.torchvision_backbones import FAMILIES, Family, torchvision_names
 from tests.support.backbones import check_features_and_gradients, check_packing, check_rebuilt, images
+from tests.support.cases import breadth
 
 # Name -> image size, features at width 0.1.
 SMALL = {
@@ -64,7 +65,7 @@ def test_a_narrow_network_of_each_kind_trains_and_is_built_again(name):
     assert net.builder["arguments"] == {"name": name, "in_channels": 3, "image_size": size, "width": 0.1}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", breadth(SMALL, "resnet18", "vit_b_32"))
 def test_a_narrow_network_of_each_kind_is_packed(name, tmp_path):
     size, _ = SMALL[name]
     net = torchvision_backbone(name, image_size=size, width=0.1)
@@ -96,7 +97,7 @@ def test_factor_one_in_the_narrow_way_is_the_original(name):
     assert all("out_features=1" in layer for layer in changed), changed
 
 
-@pytest.mark.parametrize("name", torchvision_names())
+@pytest.mark.parametrize("name", breadth(torchvision_names(), *ORIGINALS))
 def test_every_listed_name_can_be_built(name):
     with torch.device("meta"):
         net = torchvision_backbone(name)
@@ -110,7 +111,7 @@ def test_five_families_are_listed():
     assert "alexnet" not in names
 
 
-@pytest.mark.parametrize("name", ORIGINALS)
+@pytest.mark.parametrize("name", breadth(ORIGINALS, "resnet18", "densenet121"))
 def test_features_and_the_removed_layer_are_the_original_to_the_bit(name, tmp_path):
     size, last = ORIGINALS[name]
     full = original(name)
@@ -212,7 +213,7 @@ def test_the_small_stem_stays_random_and_all_else_is_loaded(resnet18_file, caplo
     assert net.conv1.weight.std() > 0
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet18", "densenet121", "vit_b_32", "convnext_tiny"])
+@pytest.mark.parametrize("name", breadth(ORIGINALS, "resnet18", "vit_b_32"))
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_channels_get_a_first_convolution_of_the_usual_spread(name, channels):
     net = torchvision_backbone(name, in_channels=channels, image_size=96, width=0.5)
