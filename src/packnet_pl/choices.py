@@ -8,10 +8,12 @@ from packnet_pl.text import brief
 
 __all__ = [
     "GRANULARITIES",
+    "HEAD_STARTS",
     "KEEPINGS",
     "PHASES",
     "SCOPES",
     "Granularity",
+    "HeadStart",
     "Keeping",
     "Phase",
     "Scope",
@@ -28,11 +30,14 @@ Granularity = Literal["weight", "filter"]
 """What is released as a whole: single weights, or output channels."""
 Keeping = Literal["shared", "per_task"]
 """Whose norms, or biases, a task uses: the first task's, or its own."""
+HeadStart = Literal["new", "pretrained"]
+"""What a head begins as: random, or the classifier that the backbone's pretrained weights came with."""
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 GRANULARITIES: Final[tuple[Granularity, ...]] = get_args(Granularity)
 KEEPINGS: Final[tuple[Keeping, ...]] = get_args(Keeping)
+HEAD_STARTS: Final[tuple[HeadStart, ...]] = get_args(HeadStart)
 
 _LONGEST_TASK_NAME = 200
 _Choice = TypeVar("_Choice", bound=str)
@@ -59,8 +64,12 @@ def check_choice(
     raise ValueError(f"{what} is {given!r}; allowed are {', '.join(listed[:-1])} and {listed[-1]}")
 
 
-def check_ratio(ratio: object) -> float:
+def check_ratio(ratio: object, message: str | None = None) -> float:
     """Returns ``ratio`` as a float.
+
+    Args:
+        ratio: A prune ratio.
+        message: What was given, and what is allowed, where it is called otherwise.
 
     Raises:
         ValueError: If it is not a number in [0, 1).
@@ -70,8 +79,9 @@ def check_ratio(ratio: object) -> float:
         share = float(ratio)
         if 0 <= share < 1:
             return share
-        hint = f": for {share:g} percent write {share / 100:g}" if 1 < share < 100 else ""
-    raise ValueError(f"prune ratio is {ratio!r}; allowed is a fraction in [0, 1), the share that is released{hint}")
+        hint = f" (for {share:g} percent write {share / 100:g})" if 1 < share < 100 else ""
+    usual = f"prune ratio is {ratio!r}; allowed is a fraction in [0, 1), the share that is released"
+    raise ValueError(f"{message or usual}{hint}")
 
 
 def check_task_name(task: object) -> str:

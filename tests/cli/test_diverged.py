@@ -6,8 +6,8 @@ import shlex
 import pytest
 from omegaconf import OmegaConf
 
-from packnet_pl.configuration.forecast import lower_rate
 from packnet_pl.configuration.resume_rules import open_tasks, refuse_mixing, set_aside
+from packnet_pl.configuration.task_settings import lower_rate
 from packnet_pl.errors import UsageError
 from tests.support import warm
 from tests.support.commands import last_line

@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from packnet_pl import load_packed
 from packnet_pl.configuration.components import build_parts
 from packnet_pl.configuration.compose import checked
-from packnet_pl.configuration.forecast import epochs_of, phases_of, ratios_of
 from packnet_pl.configuration.instantiate import bind_targets
 from packnet_pl.configuration.run_plan import build_plan
 from packnet_pl.configuration.sequences import add_tasks, expand_tasks
@@ -157,9 +156,7 @@ def test_the_document_has_every_experiment_its_commands_and_its_images():
         assert f"experiment=paper/{name} sequence.root=/data trainer=gpu" in text
         config, _ = compose(f"experiment=paper/{name}", "sequence.root=/data")
         trained = sum(
-            IMAGES[task] * epochs_of(config, task, phase)
-            for task, ratio in zip(config.sequence.order, ratios_of(config), strict=True)
-            for phase in phases_of(config, ratio)
+            IMAGES[task.name] * phase.epochs for task in check_config(config) for phase in task.phases.values()
         )
         assert re.search(rf"^\|[^|]*`paper/{name}`.*\b{trained:,} ?[|;]", text, flags=re.MULTILINE)
         assert re.search(rf"\b{trained:,} images are trained on", head_of(name))
@@ -253,8 +250,8 @@ def test_the_plan_of_the_main_table_is_that_of_the_paper(root, tmp_path):
 
 
 def test_the_rate_falls_to_a_tenth_half_way_where_the_paper_has_it(root, tmp_path):
-    config = checked(compose(*small(root, "vgg16", *WITHOUT_WEIGHTS))[0], tmp_path)
-    plan = build_plan(config, tmp_path, "vgg16", build_parts(config, tmp_path))
+    config, tasks = checked(compose(*small(root, "vgg16", *WITHOUT_WEIGHTS))[0], tmp_path)
+    plan = build_plan(config, tmp_path, "vgg16", build_parts(config, tasks, tmp_path))
     rates = {}
     for task in plan.tasks:
         for phase, recipe in task.recipes.items():

@@ -40,7 +40,7 @@ def configured(folder, *words, main="train", config_dir=None):
     composed = compose(arguments, [*words, f"hydra.run.dir={folder}/new"])
     OmegaConf.set_struct(composed, False)
     del composed["hydra"]
-    return checked(composed, folder / "new", words, main)
+    return checked(composed, folder / "new", words, main)[0]
 
 
 def packed(path, recipe):

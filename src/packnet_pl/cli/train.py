@@ -96,8 +96,8 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     from rich.console import Console
 
     from packnet_pl.configuration.components import build_parts
-    from packnet_pl.configuration.forecast import lower_rate
     from packnet_pl.configuration.run_plan import build_plan, with_shared_training
+    from packnet_pl.configuration.task_settings import lower_rate
     from packnet_pl.report import TABLE_WIDTH, results_table
     from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
     from packnet_pl.training import DivergedError
@@ -115,8 +115,8 @@ def train(config: DictConfig, parts: "Parts | None", rank: Rank, meeting: Meetin
     stop = StopRequest()
     stop.listen()
     answer_while_connecting(rank.count)
-    config = checked(config, folder, words, hydra_config.job.config_name or "train")
-    parts = parts or build_parts(config, folder)
+    config, tasks = checked(config, folder, words, hydra_config.job.config_name or "train")
+    parts = parts or build_parts(config, tasks, folder)
     arch, sequence = config.arch.get("name", job.choices["arch"]), job.choices.get("sequence")
     if config.packed and parts.packed is not None:
         header, main = parts.packed.header, hydra_config.job.config_name or "train"

@@ -1,6 +1,7 @@
 """What a run is made of, and what can go wrong before it has a directory."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
-from packnet_pl.choices import KEEPINGS, check_choice, check_task_name
+from packnet_pl.choices import KEEPINGS, HeadStart, check_choice
 from packnet_pl.configuration.forecast import forecast_shares
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.optimizer_check import check_optimizer
 from packnet_pl.configuration.resume_rules import packed_source
+from packnet_pl.configuration.task_settings import TaskSettings
+from packnet_pl.core import PruneRule
 from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.errors import UsageError
-from packnet_pl.models import HeadStart, as_input, head_values
+from packnet_pl.models import as_input, head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.ranks import this_process
 from packnet_pl.run.process_environment import environment_of
@@ -28,7 +31,7 @@ from packnet_pl.text import as_line
 from packnet_pl.training import MultiHeadClassifier
 from packnet_pl.training.trainer_checks import CONVERTING
 
-__all__ = ["Parts", "build_data", "build_parts", "head_of", "trainer_settings"]
+__all__ = ["Parts", "build_data", "build_parts", "trainer_settings"]
 
 
 @dataclass(frozen=True)
@@ -36,37 +39,37 @@ class Parts:
     """What can be built, and go wrong, before a run has a directory.
 
     Attributes:
+        tasks: Of the configuration, in order.
         data: Task -> its data, in order; None for a finished task whose data are not here.
         model: The network, without tasks.
+        shares: Task that is not finished -> how many weights, or filters, it will own, and leave; empty if none does.
         packed: What the run goes on from, or None.
         device: Where finished tasks are tested.
         precision: As Lightning calls it, such as "32-true".
         processes: How many train together.
     """
 
+    tasks: tuple[TaskSettings, ...]
     data: dict[str, TaskData | None]
     model: MultiHeadClassifier
+    shares: Mapping[str, tuple[int, int]]
     packed: Packed | None
     device: str
     precision: str
     processes: int
 
 
-def build_parts(config: DictConfig, folder: Path) -> Parts:
+def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Path) -> Parts:
     """Builds the network, whose random weights follow from ``seed``, and the data.
 
     Args:
         config: Checked.
+        tasks: Of the configuration.
         folder: The run directory; with ``packed`` it may hold a packed file already.
 
     Raises:
         UsageError: If one of them, or a Trainer, cannot be made.
     """
-    for name in config.sequence.order:
-        try:
-            check_task_name(name)
-        except ValueError as error:
-            raise UsageError(f"sequence.order: {error}") from error
     trainer = _trainer(config)
     _check_batches(config, trainer)
     packed = _packed(folder, config) if config.packed or config.resume else None
@@ -75,14 +78,18 @@ def build_parts(config: DictConfig, folder: Path) -> Parts:
     if packed is not None:
         _check_types(packed, str(trainer.precision))
     device, processes = str(trainer.strategy.root_device), trainer.num_devices * trainer.num_nodes
-    parts = Parts(build_data(config), model, packed, device, str(trainer.precision), processes)
-    for name, data in parts.data.items():
-        if data is not None:
-            _try_images(model, name, data, packed if config.packed else None)
-        if data is not None and name not in config.sequence.finished:
-            _try_head(model, name, head_of(config, name), len(data.class_names))
-    forecast_shares(config, parts.data, parts.model.packnet, parts.packed)
-    return parts
+    data = build_data(config)
+    for task in tasks:
+        images = data[task.name]
+        if images is not None:
+            _try_images(model, task.name, images, packed if config.packed else None)
+        if images is not None and not task.finished:
+            _try_head(model, task.name, task.head, len(images.class_names))
+    shares = {}
+    if model.packnet is not None:
+        rule: PruneRule = build_target(config.prune.rule, "prune.rule")
+        shares = forecast_shares(config, tasks, rule, model.packnet, packed)
+    return Parts(tasks, data, model, shares, packed, device, str(trainer.precision), processes)
 
 
 def _packed(folder: Path, config: DictConfig) -> Packed | None:
@@ -205,11 +212,6 @@ def build_data(config: DictConfig) -> dict[str, TaskData | None]:
             continue
         found[name] = data.take(config.debug.fraction)
     return found
-
-
-def head_of(config: DictConfig, task: str) -> HeadStart:
-    """Returns what the head of ``task`` begins as."""
-    return "pretrained" if config.sequence.tasks[task].get("head") == "pretrained" else "new"
 
 
 def trainer_settings(config: DictConfig) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from packnet_pl.configuration.resume_rules import (
     with_packed_tasks,
 )
 from packnet_pl.configuration.sequences import add_tasks, expand_tasks
+from packnet_pl.configuration.task_settings import TaskSettings
 from packnet_pl.configuration.validate import check_config
 from packnet_pl.errors import UsageError, nearest, one_line
 from packnet_pl.old_targets import with_new_targets
@@ -117,8 +118,10 @@ def sort_arguments() -> Namespace:
     return arguments
 
 
-def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: str = "train") -> DictConfig:
-    """Returns the configuration that a run uses: checked, all interpolations resolved, folders as tasks.
+def checked(
+    config: DictConfig, folder: Path, words: Sequence[str] = (), main: str = "train"
+) -> tuple[DictConfig, tuple[TaskSettings, ...]]:
+    """Returns the configuration that a run uses, checked and with all interpolations resolved, and its tasks.
 
     Args:
         config: Composed.
@@ -142,7 +145,7 @@ def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: s
     if config.get("packed"):
         config = with_packed_tasks(config, folder)
     config = add_tasks(config, finished_tasks(packed_source(folder, config)) if going_on else [])
-    check_config(config)
+    tasks = check_config(config)
     from packnet_pl.configuration.instantiate import bind_targets
     from packnet_pl.configuration.pretrained_inputs import fill_inputs
 
@@ -154,7 +157,7 @@ def checked(config: DictConfig, folder: Path, words: Sequence[str] = (), main: s
     bind_targets(resolved["sequence"]["tasks"], "sequence.tasks")
     fill_inputs(resolved, header)
     created: DictConfig = OmegaConf.create(resolved)
-    return created
+    return created, tasks
 
 
 def compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
@@ -213,7 +216,7 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
         composed.hydra.runtime.output_dir = str(folder.absolute())
     HydraConfig.instance().set_config(composed)
     try:
-        config = checked(_without_hydra(composed), folder, arguments.overrides, name)
+        config, tasks = checked(_without_hydra(composed), folder, arguments.overrides, name)
     except OmegaConfBaseException as error:
         raise UsageError(_with_hint(one_line(error), arguments, arguments.overrides)) from error
     from packnet_pl.configuration.changed_data import check_data
@@ -225,7 +228,7 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
             tell_recipe(config, packed_header(source) or {}, arguments.overrides, source, main=name)
 
     if not to_train:
-        prepared = Prepared(config, folder, build_parts(config, folder))
+        prepared = Prepared(config, folder, build_parts(config, tasks, folder))
         tell()
         return prepared
     saved = read_run(folder)
@@ -240,7 +243,7 @@ def prepare(arguments: Namespace, *, to_train: bool, built: Callable[[Prepared],
     plain: Any = OmegaConf.to_container(config)
     config_dir = str(Path(arguments.config_dir).absolute()) if arguments.config_dir else None
     with claimed(folder, SavedRun(list(arguments.overrides), config_dir, name, str(Path.cwd()), plain)):
-        prepared = Prepared(config, folder, build_parts(config, folder))
+        prepared = Prepared(config, folder, build_parts(config, tasks, folder))
         if config.resume or config.packed:
             packed = prepared.parts.packed
             check_data(folder, config, prepared.parts.data, packed.history if packed is not None else [])

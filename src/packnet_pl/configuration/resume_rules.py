@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.configuration.packed_source import packed_header
-from packnet_pl.configuration.validate import prune_ratios
+from packnet_pl.configuration.task_settings import prune_ratios
 from packnet_pl.errors import UsageError
 
 __all__ = [
@@ -198,9 +198,8 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def _ratios(config: Mapping[str, Any]) -> list[float | None]:
-    sequence, prune = config["sequence"], config["prune"]
-    finished = len(sequence.get("finished") or [])
-    return prune_ratios(prune["ratio"], len(sequence["order"]), last=prune["last"], finished=finished)
+    sequence = config["sequence"]
+    return prune_ratios(config["prune"], len(sequence["order"]), finished=len(sequence.get("finished") or []))
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.configuration.components import Parts, head_of, trainer_settings
-from packnet_pl.configuration.forecast import epochs_of, phase_settings, phases_of, ratios_of
+from packnet_pl.configuration.components import Parts, trainer_settings
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
+from packnet_pl.configuration.task_settings import PhaseSettings
 from packnet_pl.old_targets import MAGNITUDE
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, StopRequest, TaskPlan
@@ -40,22 +40,15 @@ def build_plan(
         UsageError: If a part cannot be made.
     """
     tasks = []
-    for number, (name, ratio) in enumerate(zip(config.sequence.order, ratios_of(config), strict=True)):
-        if name in config.sequence.finished:
-            tasks.append(TaskPlan(name, parts.data[name], None, {}, {}))
-            continue
-        settings = {phase: phase_settings(config, name, phase) for phase in phases_of(config, ratio)}
-        factor = config.optim.later_lr if number and not config.method.together else 1.0
-        tasks.append(
-            TaskPlan(
-                name=name,
-                data=parts.data[name],
-                prune_ratio=ratio if config.method.pack else None,
-                epochs={phase: epochs_of(config, name, phase) for phase in settings},
-                recipes={phase: _recipe(config, part, factor) for phase, part in settings.items()},
-                head=head_of(config, name),
-            )
-        )
+    for number, task in enumerate(parts.tasks):
+        later = number > 0 and not config.method.together
+        recipes = {
+            phase: _recipe(config, settings, config.optim.later_lr if later else 1.0)
+            for phase, settings in task.phases.items()
+        }
+        epochs = {phase: settings.epochs for phase, settings in task.phases.items()}
+        ratio = None if task.finished else task.prune_ratio
+        tasks.append(TaskPlan(task.name, parts.data[task.name], ratio, epochs, recipes, task.head))
     plain: Any = OmegaConf.to_container(config)
     source = parts.packed if config.packed else None
     inputs = pretrained_inputs(plain["arch"]) if source is None else input_of(source.header)
@@ -124,11 +117,11 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     return {**found, **kept, "later_lr": config.optim.later_lr}
 
 
-def _recipe(config: DictConfig, part: DictConfig, factor: float) -> Recipe:
+def _recipe(config: DictConfig, settings: PhaseSettings, factor: float) -> Recipe:
     optimizer = build_target(config.optim.optimizer, "optim.optimizer")
-    scheduled = config.optim.scheduler and part.get("schedule", True)
+    scheduled = config.optim.scheduler and settings.schedule
     scheduler = build_target(config.optim.scheduler, "optim.scheduler") if scheduled else None
-    return Recipe(partial(optimizer, lr=part.lr * factor), scheduler)
+    return Recipe(partial(optimizer, lr=settings.lr * factor), scheduler)
 
 
 def _make_logger(logger: DictConfig, folder: Path, phase: str) -> Any:

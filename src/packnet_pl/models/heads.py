@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch import Tensor, nn
 
+from packnet_pl.choices import HEAD_STARTS, HeadStart, check_choice
 from packnet_pl.counting import counted
 from packnet_pl.names import check_class_names, mended_class_names
 from packnet_pl.preparation import Preparation, cut_out_of
 
 __all__ = ["HeadStart", "Heads", "TaskInfo", "head_values", "tasks_of"]
-
-HeadStart = Literal["new", "pretrained"]
-"""What a head begins as: random, or the classifier that the backbone's pretrained weights came with."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +161,7 @@ def head_values(head: HeadStart, backbone: nn.Module, num_classes: int) -> dict[
     Raises:
         ValueError: If ``head`` is something else, there is no such classifier, or it has another number of classes.
     """
-    if head not in get_args(HeadStart):
-        raise ValueError(f"head is {head!r}; allowed are 'new' and 'pretrained'")
-    if head == "new":
+    if check_choice("head", head, HEAD_STARTS) == "new":
         return None
     values: dict[str, Tensor] | None = getattr(backbone, "pretrained_head", None)
     if values is None:

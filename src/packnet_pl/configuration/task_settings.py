@@ -1,0 +1,162 @@
+"""How each task of a sequence is trained and pruned, as plain values: parsed and checked here, once. No torch."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from packnet_pl.choices import HEAD_STARTS, HeadStart, Phase, check_choice, check_ratio, check_task_name
+from packnet_pl.configuration.overrides import escaped
+from packnet_pl.counting import counted
+from packnet_pl.errors import UsageError, nearest
+
+__all__ = ["PhaseSettings", "TaskSettings", "lower_rate", "prune_ratios", "task_settings"]
+
+
+@dataclass(frozen=True)
+class PhaseSettings:
+    """One phase of one task.
+
+    Attributes:
+        epochs: 0 trains nothing.
+        lr: Learning rate.
+        schedule: Whether the rate follows ``optim.scheduler``.
+    """
+
+    epochs: int
+    lr: float
+    schedule: bool
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """One task.
+
+    Attributes:
+        name: Of the task.
+        finished: Whether it is finished already, so that nothing else here says anything of it but ``prune_ratio``.
+        prune_ratio: Share of the task's weights to release, in [0, 1); None releases nothing.
+        phases: "train", and "retrain" if something is released.
+        head: What its head begins as.
+    """
+
+    name: str
+    finished: bool
+    prune_ratio: float | None
+    phases: Mapping[Phase, PhaseSettings]
+    head: HeadStart = "new"
+
+
+def task_settings(config: DictConfig) -> tuple[TaskSettings, ...]:
+    """Returns the tasks of a configuration, in order.
+
+    Args:
+        config: Of the form of the schema, with ``sequence.order`` and ``sequence.tasks`` written out.
+
+    Raises:
+        UsageError: If a value is out of range, or a task is unknown.
+    """
+    order, finished = list(config.sequence.order), list(config.sequence.finished)
+    if not order:
+        raise UsageError("sequence.order is empty; name at least one task")
+    if len(set(order)) != len(order):
+        raise UsageError(f"sequence.order is {order}; each task can stand in it once")
+    for name in order:
+        if name not in finished:
+            _check_task(config, name)
+    ratios = prune_ratios(config.prune, len(order), finished=len(finished))
+    pruned = [ratio if config.method.pack else None for ratio in ratios]
+    return tuple(
+        TaskSettings(name, True, ratio, {})
+        if name in finished
+        else TaskSettings(name, False, ratio, _phases(config, name, ratio), config.sequence.tasks[name].head)
+        for name, ratio in zip(order, pruned, strict=True)
+    )
+
+
+def prune_ratios(prune: Mapping[str, Any], num_tasks: int, *, finished: int = 0) -> list[float | None]:
+    """Returns one prune ratio per task; None for the last task if it is not to be pruned.
+
+    Args:
+        prune: Part of a configuration: ``ratio``, a number for all tasks or a list with one per task, and ``last``,
+            whether the last task is pruned too.
+        num_tasks: Number of tasks.
+        finished: Number of tasks that are finished already; a list may leave them out, and then they get None.
+
+    Raises:
+        UsageError: If a ratio is not a number in [0, 1), or the list has another length.
+    """
+    given = prune["ratio"]
+    given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
+    ratios = given if isinstance(given, list) else [given] * num_tasks
+    left_out = finished if finished and len(ratios) == num_tasks - finished else 0
+    if len(ratios) + left_out != num_tasks:
+        raise UsageError(
+            f"prune.ratio is {given}: {counted(len(ratios), 'number')} for {counted(num_tasks, 'task')}; "
+            "give one number for all tasks, or one per task"
+        )
+    try:
+        checked = [
+            check_ratio(ratio, f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them")
+            for ratio in ratios
+        ]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    chosen: list[float | None] = [*[None] * left_out, *checked]
+    return chosen if prune["last"] else [*chosen[:-1], None]
+
+
+def lower_rate(config: DictConfig, task: str, phase: Phase) -> str:
+    """Returns the word, for a command line, that gives a phase a tenth of its learning rate.
+
+    Args:
+        config: Checked.
+        task: Whose phase; with tasks that are learned at once any of them.
+        phase: Which.
+    """
+    task = _deciding(config, task, phase)
+    rate = f"{config.sequence.tasks[task][phase].lr / 10:g}"
+    if re.fullmatch(r"[A-Za-z_][\w-]*", task, re.ASCII):
+        return f"sequence.tasks.{task}.{phase}.lr={rate}"
+    # Other names are no keys on Hydra's command line, but keys of a mapping.
+    return f"sequence.tasks={{{escaped(task)}: {{{phase}: {{lr: {rate}}}}}}}"
+
+
+def _check_task(config: DictConfig, name: str) -> None:
+    if name not in config.sequence.tasks:
+        raise UsageError(f"sequence.order names {name!r}; {nearest(name, config.sequence.tasks)}")
+    task = config.sequence.tasks[name]
+    try:
+        check_task_name(name)
+    except ValueError as error:
+        raise UsageError(f"sequence.order: {error}") from error
+    try:
+        check_choice(f"sequence.tasks.{name}.head", task.head, HEAD_STARTS)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    for phase, least in (("train", 0), ("retrain", 1)):
+        settings, key = task[phase], f"sequence.tasks.{name}.{phase}"
+        if settings.epochs < least:
+            raise UsageError(f"{key}.epochs is {settings.epochs}; allowed is {least} or more")
+        if not settings.lr > 0:
+            raise UsageError(f"{key}.lr is {settings.lr}; allowed is a number above 0")
+
+
+def _deciding(config: DictConfig, task: str, phase: Phase) -> str:
+    """Returns the task whose settings count: of tasks that are learned at once the one with the most epochs."""
+    if not config.method.together:
+        return task
+    names: list[str] = list(config.sequence.order)
+    return max(names, key=lambda name: config.sequence.tasks[name][phase].epochs)
+
+
+def _phases(config: DictConfig, name: str, ratio: float | None) -> dict[Phase, PhaseSettings]:
+    names: Sequence[Phase] = ("train",) if ratio is None else ("train", "retrain")  # nothing pruned, nothing to retrain
+    found: dict[Phase, PhaseSettings] = {}
+    for phase in names:
+        settings = config.sequence.tasks[_deciding(config, name, phase)][phase]
+        epochs = min(settings.epochs, config.debug.max_epochs or settings.epochs)
+        found[phase] = PhaseSettings(epochs, settings.lr, settings.schedule)
+    return found
