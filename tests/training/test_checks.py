@@ -14,13 +14,12 @@ from pytorch_lightning.strategies import (
 from torch import nn
 
 from packnet_pl import PackNet
+from packnet_pl.training.rank_checks import check_same_on_all_ranks, failing_on_all_ranks
 from packnet_pl.training.trainer_checks import (
     check_module,
     check_precision,
-    check_same_on_all_ranks,
     check_strategy,
     expect_unused_parameters,
-    failing_on_all_ranks,
 )
 from tests.support.fits import OwnModule, SmallNet, tensors
 

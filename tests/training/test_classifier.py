@@ -476,6 +476,12 @@ def test_a_checkpoint_of_plain_training_is_refused_by_one_that_packs(tmp_path):
         TaskClassifier.load_from_checkpoint(path, backbone=SmallNet())
 
 
+def test_a_checkpoint_that_says_who_owns_weights_is_refused_by_a_method_without_owners(tmp_path):
+    path = saved(classifier("a"), tmp_path)
+    with pytest.raises(ValueError, match="says which task owns which weight, so no FineTuning wrote it"):
+        FineTuning.load_from_checkpoint(path, backbone=SmallNet())
+
+
 @pytest.mark.parametrize("phase", ["train", "retrain"])
 @pytest.mark.parametrize("added", [("b",), ("a", "b")], ids=["only the new task", "all tasks"])
 def test_a_resumed_fit_in_a_fresh_model_ends_bit_identical(tmp_path, phase, added):

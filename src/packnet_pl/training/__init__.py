@@ -3,7 +3,7 @@
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.checkpoint_io import AtomicCheckpointIO
 from packnet_pl.training.classifier import TaskClassifier
-from packnet_pl.training.datamodule import SeededSampler, TaskDataModule
+from packnet_pl.training.datamodule import TaskDataModule
 from packnet_pl.training.divergence import DivergedError
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.multi_head import MultiHeadClassifier
@@ -12,6 +12,7 @@ from packnet_pl.training.protocols import FitMethod, PackNetModule
 from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
+from packnet_pl.training.seeded_sampler import SeededSampler
 
 __all__ = [
     "AtomicCheckpointIO",

@@ -1,6 +1,6 @@
 """Serves one task's splits to a Trainer, in an order that depends only on (seed, task, phase, epoch)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -8,46 +8,10 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from packnet_pl.data.augmentation import EpochIndexSampler, SeededItems
-from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers
+from packnet_pl.training.seeded_sampler import SeededSampler
 
-__all__ = ["SeededSampler", "TaskDataModule", "epochs_done"]
-
-
-class SeededSampler(Sampler[int]):
-    """A permutation per epoch, divided among processes.
-
-    Lightning's own replacement for samplers replays epoch 0 after a resume, so the order comes from the epoch itself.
-
-    Args:
-        size: Number of samples.
-        key: What the order depends on beside the epoch.
-        epoch: Returns the number of epochs done.
-        rank: This process, in [0, ``world_size``).
-        world_size: Number of processes; each gets ``ceil(size / world_size)`` samples, the first ones filling up.
-        skip: Returns how many of this process's samples an interrupted epoch has used already.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        key: tuple[str | int, ...],
-        epoch: Callable[[], int],
-        rank: int = 0,
-        world_size: int = 1,
-        skip: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self._size, self._key, self._epoch = size, key, epoch
-        self._rank, self._world_size, self._skip = rank, world_size, skip
-
-    def __len__(self) -> int:
-        return -(-self._size // self._world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(derive_seed(*self._key, self._epoch()))
-        order = torch.randperm(self._size, generator=generator)
-        padded = order[torch.arange(len(self) * self._world_size) % self._size]
-        yield from padded[self._rank :: self._world_size].tolist()[self._skip() :]
+__all__ = ["TaskDataModule", "epochs_done"]
 
 
 class TaskDataModule(pl.LightningDataModule):
@@ -108,7 +72,7 @@ class TaskDataModule(pl.LightningDataModule):
         Raises:
             ValueError: If the batch size is not a multiple of processes times batches per step.
         """
-        rank, world_size = self._place()
+        rank, world_size = self._rank_and_world_size()
         parts = world_size * self._accumulate
         if self._batch_size % parts:
             raise ValueError(
@@ -145,7 +109,7 @@ class TaskDataModule(pl.LightningDataModule):
     def batches(self, split: Literal["val", "test"], rank: int = 0, world_size: int = 1) -> DataLoader[Any]:
         """Returns every ``world_size``-th batch of a split that is read in order, from batch ``rank`` on.
 
-        All processes together have the batches that one process would have: an answer may depend, in its last bits, on
+        All processes together have the batches that one process would have: logits may depend, in their last bits, on
         what else is in the batch.
         """
         found, size = (self.data.val if split == "val" else self.data.test), self._batch_size
@@ -153,11 +117,11 @@ class TaskDataModule(pl.LightningDataModule):
         return self._loader(found, batches=[list(range(start, min(start + size, _size(found)))) for start in starts])
 
     def _batches_for_trainer(self, split: Literal["val", "test"]) -> DataLoader[Any]:
-        rank, world_size = self._place()
+        rank, world_size = self._rank_and_world_size()
         fewest = len(self.batches(split, world_size - 1, world_size))
         return self.batches(split, rank, world_size) if fewest else self.batches(split)
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(

@@ -34,7 +34,7 @@ def check_finite_weights(module: nn.Module, task: str, phase: Phase) -> None:
     """Does nothing if every parameter and running statistic of ``module`` is finite.
 
     The loss need not tell: in training mode batch-norm divides by the statistics of the batch, while the running ones,
-    which answer later, overflow; and after the last step nobody computes a loss.
+    which predict later, overflow; and after the last step nobody computes a loss.
 
     Args:
         module: What was trained.

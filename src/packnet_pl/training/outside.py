@@ -118,7 +118,7 @@ class Outside:
         if new:
             rank_zero_warn(
                 f"{_some(new)} changed in the fit of task {self._packnet.open_task!r}, but {_belongs(new)} neither to "
-                "the shared part nor to this task: put back as before, as finished tasks may use it; "
+                "the shared part nor to this task: restored, as finished tasks may use it; "
                 f"free={self._holders(new)} lets it change",
             )
 
@@ -128,12 +128,12 @@ class Outside:
         own = [*self._packnet.private.get(task or "", []), *(name for name in holders if name not in bare)]
         each = ", one of its own for each task" if self._packnet.tasks else ""
         each += f", with {_some(bare)} in a module" if bare else ""
-        still = "" if all(self._slots[name].is_parameter for name in names) else "; or keep its layer in eval mode"
+        eval_mode = "" if all(self._slots[name].is_parameter for name in names) else "; or keep its layer in eval mode"
         return (
             f"{_some(names)} would be {how} the fit of task {task!r}, but {_belongs(names)} neither to the shared "
-            f"{type(self._packnet.module).__name__} nor to a task: finished tasks would answer otherwise after later "
+            f"{type(self._packnet.module).__name__} nor to a task: finished tasks would predict otherwise after later "
             f"ones. Make it part of the module that PackNet was given, or this task's own: private={own}{each}; "
-            f"or let it change knowingly: free={holders}{still}"
+            f"or let it change knowingly: free={holders}{eval_mode}"
         )
 
     def _holders(self, names: Sequence[str]) -> list[str]:

@@ -15,8 +15,8 @@ from packnet_pl.training.optimizer_hooks import StepWatch
 from packnet_pl.training.outside import Outside
 from packnet_pl.training.private_modules import private_freezer, private_statistics
 from packnet_pl.training.protocols import packnet_of
+from packnet_pl.training.rank_checks import check_same_on_all_ranks, failing_on_all_ranks
 from packnet_pl.training.task_phase import TaskPhase
-from packnet_pl.training.trainer_checks import check_same_on_all_ranks, failing_on_all_ranks
 from packnet_pl.training.untrained import Untrained
 from packnet_pl.training.weight_averaging import Averages, use_schedule_free_averages
 

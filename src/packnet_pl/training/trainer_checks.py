@@ -1,7 +1,5 @@
 """What a Trainer may be for the promise to hold: checked at the start of a fit, before anything is changed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,11 +19,9 @@ __all__ = [
     "builds_later",
     "check_module",
     "check_precision",
-    "check_same_on_all_ranks",
     "check_strategy",
     "check_trainer",
     "expect_unused_parameters",
-    "failing_on_all_ranks",
     "warn_of_lost_tasks",
 ]
 
@@ -67,7 +63,7 @@ def check_strategy(strategy: Strategy) -> None:
     if isinstance(strategy, (*of_both(FSDPStrategy), *of_both(DeepSpeedStrategy), *of_both(ModelParallelStrategy))):
         raise ValueError(
             f"strategy {type(strategy).__name__} cuts parameters into shards or keeps copies of its own, so owners "
-            "cannot be held weight by weight; allowed are one device and strategy='ddp'"
+            "cannot be divided weight by weight; allowed are one device and strategy='ddp'"
         )
     if isinstance(strategy, of_both(DDPStrategy)) and strategy._start_method != "popen":
         raise ValueError(
@@ -112,45 +108,9 @@ def check_precision(precision: str, packnet: PackNet) -> None:
         if parameter.is_floating_point() and parameter.dtype != wanted:
             raise ValueError(
                 f"precision={precision!r} would convert the weights of {tasks} from {parameter.dtype} ({name}) to "
-                f"{wanted}, and change what they answer: keep the precision of the first task; mixed precision "
+                f"{wanted}, and change what they predict: keep the precision of the first task; mixed precision "
                 "converts nothing"
             )
-
-
-def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
-    """Does nothing if all processes know the same tasks and owners.
-
-    Raises:
-        ValueError: Otherwise, in all processes.
-    """
-    if trainer.world_size == 1:
-        return
-    known = packnet.state.digest()
-    same = trainer.strategy.broadcast(known) == known
-    if not trainer.strategy.reduce_boolean_decision(same, all=True):
-        raise ValueError(
-            "the processes do not agree on tasks and owners: load the same checkpoint in all of them before the fit"
-        )
-
-
-@contextmanager
-def failing_on_all_ranks(trainer: pl.Trainer) -> Iterator[None]:
-    """Lets an error in one process end what is inside in all of them: nobody waits for those that left.
-
-    Raises:
-        RuntimeError: In a process that has no error, if another one has.
-    """
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as raised:
-        error = raised
-    if trainer.world_size > 1:
-        fine = trainer.strategy.reduce_boolean_decision(error is None, all=True)
-        if not fine and error is None:
-            raise RuntimeError("another process cannot begin the fit, and says why")
-    if error is not None:
-        raise error
 
 
 def expect_unused_parameters(trainer: pl.Trainer, module: nn.Module, used: set[int] | None) -> None:

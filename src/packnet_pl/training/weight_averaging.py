@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.slots import plain_name
 from packnet_pl.core.verification import private_tensors
 from packnet_pl.training.families import of_both
 from packnet_pl.training.protocols import packnet_of
@@ -137,25 +136,25 @@ def use_final_average(checkpoint: dict[str, Any]) -> None:
 
 
 def freeze_in_average_(
-    packnet: PackNet, pl_module: pl.LightningModule, state_dict: dict[str, Any], others: Iterable[Tensor] = ()
+    packnet: PackNet, module: pl.LightningModule, state_dict: dict[str, Any], outside: Iterable[Tensor] = ()
 ) -> None:
     """Gives everything that the open task may not change its own bits in ``state_dict``: an average rounds.
 
     Args:
         packnet: With an open task.
-        pl_module: Has the weights as they are.
-        state_dict: Of ``pl_module``, with averaged weights; entries are replaced, not written to.
-        others: Parameters and buffers outside the shared module that may not change either.
+        module: Has the weights as they are.
+        state_dict: Of ``module``, with averaged weights; entries are replaced, not written to.
+        outside: Parameters and buffers outside the shared module that are frozen too.
     """
-    keys = {id(tensor): key for key, tensor in pl_module.state_dict(keep_vars=True).items()}
-    shared = {plain_name(key): tensor for key, tensor in packnet.module.state_dict(keep_vars=True).items()}
-    number = len(packnet.tasks) + 1
-    for name, owner in packnet.owners.items():
-        weight, key = shared[name].detach(), keys[id(shared[name])]
-        state_dict[key] = torch.where(owner == number, state_dict[key].to(weight.device), weight)
-    fixed = [shared[name] for name in packnet.summary().frozen] if packnet.tasks else []
+    keys = {id(tensor): key for key, tensor in module.state_dict(keep_vars=True).items()}
+    inventory = packnet.inventory()
+    for name, trainable in packnet.state.trainable().items():
+        weight = inventory.owned[name].now
+        key = keys[id(weight)]
+        state_dict[key] = torch.where(trainable, state_dict[key].to(weight.device), weight.detach())
+    shared = [slot.now for slot in inventory.frozen.values()] if packnet.tasks else []
     names = [name for task in packnet.tasks for name in packnet.private.get(task, [])]
-    for tensor in [*fixed, *private_tensors(pl_module, names).values(), *others]:
+    for tensor in [*shared, *private_tensors(module, names).values(), *outside]:
         if id(tensor) in keys:  # no state dict has a buffer that is not persistent
             state_dict[keys[id(tensor)]] = tensor.detach().clone()
 
