@@ -1,7 +1,6 @@
 """Pack several tasks into one network by iterative pruning, with PyTorch Lightning."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ __all__ = [
     "save_packed",
 ]
 
-__version__ = version("packnet-pl")
-
 _HOMES = {
     "CapacityError": "packnet_pl.core",
     "PackNet": "packnet_pl.core",
@@ -38,6 +35,8 @@ _HOMES = {
 
 # Names are imported when they are first asked for: `import packnet_pl.core` must not load Lightning.
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("packnet-pl")
     if name not in _HOMES:
         raise AttributeError(f"module 'packnet_pl' has no attribute {name!r}; it has {__all__}")
     return getattr(import_module(_HOMES[name]), name)

@@ -4,7 +4,6 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 from packnet_pl.errors import UsageError
@@ -24,7 +23,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description)
-        self.add_argument("--version", action="version", version=version_text())
+        self.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
 
     def parse_words(self) -> Any:
         """Returns the options and arguments of ``sys.argv``.
@@ -38,6 +37,14 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises it."""
         raise UsageError(f"{message}; {self.prog} --help shows what is taken")
+
+
+class _ShowVersion(argparse.Action):
+    """As argparse's own, but that the version is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(version_text())  # noqa: T201
+        parser.exit()
 
 
 def check_alone(words: Sequence[str]) -> None:
@@ -54,4 +61,6 @@ def check_alone(words: Sequence[str]) -> None:
 
 def version_text() -> str:
     """Returns what ``--version`` says."""
+    from importlib.metadata import version  # a third of what starting such a command takes
+
     return f"packnet_pl {version('packnet-pl')}"

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from packnet_pl.data.image_files import EXTENSIONS, check_image, read_image
+from packnet_pl.data.image_files import check_image, read_image
+from packnet_pl.image_names import EXTENSIONS
 from tests.support.image_folders import COLOUR, GREY, folder, tree, uniform
 
 RED, WHITE, GREY_100 = (255, 0, 0), (255, 255, 255), (100, 100, 100)

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from packnet_pl.command_line import CommandParser
+from packnet_pl.console import output_console
 from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.run_directory import read_run
 
@@ -48,14 +49,12 @@ def evaluate(folder: Path) -> bool:
         if not path.is_file():
             raise UsageError(f"{folder} is not a run directory with a finished task: there is no {path}")
 
-    from rich.console import Console
     from rich.table import Table
 
     from packnet_pl.configuration.changed_data import data_differences
     from packnet_pl.configuration.components import build_data
     from packnet_pl.core.bits import same_bits
     from packnet_pl.packed import load_packed
-    from packnet_pl.report import TABLE_WIDTH
     from packnet_pl.run.metrics import measure
     from packnet_pl.run.probe import load_probe
     from packnet_pl.run.results import read_results
@@ -104,7 +103,7 @@ def evaluate(folder: Path) -> bool:
             _said(unchanged),
             {True: "yes", False: "NO", None: "not compared"}[agrees.get(name)],
         )
-    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
+    output_console().print(table)
     left_out = [name for name in network.tasks if name not in agrees]
     if left_out:
         reason = "neither their images nor their probes are here"

@@ -5,14 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.packed_files import check_task, console_width, find_packed, load_network, read_file
+from rich.markup import escape
+
+from packnet_pl.cli.packed_files import check_task, find_packed, load_network, open_file
 from packnet_pl.command_line import CommandParser
+from packnet_pl.console import new_table, output_console, with_progress
 from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.names import shown
 
 if TYPE_CHECKING:
     from packnet_pl.data import TaskData
-    from packnet_pl.packed import PackedNetwork
+    from packnet_pl.packed import PackedNetwork, Precision
 
 __all__ = ["main"]
 
@@ -20,6 +23,13 @@ PROGRAM = "packnet-export"
 # Of packnet_pl.packed.export, which this would load torch for.
 _ENDINGS = {"torch": ".pt", "torch_export": ".pt2", "onnx": ".onnx", "packed": ".safetensors"}
 _IMAGES = 256
+_CHANGES = (
+    "accuracy\nbefore, %",
+    "after, %",
+    "change,\npoints",
+    "same class,\n%",
+    "largest change\nof a logit",
+)
 
 
 def main() -> None:
@@ -51,8 +61,9 @@ def main() -> None:
 
 
 def _export_task(file: Path, task: str | None, output: Path | None, format: str) -> None:
-    task = check_task(task, read_file(file).tasks)
-    network = load_network(file)
+    opened = open_file(file)
+    task = check_task(task, opened.tasks)
+    network = load_network(opened)
     from packnet_pl.packed.export import export_task
 
     path = output or Path(f"{task}{_ENDINGS[format]}")
@@ -71,8 +82,9 @@ def _export_task(file: Path, task: str | None, output: Path | None, format: str)
     )
 
 
-def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
-    packed, network = read_file(file), load_network(file)
+def _export_packed(file: Path, output: Path | None, dtype: "Precision") -> None:
+    packed = open_file(file)
+    network = load_network(packed)
     from packnet_pl.packed import TaskFigures, load_packed, save_packed
 
     source = find_packed(file)
@@ -81,10 +93,12 @@ def _export_packed(file: Path, output: Path | None, dtype: str) -> None:
         raise UsageError(f"--output is {path}, the file itself, whose full precision would be lost: give another")
     figures = {task["name"]: TaskFigures(task["ratio"], task["accuracy"]) for task in packed.header["tasks"]}
     try:
-        save_packed(network, path, dtype=dtype, figures=figures, history=packed.history, recipe=packed.header["recipe"])  # type: ignore[arg-type]
+        written = save_packed(
+            network, path, dtype=dtype, figures=figures, history=packed.history, recipe=packed.header["recipe"]
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    sys.stdout.write(f"{shown(path)}: {path.stat().st_size:,} bytes instead of {packed.size:,}\n")
+    sys.stdout.write(f"{shown(path)}: {written.size:,} bytes instead of {packed.size:,}\n")
     _compare(network, load_packed(path), _test_data(file))
 
 
@@ -109,27 +123,12 @@ def _test_data(file: Path) -> "dict[str, TaskData | None]":
 def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, TaskData | None]") -> None:
     """Prints what the precision changes: on the test splits, or where they are not here on random images."""
     import torch
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import track
-    from rich.table import Table
 
     from packnet_pl.run.metrics import measure
     from packnet_pl.training import TaskDataModule
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("task", overflow="fold")
-    for heading in (
-        "accuracy\nbefore, %",
-        "after, %",
-        "change,\npoints",
-        "same class,\n%",
-        "largest change\nof a logit",
-    ):
-        table.add_column(heading, justify="right")
-    terminal = Console(stderr=True)
-    for task in track(before.tasks, "comparing", console=terminal, transient=True, disable=not terminal.is_terminal):
+    table = new_table("task", _CHANGES)
+    for task in with_progress(before.tasks, "comparing", len(before.tasks)):
         info, split = before.info(task), data.get(task)
         figures = ["-", "-", "-"]
         if split is not None:
@@ -149,7 +148,7 @@ def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, T
         same = (answers[0].argmax(1) == answers[1].argmax(1)).double().mean()
         largest = (answers[0] - answers[1]).abs().max()
         table.add_row(escape(task), *figures, f"{100 * float(same):.2f}", f"{float(largest):.2g}")
-    Console(width=console_width()).print(table)
+    output_console().print(table)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from packnet_pl.cli.packed_files import console_width, read_file
+from rich.markup import escape
+from rich.table import Table
+
+from packnet_pl.capacity import MAX_TASKS, forecast
+from packnet_pl.cli.packed_files import open_file
 from packnet_pl.command_line import CommandParser
+from packnet_pl.console import new_table, output_console
+from packnet_pl.container import PackedFile
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.text import as_line
-
-if TYPE_CHECKING:
-    from packnet_pl.packed import Packed
 
 __all__ = ["main"]
 
@@ -33,11 +35,12 @@ def main() -> None:
         arguments = parser.parse_words()
         if not 0 <= arguments.ratio < 1:
             raise UsageError(f"--ratio is {arguments.ratio}; allowed is a fraction in [0, 1), never percent")
-        packed = read_file(arguments.file)
-
-        from rich.console import Console
-
-        console = Console(width=console_width(), highlight=False)
+        packed = open_file(arguments.file)
+        try:
+            packed.check_contents()
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        console = output_console(highlight=False)
         console.print(_about(packed), soft_wrap=True)
         console.print(_tasks(packed))
         if packed.counts:
@@ -47,21 +50,21 @@ def main() -> None:
             sys.stdout.write(_room(packed, arguments.ratio) + "\n")
 
 
-def _about(packed: "Packed") -> str:
+def _about(packed: PackedFile) -> str:
     builder = packed.header["backbone"]
     if builder is None:
         return "backbone: not named, load_packed() has to be given one"
     said = ", ".join(f"{key}={value}" for key, value in builder["arguments"].items())
-    return _plain(as_line(f"backbone: {builder['name']}({said})", _LONGEST_LINE))
+    return escape(as_line(f"backbone: {builder['name']}({said})", _LONGEST_LINE))
 
 
-def _tasks(packed: "Packed") -> Any:
-    table = _table("task", ("classes", "image", "ratio", "accuracy,\n%", "weights", "owned,\n%"))
+def _tasks(packed: PackedFile) -> Table:
+    table = new_table("task", ("classes", "image", "ratio", "accuracy,\n%", "weights", "owned,\n%"))
     totals = [sum(column) for column in zip(*packed.counts.values(), strict=True)]
     for number, task in enumerate(packed.header["tasks"], start=1):
         owned = totals[number] if totals else None
         table.add_row(
-            _plain(task["name"]),
+            escape(task["name"]),
             str(task["num_classes"]),
             " x ".join(map(str, task["input_shape"])) or "-",
             "-" if task["ratio"] is None else f"{task['ratio']:g}",
@@ -74,22 +77,22 @@ def _tasks(packed: "Packed") -> Any:
     return table
 
 
-def _layers(packed: "Packed") -> Any:
-    table = _table("layer", ("weights", *packed.tasks, "free"), note="owned, %")
+def _layers(packed: PackedFile) -> Table:
+    table = new_table("layer", ("weights", *packed.tasks, "free"), title="owned, %")
     for name, (free, *owned) in packed.counts.items():
         weights = max(1, free + sum(owned))
         shares = [f"{100 * count / weights:.2f}" for count in (*owned, free)]
-        table.add_row(_plain(name), f"{free + sum(owned):,}", *shares)
+        table.add_row(escape(name), f"{free + sum(owned):,}", *shares)
     return table
 
 
-def _sizes(packed: "Packed") -> Any:
-    table = _table("in the file", ("bytes",))
+def _sizes(packed: PackedFile) -> Table:
+    table = new_table("in the file", ("bytes",))
     parts = {"values/": "weights that tasks own", "owners/": "owners", "shared/": "other shared tensors"}
     parts |= {"heads/": "heads", "copies/": "what single tasks have of their own"}
     rest = packed.size
     for prefix, said in parts.items():
-        stored = sum(t.numel() * t.element_size() for name, t in packed.tensors.items() if name.startswith(prefix))
+        stored = packed.bytes_below(prefix)
         bits = packed.owner_bits_per_weight
         more = f" ({bits:.3f} bits per weight)" if prefix == "owners/" and bits is not None else ""
         rest -= stored
@@ -100,19 +103,17 @@ def _sizes(packed: "Packed") -> Any:
     return table
 
 
-def _room(packed: "Packed", ratio: float) -> str:
-    from packnet_pl.capacity import forecast
-
+def _room(packed: PackedFile, ratio: float) -> str:
     layers = [counts[0] for counts in packed.counts.values()]
     weights = sum(sum(counts) for counts in packed.counts.values())
     shares: list[int] = []
-    for owned, free in forecast(layers, [ratio] * 255):
+    for owned, free in forecast(layers, [ratio] * MAX_TASKS):
         if not owned:
             break
         shares.append(owned)
         if not free:
             break
-    shares = shares[: 255 - len(packed.tasks)]
+    shares = shares[: MAX_TASKS - len(packed.tasks)]
     if not shares:
         return "no further task fits: no weight is free"
     percent = ", ".join(f"{100 * owned / weights:.2f}" for owned in shares[:_SHOWN])
@@ -122,23 +123,6 @@ def _room(packed: "Packed", ratio: float) -> str:
     return (
         f"{further} would fit at ratio {ratio:g}, and own {percent}{more} % of the weights: {large} of them 1 % or more"
     )
-
-
-def _table(first: str, others: tuple[str, ...], note: str | None = None) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=note)
-    table.add_column(first, overflow="fold")
-    for heading in others:
-        table.add_column(_plain(heading), justify="right", overflow="fold")
-    return table
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

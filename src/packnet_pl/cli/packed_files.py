@@ -1,17 +1,18 @@
-"""The packed file that a command line names, and the images."""
+"""The packed file that a command line names, its tasks, and the images: found and checked without torch."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packnet_pl.container import PackedFile, open_packed
 from packnet_pl.errors import UsageError
+from packnet_pl.image_names import EXTENSIONS, is_clutter, is_image_name
 from packnet_pl.text import as_line, brief
 
 if TYPE_CHECKING:
-    from packnet_pl.packed import Packed, PackedNetwork
+    from packnet_pl.packed import PackedNetwork
 
-__all__ = ["check_task", "console_width", "find_images", "find_packed", "load_network", "read_file"]
+__all__ = ["check_task", "find_images", "find_packed", "load_network", "open_file"]
 
 
 def find_packed(path: Path) -> Path:
@@ -26,30 +27,28 @@ def find_packed(path: Path) -> Path:
     return found
 
 
-def read_file(path: Path) -> "Packed":
-    """Returns what the packed file holds.
+def open_file(path: Path) -> PackedFile:
+    """Opens the packed file at ``path``, or that of a run directory; its tensors are not read yet.
 
     Raises:
-        UsageError: If it cannot be read.
+        UsageError: If there is none, or its header or table are damaged.
     """
-    from packnet_pl.packed import read_packed
-
     try:
-        return read_packed(find_packed(path))
+        return open_packed(find_packed(path))
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-def load_network(path: Path) -> "PackedNetwork":
-    """Returns the network that the packed file holds.
+def load_network(file: PackedFile) -> "PackedNetwork":
+    """Returns the network that an opened file holds.
 
     Raises:
         UsageError: If it cannot be read or built.
     """
-    from packnet_pl.packed import load_packed
+    from packnet_pl.packed import build_network
 
     try:
-        return load_packed(find_packed(path))
+        return build_network(file)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -72,10 +71,6 @@ def find_images(paths: list[Path]) -> list[str]:
     Raises:
         UsageError: If a path is not there, or a folder holds no image.
     """
-    from packnet_pl.data.class_listing import is_clutter
-    from packnet_pl.data.image_files import EXTENSIONS
-
-    endings = tuple(f".{extension}" for extension in EXTENSIONS)
     found: list[str] = []
     for path in paths:
         if path.is_file():
@@ -86,17 +81,8 @@ def find_images(paths: list[Path]) -> list[str]:
         inside = []
         for folder, folders, names in os.walk(path):
             folders[:] = [name for name in folders if not is_clutter(name)]
-            inside += [
-                str(Path(folder) / name) for name in names if name.lower().endswith(endings) and not is_clutter(name)
-            ]
+            inside += [str(Path(folder) / name) for name in names if is_image_name(name) and not is_clutter(name)]
         if not inside:
             raise UsageError(f"{path} holds no image; files that end in one of {', '.join(EXTENSIONS)} are taken")
         found += sorted(inside)
     return found
-
-
-def console_width() -> int | None:
-    """Returns the width of tables: that of the terminal, or a fixed one where there is none."""
-    from packnet_pl.report import TABLE_WIDTH
-
-    return None if sys.stdout.isatty() else TABLE_WIDTH

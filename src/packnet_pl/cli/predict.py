@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_pl.cli.packed_files import check_task, console_width, find_images, find_packed, load_network
+from rich.markup import escape
+
+from packnet_pl.cli.packed_files import check_task, find_images, find_packed, load_network, open_file
 from packnet_pl.command_line import CommandParser
+from packnet_pl.console import new_table, output_console, with_progress
 from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.names import as_unicode, shown
 
@@ -51,25 +54,21 @@ def main() -> None:
         box = None if arguments.box is None else _box(arguments.box)
         if box is not None and len(images) > 1:
             raise UsageError(f"--box is of one image, and {len(images)} were given: give them one at a time")
-        network = load_network(arguments.file)
-        choose = arguments.task == AUTO and AUTO not in network.tasks
-        tasks = network.tasks if choose else [check_task(arguments.task, network.tasks)]
+        file = open_file(arguments.file)
+        choose = arguments.task == AUTO and AUTO not in file.tasks
+        tasks = file.tasks if choose else [check_task(arguments.task, file.tasks)]
 
+        # From here on with torch.
+        network = load_network(file)
         for task in tasks:
-            _tell(task, network.info(task).preparation, box)
-
-        from rich.console import Console
-        from rich.progress import track
+            _warn_of_preparation(task, network.info(task).preparation, box)
 
         from packnet_pl.packed.predict import predict_images
 
-        answers = predict_images(network, images, tasks, top=arguments.top, batch_size=arguments.batch_size, box=box)
-        terminal = Console(stderr=True)
-        shown = track(
-            answers, "asking", len(images), console=terminal, transient=True, disable=not terminal.is_terminal
-        )
+        predicted = predict_images(network, images, tasks, top=arguments.top, batch_size=arguments.batch_size, box=box)
+        predicted = with_progress(predicted, "predicting", len(images))
         try:
-            bad = _print_lines(shown) if arguments.json else _print_table(shown, choose)
+            bad = _print_lines(predicted) if arguments.json else _print_table(predicted, choose)
         except ValueError as error:
             raise UsageError(str(error)) from error
     sys.exit(1 if bad else 0)
@@ -87,8 +86,8 @@ def _box(text: str) -> "Box":
     return left, top, right, bottom
 
 
-def _tell(task: str, preparation: "Preparation | None", box: "Box | None") -> None:
-    """Says where an answer may be worse than those of the test split were."""
+def _warn_of_preparation(task: str, preparation: "Preparation | None", box: "Box | None") -> None:
+    """Warns where predictions may be worse than those of the test split were."""
     if preparation is None:
         said = "the file does not say how its images were prepared; 256 / 224 of the input size, cut to the middle"
     elif preparation.boxes and box is None:
@@ -98,20 +97,21 @@ def _tell(task: str, preparation: "Preparation | None", box: "Box | None") -> No
     sys.stderr.write(f"{PROGRAM}: {task}: {said}\n")
 
 
-def _print_lines(answers: "Iterable[Prediction | Unreadable]") -> int:
+def _print_lines(predicted: "Iterable[Prediction | Unreadable]") -> int:
+    """Prints a JSON object per image; returns how many files are none."""
     from packnet_pl.packed.predict import Unreadable
 
     bad = 0
-    for answer in answers:
-        if isinstance(answer, Unreadable):
+    for found in predicted:
+        if isinstance(found, Unreadable):
             bad += 1
-            line: dict[str, object] = {"picture": as_unicode(answer.image), "error": as_unicode(answer.reason)}
+            line: dict[str, object] = {"picture": as_unicode(found.image), "error": as_unicode(found.reason)}
         else:
-            classes = [{"name": name, "probability": _number(share)} for name, share in answer.classes]
-            line = {"picture": as_unicode(answer.image), "task": answer.task, "classes": classes}
-            line["entropy"] = _number(answer.entropy)
-            if answer.lead is not None:
-                line["lead"] = _number(answer.lead)
+            classes = [{"name": name, "probability": _number(share)} for name, share in found.classes]
+            line = {"picture": as_unicode(found.image), "task": found.task, "classes": classes}
+            line["entropy"] = _number(found.entropy)
+            if found.lead is not None:
+                line["lead"] = _number(found.lead)
         sys.stdout.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
     return bad
 
@@ -121,31 +121,26 @@ def _number(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
 
 
-def _print_table(answers: "Iterable[Prediction | Unreadable]", choose: bool) -> int:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+def _print_table(predicted: "Iterable[Prediction | Unreadable]", choose: bool) -> int:
+    """Prints a row per image, and to stderr why a file is none; returns how many are none."""
     from packnet_pl.packed.predict import Unreadable
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("image", overflow="fold")
+    table = new_table("image")
     if choose:
         table.add_column("task")
         table.add_column("lead", justify="right")
     table.add_column("classes, %")
     bad = 0
-    for answer in answers:
-        if isinstance(answer, Unreadable):
-            sys.stderr.write(f"{PROGRAM}: {shown(answer.reason)}\n")
+    for found in predicted:
+        if isinstance(found, Unreadable):
+            sys.stderr.write(f"{PROGRAM}: {shown(found.reason)}\n")
             bad += 1
             continue
-        classes = "   ".join(f"{escape(name)} {100 * share:.1f}" for name, share in answer.classes)
-        chosen = [escape(answer.task), f"{answer.lead:.2f}" if answer.lead is not None else "-"] if choose else []
-        table.add_row(escape(shown(answer.image)), *chosen, classes)
+        classes = "   ".join(f"{escape(name)} {100 * share:.1f}" for name, share in found.classes)
+        chosen = [escape(found.task), f"{found.lead:.2f}" if found.lead is not None else "-"] if choose else []
+        table.add_row(escape(shown(found.image)), *chosen, classes)
     if table.row_count:
-        Console(width=console_width()).print(table)
+        output_console().print(table)
     return bad
 
 

@@ -7,19 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from packnet_pl.data.image_files import EXTENSIONS
+from packnet_pl.image_names import is_clutter, is_image_name
 from packnet_pl.names import shown
 
-__all__ = ["ClassListing", "Split", "aligned", "holds_something", "is_clutter", "list_classes", "tell_left_out"]
+__all__ = ["ClassListing", "Split", "aligned", "holds_something", "list_classes", "tell_left_out"]
 
 Split = dict[str, list[str]]
 """Class -> paths of its images, both sorted."""
 
-_ENDINGS = tuple(f".{extension}" for extension in EXTENSIONS)
-# What operating systems and file servers leave behind, beside files whose name begins with a dot.
-_CLUTTER = frozenset(
-    {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"}
-)
 _SHOWN_KINDS = 5
 _log = logging.getLogger(__name__)
 
@@ -39,11 +34,6 @@ class ClassListing:
         self.loose = 0
 
 
-def is_clutter(name: str) -> bool:
-    """Returns whether a file or folder is hidden, or one that operating systems leave behind."""
-    return name.startswith(".") or name in _CLUTTER
-
-
 def holds_something(folder: Path) -> bool:
     """Returns whether ``folder`` is there and not empty, clutter aside."""
     return folder.is_dir() and any(not is_clutter(name) for name in os.listdir(folder))  # noqa: PTH208
@@ -59,7 +49,7 @@ def list_classes(folder: Path) -> ClassListing:
     spelled: dict[str, str] = {}
     for entry in _visible(folder):
         if not entry.is_dir():
-            found.loose += entry.name.lower().endswith(_ENDINGS)
+            found.loose += is_image_name(entry.name)
             found.left_out[_kind(entry.name, "beside the class folders")] += 1
             continue
         _check_name(entry, spelled)
@@ -67,7 +57,7 @@ def list_classes(folder: Path) -> ClassListing:
         for file in _visible(entry.path):
             if file.is_dir():
                 found.left_out.update(_deeper(file.path))
-            elif file.name.lower().endswith(_ENDINGS):
+            elif is_image_name(file.name):
                 images.append(file.path)
             else:
                 found.left_out[_kind(file.name)] += 1
@@ -133,13 +123,11 @@ def _composed(name: str) -> str:
 
 def _deeper(folder: str) -> Counter[str]:
     """Counts the images of a folder inside a class folder; other files there interest nobody."""
-    inside = sum(
-        name.lower().endswith(_ENDINGS) and not is_clutter(name) for _, _, files in os.walk(folder) for name in files
-    )
+    inside = sum(is_image_name(name) and not is_clutter(name) for _, _, files in os.walk(folder) for name in files)
     return Counter({"images in folders inside class folders": inside}) if inside else Counter()
 
 
 def _kind(name: str, where: str = "") -> str:
-    if name.lower().endswith(_ENDINGS):
+    if is_image_name(name):
         return f"images {where}".strip()
     return shown(Path(name).suffix.lower()) or "without an ending"

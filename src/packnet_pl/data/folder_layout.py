@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from packnet_pl.data.class_listing import ClassListing, Split, aligned, list_classes, tell_left_out
-from packnet_pl.data.image_files import EXTENSIONS, check_image, check_sizes
+from packnet_pl.data.image_files import check_image, check_sizes
 from packnet_pl.data.seeding import derive_seed
+from packnet_pl.image_names import EXTENSIONS
 
 __all__ = ["checked_classes", "cut_validation", "find_images", "held_out"]
 

@@ -13,10 +13,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from packnet_pl.models import Preparation
+from packnet_pl.preparation import Preparation
 
 __all__ = [
-    "EXTENSIONS",
     "LOOKED_INTO",
     "Box",
     "ImageError",
@@ -26,9 +25,6 @@ __all__ = [
     "open_image",
     "read_image",
 ]
-
-EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
-"""Endings, in either case, of the files that are taken for images."""
 
 LOOKED_INTO = 100_000
 """Files of a data set that are looked into before training; of more, only their names are."""

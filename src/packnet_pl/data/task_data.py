@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from packnet_pl.data.inventory import Inventory, take_inventory
-from packnet_pl.models import Preparation
 from packnet_pl.names import check_class_names
+from packnet_pl.preparation import Preparation
 
 __all__ = ["DRAWN", "ImageDataset", "TaskData", "draws_random_numbers", "image_tensors"]
 

@@ -1,5 +1,6 @@
 """Results as tables and figures: of one run, of a sweep over prune ratios, of methods side by side."""
 
+from packnet_pl.console import TABLE_WIDTH
 from packnet_pl.report.kinds import is_comparison, remarks, sequences
 from packnet_pl.report.methods import MethodComparison, MethodRow, compare_methods
 from packnet_pl.report.methods_figure import draw_methods
@@ -9,7 +10,7 @@ from packnet_pl.report.ratios import RatioRow, ratio_rows, ratio_tables
 from packnet_pl.report.ratios_figure import draw_ratios
 from packnet_pl.report.ratios_text import ratio_table, write_ratios_csv
 from packnet_pl.report.runs import SPLITS, Run, find_runs
-from packnet_pl.report.table import TABLE_WIDTH, results_table
+from packnet_pl.report.table import results_table
 
 __all__ = [
     "SPLITS",

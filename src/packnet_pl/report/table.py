@@ -6,10 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-__all__ = ["TABLE_WIDTH", "results_table"]
-
-TABLE_WIDTH = 100
-"""Columns to print a table in where there is no terminal to ask."""
+__all__ = ["results_table"]
 
 
 def results_table(results: Mapping[str, Any]) -> Table:
