@@ -166,8 +166,8 @@ def test_a_box_is_cut_out_first_and_what_the_test_split_had_otherwise_is_said(fo
         model.packnet.finish_task()
     save_packed(model, tmp_path / "packed.safetensors")
     image = folder / "images" / "test" / "dark" / "0.png"
-    with Image.open(image) as image:
-        image.crop((3, 4, 21, 24)).save(tmp_path / "cut.png")
+    with Image.open(image) as pixels:
+        pixels.crop((3, 4, 21, 24)).save(tmp_path / "cut.png")
     words = ("packnet-predict", "packed.safetensors", "--json", "--task")
     boxed = run(*words, "birds", "--box", "3,4,21,24", image, cwd=tmp_path)
     cut = run(*words, "auto", "cut.png", cwd=tmp_path)

@@ -12,7 +12,7 @@ from torchvision import models as torchvision_models
 from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.models import build_backbone, vgg_small
 from packnet_pl.packed import switch_kernel
-from packnet_pl.packed.switch_kernel import Materializer
+from packnet_pl.packed.switch_kernel import TaskWriter
 from tests.support.packed_models import TASKS, TINY, images, packed_model, same_bits, trained
 
 
@@ -39,7 +39,7 @@ def test_nothing_is_written_while_the_task_stays(net, monkeypatch):
     before = [(tensor.data_ptr(), tensor._version) for tensor in copy.state_dict().values()]
     values = {name: value.clone() for name, value in copy.state_dict().items()}
     with monkeypatch.context() as patch:
-        patch.setattr(Materializer, "write_", lambda *_: pytest.fail("weights were written"))
+        patch.setattr(TaskWriter, "write_", lambda *_: pytest.fail("weights were written"))
         for _ in range(3):
             net(images(), task="latin")
     assert [(tensor.data_ptr(), tensor._version) for tensor in copy.state_dict().values()] == before
@@ -52,7 +52,7 @@ def test_a_write_that_fails_half_way_is_made_good_by_the_next(net, monkeypatch):
     net.show("кириллица")
     for task in ("latin", "caltech 256 v1.5"):
         with monkeypatch.context() as patch:
-            patch.setattr(Materializer, "write_", lambda half, _: half._chunks[0][0].fill(0) / "x")
+            patch.setattr(TaskWriter, "write_", lambda half, _: half._chunks[0][0].fill(0) / "x")
             with pytest.raises(TypeError):
                 net(images(), task=task)
         assert same_bits(net(images(), task=task), expected(net, task))
@@ -195,8 +195,8 @@ def test_wrong_lists_of_tasks_are_refused(net):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads):
+@pytest.mark.parametrize(("threads", "compile_above"), [(1, 0), (2, 0), (1, 1 << 40), (2, 1 << 40)])
+def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads, compile_above):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -206,7 +206,7 @@ def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads):
             source[0, 0] = -0.0
             source[0, 1], source[0, 2] = float("nan"), -float("inf")  # may be another task's: still zero, not NaN
         targets = [torch.full_like(source, float("nan")) for source in sources]
-        written = Materializer(zip(targets, sources, owners, strict=True))
+        written = TaskWriter(zip(targets, sources, owners, strict=True), compile_above=compile_above)
         for task in (4, 1, 3, 255):
             written.write_(task)
             for target, source, owner in zip(targets, sources, owners, strict=True):
@@ -223,7 +223,7 @@ def test_a_large_weight_is_written_in_pieces(monkeypatch):
     for threads in (1, 2):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         target = torch.full_like(source, float("nan"))
-        Materializer([(target, source, owner)]).write_(2)
+        TaskWriter([(target, source, owner)]).write_(2)
         assert same_bits(target, source.masked_fill((owner == 0) | (owner > 2), 0))
 
 

@@ -41,6 +41,10 @@ def build_packed_backbone(packed: PackedFile) -> nn.Module:
 class _NotDrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Parameters are not filled with random numbers: the file's take their place, and large networks take seconds."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled in here: torch need not load its compiler, which takes longer than all else
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from packnet_pl.core.bits import as_integers
 from packnet_pl.core.ownership import FREE, visible
 
-__all__ = ["Materializer"]
+__all__ = ["TaskWriter"]
 
 _CHUNK = 1 << 21
 _Integers = NDArray[np.signedinteger]
@@ -20,16 +20,19 @@ _Chunk = tuple[_Integers, _Integers, NDArray[np.uint8]]
 _Loop = Callable[[_Integers, _Integers, NDArray[np.uint8], np.uint8], None]
 
 
-class Materializer:
+class TaskWriter:
     """Writes what one task after another sees of some weights.
 
     Args:
         weights: Of each layer target, source and owner map, all of one shape and on one device: the target is written
             to, the source (of the same type, in other memory) has the weights of all tasks, owners are uint8. Their
-            memory is kept: what is changed in place shows, what is moved or replaced needs a new materializer.
+            memory is kept: what is changed in place shows, what is moved or replaced needs a new one.
+        compile_above: Weights, those of all switches counted, from which on the compiled loop makes up for the second
+            that it takes to load numba and to compile; numpy writes the same bits, with two passes more.
     """
 
-    def __init__(self, weights: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+    def __init__(self, weights: Iterable[tuple[Tensor, Tensor, Tensor]], *, compile_above: int = 1 << 26) -> None:
+        self._left = compile_above
         self._chunks: list[_Chunk] = []
         self._others: list[tuple[Tensor, Tensor, Tensor]] = []
         for target, source, owner in weights:
@@ -51,7 +54,8 @@ class Materializer:
         for out, bits, owner in self._others:
             torch.mul(bits, visible(owner, task), out=out)
         # Each thread takes what is next: torch's own wait busily after each of its operations, which slows some down.
-        loop, to_do = _compiled(), iter(self._chunks)
+        self._left -= sum(out.size for out, _, _ in self._chunks)
+        loop, to_do = _write_plainly if self._left >= 0 else _compiled(), iter(self._chunks)
         helpers = min(torch.get_num_threads(), len(self._chunks)) - 1
         if helpers < 1:
             _write_all(loop, to_do, task)
@@ -71,15 +75,19 @@ def _write_all(loop: _Loop, chunks: Iterator[_Chunk], task: int) -> None:
 
 @cache
 def _compiled() -> _Loop:
-    # Loaded at the first switch: it takes a third of a second, and training, reading and writing do without it.
     import numba
 
     compiled: _Loop = numba.njit(nogil=True)(_write)
     return compiled
 
 
+def _write_plainly(out: _Integers, bits: _Integers, owner: NDArray[np.uint8], task: np.uint8) -> None:
+    """What :func:`_write` does, with a mask that goes through memory on its own."""
+    np.multiply(bits, owner - np.uint8(FREE + 1) < task, out=out)
+
+
 def _write(out: _Integers, bits: _Integers, owner: NDArray[np.uint8], task: np.uint8) -> None:
-    """One pass over the weights, for numba: with numpy or torch their mask goes through memory on its own.
+    """One pass over the weights, for numba.
 
     ``owner - FREE - 1`` wraps around for free weights, so that one comparison finds both kinds that are hidden.
     """

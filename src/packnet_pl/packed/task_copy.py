@@ -12,7 +12,7 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.slots import Slot, plain_name, restore_slot_, slots_of
-from packnet_pl.packed.switch_kernel import Materializer
+from packnet_pl.packed.switch_kernel import TaskWriter
 
 __all__ = ["TaskCopy"]
 
@@ -50,7 +50,7 @@ class TaskCopy:
         self._kept: list[Tensor] = []
         self._owners: Mapping[str, Tensor] = {}
         self._own: Mapping[str, Tensor] = {}
-        self._owned = Materializer([])
+        self._owned = TaskWriter([])
         self._seen: list[object] = []
         self._written: list[object] = []
 
@@ -95,7 +95,7 @@ class TaskCopy:
         """Copies anew: what was converted, moved or replaced is so in the copy too."""
         check_weights_are_read(self._packnet.module)
         self._copy, self._targets, self._kept = None, {}, []  # their memory first
-        self._owners, self._owned = {}, Materializer([])
+        self._owners, self._owned = {}, TaskWriter([])
         self._copy = deepcopy(self._packnet.module)
         self._sources = self._packnet.inventory().all
         targets = {plain_name(name): slot for name, slot in slots_of(self._copy)}
@@ -109,7 +109,7 @@ class TaskCopy:
     def _write(self, number: int, owners: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
         """Writes what a task has of its own and sees of the owned weights: all else is as it was copied."""
         if not _are_same(owners, self._owners):
-            self._owned = Materializer(
+            self._owned = TaskWriter(
                 (self._targets[name].now, self._sources[name].now, owner) for name, owner in owners.items()
             )
             self._owners = dict(owners)
