@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from packnet_pl.capacity import MAX_TASKS
+from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.choices import KEEPINGS, PHASES, check_choice, check_task_name
-from packnet_pl.core.checkpoint_reading import read_checkpoint
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import FORMAT, State

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from packnet_pl.core.checkpoint_reading import read_checkpoint
+from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.files import readable
 
 __all__ = ["cut_off_head", "load_weights", "read_weights", "without"]

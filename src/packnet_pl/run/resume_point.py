@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.choices import Phase
-from packnet_pl.core.checkpoint_reading import read_checkpoint
 from packnet_pl.files import replacing
 from packnet_pl.packed import NetworkPerTask, Packed, packed_networks, read_packed, unpack_into
 from packnet_pl.run.plan import RunPlan

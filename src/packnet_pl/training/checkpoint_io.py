@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from packnet_pl.core.checkpoint_reading import unreadable
+from packnet_pl.checkpoint_reading import unreadable
 from packnet_pl.files import replacing
 from packnet_pl.training.families import base_of_both
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
+from packnet_pl.checkpoint_reading import check_plain
 from packnet_pl.choices import Granularity, Phase, Scope
 from packnet_pl.core import PruneRule
-from packnet_pl.core.checkpoint_reading import check_plain
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.fit_arguments import check_data, check_module_given, check_trainer
 from packnet_pl.training.protocols import find_packnet

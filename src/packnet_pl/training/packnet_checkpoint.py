@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
-from packnet_pl.core.checkpoint_reading import unreadable
+from packnet_pl.checkpoint_reading import unreadable
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.training.families import is_of_lightning
 from packnet_pl.training.protocols import packnet_of

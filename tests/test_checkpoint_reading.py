@@ -11,8 +11,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from packnet_pl.checkpoint_reading import check_plain, read_checkpoint
 from packnet_pl.core import PackNet
-from packnet_pl.core.checkpoint_reading import check_plain, read_checkpoint
 from tests.support.tiny import TinyNet
 
 
