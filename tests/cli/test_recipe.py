@@ -258,6 +258,17 @@ def test_a_recipe_has_no_folders_in_it(begun):
     assert read_packed(begun[1] / "f.safetensors").header["recipe"] == json.loads(recipe)
 
 
+def test_a_file_names_its_pruning_score_if_it_is_not_the_papers_and_chooses_none(begun, tmp_path):
+    config = begun[0].copy()
+    assert list(recipe_of(config, "resnet20", None)["prune"]) == ["ratio", "last", "scope", "granularity"]
+    config.prune.rule.score._target_ = "operator.neg"
+    packed(tmp_path / "f.safetensors", recipe_of(config, "resnet20", None))
+    with pytest.raises(UsageError, match=r"prune\.rule\.score\._target_='operator\.neg', and a file may choose only"):
+        from_file(tmp_path)
+    now = from_file(tmp_path, "prune.rule.score._target_=operator.neg", "prune.scope=layer")
+    assert (now.method.fit.rule.score._target_, now.method.fit.rule.scope) == ("operator.neg", "layer")
+
+
 def test_a_file_of_format_1_brings_its_network_and_sizes_and_says_that_it_has_no_recipe(tmp_path, caplog):
     shutil.copy(MADE / "finished" / "packed.safetensors", tmp_path / "f.safetensors")
     now = from_file(tmp_path)

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from packnet_pl.choices import Phase
+from packnet_pl.choices import Phase, check_choice
 from packnet_pl.core.slots import Slot, slots_of
 from packnet_pl.core.subnetwork import shown
 from packnet_pl.methods.unpruned import UnprunedClassifier
@@ -44,8 +44,7 @@ class IndividualNetworks(UnprunedClassifier):
         start: Start = "first_task",
     ) -> None:
         super().__init__(backbone, num_features=num_features, recipes=recipes)
-        if start not in get_args(Start):
-            raise ValueError(f"start is {start!r}; allowed are 'first_task' and 'backbone'")
+        check_choice("start", start, get_args(Start))
         self.start: Start = start
         self.networks: dict[str, dict[str, Tensor]] = {}
         self._given = _values(backbone)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from packnet_pl.choices import Phase
+from packnet_pl.choices import Phase, check_choice
 from packnet_pl.core.module_modes import is_norm
 from packnet_pl.methods.frozen_modules import FrozenModules
 from packnet_pl.methods.unpruned import UnprunedClassifier
@@ -72,8 +72,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
             raise ValueError(f"weight is {weight!r}; allowed is a finite number, 0 or more")
         if not (isinstance(temperature, (int, float)) and 0 < temperature < float("inf")):
             raise ValueError(f"temperature is {temperature!r}; allowed is a finite number above 0")
-        if norms not in get_args(Norms):
-            raise ValueError(f"norms is {norms!r}; allowed are 'trained' and 'frozen'")
+        check_choice("norms", norms, get_args(Norms))
         self.weight, self.temperature, self.norms = weight, temperature, norms
         self._frozen = FrozenModules()
         # In a list, so that the old network is no part of this one: not in its state dict, nor among its parameters.
