@@ -1,4 +1,8 @@
-"""One fit of a task: everything that the hooks of its callback act on, from the opening of the task to the end."""
+"""One fit of a task: everything that the hooks of its callback act on, from the opening of the task to the end.
+
+One optimizer step, in this order: ``after_backward`` looks for what learns outside, ``mask_gradients_`` masks,
+Lightning clips, the optimizer steps, ``StepWatch`` calls ``restore_``, ``end_batch`` restores what layers wrote to.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
