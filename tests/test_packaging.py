@@ -85,6 +85,7 @@ def test_the_metadata_are_what_an_index_accepts(wheel):
     assert all(requirement.url is None for requirement in metadata.requires_dist)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_command_runs_from_a_wheel_outside_the_checkout(wheel, tmp_path):
     environment = tmp_path / "an environment"

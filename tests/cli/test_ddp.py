@@ -142,12 +142,18 @@ def test_nothing_is_left_when_torchrun_itself_is_killed(tmp_path):
     ("words", "launcher", "message"),
     [
         (["optim.batch_size=15"], [], "optim.batch_size is 15, for a whole step; with 2 processes (trainer.devices"),
-        (
+        pytest.param(
             ["trainer.sync_batchnorm=true"],
             [],
             "trainer.sync_batchnorm is true, but torch synchronizes batch-norm on GPU",
+            marks=pytest.mark.exhaustive,
         ),
-        (["trainer.num_nodes=2"], [], "trainer.num_nodes is 2, but this process was started alone: start it with"),
+        pytest.param(
+            ["trainer.num_nodes=2"],
+            [],
+            "trainer.num_nodes is 2, but this process was started alone: start it with",
+            marks=pytest.mark.exhaustive,
+        ),
         (["resume=maybe"], [], "resume is 'maybe'; allowed are true, false, and auto"),
     ],
 )

@@ -109,6 +109,7 @@ def test_killed_at_every_instant_that_can_be_told_from_outside(tmp_path, plain):
     assert kills >= len(events) - 1
 
 
+@pytest.mark.exhaustive
 def test_killed_at_random_with_everything_that_draws_random_numbers(tmp_path, everything):
     words, reference, seconds = everything
     folder, rng, kills = tmp_path / "run", random.Random(1), 0
@@ -126,7 +127,10 @@ def test_killed_at_random_with_everything_that_draws_random_numbers(tmp_path, ev
 
 @pytest.mark.parametrize(
     ("signum", "moment"),
-    [(signal.SIGTERM, "tasks/cats/train/last.ckpt"), (signal.SIGUSR1, "tasks/cats/finished.json")],
+    [
+        (signal.SIGTERM, "tasks/cats/train/last.ckpt"),
+        pytest.param(signal.SIGUSR1, "tasks/cats/finished.json", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_asked_to_stop_it_saves_and_leaves(tmp_path, everything, signum, moment):
     words, reference, _ = everything
@@ -169,6 +173,7 @@ def test_checkpoints_that_cannot_be_read_are_named_and_passed_over(tmp_path, pla
     warm.assert_same(folder, plain[0])
 
 
+@pytest.mark.exhaustive
 def test_a_signal_before_the_run_listens_is_answered_too(tmp_path):
     process = warm.RealProcess("packnet-train", *TINY, "hydra.run.dir=run", cwd=tmp_path)
     while not (tmp_path / "run" / "run.yaml").exists():

@@ -102,6 +102,7 @@ def test_a_failed_job_is_named_at_the_end_and_the_others_go_on(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_jobs_side_by_side_train_the_first_task_once(tmp_path, alone):
     words = ["prune.ratio=0.5,0.75", "sweep.share=true", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     done = train(*TINY, *words, "hydra.sweep.dir=s", cwd=tmp_path)
@@ -111,6 +112,7 @@ def test_jobs_side_by_side_train_the_first_task_once(tmp_path, alone):
         warm.assert_same(tmp_path / "s" / str(job), alone[ratio])
 
 
+@pytest.mark.exhaustive
 def test_under_optuna_and_ddp_each_process_of_a_job_has_the_same_ratio(tmp_path, monkeypatch):
     monkeypatch.setenv("SPY", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

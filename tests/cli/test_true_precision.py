@@ -28,7 +28,11 @@ def refused(done):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("precision", "words"), [("bf16-true", ["norm=per_task"]), ("64-true", ["method=lwf"])], ids=list(TYPES)
+    ("precision", "words"),
+    [
+        pytest.param("bf16-true", ["norm=per_task"], id="bf16-true"),
+        pytest.param("64-true", ["method=lwf"], id="64-true", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_run_in_true_precision_is_measured_packed_asked_again_resumed_and_gone_on_from(tmp_path, precision, words):
     run, kind = tmp_path / "r", TYPES[precision]

@@ -13,6 +13,7 @@ from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.models import build_backbone, vgg_small
 from packnet_pl.packed import switch_kernel
 from packnet_pl.packed.switch_kernel import TaskWriter
+from tests.support.cases import breadth
 from tests.support.packed_models import TASKS, TINY, images, packed_model, same_bits, trained
 
 
@@ -251,7 +252,7 @@ WHOLE = {"resnet18": "torchvision", "test_resnet": "timm", "test_vit": "timm", "
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", breadth(WHOLE, "mobilenetv3_small_050", "test_resnet", "test_vit"))
 def test_a_single_task_loads_into_its_library(name, tmp_path):
     size = 160 if name == "test_vit" else 224
     model = finished({"name": WHOLE[name], "arguments": {"name": name, "image_size": size}})
@@ -271,6 +272,7 @@ def test_a_single_task_loads_into_its_library(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "equal"), [("dla46x_c", True), ("deit_tiny_distilled_patch16_224", False)])
 def test_a_single_task_answers_with_the_same_bits_or_is_of_those_that_are_close_only(name, equal, tmp_path):
     save_packed(
@@ -288,7 +290,7 @@ def test_a_single_task_answers_with_the_same_bits_or_is_of_those_that_are_close_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vgg11", "densenet121", "vit_b_32", "convnext_tiny", "resnet34"])
+@pytest.mark.parametrize("name", breadth(["vgg11", "densenet121", "vit_b_32", "convnext_tiny", "resnet34"], "vit_b_32"))
 def test_a_single_task_of_a_narrow_network_has_the_names_of_its_library(name, tmp_path):
     model = finished({"name": "torchvision", "arguments": {"name": name, "image_size": 64, "width": 0.1}})
     save_packed(model, tmp_path / "packed.safetensors")

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from packnet_pl import PackNetCallback
 from packnet_pl.core.freezing import Freezer
+from tests.support.cases import breadth
 from tests.support.promise.checker import Promise, bits, check_promise, owned_weights
 from tests.support.promise.own_modules import (
     FEATURES,
@@ -125,7 +126,7 @@ AS_COMPILED = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::Depreca
 
 
 @pytest.mark.promise("Training loop", label="torch.compile with backend aot_eager")
-@pytest.mark.parametrize("what", ["the backbone", "the backbone in place", "the whole module"])
+@pytest.mark.parametrize("what", breadth(["the backbone", "the backbone in place", "the whole module"], "the backbone"))
 @AS_COMPILED
 def test_torch_compile(what):
     torch._dynamo.reset()

@@ -58,6 +58,8 @@ ON_VOLUMES = {
     "BatchNorm3d": lambda: nn.BatchNorm3d(6),
     "InstanceNorm3d with running statistics": lambda: nn.InstanceNorm3d(6, affine=True, track_running_stats=True),
 }
+MAIN = {"BatchNorm1d", "BatchNorm2d", "InstanceNorm2d with running statistics", "SyncBatchNorm in the module"}
+MAIN |= {"LayerNorm", "GroupNorm", "torchvision FrozenBatchNorm2d"}
 NORMS = {**ON_VECTORS, **ON_SEQUENCES, **ON_IMAGES, **ON_VOLUMES}
 MOVING = [name for name in NORMS if ("Batch" in name or "running" in name or "EvoNorm2dB" in name)]
 MOVING = [name for name in MOVING if "Frozen" not in name and "track_running_stats False" not in name]
@@ -94,8 +96,11 @@ def noticed(module):
 
 @pytest.mark.parametrize(
     ("name", "keeping"),
-    [pytest.param(name, "shared", id=name) for name in NORMS]
-    + [pytest.param(name, "per_task", id=f"{name}, one per task") for name in NORMS],
+    [
+        pytest.param(name, keeping, id=f"{name}{words}", marks=() if name in MAIN else pytest.mark.exhaustive)
+        for keeping, words in (("shared", ""), ("per_task", ", one per task"))
+        for name in NORMS
+    ],
 )
 def test_norm(name, keeping):
     backbone, inputs = network(name)

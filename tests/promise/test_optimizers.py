@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from timm.optim import Lamb, Lion, Lookahead
 from torch import nn, optim
 
+from tests.support.cases import breadth
 from tests.support.promise.checker import check_promise
 from tests.support.promise.own_modules import (
     LinearNet,
@@ -54,7 +55,10 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("optimizer", PLAIN)
+MAIN = ("SGD momentum", "SGD Nesterov, weight decay", "Adam weight decay", "AdamW", "AdamW fused", "LBFGS", "timm Lion")
+
+
+@pytest.mark.parametrize("optimizer", breadth(PLAIN, *MAIN))
 def test_optimizer(optimizer):
     check_promise(subject(OwnModule(PLAIN[optimizer])), optimizer, trainer=trainer())
 
