@@ -22,7 +22,7 @@ def read_checkpoint(path: str | PathLike[str]) -> Any:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, something else, or holds objects of types that are not plain data.
-    """
+    """  # noqa: DOC501
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

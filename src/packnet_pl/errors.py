@@ -37,7 +37,7 @@ def answering_errors(program: str) -> Iterator[None]:
 
     Args:
         program: Name of the command, which begins the line.
-    """
+    """  # noqa: DOC501
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal's encoding lacks, or that is no Unicode, is shown escaped.
         sys.stdout.reconfigure(errors="backslashreplace")

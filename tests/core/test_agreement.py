@@ -1,8 +1,7 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
-from torch import nn
+from torch import multiprocessing, nn
 
 from packnet_pl.distributed import broadcast_, is_distributed
 from tests.support.tiny import bits, same_bits

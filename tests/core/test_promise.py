@@ -65,7 +65,7 @@ def logits(net, head, x):
         return head(net(x))
 
 
-def check_nothing_is_forgotten(setting, net=None):
+def check_nothing_is_forgotten(setting, net=None):  # noqa: C901
     """Trains three tasks one after the other; fails if a finished task is not, bit for bit, what it was."""
     net = net or TinyNet()
     packnet, probe = PackNet(net), images()

@@ -30,7 +30,7 @@ def coded(owner, counts):
     return coder.compress(planes) + coder.flush() if len(order) > 1 else b""
 
 
-def write(path, *, backbone, tasks, shared, weights, owners, heads, copies=(), norm="shared", bias="shared"):
+def write(path, *, backbone, tasks, shared, weights, owners, heads, copies=(), norm="shared", bias="shared"):  # noqa: PLR0913
     """Writes a packed file.
 
     Args:

@@ -25,7 +25,7 @@ A task that is not finished may get others, as sequence.tasks.NAME.train.lr=, an
 """
 
 
-def main() -> None:
+def main() -> None:  # noqa: C901
     """Runs the command line: it ends by becoming ``packnet-train``."""
     with answering_errors(PROGRAM):
         words = sys.argv[1:]

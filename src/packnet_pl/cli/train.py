@@ -35,7 +35,7 @@ __all__ = ["main", "train"]
 _OPTUNA_HAS_NONE = "No trials are completed yet."  # it looks for the best job, and all of them failed
 
 
-def main() -> None:
+def main() -> None:  # noqa: C901
     """Runs the command line."""
     for signum in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, _leave)

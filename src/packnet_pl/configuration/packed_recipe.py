@@ -95,7 +95,7 @@ def with_recipe(
 
     Raises:
         UsageError: If the recipe is not one, or names a class that a file may not choose.
-    """
+    """  # noqa: DOC501
     changed = config.copy()
     OmegaConf.set_struct(changed, False)
     try:

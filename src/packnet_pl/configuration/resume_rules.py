@@ -110,7 +110,7 @@ def open_tasks(config: Mapping[str, Any], begun: list[str]) -> list[str]:
     return left if config["method"]["together"] else left[-1:]
 
 
-def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[str]) -> tuple[str, ...]:
+def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[str]) -> tuple[str, ...]:  # noqa: C901
     """Refuses to go on with ``now`` if the result were a mix: of two settings of a finished task, or of the whole run.
 
     What is not finished may change; then it begins anew, so that it is what it would be in a run of that setting. While

@@ -15,7 +15,7 @@ __all__ = ["check_config"]
 OBJECTIVES = ("val_accuracy", "free")
 
 
-def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
+def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:  # noqa: C901
     """Returns the tasks of a configuration that can be run, in order.
 
     Raises:

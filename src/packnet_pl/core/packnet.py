@@ -31,7 +31,7 @@ from packnet_pl.core.written_buffers import BufferWarnings
 __all__ = ["PackNet"]
 
 
-class PackNet:
+class PackNet:  # noqa: PLR0904
     """Packs several tasks into one module by iterative pruning.
 
     A plain object beside the module: it adds nothing to the module's tree or state dict. In a loop of your own::

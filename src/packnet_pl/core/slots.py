@@ -129,7 +129,7 @@ def restore_slot_(name: str, slot: Slot, value: Tensor) -> None:
 
     Raises:
         RuntimeError: If a parameter has another shape or type now, or a buffer that a state dict has.
-    """
+    """  # noqa: DOC501
     tensor = slot.found
     if not is_alike(tensor, value):
         if not slot.is_saved:

@@ -23,7 +23,7 @@ def shown(
         slots: Returns name -> slot of every tensor; asked again at the end, as layers may be replaced meanwhile.
         hidden: Name -> bool of the same shape: the entries to make zero.
         replaced: Name -> values of the same shape.
-    """
+    """  # noqa: DOC501
     found = slots()
     with torch.inference_mode(False):
         saved = {name: slot.now.detach().clone() for name, slot in found.items()}

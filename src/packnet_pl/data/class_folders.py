@@ -107,6 +107,7 @@ def _listed(root: Path, folders: tuple[str, ...], name: str, classes: Mapping[in
 
     Raises:
         FileNotFoundError: If list, folder or an image is missing.
+        ValueError: If a class is none of ``classes``.
     """
     folder = next((root / name for name in folders if holds_something(root / name)), None)
     if folder is None:

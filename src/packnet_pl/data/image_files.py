@@ -94,7 +94,7 @@ def check_image(path: str) -> None:
 
     Raises:
         ValueError: If it is not that of an image.
-    """
+    """  # noqa: DOC501
     try:
         with Path(path).open("rb") as file, Image.open(file, formats=_FORMATS):
             pass
@@ -160,7 +160,7 @@ def read_image(path: str, channels: int, *, at_least: int | None = None, box: Bo
 
     Raises:
         ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
-    """
+    """  # noqa: DOC501
     try:
         # Not by its name: Pillow maps such a file into memory, and then turns an uncompressed TIFF wrongly.
         with Path(path).open("rb") as file, Image.open(file, formats=_FORMATS) as image:

@@ -11,7 +11,7 @@ from packnet_pl.data.task_data import TaskData
 __all__ = ["image_folder"]
 
 
-def image_folder(
+def image_folder(  # noqa: PLR0913 - a yaml names each of them
     path: str | os.PathLike[str],
     *,
     image_size: int | None = None,

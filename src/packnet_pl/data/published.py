@@ -103,7 +103,7 @@ class Listing:
     class_names: tuple[str, ...]
 
 
-def published_images(
+def published_images(  # noqa: PLR0913 - a yaml names each of them
     read: Callable[[str | os.PathLike[str]], Listing],
     path: str | os.PathLike[str],
     *,

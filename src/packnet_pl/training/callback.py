@@ -54,7 +54,7 @@ class PackNetCallback(_Callback):
         ValueError: If an argument is not allowed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, as in fit_task
         self,
         *,
         task: str,

@@ -41,7 +41,7 @@ class AtomicCheckpointIO(_CheckpointIO):
 
         Raises:
             ValueError: If it is read as plain data, and holds something else.
-        """
+        """  # noqa: DOC501
         try:
             return super().load_checkpoint(path, map_location, weights_only)
         except pickle.UnpicklingError as error:

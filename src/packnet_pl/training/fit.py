@@ -16,7 +16,7 @@ from packnet_pl.training.protocols import find_packnet
 __all__ = ["fit_task"]
 
 
-def fit_task(
+def fit_task(  # noqa: PLR0913 - public, by keyword: those of the callback, and of the fits
     model: pl.LightningModule,
     datamodule: Any,
     *,

@@ -83,7 +83,7 @@ class PackNetMixin:
 
         Raises:
             ValueError: If the file holds what is not plain data, as some hyperparameters; it says how to allow them.
-        """
+        """  # noqa: DOC501
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
         except UnpicklingError as error:
