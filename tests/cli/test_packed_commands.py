@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -356,10 +355,3 @@ def test_the_file_alone_predicts_in_another_folder(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert {found["name"] for found in json.loads(done.stdout)["classes"]} == {"bright", "dark"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copied.safetensors", "image.png"]
-
-
-def test_the_answer_for_a_wrong_word_comes_without_torch(tmp_path):
-    for module in ("predict", "export", "inspect_file"):
-        code = f"import sys, packnet_pl.cli.{module}; print('torch' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "False"
