@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.configuration.overrides import key_of
 from packnet_pl.configuration.packed_recipe import with_recipe
+from packnet_pl.container import open_packed
 from packnet_pl.errors import UsageError
 from packnet_pl.text import brief, named
 
@@ -22,17 +23,10 @@ _BUILDERS = {name: f"packnet_pl.models.{name}" for name in ("vgg_small", "resnet
 }
 
 
-def packed_header(path: Path) -> dict[str, Any] | None:
-    """Returns the header of a packed file, its entries not checked; None if it is not there or cannot be read."""
-    from packnet_pl.container.header import parse_header
-    from packnet_pl.container.table import read_table
-
-    if not path.is_file():
-        return None
+def packed_header(path: Path) -> Mapping[str, Any] | None:
+    """Returns the header of a packed file; None if it is not there or cannot be read, which is said later."""
     try:
-        with path.open("rb") as file:
-            text, _ = read_table(file, path.stat().st_size)
-        return parse_header(text)
+        return open_packed(path).header
     except (ValueError, OSError):
         return None
 
@@ -47,7 +41,7 @@ def with_file(
 
     Args:
         config: Composed, with its interpolations.
-        header: Of the file, not checked.
+        header: Of the file.
         words: The command line.
         path: Of the file, for messages.
         main: Name of the main configuration.
@@ -99,7 +93,7 @@ def tell_recipe(config: DictConfig, header: Mapping[str, Any], words: Sequence[s
 
 
 def arch_name(header: Mapping[str, Any]) -> str:
-    """Returns the name of the backbone of a checked file, for the results."""
+    """Returns the name of the backbone of the file, for the results."""
     recipe, builder = header.get("recipe"), header["backbone"]
     name = recipe.get("arch") if recipe is not None else None
     if isinstance(name, str) and named(name) == name:
@@ -111,7 +105,7 @@ def sequence_name(header: Mapping[str, Any], words: Sequence[str], main: str) ->
     """Returns the name of the sequence that a run goes on with; None if that is the one that its command line chooses.
 
     Args:
-        header: Of a checked file.
+        header: Of the file.
         words: The command line.
         main: Name of the main configuration.
     """
@@ -126,7 +120,7 @@ def input_of(header: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns what the data of a new task get where they leave it open; None if the file says nothing of it.
 
     Args:
-        header: Of the file, not checked.
+        header: Of the file.
 
     Raises:
         UsageError: If its recipe has something else there than numbers.

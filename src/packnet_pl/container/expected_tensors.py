@@ -32,9 +32,9 @@ def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: 
     if stored.keys() != checksums.keys():
         wrong = sorted(stored.keys() ^ checksums.keys())
         raise ValueError(f"its tensors are not those that its header lists: {brief(wrong)}")
-    for name, mark in checksums.items():
-        if not isinstance(mark, str) or not re.fullmatch(f"{stored[name].dtype}:[0-9a-f]{{32}}", mark):
-            raise ValueError(f"the checksum of {named(name)}, a {stored[name].dtype}, is {brief(mark)}")
+    for name, checksum in checksums.items():
+        if not isinstance(checksum, str) or not re.fullmatch(f"{stored[name].dtype}:[0-9a-f]{{32}}", checksum):
+            raise ValueError(f"the checksum of {named(name)}, a {stored[name].dtype}, is {brief(checksum)}")
     expected = set(_expected(header))
     missing = sorted(expected - stored.keys())
     unknown = sorted(name for name in stored.keys() - expected if not name.startswith(("shared/", "copies/")))

@@ -1,4 +1,4 @@
-"""The JSON header of a packed file, taken apart with suspicion: whatever it holds, the answer is a ValueError."""
+"""The JSON header of a packed file, parsed and checked: whatever it holds, at worst a ValueError of one line."""
 
 import math
 import re

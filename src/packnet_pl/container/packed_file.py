@@ -28,7 +28,7 @@ class PackedFile:
     Attributes:
         path: Where it is.
         header: Of format 2, checked.
-        stored: Name -> type, shape and place of each tensor, which are those that the header asks for.
+        stored: Name -> type, shape and offsets of each tensor, which are those that the header asks for.
         size: Of the file, in bytes.
     """
 

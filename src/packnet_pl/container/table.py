@@ -62,7 +62,7 @@ class Stored:
 
 
 def read_table(file: BinaryIO, size: int) -> tuple[str, dict[str, Stored]]:
-    """Returns the text of the header, and name -> place of each tensor; no tensor is read.
+    """Returns the text of the header, and name -> type, shape and offsets of each tensor; no tensor is read.
 
     Args:
         file: At its beginning.

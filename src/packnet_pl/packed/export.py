@@ -1,4 +1,4 @@
-"""One task as a network of its own, in formats that others read; a file is left only if it answers rightly."""
+"""One task as a network of its own, in formats that others read; a file is left only if its logits are right."""
 
 import json
 import logging
@@ -33,13 +33,13 @@ _TOO_LARGE = (
 )
 _ONNX_TYPES = (torch.float32, torch.float16)
 
-Answer = Callable[[Tensor], Tensor]
+Predict = Callable[[Tensor], Tensor]
 
 
 def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str], format: str) -> float:
     """Writes what ``network.standalone(task)`` is.
 
-    The file is read again and asked about random images, three and then one, before it replaces what is there.
+    The file is read again and compared on random images, three and then one, before it replaces what is there.
 
     Args:
         network: With the task.
@@ -56,7 +56,7 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
     Raises:
         ImportError: If a package that the format needs is not installed.
         ValueError: If there is no such task or format, the shape of its images is not known, ONNX cannot hold the
-            network, or the file answers otherwise than the network.
+            network, or the logits of the file are others.
     """
     if format not in ENDINGS:
         raise ValueError(f"format is {format!r}; allowed are {list(ENDINGS)}")
@@ -72,10 +72,10 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
     write = {"torch": _write_state, "torch_export": _write_program, "onnx": _write_onnx}[format]
     largest = 0.0
     with replacing_unicode(path) as temporary, torch.no_grad(), _quiet():
-        answer = write(module, probe, temporary, info)
+        predict = write(module, probe, temporary, info)
         for images in (probe, probe[:1]):
             expected = network(images, task=task)
-            found = answer(images)
+            found = predict(images)
             if found.shape != expected.shape:
                 raise ValueError(f"the {format} file answers {list(found.shape)} instead of {list(expected.shape)}")
             difference = float((found - expected).abs().max())
@@ -89,7 +89,7 @@ def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str],
     return largest
 
 
-def _write_state(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:
+def _write_state(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Predict:
     torch.save(module.state_dict(), path)
     other = deepcopy(module)
     for tensor in other.state_dict().values():
@@ -98,15 +98,15 @@ def _write_state(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -
     return other
 
 
-def _write_program(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:
+def _write_program(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Predict:
     program = torch.export.export(module, (probe,), dynamic_shapes=_any_number(module))
     torch.export.save(program, path, extra_files={"packnet_pl.json": _about(info)})
-    other: Answer = torch.export.load(path).module()
+    other: Predict = torch.export.load(path).module()
     return other
 
 
 def _check_onnx(module: nn.Module) -> None:
-    """Does nothing for a network that one ONNX file can hold, and that can be asked again to see whether it does.
+    """Does nothing for a network that one ONNX file can hold, and that can be run again to see whether it does.
 
     Raises:
         ValueError: Otherwise.
@@ -123,7 +123,7 @@ def _check_onnx(module: nn.Module) -> None:
         raise ValueError(_TOO_LARGE.format(size=f"{size:,}", most=_LARGEST_ONNX))
 
 
-def _write_onnx(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Answer:
+def _write_onnx(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo) -> Predict:
     import onnxruntime
     import onnxscript  # noqa: F401 (torch needs it, and says so at length)
 
@@ -157,7 +157,7 @@ def _about(info: TaskInfo) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters tell of themselves; what counts is whether the answers agree."""
+    """Silences exporters, which tell of themselves: what counts is whether the logits agree."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
     try:

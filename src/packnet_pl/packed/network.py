@@ -18,10 +18,10 @@ __all__ = ["PackedNetwork"]
 
 
 class PackedNetwork(nn.Module):
-    """Answers for every task that was packed into it. For inference only: always in eval mode, and without gradients.
+    """Predicts for every task that was packed into it. For inference only: always in eval mode, and without gradients.
 
-    Beside the shared part it keeps a copy with the weights of one task, which stands ready for further questions about
-    that task and is written over for another one.
+    Beside the shared part it has a copy with the weights of one task, which serves until another task is asked for and
+    is written over then.
 
     Args:
         backbone: The shared part.
@@ -69,8 +69,8 @@ class PackedNetwork(nn.Module):
 
         Args:
             images: N x C x H x W, normalised as ``info(task)`` says.
-            task: One task for all images, or a list with the task of each. Images of one task are answered
-                together, and the task that was asked last comes first.
+            task: One task for all images, or a list with the task of each. Images of one task form one
+                batch, and the task that was asked for last comes first.
 
         Returns:
             N x classes for one task; for a list one vector per image, in the order of the images, as long as its
@@ -86,25 +86,25 @@ class PackedNetwork(nn.Module):
                 f"{counted(len(task), 'task')} given for {counted(len(images), 'image')}; give one per image"
             )
         groups: dict[str, list[int]] = {name: [] for name in task}
-        for place, name in enumerate(task):
-            groups[name].append(place)
+        for index, name in enumerate(task):
+            groups[name].append(index)
         for name in groups:
             self.heads.key(name)
-        answers: dict[int, Tensor] = {}
+        logits: dict[int, Tensor] = {}
         last = self._copy.task if self._copy is not None else self._loaded
         for name in sorted(groups, key=lambda name: name != last):
-            answers |= zip(groups[name], self._logits(images[groups[name]], name), strict=True)
-        return [answers[place] for place in range(len(images))]
+            logits |= zip(groups[name], self._logits(images[groups[name]], name), strict=True)
+        return [logits[index] for index in range(len(images))]
 
     def standalone(self, task: str) -> nn.Module:
         """Returns a plain module, in eval mode, for this task alone; the other tasks' weights are zero in it.
 
         Networks of torchvision and timm get their last layer back, under its own name: the state dict is that of
-        ``torchvision.models.get_model(name, num_classes=...)``. Others come as modules ``backbone`` and ``head``. It
-        answers with the same bits as this network, but for timm's with two last layers (distilled ones, such as
-        ``deit_tiny_distilled_patch16_224``), which differ in the last bits. So does the network that the library makes
-        and that gets its state dict; where timm's last layer is a 1 x 1 convolution (DLA, DPN, FocalNet, BiT), that one
-        differs in the last bits.
+        ``torchvision.models.get_model(name, num_classes=...)``. Others come as modules ``backbone`` and ``head``. Its
+        logits are those of this network to the bit, but for timm's with two last layers (distilled ones, such as
+        ``deit_tiny_distilled_patch16_224``), which differ in the last bits. So are those of the network that the
+        library makes, with its state dict; where timm's last layer is a 1 x 1 convolution (DLA, DPN, FocalNet, BiT),
+        that one differs in the last bits.
 
         Raises:
             ValueError: If there is no such task.
@@ -123,7 +123,7 @@ class PackedNetwork(nn.Module):
     def show(self, task: str) -> nn.Module:
         """Returns the shared part with the weights of ``task``, ready for its images; nothing is written if it is.
 
-        It is the one copy that all questions share: the next one about another task changes it.
+        It is one copy for all tasks: the next call for another task changes it.
 
         Raises:
             ValueError: If there is no such task.
@@ -140,5 +140,5 @@ class PackedNetwork(nn.Module):
     def _logits(self, images: Tensor, task: str) -> Tensor:
         head, backbone = self.heads[task], self.show(task)
         with in_eval_mode([*backbone.modules(), *head.modules()]):
-            answer: Tensor = head(backbone(as_input(images, backbone)))
-        return answer
+            logits: Tensor = head(backbone(as_input(images, backbone)))
+        return logits

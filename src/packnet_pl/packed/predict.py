@@ -1,4 +1,4 @@
-"""Answers for image files: what a task says of them, and which task they belong to."""
+"""Predictions for image files: the likeliest classes of a task, and which task an image belongs to."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ __all__ = ["Prediction", "Unreadable", "image_reader", "normalised_entropy", "pr
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one image.
+    """The likeliest classes of one image.
 
     Attributes:
         image: Path of the file.
-        task: Whose head answered.
+        task: Whose classes they are.
         classes: Name (or number, if it has none) and probability in [0, 1] of the likeliest classes, likeliest first.
         entropy: Of all probabilities, over the logarithm of the number of classes: 0 is certain, 1 knows nothing.
         lead: How much higher the entropy of the next best task is, in [0, 1]; None if the task was given.
@@ -55,14 +55,14 @@ def predict_images(
     batch_size: int,
     box: Box | None = None,
 ) -> Iterator[Prediction | Unreadable]:
-    """Yields an answer per image, in order. Images are prepared as those of the test split were.
+    """Yields a prediction per image, in order. Images are prepared as those of the test split were.
 
     Args:
         network: With the tasks.
         images: Paths of files.
-        tasks: One task, or several, of which for each image the one is taken whose answer has the lowest entropy.
+        tasks: One task, or several, of which for each image the one is taken whose prediction has the lowest entropy.
         top: Classes to name, 1 or more.
-        batch_size: Images that are answered together, 1 or more.
+        batch_size: Images in a batch, 1 or more.
         box: What is cut out of each image first.
 
     Raises:
@@ -121,20 +121,20 @@ def _batch(
     logits: dict[str, Tensor] = {}
     for task, read in readers.items():
         ready = []
-        for place, path in enumerate(paths):
+        for index, path in enumerate(paths):
             try:
-                if place not in reasons:
+                if index not in reasons:
                     ready.append(read(path))
             except ImageError as error:
-                reasons[place] = str(error)
+                reasons[index] = str(error)
         if ready:
             logits[task] = network(torch.stack(ready), task=task)
     if logits:
-        entropies = torch.stack([normalised_entropy(answer) for answer in logits.values()])
+        entropies = torch.stack([normalised_entropy(of_task) for of_task in logits.values()])
     good = 0
-    for place, path in enumerate(paths):
-        if place in reasons:
-            yield Unreadable(path, reasons[place])
+    for index, path in enumerate(paths):
+        if index in reasons:
+            yield Unreadable(path, reasons[index])
             continue
         order = entropies[:, good].argsort(stable=True)
         entropy = entropies[order, good].tolist()
@@ -146,5 +146,5 @@ def _batch(
 
 def _top(info: TaskInfo, logits: Tensor, top: int) -> tuple[tuple[str, float], ...]:
     found = logits.double().softmax(dim=0).topk(min(top, info.num_classes))
-    names = [info.class_names[place] if info.class_names else str(place) for place in found.indices.tolist()]
+    names = [info.class_names[index] if info.class_names else str(index) for index in found.indices.tolist()]
     return tuple(zip(names, found.values.tolist(), strict=True))

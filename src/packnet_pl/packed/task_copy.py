@@ -29,13 +29,13 @@ class TaskCopy:
     """A copy of a shared module that has the weights of one finished task, and is written over for another one.
 
     Nothing is written while the task stays, as long as nobody changes the module or the copy, or loads another state;
-    what they change shows in the next answer. What is converted or moved keeps its old memory until then, too.
+    what they change shows in the next prediction. What is converted or moved keeps its old memory until then, too.
 
     Args:
         packnet: Knows the shared module and its tasks.
 
     Attributes:
-        task: The task that was asked for last, or None.
+        task: The task that was shown last, or None.
     """
 
     def __init__(self, packnet: PackNet) -> None:

@@ -71,10 +71,10 @@ def save_packed(
         heads: Only for such a module: task -> its output layer, where that is not clear.
         infos: Likewise: task -> what is known of it beside the number of classes.
         dtype: Of the weights that tasks own. None keeps what they are; "bf16" and "fp16" halve the file, and change
-            what the network answers: ``packnet-export --format packed`` measures by how much. They are read back in the
+            its logits: ``packnet-export --format packed`` measures by how much. They are read back in the
             type that they have now. Heads, biases and norms are kept as they are.
         figures: Task -> ratio and accuracy, as far as known.
-        history: What was measured of the tasks, for whoever goes on from the file: JSON takes it.
+        history: What was measured of the tasks, for a run that goes on from the file: JSON takes it.
         recipe: With what settings they were learned, likewise.
 
     Returns:
@@ -191,8 +191,7 @@ def _pack_layer(
         state, own = header["packnet"], owner.reshape(-1)
         for number, task in enumerate(state["tasks"], start=1):
             if task in state["fingerprints"]:
-                marks = state["fingerprints"][task]
-                marks[name] = fingerprint(values.to(weight.dtype)[own[own != 0] == number])
+                state["fingerprints"][task][name] = fingerprint(values.to(weight.dtype)[own[own != 0] == number])
     layer = {"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."), "counts": counts}
     header["weights"][name] = layer
     tensors[f"values/{name}"], tensors[f"owners/{name}"] = values, coded
