@@ -7,7 +7,7 @@ import pytest
 from packnet_pl.configuration.arch_names import TORCHVISION, short_names
 from packnet_pl.configuration.compose import compose
 from packnet_pl.errors import UsageError
-from packnet_pl.models.backbones.torchvision_backbones import torchvision_names
+from packnet_pl.models.backbones.torchvision_families import torchvision_names
 from tests.support.commands import run_installed
 
 NOTHING = SimpleNamespace(config_dir=None, config_name=None)

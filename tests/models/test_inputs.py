@@ -4,7 +4,7 @@ import timm
 from torchvision import models
 
 from packnet_pl.models import timm_backbone, torchvision_backbone
-from packnet_pl.models.backbones.torchvision_backbones import torchvision_names
+from packnet_pl.models.backbones.torchvision_families import torchvision_names
 from packnet_pl.models.pretrained_inputs import INPUTS, timm_input, torchvision_input
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from packnet_pl.models import torchvision_backbone
-from packnet_pl.models.backbones.torchvision_backbones import FAMILIES, Family, torchvision_names
+from packnet_pl.models.backbones.torchvision_families import FAMILIES, Family, torchvision_names
 from tests.support.backbones import check_features_and_gradients, check_packing, check_rebuilt, images
 from tests.support.cases import breadth
 
@@ -353,11 +353,16 @@ def test_a_family_is_added_by_one_row(monkeypatch, tmp_path):
     def narrow_mobilenet(original, width, image_size):
         return models.mobilenet_v2(width_mult=width)
 
-    row = Family(
-        ("mobilenet_v2",), "features.0.0", nn.init.kaiming_normal_, "classifier.1", narrow_mobilenet, (3, 1, 1)
-    )
-    monkeypatch.setattr("packnet_pl.models.backbones.torchvision_backbones.FAMILIES", (*FAMILIES, row))
+    row = Family(("mobilenet_v2",), "features.0.0", "classifier.1", narrow=narrow_mobilenet, small_stem=(3, 1, 1))
+    monkeypatch.setattr("packnet_pl.models.backbones.torchvision_families.FAMILIES", (*FAMILIES, row))
     assert "mobilenet_v2" in torchvision_names()
     net = torchvision_backbone("mobilenet_v2", in_channels=1, image_size=32, width=0.1)
     check_rebuilt(net, images(32, channels=1))
     check_packing(net, images(32, channels=1), tmp_path / "packed.safetensors")
+
+
+def test_a_family_of_one_width_refuses_others(monkeypatch):
+    row = Family(("mobilenet_v2",), "features.0.0", "classifier.1")
+    monkeypatch.setattr("packnet_pl.models.backbones.torchvision_families.FAMILIES", (*FAMILIES, row))
+    with pytest.raises(ValueError, match=r"width is 0.5; mobilenet_v2 comes in one width only: give width=1"):
+        torchvision_backbone("mobilenet_v2", width=0.5)

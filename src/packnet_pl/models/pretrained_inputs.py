@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from packnet_pl.models.backbones.timm_backbones import timm_backbone
-from packnet_pl.models.backbones.torchvision_backbones import torchvision_backbone, torchvision_names
+from packnet_pl.models.backbones.torchvision_backbones import torchvision_backbone
+from packnet_pl.models.backbones.torchvision_families import torchvision_names
 
 __all__ = ["INPUTS", "PretrainedInput", "timm_input", "torchvision_input"]
 

@@ -1,93 +1,19 @@
 """torchvision's classification networks by name, without their last layer, also for small images and at any width."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from packnet_pl.models.arguments import check_in_channels, check_patches, nearest_names
-from packnet_pl.models.backbones import torchvision_narrow as narrow
+from packnet_pl.models.backbones.torchvision_families import Family, family_of, torchvision_names
 from packnet_pl.models.backbones.torchvision_weights import load_torchvision_weights
 
-__all__ = ["FAMILIES", "SMALL_IMAGE", "Family", "torchvision_backbone", "torchvision_head", "torchvision_names"]
+__all__ = ["SMALL_IMAGE", "torchvision_backbone"]
 
 SMALL_IMAGE = 64
 """Up to this height and width in pixels, a stem made for 224 pixels is replaced by one that keeps more of them."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """What networks of one kind have in common.
-
-    Attributes:
-        prefixes: How their names begin.
-        first: Name of the first convolution.
-        fill: Gives its weight random values, as the family does.
-        last: Name of the output layer.
-        narrow: Builds another width.
-        small_stem: Kernel, stride and padding of the first convolution for small images; None leaves it.
-        pool: Name of the pooling that is left out for small images.
-        smallest: Least height and width of an image in pixels.
-        patches: Whether it is built for one size of images, a multiple of its ``patch_size``.
-    """
-
-    prefixes: tuple[str, ...]
-    first: str
-    fill: Callable[[Tensor], Any]
-    last: str
-    narrow: Callable[[Any, float, int], nn.Module]
-    small_stem: tuple[int, int, int] | None = None
-    pool: str | None = None
-    smallest: int = 1
-    patches: bool = False
-
-
-_kaiming_out = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
-
-
-def _vit_filters(weight: Tensor) -> None:
-    nn.init.trunc_normal_(weight, std=weight[0].numel() ** -0.5)
-
-
-FAMILIES: tuple[Family, ...] = (
-    Family(("vgg",), "features.0", _kaiming_out, "classifier.6", narrow.narrow_vgg, smallest=32),
-    Family(
-        ("resnet", "resnext", "wide_resnet"), "conv1", _kaiming_out, "fc", narrow.narrow_resnet, (3, 1, 1), "maxpool"
-    ),
-    Family(
-        prefixes=("densenet",),
-        first="features.conv0",
-        fill=nn.init.kaiming_normal_,
-        last="classifier",
-        narrow=narrow.narrow_densenet,
-        small_stem=(3, 1, 1),
-        pool="features.pool0",
-        smallest=8,
-    ),
-    Family(("vit",), "conv_proj", _vit_filters, "heads.head", narrow.narrow_vit, patches=True),
-    Family(
-        prefixes=("convnext",),
-        first="features.0.0",
-        fill=partial(nn.init.trunc_normal_, std=0.02),
-        last="classifier.2",
-        narrow=narrow.narrow_convnext,
-        small_stem=(2, 2, 0),
-        smallest=16,
-    ),
-)
-"""Which of torchvision's networks there are: a new family is one row."""
-
-
-def torchvision_names() -> list[str]:
-    """Returns the names that :func:`torchvision_backbone` takes: VGG, ResNet, DenseNet, ViT and ConvNeXt."""
-    from torchvision import models
-
-    prefixes = tuple(prefix for family in FAMILIES for prefix in family.prefixes)
-    return [name for name in models.list_models(module=models) if name.startswith(prefixes)]
 
 
 def torchvision_backbone(
@@ -127,13 +53,15 @@ def torchvision_backbone(
     known = torchvision_names()
     if name not in known:
         raise ValueError(f"torchvision has no backbone {name!r}; {nearest_names(name, known)}; timm_backbone has more")
-    family = next(family for family in FAMILIES if name.startswith(family.prefixes))
+    family = family_of(name)
     wants_weights = pretrained is not False
     check_in_channels(in_channels, pretrained=wants_weights)
     if image_size < family.smallest:
         raise ValueError(f"image_size is {image_size}; {name} takes images of at least {family.smallest} pixels")
     if not 0 < width < float("inf"):
         raise ValueError(f"width is {width}; allowed is a number above 0 (1 is torchvision's network)")
+    if width != 1 and family.narrow is None:
+        raise ValueError(f"width is {width}; {name} comes in one width only: give width=1")
     if wants_weights and width != 1:
         raise ValueError(f"width is {width} and pretrained {pretrained!r}; pretrained weights fit width=1 only")
     net: Any = _build(name, family, image_size, width)
@@ -144,18 +72,11 @@ def torchvision_backbone(
         _replace_stem(net, family, in_channels, small_stem)
     if wants_weights:
         # A plain attribute: the classifier belongs to a task, and is no part of the backbone's state.
-        net.pretrained_head = load_torchvision_weights(
-            net, name, pretrained, first=family.first, last=family.last, fresh_stem=small_stem is not None
-        )
+        net.pretrained_head = load_torchvision_weights(net, name, pretrained, family, fresh_stem=small_stem is not None)
     arguments = {"name": name, "in_channels": in_channels, "image_size": image_size, "width": width}
     net.builder = {"name": "torchvision", "arguments": arguments}
     network: nn.Module = net
     return network
-
-
-def torchvision_head(name: str) -> str:
-    """Returns the name of the last layer of the torchvision network ``name``, which its backbone has lost."""
-    return next(family.last for family in FAMILIES if name.startswith(family.prefixes))
 
 
 def _build(name: str, family: Family, image_size: int, width: float) -> nn.Module:
@@ -165,7 +86,7 @@ def _build(name: str, family: Family, image_size: int, width: float) -> nn.Modul
         original: Any = models.get_model(name, weights=None)
     if family.patches:
         check_patches(name, image_size, original.patch_size)
-    if width != 1:
+    if width != 1 and family.narrow is not None:
         return family.narrow(original, width, image_size)
     net: nn.Module = models.get_model(name, weights=None, **({"image_size": image_size} if family.patches else {}))
     return net

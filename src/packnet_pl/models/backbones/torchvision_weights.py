@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from packnet_pl.models.backbones.torchvision_families import Family
 from packnet_pl.models.pretrained import cut_off_head, load_weights, read_weights, without
 
 __all__ = ["load_torchvision_weights"]
@@ -19,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_torchvision_weights(
-    net: Any, name: str, pretrained: bool | str | os.PathLike[str], *, first: str, last: str, fresh_stem: bool
+    net: Any, name: str, pretrained: bool | str | os.PathLike[str], family: Family, *, fresh_stem: bool
 ) -> dict[str, Tensor] | None:
     """Loads the original's weights into a network that lost its last layer.
 
@@ -28,8 +29,7 @@ def load_torchvision_weights(
         name: Its name in torchvision.
         pretrained: True for torchvision's default weights, the name of others (IMAGENET1K_V1), or a file with a state
             dict.
-        first: Name of the first convolution; if it has one input channel and the weights have more, they are summed.
-        last: Name of the output layer, which ``net`` has no longer.
+        family: Its row; if the first convolution has one input channel and the weights have more, they are summed.
         fresh_stem: Whether the first convolution is another than the original's and keeps its random weights.
 
     Returns:
@@ -40,9 +40,10 @@ def load_torchvision_weights(
         ValueError: If the weights are another network's.
     """
     state, source = _weights(name, pretrained)
-    # torchvision's own DenseNet files are older than its names: "denselayer1.norm.1.weight" is "norm1.weight" today.
-    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", key): value for key, value in state.items()}
-    head, state = cut_off_head(state, last, net.num_features), without(state, [last])
+    if family.renamed is not None:
+        state = {re.sub(*family.renamed, key): value for key, value in state.items()}
+    head, state = cut_off_head(state, family.last, net.num_features), without(state, [family.last])
+    first = family.first
     filters = state.get(f"{first}.weight")
     if filters is not None and filters.ndim == 4 and net.get_submodule(first).in_channels == 1:
         state[f"{first}.weight"] = filters.sum(1, keepdim=True)
