@@ -1,4 +1,4 @@
-"""Numbers of things in messages."""
+"""Counts in messages: "1 task", "2 tasks"."""
 
 __all__ = ["counted"]
 

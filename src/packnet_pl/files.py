@@ -1,4 +1,4 @@
-"""Replacing a file as a whole, so that a killed process leaves the old one or the new one and never half of one.
+"""Replaces a file as a whole: a killed process leaves the old one or the new one, never half of one.
 
 Paths may be any bytes; :func:`readable` and :func:`replacing_unicode` serve libraries that take nothing but Unicode.
 """

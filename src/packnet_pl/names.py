@@ -1,4 +1,4 @@
-"""Names that come from outside: of classes, files and folders. What may be written down, and how the rest is shown.
+"""Names of classes, files and folders: which may be written down, and how the others are shown.
 
 A file name is bytes. Python carries those that are no UTF-8 as lone surrogates, with which any file can be opened, but
 which nothing can write: no YAML, JSON or CSV in UTF-8, no terminal.

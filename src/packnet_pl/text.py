@@ -1,4 +1,4 @@
-"""What files hold, in messages: on one line, and cut."""
+"""Values from files and libraries in messages: on one line, and cut to length."""
 
 import reprlib
 from typing import Any

@@ -22,7 +22,8 @@ from packnet_pl.data.class_folders import IMAGENET, PLACES365, SKETCH, WIKIART
 from packnet_pl.data.cubs import CUBS
 from packnet_pl.data.flowers import FLOWERS
 from packnet_pl.data.image_files import ImageError, read_image
-from packnet_pl.data.published import ImageList, Listing, Published
+from packnet_pl.data.image_list import ImageList
+from packnet_pl.data.published import Listing, Published
 from packnet_pl.training import TaskDataModule
 from tests.support.published import (
     BIRDS,

@@ -1,4 +1,4 @@
-"""Reads the annotation files of published data sets: lines of text and MATLAB's .mat files."""
+"""Annotation files of published data sets: lines of text and MATLAB's .mat files, with faults named by line."""
 
 import codecs
 import os

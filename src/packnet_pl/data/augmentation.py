@@ -1,4 +1,4 @@
-"""Random changes to an image that depend only on (seed, task, phase, epoch) and on which image it is."""
+"""Random augmentation that depends only on (seed, task, phase, epoch) and the index of the image."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,11 +1,12 @@
-"""Stanford Cars with its boxes, which torchvision's data set leaves out."""
+"""Stanford Cars from its annotations, with the boxes that torchvision leaves out."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 from packnet_pl.data.annotations import check_present, read_mat
-from packnet_pl.data.published import ImageList, Listing, Published
+from packnet_pl.data.image_list import ImageList
+from packnet_pl.data.published import Listing, Published
 from packnet_pl.names import distinct_names
 
 __all__ = ["CARS", "read_cars"]

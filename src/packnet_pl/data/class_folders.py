@@ -9,7 +9,8 @@ from typing import Any
 from packnet_pl.data.annotations import check_present, read_lines
 from packnet_pl.data.class_listing import holds_something, list_classes
 from packnet_pl.data.folder_layout import checked_classes
-from packnet_pl.data.published import ImageList, Listing, Published
+from packnet_pl.data.image_list import ImageList
+from packnet_pl.data.published import Listing, Published
 from packnet_pl.names import distinct_names
 
 __all__ = [
@@ -164,12 +165,6 @@ def _listing(
         {split: list_classes(root / split) for split in ("train", test)},
         f"{of.name} is expected as {of.layout}; home page: {of.home}",
     )
-    train, held = (
-        ImageList(
-            [file for files in classes.values() for file in files],
-            [label for label, files in enumerate(classes.values()) for _ in files],
-        )
-        for classes in splits.values()
-    )
     keys = list(splits["train"])
+    train, held = (ImageList.of_classes(classes) for classes in splits.values())
     return Listing(of, root, train, held, distinct_names([name(key) for key in keys], keys))

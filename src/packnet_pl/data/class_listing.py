@@ -1,4 +1,4 @@
-"""Lists the images of class folders, and counts what lies there beside them."""
+"""Lists the images of class folders, and counts what lies beside them."""
 
 import logging
 import os

@@ -1,11 +1,12 @@
-"""Caltech-UCSD Birds 200-2011, which torchvision does not have."""
+"""Caltech-UCSD Birds 200-2011 from its annotations; torchvision does not have it."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 from packnet_pl.data.annotations import check_present, read_lines
-from packnet_pl.data.published import ImageList, Listing, Published
+from packnet_pl.data.image_list import ImageList
+from packnet_pl.data.published import Listing, Published
 from packnet_pl.names import distinct_names
 
 __all__ = ["CUBS", "read_cubs"]

@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn."""
+"""The handwritten digits that come with scikit-learn, as the data of a task."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""How many steps an epoch has, by the rule of the training loader."""
+"""How many optimizer steps an epoch has, and how many images its last batch leaves out."""
 
 from typing import NamedTuple
 

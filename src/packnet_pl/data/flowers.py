@@ -4,7 +4,8 @@ import os
 
 from packnet_pl.counting import counted
 from packnet_pl.data.annotations import check_present, read_mat
-from packnet_pl.data.published import ImageList, Listing, Published
+from packnet_pl.data.image_list import ImageList
+from packnet_pl.data.published import Listing, Published
 
 __all__ = ["FLOWERS", "read_flowers"]
 

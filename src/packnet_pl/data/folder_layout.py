@@ -1,16 +1,13 @@
-"""Finds the images of a folder of class folders, and the faults that would spoil a run later."""
+"""Finds the images of train/, val/ and test/ with class folders, and faults that would spoil a run later."""
 
 import os
 from pathlib import Path
 
-import torch
-
 from packnet_pl.data.class_listing import ClassListing, Split, aligned, list_classes, tell_left_out
 from packnet_pl.data.image_files import check_image, check_sizes
-from packnet_pl.data.seeding import derive_seed
 from packnet_pl.image_names import EXTENSIONS
 
-__all__ = ["checked_classes", "cut_validation", "find_images", "held_out"]
+__all__ = ["checked_classes", "find_images"]
 
 
 def find_images(path: str | os.PathLike[str]) -> dict[str, Split]:
@@ -41,44 +38,6 @@ def find_images(path: str | os.PathLike[str]) -> dict[str, Split]:
             check_image(files[0])
     check_sizes([file for split in splits.values() for files in split.values() for file in files])
     return splits
-
-
-def cut_validation(train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Returns what is left to train on and a validation split: of each class a share, but never none and never all.
-
-    Args:
-        train: The training split.
-        fraction: Share of each class to validate on, in (0, 1).
-        seed: Decides, with the name of the class, which images.
-
-    Raises:
-        ValueError: If a class has only one image.
-    """
-    left, val = {}, {}
-    for name, files in train.items():
-        if len(files) < 2:
-            raise ValueError(
-                f"class {name!r} has one training image, {files[0]}; "
-                "without a folder val/ it needs at least two, one of them to validate on"
-            )
-        chosen = held_out(len(files), fraction, seed, name)
-        left[name] = [file for place, file in enumerate(files) if place not in chosen]
-        val[name] = [file for place, file in enumerate(files) if place in chosen]
-    return left, val
-
-
-def held_out(count: int, fraction: float, seed: int, key: str | int) -> set[int]:
-    """Returns which of a class's ``count`` images, at least 2, are for validation: at least one, and never all.
-
-    Args:
-        count: Number of images of the class.
-        fraction: Share to validate on, in (0, 1).
-        seed: Decides, with ``key``, which images.
-        key: Name or number of the class.
-    """
-    chosen = min(max(round(count * fraction), 1), count - 1)
-    generator = torch.Generator().manual_seed(derive_seed(seed, key))
-    return set(torch.randperm(count, generator=generator)[:chosen].tolist())
 
 
 def _layout(root: Path) -> str:

@@ -1,4 +1,4 @@
-"""Letters of several alphabets, drawn from the fonts inside the matplotlib package and kept in a cache."""
+"""Letters of several alphabets, drawn from the fonts in the matplotlib package and cached."""
 
 from functools import partial
 

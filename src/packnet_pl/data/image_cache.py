@@ -1,4 +1,4 @@
-"""Keeps the images that the embedded tasks draw, so that each is drawn once."""
+"""Caches the images that the embedded tasks draw, so that each is drawn once."""
 
 import hashlib
 import json

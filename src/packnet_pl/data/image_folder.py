@@ -3,8 +3,9 @@
 import os
 from collections.abc import Sequence
 
-from packnet_pl.data.folder_layout import cut_validation, find_images
+from packnet_pl.data.folder_layout import find_images
 from packnet_pl.data.image_files import ImageFiles
+from packnet_pl.data.image_list import ImageList, cut_validation
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 
@@ -53,20 +54,21 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in (0, 1)")
 
-    splits = find_images(path)
+    found = find_images(path)
+    names = tuple(found["train"])
+    splits = {name: ImageList.of_classes(classes) for name, classes in found.items()}
     if "val" not in splits:
-        splits["train"], splits["val"] = cut_validation(splits["train"], val_fraction, seed)
+        needed = "without a folder val/ it needs at least two, one of them to validate on"
+        splits["train"], splits["val"] = cut_validation(splits["train"], val_fraction, seed, names, names, needed)
 
     def images(split: str) -> ImageFiles:
-        files = [(file, label) for label, files in enumerate(splits[split].values()) for file in files]
-        paths, labels = [file for file, _ in files], [label for _, label in files]
-        return how.images(paths, labels, training=split == "train")
+        return how.images(splits[split].paths, splits[split].labels, training=split == "train")
 
     return TaskData(
         images("train"),
         images("val"),
         images("test"),
-        tuple(splits["train"]),
+        names,
         how.preparation.input_shape,
         how.mean,
         how.std,

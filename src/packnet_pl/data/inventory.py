@@ -1,4 +1,4 @@
-"""What a task's splits hold, so that a run notices when it goes on with other data than it began with."""
+"""Inventory of a task's splits, by which a run notices that it resumes with other data than it began with."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Several tasks as one: all images together, for joint training."""
+"""Joins the splits of several tasks into one, for joint training."""
 
 from bisect import bisect_right
 from collections.abc import Mapping

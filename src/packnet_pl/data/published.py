@@ -7,12 +7,12 @@ from pathlib import Path
 
 from packnet_pl.counting import counted
 from packnet_pl.data.class_listing import holds_something
-from packnet_pl.data.folder_layout import held_out
-from packnet_pl.data.image_files import Box, ImageFiles, check_image, check_sizes
+from packnet_pl.data.image_files import ImageFiles, check_image, check_sizes
+from packnet_pl.data.image_list import ImageList, cut_validation
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
 
-__all__ = ["ImageList", "Listing", "Published", "published_images"]
+__all__ = ["Listing", "Published", "published_images"]
 
 
 @dataclass(frozen=True)
@@ -62,26 +62,6 @@ class Published:
             raise self.missing(f"folder {root}")
         deeper = next((root / name for name in below if holds_something(root / name)), None)
         return root if deeper is None else self.folder(deeper, *below)
-
-
-@dataclass(frozen=True)
-class ImageList:
-    """The images of a split.
-
-    Attributes:
-        paths: Of the files.
-        labels: Class index of each, from 0.
-        boxes: Of each, where the object is; None for data sets without boxes.
-    """
-
-    paths: list[str]
-    labels: list[int]
-    boxes: list[Box] | None = None
-
-    def take(self, places: Sequence[int]) -> "ImageList":
-        """Returns some of them."""
-        boxes = None if self.boxes is None else [self.boxes[place] for place in places]
-        return ImageList([self.paths[place] for place in places], [self.labels[place] for place in places], boxes)
 
 
 @dataclass(frozen=True)
@@ -158,7 +138,8 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
         squashed = replace(how.preparation, shorter_side=None, boxes=True)
         how = replace(how, preparation=squashed, augment=augment or "flip")
     _check(listing, subset)
-    train, val = _train_and_val(listing, val_fraction, seed)
+    names, needed = listing.class_names, "at least two are needed, one of them to validate on"
+    train, val = cut_validation(listing.train, val_fraction, seed, names, range(len(names)), needed)
 
     def images(found: ImageList, *, training: bool = False) -> ImageFiles:
         return how.images(found.paths, found.labels, boxes=found.boxes, training=training)
@@ -206,21 +187,3 @@ def _check(listing: Listing, subset: bool) -> None:
         seen.update(split.paths)
         check_image(split.paths[0])
     check_sizes([*listing.train.paths, *listing.test.paths])
-
-
-def _train_and_val(listing: Listing, fraction: float, seed: int) -> tuple[ImageList, ImageList]:
-    places: dict[int, list[int]] = {}
-    for place, label in enumerate(listing.train.labels):
-        places.setdefault(label, []).append(place)
-    chosen: set[int] = set()
-    for label, mine in places.items():
-        if len(mine) < 2 and fraction:
-            raise ValueError(
-                f"class {listing.class_names[label]!r} has one training image, {listing.train.paths[mine[0]]}; at "
-                "least two are needed, one of them to validate on"
-            )
-        chosen |= {mine[place] for place in held_out(len(mine), fraction or 0.1, seed, label)} or {*mine}
-    val = listing.train.take(sorted(chosen))
-    if fraction == 0:
-        return listing.train, val
-    return listing.train.take([place for place in range(len(listing.train.paths)) if place not in chosen]), val

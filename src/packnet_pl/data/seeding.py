@@ -1,4 +1,4 @@
-"""Random numbers that depend on where they are used, not on what ran before."""
+"""Seeds that depend on where random numbers are used, not on what ran before."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Spectrograms of short sounds in noise, synthesised from seeds and kept in a cache."""
+"""Spectrograms of short sounds in noise, synthesised from seeds and cached."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The data of one task: three splits and what a reader of its predictions needs to know."""
+"""The data of one task: three splits, class names, and how images become their items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What the backbones that go by a name ask of their arguments."""
+"""Checks of arguments that all backbones built by name share: channels, patches, near names."""
 
 import difflib
 from collections.abc import Sequence

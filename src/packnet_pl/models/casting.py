@@ -1,4 +1,4 @@
-"""Images in the type that a network computes in: half, single or double precision."""
+"""Casts images to the precision that a network computes in: half, single or double."""
 
 import torch
 from torch import Tensor, nn

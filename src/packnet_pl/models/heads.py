@@ -1,4 +1,4 @@
-"""One output layer per task, and what there is to know about the task."""
+"""Heads: one output layer per task, and the facts about a task that predictions need."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Weights from a file into a network that lost its last layer: all of them, or an error that names those that miss."""
+"""Loads pretrained weights from a file into a backbone without its last layer, or says which tensors do not fit."""
 
 import os
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The images that pretrained weights were trained on, as their metadata say."""
+"""Image size, mean and standard deviation that pretrained weights expect, from their metadata."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a backbone is made of, found out without the memory for it."""
+"""Names, shapes and types of the tensors of a backbone, found without allocating its weights."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Any network of timm by name, without its last layer."""
+"""Any timm network by name, without its last layer; and that layer put back for export."""
 
 import os
 import re

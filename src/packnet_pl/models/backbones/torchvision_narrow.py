@@ -1,4 +1,4 @@
-"""torchvision's networks with other widths, which its own builders cannot make.
+"""torchvision's networks at other widths, which its own builders cannot make.
 
 Each function takes the original, built without memory on the meta device, reads the configuration off it, and builds
 the narrow or wide network with torchvision's classes, names of parameters and initial weights. Rounded widths are

@@ -1,4 +1,4 @@
-"""Pretrained weights for torchvision's networks: where they come from, and how they fit other images."""
+"""Loads torchvision's pretrained weights, fitted to other image sizes, channels and stems."""
 
 import logging
 import os

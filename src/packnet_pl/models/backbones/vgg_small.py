@@ -1,4 +1,4 @@
-"""A small VGG for 24 x 24 images: what a CPU trains in minutes."""
+"""A small VGG for 24 x 24 images, which a CPU trains in minutes."""
 
 from collections.abc import Sequence
 
