@@ -1,4 +1,13 @@
-"""The method. Pure torch: no Lightning, no Hydra, no torchvision."""
+"""The method. Pure torch: no Lightning, no Hydra, no torchvision.
+
+In the order of the paper's section 3:
+
+- ``ownership``: one owner per weight, and the masks that follow from it. ``inventory`` finds the weights in a module.
+- ``pruning``, ``scores``, ``filters``: which of a task's weights are released.
+- ``freezing``: gradients masked before a step, values restored after it. ``module_modes``: layers kept in eval mode.
+- ``subnetwork``: the module as an earlier task knew it. ``fingerprints``, ``verification``: that it is the same bits.
+- ``state``: what is known beside the weights, and each step of a task's life. ``packnet``: the steps themselves.
+"""
 
 from packnet_pl.core.capacity import CapacityError
 from packnet_pl.core.packnet import PackNet

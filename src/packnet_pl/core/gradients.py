@@ -24,7 +24,7 @@ class RequiresGrad:
 
     def restore(self) -> None:
         """Gives every parameter what it had."""
-        self._give_back()
+        self._restore()
         self._before = {}
 
     @contextmanager
@@ -33,14 +33,14 @@ class RequiresGrad:
 
         torch chooses kernels by it, also without a graph, and other kernels round otherwise.
         """
-        self._give_back()
+        self._restore()
         try:
             yield
         finally:
             for parameter in self._before:
                 parameter.requires_grad_(False)
 
-    def _give_back(self) -> None:
+    def _restore(self) -> None:
         for parameter, requires_grad in self._before.items():
             parameter.requires_grad_(requires_grad)
 

@@ -157,11 +157,12 @@ class PackNet:  # noqa: PLR0904
         """
         self._refuse_inside_subnetwork("begin_task")
         inventory = self.inventory()
-        for name, reason in inventory.refused.items():
+        if inventory.refused:
+            name, reason = next(iter(inventory.refused.items()))
             raise ValueError(f"cannot begin {task!r}: parameter {name} is refused: {reason}")
         begun = self._state.begin(task, private, type(self.module).__name__)
         self.verify(root)
-        self._give_back_copies(inventory)
+        self._restore_copies(inventory)
         self._freeze(begun)
         self._state = begun
 
@@ -284,7 +285,7 @@ class PackNet:  # noqa: PLR0904
         self._open_number("abort_task")
         inventory = self._restored()
         _zero_(tensors_in(inventory.owned), self._state.trainable())
-        self._give_back_copies(inventory)
+        self._restore_copies(inventory)
         self._close(self._state.abort())
 
     def withdraw_task(self) -> None:
@@ -439,11 +440,11 @@ class PackNet:  # noqa: PLR0904
         self._freeze_between_tasks()
 
     @torch.no_grad()
-    def _give_back_copies(self, inventory: Inventory) -> None:
-        """Gives the module what the last finished task has of its own."""
-        for task in self.tasks[-1:]:
-            for name, value in self._state.copies[task].items():
-                inventory.per_task[name].now.detach().copy_(value)
+    def _restore_copies(self, inventory: Inventory) -> None:
+        """Gives the module the norms and biases that the last finished task has of its own."""
+        copies = self._state.copies[self.tasks[-1]] if self.tasks else {}
+        for name, value in copies.items():
+            inventory.per_task[name].now.detach().copy_(value)
 
     def _verify(self, root: nn.Module | None) -> None:
         inventory = self.inventory()

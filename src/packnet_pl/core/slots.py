@@ -114,9 +114,11 @@ def why_not_frozen(tensor: Tensor) -> str | None:
     if nn.parameter.is_lazy(tensor):
         return "it has no values yet (a lazy layer): run one batch through the network first"
     if is_traceable_wrapper_subclass(tensor):
-        return f"it is a {type(tensor).__name__} (sharded or quantized): only plain tensors can be held entry by entry"
+        return (
+            f"it is a {type(tensor).__name__} (sharded or quantized): only plain tensors can be frozen entry by entry"
+        )
     if tensor.is_quantized:
-        return "it is quantized: only plain tensors can be held entry by entry"
+        return "it is quantized: only plain tensors can be frozen entry by entry"
     if tensor.device.type == "meta":
         return "it has no values (meta device): materialize the network first"
     return None

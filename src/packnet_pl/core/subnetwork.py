@@ -15,7 +15,7 @@ __all__ = ["shown"]
 def shown(
     slots: Callable[[], Mapping[str, Slot]], hidden: Mapping[str, Tensor], replaced: Mapping[str, Tensor]
 ) -> Iterator[None]:
-    """Makes hidden entries zero and puts other values in the place of some tensors; gives all back at the end.
+    """Makes hidden entries zero and puts other values in the place of some tensors; restores all at the end.
 
     All means every tensor: some layers write to their weights or buffers in eval mode too.
 
@@ -39,16 +39,16 @@ def shown(
         yield
     finally:
         try:
-            _give_back(slots, found, saved)
+            _restore(slots, found, saved)
         except KeyboardInterrupt:
-            _give_back(slots, found, saved)
+            _restore(slots, found, saved)
             raise
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _give_back(slots: Callable[[], Mapping[str, Slot]], found: Mapping[str, Slot], saved: Mapping[str, Tensor]) -> None:
-    """Gives back what can be given back before it raises for what cannot be."""
+def _restore(slots: Callable[[], Mapping[str, Slot]], found: Mapping[str, Slot], saved: Mapping[str, Tensor]) -> None:
+    """Restores what can be restored before it raises for what cannot be."""
     trouble: RuntimeError | None = None
     now = dict(found)
     try:
