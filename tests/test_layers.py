@@ -64,6 +64,8 @@ def test_only_training_and_below_know_lightning():
     ("statement", "absent"),
     [
         ("import packnet_pl", ["torch", "pytorch_lightning", "hydra"]),
+        ("import packnet_pl.choices", ["torch", "hydra", "omegaconf"]),
+        ("import packnet_pl.configuration.validate", ["torch", "pytorch_lightning"]),
         ("import packnet_pl.container", ["torch", "numpy", "safetensors"]),
         (
             "import packnet_pl.core",

@@ -63,6 +63,8 @@ def test_a_rule_and_its_short_forms_are_not_given_both():
     packnet = begun(linear_with([1.0, 2.0]))
     with pytest.raises(ValueError, match=r"scope='global' was given beside rule=.*: PruneRule\(scope='global'\)"):
         packnet.prune(0.5, rule=PruneRule(granularity="filter"), scope="global")
+    with pytest.raises(ValueError, match=r"rule is 'global'; it takes a PruneRule\(score, scope, granularity\)"):
+        packnet.prune(0.5, rule="global")
     assert packnet.phase == "train"
 
 

@@ -87,7 +87,9 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
             _try_head(model, task.name, task.head, len(images.class_names))
     shares = {}
     if model.packnet is not None:
-        rule: PruneRule = build_target(config.prune.rule, "prune.rule")
+        rule = build_target(config.prune.rule, "prune.rule")
+        if not isinstance(rule, PruneRule):
+            raise UsageError(f"prune.rule is a {type(rule).__name__}; it takes a packnet_pl.core.PruneRule")
         shares = forecast_shares(config, tasks, rule, model.packnet, packed)
     return Parts(tasks, data, model, shares, packed, device, str(trainer.precision), processes)
 

@@ -34,7 +34,12 @@ def bind_targets(node: Any, key: str = "") -> None:
         target = _locate(node["_target_"])
     except Exception as error:
         raise UsageError(f"{key}._target_ is {node['_target_']!r}, which cannot be imported: {error}") from error
-    signature = inspect.signature(target)
+    if not callable(target):
+        raise UsageError(f"{key}._target_ is {node['_target_']!r}, which is neither a class nor a function")
+    try:
+        signature = inspect.signature(target)
+    except ValueError:
+        return  # of a builtin, which does not tell its arguments
     arguments = [name for name in node if not name.startswith("_")]
     known = [name for name, parameter in signature.parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
     kinds = _kinds(target)

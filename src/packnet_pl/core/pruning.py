@@ -47,8 +47,10 @@ def rule_of(rule: PruneRule | None, scope: Scope | None, granularity: Granularit
     """Returns the rule that a function was given as one, or in short by its scope and granularity.
 
     Raises:
-        ValueError: If both were given, or a choice is not allowed.
+        ValueError: If both were given, or one is not allowed.
     """
+    if not isinstance(rule, PruneRule | None):
+        raise ValueError(f"rule is {rule!r}; it takes a PruneRule(score, scope, granularity)")
     short = {"scope": scope, "granularity": granularity}
     given = {name: choice for name, choice in short.items() if choice is not None}
     if rule is None:
