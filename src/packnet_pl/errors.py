@@ -3,6 +3,7 @@
 import difflib
 import errno
 import io
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,12 +11,17 @@ from contextlib import contextmanager
 
 from packnet_pl.names import shown
 
-__all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "nearest", "one_line"]
+__all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "nearest", "one_line", "this_program"]
 
 _MENDABLE = {"CapacityError", "DamagedRunError", "ImageError"}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 STARTED_BY = "PACKNET_PL_PROGRAM"
 """Environment variable in which a command that becomes another one leaves its name, for the errors to begin with."""
+
+
+def this_program() -> str:
+    """Returns the command whose errors these are: ``packnet-resume`` becomes ``packnet-train``."""
+    return os.environ.get(STARTED_BY, "packnet-train")
 
 
 class UsageError(ValueError):

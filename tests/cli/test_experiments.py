@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from packnet_pl import load_packed
 from packnet_pl.configuration.components import build_parts
-from packnet_pl.configuration.compose import checked
 from packnet_pl.configuration.instantiate import bind_targets
+from packnet_pl.configuration.run_config import checked
 from packnet_pl.configuration.run_plan import build_plan
 from packnet_pl.configuration.sequences import add_tasks, expand_tasks
 from packnet_pl.configuration.validate import check_config

@@ -2,11 +2,10 @@
 
 import re
 import shlex
-import sys
 
 import pytest
 
-from packnet_pl.configuration.compose import sort_arguments
+from packnet_pl.configuration.arguments import parse_arguments
 from packnet_pl.configuration.mistyped import check_words
 from packnet_pl.configuration.overrides import added_tasks, mapping_of, merge_words, quoted
 from packnet_pl.errors import UsageError
@@ -122,5 +121,5 @@ def test_paths_of_any_letters_are_passed_on(path):
 def test_an_option_whose_value_may_be_left_out_takes_no_key_for_it(monkeypatch, option):
     for words in (["seed=1", option], [option, "all", "seed=1"]):
         monkeypatch.setattr("sys.argv", ["packnet-train", *words])
-        assert sort_arguments().overrides == ["seed=1"]
-        assert sys.argv[1:] == [option, "all", "seed=1"]
+        arguments = parse_arguments()
+        assert (arguments.options, arguments.overrides) == ([option, "all"], ["seed=1"])

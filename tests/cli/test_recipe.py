@@ -14,9 +14,10 @@ from PIL import Image
 
 from packnet_pl import TaskClassifier, save_packed
 from packnet_pl.configuration.components import _packed as read_source
-from packnet_pl.configuration.compose import checked, compose
+from packnet_pl.configuration.compose import compose
 from packnet_pl.configuration.packed_recipe import recipe_of, with_recipe
 from packnet_pl.configuration.packed_source import arch_name, packed_header, tell_recipe
+from packnet_pl.configuration.run_config import checked
 from packnet_pl.errors import UsageError
 from packnet_pl.models import resnet20
 from packnet_pl.packed import read_packed

@@ -12,8 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.run_plan import with_shared_training
+from packnet_pl.launch.shared_first_task import SharedTraining, digest
 from packnet_pl.run import TaskPlan
-from packnet_pl.run.shared_first_task import SharedTraining, digest
 
 CONFIG = {
     "seed": 0,

@@ -2,7 +2,6 @@
 
 import sys
 
-from packnet_pl.configuration.compose import prepare, set_up, sort_arguments
 from packnet_pl.errors import UsageError, answering_errors
 
 __all__ = ["main"]
@@ -18,9 +17,16 @@ each epoch leaves out, and about how long it takes, without training anything.
 
 def main() -> None:
     """Runs the command line."""
-    set_up()
     with answering_errors(PROGRAM):
-        arguments = sort_arguments()
+        # Imported here: Ctrl-C is answered by then.
+        from packnet_pl.configuration.arguments import parse_arguments
+        from packnet_pl.configuration.run_config import configure
+        from packnet_pl.configuration.terminal import set_up
+        from packnet_pl.launch.prepare import build, phases_to_repeat
+        from packnet_pl.run_directory import read_run
+
+        set_up()
+        arguments = parse_arguments()
         if arguments.help:
             sys.stdout.write(USAGE)
             return
@@ -29,7 +35,10 @@ def main() -> None:
             raise UsageError(
                 f"--{asked[0].replace('_', '-')} is for packnet-train; {PROGRAM} shows what one run would do"
             )
-        config, _, parts = prepare(arguments, to_train=False)
+        run = configure(arguments)
+        if run.config.resume:
+            phases_to_repeat(run, read_run(run.folder))
+        config, parts = run.config, build(run).parts
         from rich.console import Console
 
         from packnet_pl.configuration.plan_text import plan_table, storage_lines, time_lines

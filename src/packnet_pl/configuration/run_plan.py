@@ -1,6 +1,5 @@
 """From a checked configuration to what a run is to do: the last place that knows configurations."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
 from packnet_pl.configuration.task_settings import PhaseSettings
 from packnet_pl.old_targets import MAGNITUDE
 from packnet_pl.ranks import this_process
-from packnet_pl.run import RunPlan, StopRequest, TaskPlan
+from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.run.process_environment import environment_of
-from packnet_pl.run.shared_first_task import SharedTraining, digest
-from packnet_pl.run_directory import LOGS, checkpoint_path, metrics_path, packed_path
+from packnet_pl.run_directory import LOGS
 from packnet_pl.training import Recipe
 
-__all__ = ["build_plan", "with_shared_training"]
+__all__ = ["build_plan"]
 
 
 def build_plan(
@@ -72,31 +70,6 @@ def build_plan(
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
         environment=environment_of(this_process()),
     )
-
-
-def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:
-    """Returns the plan of a run that finds its first task trained in ``checkpoint.shared``, or leaves it there.
-
-    Runs that do not prune the first task share nothing: others could differ from them in no other way.
-
-    Args:
-        plan: What to do.
-        config: Checked.
-        stop: Asked while another run is training it.
-    """
-    own = checkpoint_path(plan.folder, plan.tasks[0].name, "train")
-    begun = own.exists() or packed_path(plan.folder).exists()
-    if not config.checkpoint.shared or config.packed or begun:
-        return plan
-    epochs = plan.tasks[0].epochs
-    if not epochs["train"] or "retrain" not in epochs:
-        return plan
-    plain: Any = OmegaConf.to_container(config)
-    data = plan.tasks[0].data
-    shared = SharedTraining(Path(config.checkpoint.shared), digest(plain, data.inventory if data else None))
-    metrics = metrics_path(plan.folder, plan.tasks[0].name, "train")
-    shared.adopt(own, metrics, stop.raise_if_asked)
-    return replace(plan, trained=partial(shared.publish, metrics=metrics))
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:

@@ -1,31 +1,20 @@
-"""Processes that were started beside each other (torchrun, srun, by hand on each machine) agree before a run begins.
+"""Messages between processes that were started beside each other, before Lightning connects them.
 
-The main one claims the run directory; the others take its name, whatever time stamp they would have made themselves. If
-one of them cannot go on, all leave: nobody waits for a process that is not there.
+If one of them cannot go on, all leave: nobody waits for a process that is not there.
 """
 
 import json
 import sys
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from omegaconf import OmegaConf
-
-from packnet_pl.configuration.compose import Prepared, prepare
-from packnet_pl.configuration.overrides import quoted
-from packnet_pl.configuration.resume_rules import differing
-from packnet_pl.errors import UsageError, is_mendable, one_line
+from packnet_pl.errors import UsageError
 from packnet_pl.ranks import Rank
 
-if TYPE_CHECKING:
-    from packnet_pl.configuration.components import Parts
-
-__all__ = ["Meeting", "prepare_together"]
+__all__ = ["Rendezvous"]
 
 # Until all processes are there: they were started together. Then until the main one has read all data, as torch waits.
 _TO_COME, _TO_BUILD, _TO_LEAVE, _TO_SPEAK = timedelta(minutes=5), timedelta(minutes=30), 60.0, 1.0
@@ -40,8 +29,8 @@ _STARTED_BY = {
 }
 
 
-class Meeting:
-    """Messages between the processes of a run, before Lightning connects them.
+class Rendezvous:
+    """Where the processes of a run find each other: broadcast, receive, barrier.
 
     Args:
         rank: This process.
@@ -58,7 +47,7 @@ class Meeting:
 
         self._rank, self._count = rank, rank.count
         self._lost = (dist.DistError, RuntimeError)
-        self._to_come, self._place = to_come.total_seconds(), f"{address}:{port}"
+        self._to_come, self._address = to_come.total_seconds(), f"{address}:{port}"
         made: list[Any] = []
 
         def connect() -> None:
@@ -82,15 +71,15 @@ class Meeting:
         if isinstance(made[0], Exception):
             failed = "cannot be found by the others" if rank.is_main else "finds no process 0"
             first = str(made[0]).splitlines()[0]
-            raise UsageError(f"process {rank.number} {failed} at {self._place}: {first}") from made[0]
+            raise UsageError(f"process {rank.number} {failed} at {self._address}: {first}") from made[0]
         self._store = made[0]
         if not rank.is_main:
             self._store.set(f"here/{rank.number}", "")
         elif rank.count is not None:
             self._wait_for_all(rank.count)
 
-    def tell(self, message: Mapping[str, Any], count: int) -> None:
-        """Says something to ``count`` - 1 other processes, that wait in :meth:`hear`.
+    def broadcast(self, message: Mapping[str, Any], count: int) -> None:
+        """Sends a message to the ``count`` - 1 other processes, which wait in :meth:`receive`.
 
         Raises:
             UsageError: If one of them does not come.
@@ -98,27 +87,27 @@ class Meeting:
         if self._rank.count is None:
             self._wait_for_all(count)
         self._count = count
-        self._store.set("said", json.dumps({**message, "count": count}))
+        self._store.set("message", json.dumps({**message, "count": count}))
 
-    def refuse(self) -> None:
-        """Lets the others leave."""
-        self._store.set("said", json.dumps(None))
-        self._last_to_leave("said")
+    def cancel(self) -> None:
+        """Ends the others, in the place of a message."""
+        self._store.set("message", json.dumps(None))
+        self._last_to_leave("message")
 
-    def hear(self) -> dict[str, Any]:
-        """Returns what the main process says; ends this one if it refuses the run, and says why."""
-        said = self._get("said", 0)
-        if said is None:
-            self._store.add("said/left", 1)
+    def receive(self) -> dict[str, Any]:
+        """Returns the message of the main process; ends this one if it cancels the run, and says why."""
+        message = self._get("message", 0)
+        if message is None:
+            self._store.add("message/left", 1)
             self.leave_quietly()
-        self._count = said["count"]
-        return dict(said)
+        self._count = message["count"]
+        return dict(message)
 
-    def agree(self, on: str, error: str | None = None, wait: Callable[[], None] = lambda: None) -> None:
+    def barrier(self, name: str, error: str | None = None, wait: Callable[[], None] = lambda: None) -> None:
         """Waits until all processes have come to this point; ends all of them if one brings an error.
 
         Args:
-            on: Name of the point.
+            name: Of the point.
             error: What is wrong in this process, or None.
             wait: Called again and again meanwhile; what it raises ends the others as well.
 
@@ -128,15 +117,15 @@ class Meeting:
         assert self._count is not None
         try:
             wait()
-            self._store.set(f"{on}/{self._rank.number}", json.dumps(error))
-            errors = [self._get(f"{on}/{number}", number, wait) for number in range(self._count)]
+            self._store.set(f"{name}/{self._rank.number}", json.dumps(error))
+            errors = [self._get(f"{name}/{number}", number, wait) for number in range(self._count)]
         except UsageError:
             raise
         except BaseException as raised:
-            self._store.set(f"{on}/{self._rank.number}", json.dumps(str(raised)))
-            self._store.add(f"{on}/left", 1)
+            self._store.set(f"{name}/{self._rank.number}", json.dumps(str(raised)))
+            self._store.add(f"{name}/left", 1)
             raise
-        self._last_to_leave(on)
+        self._last_to_leave(name)
         wrong = next((number for number, found in enumerate(errors) if found is not None), None)
         if wrong is None or error is not None:
             return
@@ -155,7 +144,7 @@ class Meeting:
         sys.exit(0 if self._rank.started_by == "srun" else 2)
 
     def _get(self, key: str, number: int, wait: Callable[[], None] = lambda: None) -> Any:
-        """Returns what process ``number`` says."""
+        """Returns what process ``number`` has sent."""
         self._wait_for(key, number, _TO_BUILD.total_seconds(), wait)
         return json.loads(self._store.get(key))
 
@@ -182,7 +171,7 @@ class Meeting:
         """
         count = self._count or "several"
         started_by = _STARTED_BY[self._rank.started_by].format(count=count)
-        whom = f"process {number} of {count} at {self._place}, started by {started_by}"
+        whom = f"process {number} of {count} at {self._address}, started by {started_by}"
         begun, said = time.monotonic(), False
         while not there():
             waited = time.monotonic() - begun
@@ -202,81 +191,3 @@ class Meeting:
             if self._store.add(f"{point}/left", 0) >= (self._count or 1):
                 return
             time.sleep(0.02)
-
-
-def prepare_together(rank: Rank, arguments: Namespace) -> tuple["Parts", Meeting | None]:
-    """Composes, checks and builds everything in all processes; the main one claims the run directory.
-
-    Words are added to the command line, so that all, and Hydra when it composes once more, mean that directory: there
-    may be a time stamp in its name.
-
-    Args:
-        rank: This process.
-        arguments: The command line.
-
-    Returns:
-        What was built, and the meeting, if there are others that were started beside this process.
-
-    Raises:
-        UsageError: If the run cannot begin, here or in another process.
-    """
-    if not rank.meets_others:
-        _, folder, parts = prepare(arguments, to_train=True)
-        sys.argv.append(f"hydra.run.dir={quoted(folder.absolute())}")
-        return parts, None
-    from packnet_pl.run.process_environment import environment_of
-
-    environment = environment_of(rank)
-    meeting = Meeting(rank, environment.main_address, environment.main_port)
-    return (_lead if rank.is_main else _follow)(rank, arguments, meeting), meeting
-
-
-def _lead(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
-    told = False
-
-    def built(run: Prepared) -> None:
-        nonlocal told
-        told = True
-        sys.argv.append(f"hydra.run.dir={quoted(run.folder.absolute())}")
-        words = [sys.argv[-1], "hydra.output_subdir=null", f"resume={str(bool(run.config.resume)).lower()}"]
-        message = {"words": words, "config": OmegaConf.to_container(run.config), "data": _there(run.parts)}
-        meeting.tell(message, rank.count or run.config.trainer.num_nodes)
-        meeting.agree("built")
-
-    try:
-        return prepare(arguments, to_train=True, built=built).parts
-    except BaseException:
-        if not told:
-            meeting.refuse()
-        raise
-
-
-def _follow(rank: Rank, arguments: Namespace, meeting: Meeting) -> "Parts":
-    said = meeting.hear()
-    # As Lightning names the processes that it starts: each has a log of its own.
-    words = [*said["words"], f"hydra.job.name=train_ddp_process_{rank.number}"]
-    arguments.overrides += words
-    sys.argv += words
-    try:
-        config, _, parts = prepare(arguments, to_train=False)
-        now: Any = OmegaConf.to_container(config)
-        for key in differing(said["config"], now):
-            raise UsageError(f"its {key} is not that of process 0; start all with the same words")
-        there = _there(parts)
-        for name in set(said["data"]) ^ set(there):
-            raise UsageError(f"the images of {name!r} are on one machine only; all need them, or none")
-        for name, splits in there.items():
-            for split in [split for split in splits if splits[split] != said["data"][name][split]]:
-                raise UsageError(f"its {split} split of {name!r} is not that of process 0; all need the same images")
-    except BaseException as error:
-        meeting.agree("built", one_line(error) or type(error).__name__)
-        if isinstance(error, Exception) and is_mendable(error):
-            meeting.leave_quietly()
-        raise
-    meeting.agree("built")
-    return parts
-
-
-def _there(parts: "Parts") -> dict[str, Any]:
-    """Returns task -> what its splits hold, as JSON takes it, of tasks whose data are here."""
-    return {name: asdict(data.inventory)["splits"] for name, data in parts.data.items() if data is not None}

@@ -12,11 +12,11 @@ from packnet_pl.configuration.overrides import quoted
 from packnet_pl.errors import UsageError
 from packnet_pl.sweep_jobs import jobs_since
 
-__all__ = ["is_of_study", "reason", "words_of_study"]
+__all__ = ["is_of_study", "overrides_of_study", "reason"]
 
 
-def words_of_study(hydra: DictConfig, sweep: Path) -> dict[str, str]:
-    """Returns the words, by key, with which a further call of the same search goes on: none for the first.
+def overrides_of_study(hydra: DictConfig, sweep: Path) -> dict[str, str]:
+    """Returns the overrides, by key, with which a further call of the same search goes on: none for the first.
 
     Its jobs are other trials with numbers from 0 again, and get folders of their own; a sampler with the same seed
     would begin with the ratios of the first call.
@@ -32,14 +32,14 @@ def words_of_study(hydra: DictConfig, sweep: Path) -> dict[str, str]:
     if sweeper.get("storage") is None:
         return {}
     trials = _trials_so_far(sweeper)
-    words = {}
+    overrides = {}
     if trials and jobs_since(sweep):
         call = next(number for number in range(2, 10**6) if not (sweep / f"call-{number}").exists())
         subdir = OmegaConf.to_container(hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload, index]
-        words["hydra.sweep.subdir"] = quoted(f"call-{call}/{subdir}")
+        overrides["hydra.sweep.subdir"] = quoted(f"call-{call}/{subdir}")
     if trials and (sweeper.get("sampler") or {}).get("seed") is not None:
-        words["hydra.sweeper.sampler.seed"] = str(sweeper.sampler.seed + trials)
-    return words
+        overrides["hydra.sweeper.sampler.seed"] = str(sweeper.sampler.seed + trials)
+    return overrides
 
 
 def is_of_study(error: Exception) -> bool:

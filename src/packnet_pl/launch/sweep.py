@@ -1,243 +1,140 @@
-"""Sweeps (``-m``): each job is a ``packnet-train`` of its own, in a process of its own.
+"""Sweeps (``-m``): Hydra composes and launches the jobs, and each is a ``packnet-train`` of its own."""
 
-In one process the second job of a sweep would inherit what the first left behind, and under DDP the further processes
-would sweep once more: each with other settings than its main process, and nobody would notice.
-"""
-
-import json
-import os
 import shlex
-import signal
-import subprocess
 import sys
-import threading
 from argparse import Namespace
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.configuration.arch_names import short_names
 from packnet_pl.configuration.compose import compose
 from packnet_pl.configuration.overrides import key_of, quoted
-from packnet_pl.configuration.resume_rules import is_harmless
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError, one_line
-from packnet_pl.launch.study import words_of_study
-from packnet_pl.ranks import without_ranks
-from packnet_pl.run_directory import is_complete, read_run
-from packnet_pl.sweep_jobs import Job, append_job, jobs_since
+from packnet_pl.launch.hydra_job import hand_to_hydra
+from packnet_pl.launch.study import is_of_study, overrides_of_study, reason
+from packnet_pl.launch.sweep_job import JobFailedError, run_job
+from packnet_pl.ranks import Rank
+from packnet_pl.sweep_jobs import jobs_since, size_of_jobs
 
-_OF_THE_SWEEP = ("hydra.mode", "hydra.run", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
+__all__ = ["sweep"]
 
-__all__ = ["JobFailedError", "fix_directory", "objective", "run_job", "summarize"]
-
-
-class JobFailedError(Exception):
-    """A job of a sweep ended with an error, which it has said itself."""
+_OPTUNA_HAS_NONE = "No trials are completed yet."  # it looks for the best job, and all of them failed
+_say = partial(print, file=sys.stderr)
 
 
-def fix_directory(arguments: Namespace) -> Path:
-    """Puts the sweep's directory into ``sys.argv``, and returns it: a time stamp in it is one for all of its parts.
+def sweep(arguments: Namespace, rank: Rank) -> None:
+    """Runs the jobs of a sweep, and says what came of them; ends with code 1 if one is not complete.
+
+    Args:
+        arguments: The command line.
+        rank: This process.
 
     Raises:
-        UsageError: If the words of the first job cannot be composed, or a search cannot keep its study.
+        UsageError: If the sweep cannot begin.
     """
-    words, swept = _of_first_job(arguments.overrides)
+    if rank.meets_others:
+        raise UsageError(
+            f"-m starts the processes of each job itself, but {rank.started_by} started several of this one; "
+            "start packnet-train -m once, without it"
+        )
+    folder = _fix_directory(arguments)
+    begin = size_of_jobs(folder)
+    complete = True
     try:
-        composed = compose(arguments, words)
+        hand_to_hydra(arguments, run_job)
+    except JobFailedError as error:
+        complete = False
+        _say(f"packnet-train: {error}")
+    except Exception as error:
+        if not is_of_study(error):
+            raise
+        if str(error) != _OPTUNA_HAS_NONE:
+            raise UsageError(f"the search's study: {reason(error)}") from error
+        complete = False
+        _say(f"packnet-train: {error}")
+    finally:
+        complete = _summarize(folder, begin) and complete
+    if not complete:
+        sys.exit(1)
+
+
+def _fix_directory(arguments: Namespace) -> Path:
+    """Writes the sweep's directory into the overrides, and returns it: a time stamp in it is one for all of its parts.
+
+    The first job is composed here, and by Hydra again: what is wrong with it is said before anything is made.
+
+    Raises:
+        UsageError: If the first job cannot be composed, or a search cannot keep its study.
+    """
+    overrides, swept = _of_first_job(arguments.overrides)
+    try:
+        composed = compose(arguments, overrides)
     except UsageError:
-        # Other words may be about a choice that the sweeper's own configuration makes.
-        choices = [word for word in words if "." not in key_of(word) or key_of(word).startswith("hydra.")]
+        # Other overrides may be about a choice that the sweeper's own configuration makes.
+        choices = [given for given in overrides if "." not in key_of(given) or key_of(given).startswith("hydra.")]
         params = compose(arguments, choices).hydra.sweeper.get("params") or {}
-        known = {key_of(word) for word in words}
+        known = {key_of(given) for given in overrides}
         more, also = _of_first_job([f"{key}={value}" for key, value in params.items() if key_of(key) not in known])
         if not also:
             raise
-        composed = compose(arguments, [*more, *words])
+        composed = compose(arguments, [*more, *overrides])
         swept |= also
     folder = Path(composed.hydra.sweep.dir).absolute()
-    # Hydra composes the default choice as well, which need not have the keys of those that the jobs make.
-    sys.argv[1:] = [f"++{word}" if _is_below(word, swept) else word for word in sys.argv[1:]]
-    fixed = {"hydra.sweep.dir": quoted(folder), **words_of_study(composed.hydra, folder)}
-    sys.argv[1:] = [word for word in sys.argv[1:] if key_of(word) not in fixed]
-    sys.argv += [f"{key}={value}" for key, value in fixed.items()]
+    fixed = {"hydra.sweep.dir": quoted(folder), **overrides_of_study(composed.hydra, folder)}
+    arguments.overrides = [
+        # Hydra composes the default choice as well, which need not have the keys of those that the jobs make.
+        *(
+            f"++{given}" if _is_below(given, swept) else given
+            for given in arguments.overrides
+            if key_of(given) not in fixed
+        ),
+        *(f"{key}={value}" for key, value in fixed.items()),
+    ]
     return folder
 
 
-def run_job(config: DictConfig) -> float | tuple[float, ...]:
-    """Runs one job of a sweep, or what is left of it, and returns what the sweep optimizes.
-
-    A job that is complete in its folder already is kept, one that was broken off goes on. What became of it is written
-    down in the sweep's directory, whoever launched it.
-
-    Args:
-        config: Composed by Hydra; the rest comes from ``HydraConfig``.
-
-    Raises:
-        JobFailedError: If it fails.
-    """
-    hydra = HydraConfig.get()
-    sweep = Path(hydra.sweep.dir).absolute()
-    job = Job(hydra.job.num, Path(hydra.runtime.output_dir), tuple(_telling(list(hydra.overrides.task))), "begun")
-    before = append_job(sweep, job)
+def _of_first_job(overrides: list[str]) -> tuple[list[str], set[str]]:
+    """Returns the overrides of a sweep's first job, without what cannot be listed here; and the keys swept over."""
     try:
-        value = _value_of(job, before, config)
-    except BaseException:
-        append_job(sweep, replace(job, state="failed"))
-        raise
-    append_job(sweep, replace(job, state="complete"))
-    return value
-
-
-def _value_of(this: Job, before: Job | None, config: DictConfig) -> float | tuple[float, ...]:
-    """Returns the value of a job, whose folder may be known from before."""
-    job, folder = HydraConfig.get(), this.folder
-    words = list(job.overrides.task)
-    aims = config.sweep.objective
-    saved = read_run(folder)
-    if before is not None and before.number != this.number and before.overrides != this.overrides:
-        taken = saved is not None or before.state != "failed"  # what failed early has left nothing
-        if taken:
-            raise JobFailedError(
-                f"job {before.number} ({shlex.join(before.overrides)}) and job {this.number} "
-                f"({shlex.join(this.overrides)}) have the same folder {folder}: hydra.sweep.subdir must tell them "
-                "apart, as hydra.sweep.subdir='${hydra.job.num}' does"
-            )
-    if saved is not None:
-        if tuple(_telling(saved.overrides)) != this.overrides:
-            raise JobFailedError(
-                f"{folder} holds a run of other settings ({shlex.join(_telling(saved.overrides))}) than this job "
-                f"({shlex.join(this.overrides)}): give the sweep a directory of its own, hydra.sweep.dir=..."
-            )
-        if is_complete(folder, saved):
-            print(f"[{this.number}] {folder} is complete", file=sys.stderr)  # noqa: T201
-            return objective(folder, aims)
-        words.append("resume=true")
-    if config.sweep.share:
-        words.append(f"checkpoint.shared={quoted(Path(job.sweep.dir).absolute() / 'shared')}")
-    sources = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
-    options = ["--config-dir", sources[0]] if sources else []
-    options += ["--config-name", job.job.config_name] if job.job.config_name not in (None, "train") else []
-    words += [word for word in job.overrides.hydra if not key_of(word).startswith(_OF_THE_SWEEP)]
-    # What Hydra keeps of a job's configuration is there already.
-    words += [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
-    command = [sys.executable, "-m", "packnet_pl.cli.train", *options, *words]
-    print(f"[{this.number}] {shlex.join(this.overrides)}", file=sys.stderr, flush=True)  # noqa: T201
-    code = _run(command, job.runtime.cwd, f"[{this.number}] ")
-    if code:
-        raise JobFailedError(f"{folder} ended with exit code {code}: {shlex.join(this.overrides)}")
-    return objective(folder, aims)
-
-
-def objective(folder: Path, aims: Any) -> float | tuple[float, ...]:
-    """Returns what a finished run is judged by; test accuracies have no part in it.
-
-    Args:
-        folder: The run directory.
-        aims: "val_accuracy" (mean over the tasks at the end of the run, in [0, 1]), "free" (share of weights that
-            nobody owns, in [0, 1]), or a list of both.
-    """
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    known = [value for value in results["val_now"] if value is not None]
-    values = {"val_accuracy": sum(known) / len(known), "free": results["free"]}
-    if OmegaConf.is_list(aims):
-        return tuple(float(values[aim]) for aim in aims)
-    return float(values[aims])
-
-
-def summarize(sweep: Path, begin: int) -> bool:
-    """Prints what came of the jobs that were launched; returns whether all of them are complete.
-
-    Args:
-        sweep: The sweep's directory.
-        begin: What ``size_of_jobs`` was before the first of them.
-    """
-    jobs = sorted(jobs_since(sweep, begin), key=lambda job: job.number)
-    failed = [job for job in jobs if job.state != "complete"]
-    say = partial(print, file=sys.stderr)
-    if failed:
-        say(f"{len(failed)} of {counted(len(jobs), 'job')} failed or were broken off:")
-        for job in failed:
-            say(f"    {job.folder}")
-        say(f"The same command with hydra.sweep.dir={shlex.quote(str(sweep))} keeps what is complete, and goes on.")
-    elif not jobs and sys.exception() is None:
-        say(f"no job was launched, or none could write into {sweep}")
-    if len(failed) < len(jobs):
-        print(f"sweep directory: {sweep}; its table and figure: packnet-report {shlex.quote(str(sweep))}")  # noqa: T201
-    return bool(jobs) and not failed
-
-
-def _of_first_job(words: list[str]) -> tuple[list[str], set[str]]:
-    """Returns the words of a sweep's first job, without what cannot be listed here; and the keys swept over."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(words)
+        parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
         raise UsageError(one_line(error)) from error
     found, swept = [], set()
-    for word, one in zip(words, parsed, strict=True):
+    for given, one in zip(overrides, parsed, strict=True):
         if not one.is_sweep_override():
-            found.append(word)
+            found.append(given)
             continue
-        swept.add(key_of(word))
+        swept.add(key_of(given))
         if one.is_discrete_sweep() and not isinstance(one.value(), Glob):
             found += [f"{one.get_key_element()}={first}" for first in islice(one.sweep_string_iterator(), 1)]
     return found, swept
 
 
-def _is_below(word: str, keys: set[str]) -> bool:
-    return word[:1] not in "+~-" and any(key_of(word).startswith(f"{key}.") for key in keys)
+def _is_below(override: str, keys: set[str]) -> bool:
+    return override[:1] not in "+~" and any(key_of(override).startswith(f"{key}.") for key in keys)
 
 
-def _telling(words: list[str]) -> list[str]:
-    """Returns the words that make a job what it is."""
-    return sorted(word.lstrip("+") for word in short_names(words) if _tells(key_of(word)))
+def _summarize(folder: Path, begin: int) -> bool:
+    """Prints what came of the jobs that were launched; returns whether all of them are complete.
 
-
-def _tells(key: str) -> bool:
-    # A run may go on with more tasks, but no job of a sweep may take the place of one with others.
-    return key == "sequence.add" or not (is_harmless(key) or key.startswith("hydra"))
-
-
-def _run(command: list[str], cwd: str, prefix: str) -> int:
-    """Runs ``command`` and passes on what it says, each line with ``prefix``; signals reach it through this process."""
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=without_ranks(os.environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    came: list[int] = []
-
-    def pass_on(signum: int, frame: FrameType | None) -> None:
-        came.append(signum)
-        process.send_signal(signum)
-
-    in_main = threading.current_thread() is threading.main_thread()
-    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGUSR1) if in_main}
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(prefix + line, end="", file=sys.stderr, flush=True)  # noqa: T201
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # Ctrl-C reached it too
-        raise
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-    if came:
-        sys.exit(128 + came[0])  # no job comes after this one
-    return code if code >= 0 else 128 - code
+    Args:
+        folder: The sweep's directory.
+        begin: What ``size_of_jobs`` was before the first of them.
+    """
+    jobs = sorted(jobs_since(folder, begin), key=lambda job: job.number)
+    failed = [job for job in jobs if job.state != "complete"]
+    if failed:
+        _say(f"{len(failed)} of {counted(len(jobs), 'job')} failed or were broken off:")
+        for job in failed:
+            _say(f"    {job.folder}")
+        _say(f"The same command with hydra.sweep.dir={shlex.quote(str(folder))} keeps what is complete, and goes on.")
+    elif not jobs and sys.exception() is None:
+        _say(f"no job was launched, or none could write into {folder}")
+    if len(failed) < len(jobs):
+        print(f"sweep directory: {folder}; its table and figure: packnet-report {shlex.quote(str(folder))}")  # noqa: T201
+    return bool(jobs) and not failed

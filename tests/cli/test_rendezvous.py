@@ -13,8 +13,8 @@ import torch
 
 from packnet_pl.errors import UsageError
 from packnet_pl.launch import rendezvous
-from packnet_pl.launch.connecting import answer_while_connecting
-from packnet_pl.launch.rendezvous import Meeting
+from packnet_pl.launch.connecting_signals import answer_while_connecting
+from packnet_pl.launch.rendezvous import Rendezvous
 from packnet_pl.ranks import Rank
 from tests.support import warm
 
@@ -26,13 +26,13 @@ def free_port():
 
 
 def together(*parts, by_hand=False):
-    """Runs one part per process, each with its meeting; returns what each returned or raised."""
+    """Runs one part per process, each with its rendezvous; returns what each returned or raised."""
     port, results = free_port(), [None] * len(parts)
 
     def run(number):
         rank = Rank("node", number, None, 0) if by_hand else Rank("srun", number, len(parts), number)
         try:
-            results[number] = parts[number](Meeting(rank, "127.0.0.1", port))
+            results[number] = parts[number](Rendezvous(rank, "127.0.0.1", port))
         except BaseException as error:
             results[number] = error
 
@@ -45,18 +45,18 @@ def together(*parts, by_hand=False):
     return results
 
 
-def lead(meeting):
-    meeting.tell({"words": ["hydra.run.dir=/a"]}, 3)
-    meeting.agree("built")
-    meeting.agree("begin")
+def lead(peers):
+    peers.broadcast({"overrides": ["hydra.run.dir=/a"]}, 3)
+    peers.barrier("built")
+    peers.barrier("begin")
     return "leads"
 
 
-def follow(meeting):
-    said = meeting.hear()
-    meeting.agree("built")
-    meeting.agree("begin")
-    return said["words"]
+def follow(peers):
+    message = peers.receive()
+    peers.barrier("built")
+    peers.barrier("begin")
+    return message["overrides"]
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
@@ -67,8 +67,8 @@ def test_all_hear_the_main_process_and_go_on(by_hand):
 def test_a_refusal_ends_all():
     """With code 0: srun would stop the main process before it has ended with its own code, if another failed first."""
 
-    def refuse(meeting):
-        meeting.refuse()
+    def refuse(peers):
+        peers.cancel()
         return "refused"
 
     main, *others = together(refuse, follow, follow)
@@ -79,9 +79,9 @@ def test_a_refusal_ends_all():
 
 @pytest.mark.parametrize(("by_hand", "code"), [(False, 0), (True, 2)])
 def test_an_error_in_one_process_is_said_by_the_main_one_and_ends_all(by_hand, code):
-    def fail(meeting):
-        meeting.hear()
-        meeting.agree("built", "sequence.tasks.a.data: there is no folder /data")
+    def fail(peers):
+        peers.receive()
+        peers.barrier("built", "sequence.tasks.a.data: there is no folder /data")
         return "has its own error"
 
     main, follower, failing = together(lead, follow, fail, by_hand=by_hand)
@@ -94,14 +94,14 @@ def test_an_error_in_one_process_is_said_by_the_main_one_and_ends_all(by_hand, c
 
 def test_nobody_waits_for_a_main_process_that_is_not_there():
     with pytest.raises(UsageError, match=r"process 1 finds no process 0 at 127\.0\.0\.1:\d+"):
-        Meeting(Rank("srun", 1, 2, 1), "127.0.0.1", free_port(), to_come=timedelta(seconds=1))
+        Rendezvous(Rank("srun", 1, 2, 1), "127.0.0.1", free_port(), to_come=timedelta(seconds=1))
 
 
 def test_the_main_process_says_for_whom_it_waits_and_does_so_no_longer_than_the_others(monkeypatch, capsys):
     monkeypatch.setattr(rendezvous, "_TO_SAY", 0.1)
     port = free_port()
     with pytest.raises(UsageError, match=r"process 0 waited 1 seconds for process 1 of 2 .*SLURM_NTASKS=2.*unset that"):
-        Meeting(Rank("srun", 0, 2, 0), "127.0.0.1", port, to_come=timedelta(seconds=1))
+        Rendezvous(Rank("srun", 0, 2, 0), "127.0.0.1", port, to_come=timedelta(seconds=1))
     said = f"process 0 waits for process 1 of 2 at 127.0.0.1:{port}, started by srun (SLURM_NTASKS=2)\n"
     assert capsys.readouterr().err.endswith(said)
 
@@ -136,16 +136,16 @@ def test_a_signal_to_one_process_ends_all_that_agree():
     def asked():
         raise StoppedError("stopped by SIGTERM")
 
-    def stop(meeting):
-        meeting.hear()
-        meeting.agree("built")
-        meeting.agree("begin", wait=asked)
+    def stop(peers):
+        peers.receive()
+        peers.barrier("built")
+        peers.barrier("begin", wait=asked)
 
-    def late(meeting):
-        meeting.hear()
-        meeting.agree("built")
+    def late(peers):
+        peers.receive()
+        peers.barrier("built")
         time.sleep(1)
-        meeting.agree("begin")
+        peers.barrier("begin")
 
     main, stopped, other = together(lead, stop, late)
     assert (type(stopped), str(main)) == (StoppedError, "process 1 of 3: stopped by SIGTERM")

@@ -12,19 +12,49 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from packnet_pl.data.inventory import Inventory
 from packnet_pl.files import replacing
+from packnet_pl.run import RunPlan, StopRequest
+from packnet_pl.run_directory import checkpoint_path, metrics_path, packed_path
 
-__all__ = ["SharedTraining", "digest"]
+__all__ = ["SharedTraining", "digest", "with_shared_training"]
 
 # Neither changes a bit of the first task's training.
 _WITHOUT_INFLUENCE = ("prune", "logger", "checkpoint", "sweep", "resume", "changed_data", "packed")
 _log = logging.getLogger(__name__)
+
+
+def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:
+    """Returns the plan of a run that finds its first task trained in ``checkpoint.shared``, or leaves it there.
+
+    Runs that do not prune the first task share nothing: others could differ from them in no other way.
+
+    Args:
+        plan: What to do.
+        config: Checked.
+        stop: Asked while another run is training it.
+    """
+    own = checkpoint_path(plan.folder, plan.tasks[0].name, "train")
+    begun = own.exists() or packed_path(plan.folder).exists()
+    if not config.checkpoint.shared or config.packed or begun:
+        return plan
+    epochs = plan.tasks[0].epochs
+    if not epochs["train"] or "retrain" not in epochs:
+        return plan
+    plain: Any = OmegaConf.to_container(config)
+    data = plan.tasks[0].data
+    shared = SharedTraining(Path(config.checkpoint.shared), digest(plain, data.inventory if data else None))
+    metrics = metrics_path(plan.folder, plan.tasks[0].name, "train")
+    shared.adopt(own, metrics, stop.raise_if_asked)
+    return replace(plan, trained=partial(shared.publish, metrics=metrics))
 
 
 def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
