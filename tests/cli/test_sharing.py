@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from packnet_pl.configuration.run_plan import with_shared_training
-from packnet_pl.launch.shared_first_task import SharedTraining, digest
+from packnet_pl.launch.shared_first_task import SharedTraining, digest, with_shared_training
 from packnet_pl.run import TaskPlan
 
 CONFIG = {
