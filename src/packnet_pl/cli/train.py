@@ -12,7 +12,7 @@ __all__ = ["main"]
 _ONLY_SHOWS = ("hydra_help", "cfg", "info", "shell_completion")
 
 
-def main() -> None:  # noqa: C901
+def main() -> None:
     """Runs the command line."""
     for signum in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, _leave)
