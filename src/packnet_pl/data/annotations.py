@@ -83,15 +83,15 @@ def check_present(of: Published, paths: list[str], where: Callable[[int], str]) 
     Args:
         of: The data set.
         paths: Of the images.
-        where: Called with the place of one of them; returns which annotation names it.
+        where: Called with the index of one of them; returns which annotation names it.
 
     Raises:
         FileNotFoundError: If one is missing; the message names it and its annotation.
     """
     there: dict[str, set[str]] = {}
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         folder, _, name = path.rpartition("/")
         if folder not in there:
             there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()  # noqa: PTH208, PTH112
         if name not in there[folder]:
-            raise of.missing(f"image {path}, which is in {where(place)}")
+            raise of.missing(f"image {path}, which is in {where(index)}")

@@ -102,7 +102,7 @@ def _images(folder: Path, key: str, annotations: Any, source: Path, chosen: list
     """Returns the chosen annotations of ``source``, a .mat file, whose images lie in ``folder``."""
     files, labels = _field(annotations, key, source), _field(annotations, "class", source)
     edges = zip(*(_field(annotations, name, source) for name in _EDGES), strict=True)
-    found, places = ImageList([], [], []), []
+    found, named_in = ImageList([], [], []), []
     for number, (file, label, box, mine) in enumerate(zip(files, labels, edges, chosen, strict=True), start=1):
         if not mine:
             continue
@@ -121,8 +121,8 @@ def _images(folder: Path, key: str, annotations: Any, source: Path, chosen: list
         assert found.boxes is not None
         # The first pixel is 1 there, and the last one belongs to the box.
         found.boxes.append((left - 1, top - 1, right, bottom))
-        places.append(where)
-    check_present(CARS, found.paths, lambda place: places[place])
+        named_in.append(where)
+    check_present(CARS, found.paths, lambda index: named_in[index])
     return found
 
 

@@ -121,7 +121,7 @@ def _listed(root: Path, folders: tuple[str, ...], name: str, classes: Mapping[in
         found.labels.append(label)
     # The line is looked for again: of 1.8 million all but one are read for nothing.
     check_present(
-        PLACES365, found.paths, lambda place: next(islice(read_lines(PLACES365, path, str, int), place, None))[0]
+        PLACES365, found.paths, lambda index: next(islice(read_lines(PLACES365, path, str, int), index, None))[0]
     )
     return found
 

@@ -70,7 +70,7 @@ def aligned(splits: Mapping[str, Split]) -> dict[str, Split]:
     A Mac writes accents as characters of their own: copied from there, a folder has another name and looks the same.
     """
     known = {_composed(name): name for name in next(iter(splits.values()))}
-    order = {name: place for place, name in enumerate(known.values())}
+    order = {name: index for index, name in enumerate(known.values())}
     found = {}
     for split, classes in splits.items():
         named = {known.get(_composed(name), name): files for name, files in classes.items()}

@@ -34,7 +34,7 @@ def read_cubs(path: str | os.PathLike[str]) -> Listing:
     """
     root = CUBS.folder(path, "CUB_200_2011")
     names = _by_id(root / "classes.txt", str)
-    number = {key: place for place, key in enumerate(sorted(names))}
+    number = {key: index for index, key in enumerate(sorted(names))}
     images, labels = _by_id(root / "images.txt", str), _by_id(root / "image_class_labels.txt", int)
     splits = _by_id(root / "train_test_split.txt", int)
     boxes = _by_id(root / "bounding_boxes.txt", float, float, float, float)
@@ -44,7 +44,7 @@ def read_cubs(path: str | os.PathLike[str]) -> Listing:
             where = (images if key in images else other)[key][0]
             raise ValueError(f"{where}: image {key} is in {here}.txt, but {root / there}.txt does not have it")
     found = {1: ImageList([], [], []), 0: ImageList([], [], [])}
-    places: dict[int, list[str]] = {1: [], 0: []}
+    named_in: dict[int, list[str]] = {1: [], 0: []}
     for key, (where, (name,)) in images.items():
         label_at, (label,) = labels[key]
         split_at, (is_train,) = splits[key]
@@ -60,9 +60,9 @@ def read_cubs(path: str | os.PathLike[str]) -> Listing:
         split.labels.append(number[label])
         assert split.boxes is not None
         split.boxes.append((left, top, left + width, top + height))
-        places[is_train].append(where)
+        named_in[is_train].append(where)
     for is_train, split in found.items():
-        check_present(CUBS, split.paths, lambda place, of=is_train: places[of][place])  # type: ignore[misc]
+        check_present(CUBS, split.paths, lambda index, of=is_train: named_in[of][index])  # type: ignore[misc]
     keys = [names[key][1][0] for key in sorted(names)]
     return Listing(CUBS, root, found[1], found[0], distinct_names([_readable(key) for key in keys], keys))
 

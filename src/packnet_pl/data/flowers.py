@@ -50,6 +50,6 @@ def read_flowers(path: str | os.PathLike[str]) -> Listing:
             seen.add(number)
             images.paths.append(f"{root}/jpg/image_{number:05}.jpg")
             images.labels.append(label - 1)
-        check_present(FLOWERS, images.paths, lambda place: str(ids))
+        check_present(FLOWERS, images.paths, lambda index: str(ids))
         found.append(images)
     return Listing(FLOWERS, root, found[0], found[1], names)

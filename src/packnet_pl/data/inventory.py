@@ -76,26 +76,26 @@ def list_files(splits: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _files(split: Any) -> list[tuple[str, int, Box | None]] | None:
-    split, places = _beneath(split)
+    split, indices = _beneath(split)
     if not isinstance(split, ImageFiles):
         return None
     boxes = split.boxes or [None] * len(split)
-    return [(split.paths[place], split.labels[place], boxes[place]) for place in places]
+    return [(split.paths[index], split.labels[index], boxes[index]) for index in indices]
 
 
 def _digest_of_tensors(split: Any) -> str | None:
-    split, places = _beneath(split)
+    split, indices = _beneath(split)
     if not isinstance(split, TensorDataset):
         return None
-    return _hash(_bytes(tensor[list(places)]) for tensor in split.tensors)
+    return _hash(_bytes(tensor[list(indices)]) for tensor in split.tensors)
 
 
 def _beneath(split: Any) -> tuple[Any, Iterable[int]]:
     """Returns what ``split`` is a part of, and which items of it."""
-    places: Any = range(len(split))
+    indices: Any = range(len(split))
     while isinstance(split, Subset):
-        split, places = split.dataset, [split.indices[place] for place in places]
-    return split, places
+        split, indices = split.dataset, [split.indices[index] for index in indices]
+    return split, indices
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

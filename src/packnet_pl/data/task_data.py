@@ -110,11 +110,11 @@ def draws_random_numbers(split: Any) -> bool:
 def _thin(dataset: Any, fraction: float) -> ImageDataset:
     groups: dict[int, list[int]] = {}
     # Evenly spaced over a split that is sorted by class keeps the classes balanced also where they are not known.
-    for place, label in enumerate(getattr(dataset, "labels", [0] * len(dataset))):
-        groups.setdefault(int(label), []).append(place)
-    return Subset(dataset, [place for group in groups.values() for place in _spaced(group, fraction)])
+    for index, label in enumerate(getattr(dataset, "labels", [0] * len(dataset))):
+        groups.setdefault(int(label), []).append(index)
+    return Subset(dataset, [index for group in groups.values() for index in _spaced(group, fraction)])
 
 
-def _spaced(places: Sequence[int], fraction: float) -> list[int]:
-    keep = max(1, round(len(places) * fraction))
-    return [places[step] for step in torch.linspace(0, len(places) - 1, keep).round().long().tolist()]
+def _spaced(indices: Sequence[int], fraction: float) -> list[int]:
+    keep = max(1, round(len(indices) * fraction))
+    return [indices[step] for step in torch.linspace(0, len(indices) - 1, keep).round().long().tolist()]

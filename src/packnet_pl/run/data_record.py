@@ -77,9 +77,9 @@ def differing_data(before: DataRecord, data: TaskData, splits: Sequence[str]) ->
         return None
     counts = ", ".join(f"{name} has {now[name].images:,} images instead of {then[name].images:,}" for name in changed)
     same = all(now[name].images == then[name].images for name in changed)
-    said = f"{' and '.join(changed)}: as many images, but not the same" if same else counts
+    message = f"{' and '.join(changed)}: as many images, but not the same" if same else counts
     files = _differing_files(before.files, list_files(data.splits)) if before.files else ""
-    return said + (f" ({files})" if files else "")
+    return message + (f" ({files})" if files else "")
 
 
 def _differing_files(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> str:

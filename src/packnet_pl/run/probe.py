@@ -19,8 +19,8 @@ PROBE_SIZE = 32
 def probe_images(split: ImageDataset) -> Tensor:
     """Returns up to 32 images, evenly spaced over ``split``."""
     size = len(split)  # type: ignore[arg-type]
-    places = torch.linspace(0, size - 1, min(PROBE_SIZE, size)).round().long().tolist()
-    return torch.stack([split[place][0] for place in places])
+    indices = torch.linspace(0, size - 1, min(PROBE_SIZE, size)).round().long().tolist()
+    return torch.stack([split[index][0] for index in indices])
 
 
 def save_probe(path: str | os.PathLike[str], images: Tensor, logits: Tensor) -> None:

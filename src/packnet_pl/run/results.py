@@ -81,8 +81,8 @@ class Results:
         forgetting: list[float | None] = [None] * len(self.tasks)
         if len(accuracy) == len(self.tasks):  # tasks that were learned together forget nothing one by one
             forgetting = [row[-1] - now for row, now in zip(accuracy, accuracy[-1] if accuracy else [], strict=True)]
-        for place, changed in enumerate(self.data_changed):
-            forgetting[place] = None if changed else forgetting[place]
+        for index, changed in enumerate(self.data_changed):
+            forgetting[index] = None if changed else forgetting[index]
         return {
             "format": FORMAT,
             "method": self.method,
