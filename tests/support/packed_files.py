@@ -5,7 +5,7 @@ import json
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from packnet_pl.packed.write import write_packed
+from packnet_pl.packed.tensors import write_packed
 
 
 def rewritten(source, target, change):

@@ -1,15 +1,22 @@
-"""``packnet-eval``: asks the packed file of a run again, in a process of its own."""
+"""``packnet-eval``: evaluates the packed file of a run again, in a process of its own."""
 
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from packnet_pl.command_line import CommandParser
 from packnet_pl.console import output_console
 from packnet_pl.errors import UsageError, answering_errors
-from packnet_pl.run_directory import read_run
+from packnet_pl.run_directory import packed_path, probe_path, read_run, results_path, run_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from packnet_pl.data import TaskData
+    from packnet_pl.packed import PackedNetwork
 
 __all__ = ["main"]
 
@@ -44,36 +51,20 @@ def evaluate(folder: Path) -> bool:  # noqa: C901
     Raises:
         UsageError: If ``folder`` holds no run, or one of its files is damaged.
     """
-    needed = [folder / "results.json", folder / "packed.safetensors", folder / "run.yaml"]
-    for path in needed:
+    for path in (results_path(folder), packed_path(folder), run_path(folder)):
         if not path.is_file():
             raise UsageError(f"{folder} is not a run directory with a finished task: there is no {path}")
+    results, network, probes = _read(folder)
+    saved = read_run(folder)
+    assert saved is not None
+    config = OmegaConf.create(saved.config)
 
     from rich.table import Table
 
     from packnet_pl.configuration.changed_data import data_differences
     from packnet_pl.configuration.components import build_data
     from packnet_pl.core.bits import same_bits
-    from packnet_pl.packed import load_packed
-    from packnet_pl.run.metrics import measure
-    from packnet_pl.run.probe import load_probe
-    from packnet_pl.run.results import read_results
-    from packnet_pl.run_directory import probe_path
-    from packnet_pl.training import TaskDataModule
 
-    try:
-        results = read_results(needed[0])
-        network = load_packed(needed[1])
-        probes = {
-            task["name"]: load_probe(probe_path(folder, task["name"]))
-            for task, unchanged in zip(results["tasks"], results["outputs_unchanged"], strict=True)
-            if unchanged is not None
-        }
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
-    saved = read_run(folder)
-    assert saved is not None
-    config = OmegaConf.create(saved.config)
     data = build_data(config)
     for task, what in data_differences(folder, data).items():
         sys.stderr.write(f"{PROGRAM}: the data of task {task!r} are not those that it was finished with: {what}\n")
@@ -83,22 +74,17 @@ def evaluate(folder: Path) -> bool:  # noqa: C901
         table.add_column(heading, justify="right")
     agrees: dict[str, bool] = {}
     for index, task in enumerate(results["tasks"]):
-        name = task["name"]
+        name, split = task["name"], data[task["name"]]
         recorded, recorded_unchanged = results["accuracy"][-1][index], results["outputs_unchanged"][index]
-        answer = partial(network, task=name)
-        now, unchanged, split = recorded, None, data[name]
-        if split is not None:  # else it was finished elsewhere, and only its figures are here
-            loader = TaskDataModule(split, key=(), batch_size=config.optim.batch_size).test_dataloader()
-            now = measure(answer, loader, task["num_classes"]).top1
-        if name in probes:
-            images, before = probes[name]
-            unchanged = same_bits(answer(images), before)
-        if split is not None or name in probes:
-            agrees[name] = now == recorded and unchanged == recorded_unchanged
+        # A task without data was finished elsewhere, and only its figures are here.
+        now = None if split is None else _accuracy(network, name, split, config.optim.batch_size)
+        unchanged = same_bits(network(probes[name][0], task=name), probes[name][1]) if name in probes else None
+        if now is not None or name in probes:
+            agrees[name] = now in (None, recorded) and unchanged == recorded_unchanged
         table.add_row(
             name,
             f"{100 * (1 - recorded):.2f}",
-            f"{100 * (1 - now):.2f}" if split is not None else "-",
+            "-" if now is None else f"{100 * (1 - now):.2f}",
             _said(recorded_unchanged),
             _said(unchanged),
             {True: "yes", False: "NO", None: "not compared"}[agrees.get(name)],
@@ -109,6 +95,31 @@ def evaluate(folder: Path) -> bool:  # noqa: C901
         reason = "neither their images nor their probes are here"
         sys.stderr.write(f"{PROGRAM}: not compared: {', '.join(left_out)} ({reason})\n")
     return bool(agrees) and all(agrees.values())
+
+
+def _read(folder: Path) -> "tuple[dict[str, Any], PackedNetwork, dict[str, tuple[Tensor, Tensor]]]":
+    """Returns the content of ``results.json``, the packed network, and task -> its probe where one was taken."""
+    from packnet_pl.packed import load_packed
+    from packnet_pl.run.probe import load_probe
+    from packnet_pl.run.results import read_results
+
+    try:
+        results = read_results(results_path(folder))
+        network = load_packed(packed_path(folder))
+        taken = zip(results["tasks"], results["outputs_unchanged"], strict=True)
+        names = [task["name"] for task, unchanged in taken if unchanged is not None]
+        return results, network, {name: load_probe(probe_path(folder, name)) for name in names}
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _accuracy(network: "PackedNetwork", task: str, data: "TaskData", batch_size: int) -> float:
+    """Returns the top-1 accuracy on the test split, in [0, 1]."""
+    from packnet_pl.run.metrics import measure
+    from packnet_pl.training import TaskDataModule
+
+    loader = TaskDataModule(data, key=(), batch_size=batch_size).test_dataloader()
+    return measure(partial(network, task=task), loader, network.info(task).num_classes).top1
 
 
 def _said(unchanged: bool | None) -> str:

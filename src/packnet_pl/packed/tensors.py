@@ -1,18 +1,25 @@
-"""A packed file with its tensors: each byte is read once, compared with its checksum, and is the tensor's memory."""
+"""Header and tensors to a packed file, and back: each byte is read once, and is the tensor's memory."""
 
+import json
 import os
 from collections.abc import Mapping
 from functools import cached_property
+from io import BytesIO
 from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
-from packnet_pl.container.packed_file import PackedFile, open_packed, reading
-from packnet_pl.container.table import Stored
-from packnet_pl.text import named
+from packnet_pl.container.expected_tensors import CHECKSUM, check_stored
+from packnet_pl.container.header import FORMAT, check_header, parse_header
+from packnet_pl.container.packed_file import PackedFile, digest, open_packed, reading
+from packnet_pl.container.table import METADATA, Stored, read_table
+from packnet_pl.core.fingerprints import fingerprint
+from packnet_pl.files import replacing
+from packnet_pl.text import as_line, named
 
-__all__ = ["Packed", "below", "check_finite", "read_packed"]
+__all__ = ["Packed", "below", "read_packed", "write_packed"]
 
 Of = TypeVar("Of", Tensor, Stored)
 
@@ -34,7 +41,7 @@ class Packed(PackedFile):
         """
         found = {name: _tensor(content, self.stored[name]) for name, content in self.contents()}
         with reading(self.path):
-            check_finite(self.header, found)
+            _check_finite(self.header, found)
         return found
 
 
@@ -51,7 +58,42 @@ def read_packed(path: str | os.PathLike[str]) -> Packed:
     return packed
 
 
-def check_finite(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PackedFile:
+    """Writes a packed file, which is replaced as a whole.
+
+    Args:
+        path: Where to.
+        header: Without ``format`` and ``checksums``.
+        tensors: On the CPU, contiguous, none sharing memory.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If it is not what :func:`packnet_pl.container.open_packed` takes.
+    """
+    checksums = {name: fingerprint(tensors[name]) for name in sorted(tensors)}
+    text = json.dumps({"format": FORMAT, **header, "checksums": checksums}, ensure_ascii=False, allow_nan=False)
+    checksum = torch.frombuffer(bytearray.fromhex(digest(text.encode())), dtype=torch.uint8)
+    try:
+        parsed = parse_header(text)
+        check_header(parsed)
+        _check_finite(parsed, tensors)
+        # One entry of metadata: of several, safetensors writes now one first and now another.
+        content = save({**tensors, CHECKSUM: checksum}, metadata={METADATA: text})
+        # What would not be read again is not written.
+        _, stored = read_table(BytesIO(content), len(content))
+        stored.pop(CHECKSUM)
+        check_stored(parsed, stored, len(content))
+    except ValueError as error:
+        raise ValueError(f"cannot save {path}: {as_line(error)}") from error
+    with replacing(path) as temporary:
+        # Bytes, written by Python: a full disk is an OSError then, as everywhere else.
+        temporary.write_bytes(content)
+    return PackedFile(str(path), parsed, stored, len(content))
+
+
+def _check_finite(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Does nothing if heads are finite, and weights that tasks own, in the type that they have in the network.
 
     Raises:

@@ -1,33 +1,25 @@
 """From a network with its tasks to the packed file."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from packnet_pl.container.expected_tensors import CHECKSUM, check_stored
-from packnet_pl.container.header import FORMAT, check_header, parse_header
-from packnet_pl.container.packed_file import PackedFile, digest
-from packnet_pl.container.table import METADATA, read_table
+from packnet_pl.container.packed_file import PackedFile
 from packnet_pl.core.bits import identity
 from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.slots import plain_name
-from packnet_pl.files import replacing
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.packable import check_loads, check_packable
 from packnet_pl.packed.parts import Packable, networks_of, parts_of, private_as_heads
-from packnet_pl.packed.tensors import check_finite
+from packnet_pl.packed.tensors import write_packed
 from packnet_pl.packed.weights import pack_weights
-from packnet_pl.text import as_line
 
-__all__ = ["Precision", "TaskFigures", "save_packed", "write_packed"]
+__all__ = ["Precision", "TaskFigures", "save_packed"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -124,41 +116,6 @@ def save_packed(
     for number, task in enumerate(parts.heads.infos):
         tensors |= {f"heads/{number}/{name}": _plain(v) for name, v in parts.heads[task].state_dict().items()}
     return write_packed(path, header, tensors)
-
-
-def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PackedFile:
-    """Writes a packed file, which is replaced as a whole.
-
-    Args:
-        path: Where to.
-        header: Without ``format`` and ``checksums``.
-        tensors: On the CPU, contiguous, none sharing memory.
-
-    Returns:
-        What was written.
-
-    Raises:
-        ValueError: If it is not what :func:`packnet_pl.container.open_packed` takes.
-    """
-    checksums = {name: fingerprint(tensors[name]) for name in sorted(tensors)}
-    text = json.dumps({"format": FORMAT, **header, "checksums": checksums}, ensure_ascii=False, allow_nan=False)
-    checksum = torch.frombuffer(bytearray.fromhex(digest(text.encode())), dtype=torch.uint8)
-    try:
-        parsed = parse_header(text)
-        check_header(parsed)
-        check_finite(parsed, tensors)
-        # One entry of metadata: of several, safetensors writes now one first and now another.
-        content = save({**tensors, CHECKSUM: checksum}, metadata={METADATA: text})
-        # What would not be read again is not written.
-        _, stored = read_table(BytesIO(content), len(content))
-        stored.pop(CHECKSUM)
-        check_stored(parsed, stored, len(content))
-    except ValueError as error:
-        raise ValueError(f"cannot save {path}: {as_line(error)}") from error
-    with replacing(path) as temporary:
-        # Bytes, written by Python: a full disk is an OSError then, as everywhere else.
-        temporary.write_bytes(content)
-    return PackedFile(str(path), parsed, stored, len(content))
 
 
 def _distinct(
