@@ -49,6 +49,7 @@ def test_setup_cfg_lists_every_package():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_wheel_holds_every_module_and_every_configuration(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in SOURCE.rglob("*.py"):
@@ -60,6 +61,7 @@ def test_the_wheel_holds_every_module_and_every_configuration(wheel):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_source_distribution_holds_every_file_that_git_knows(dist):
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
@@ -74,6 +76,7 @@ def test_the_source_distribution_holds_every_file_that_git_knows(dist):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_metadata_are_what_an_index_accepts(wheel):
     (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
     metadata = Metadata.from_email(zipfile.ZipFile(wheel).read(name), validate=True)

@@ -50,6 +50,7 @@ def test_a_task_added_later_gives_what_it_had_given_from_the_start(copy, three):
     warm.assert_same(copy, three)
 
 
+@pytest.mark.exhaustive
 def test_tasks_added_one_by_one_and_after_a_kill(copy, three):
     process = warm.Process("packnet-resume", copy, "sequence.add=[latin]", cwd=copy.parent)
     assert warm.kill_after(process, (copy / "tasks/latin/train/last.ckpt").exists)

@@ -100,6 +100,7 @@ def test_nothing_is_left_when_one_process_is_killed(tmp_path, rank, launcher):
 @pytest.mark.parametrize(
     "launcher", [[], pytest.param(TORCHRUN, marks=pytest.mark.soak)], ids=["lightning", "torchrun"]
 )
+@pytest.mark.exhaustive
 def test_nothing_is_left_after_ctrl_c(tmp_path, launcher):
     family = start(tmp_path, *LONG, "hydra.run.dir=run", launcher=launcher)
     family.wait_for((tmp_path / "run/tasks/digits/train/last.ckpt").exists)

@@ -168,6 +168,7 @@ def test_killed_in_the_second_task_it_ends_as_if_it_had_not_been(run_of, tmp_pat
     warm.assert_same(tmp_path / "damaged", expected)
 
 
+@pytest.mark.exhaustive
 def test_joint_training_that_was_killed_ends_as_if_it_had_not_been(run_of, tmp_path):
     killed(tmp_path / "run", "joint", "latin")
     said = refused(warm.run("packnet-resume", "run", "sequence.add=[cyrillic]", cwd=tmp_path))

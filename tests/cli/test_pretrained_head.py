@@ -81,6 +81,7 @@ def test_nothing_was_trained_and_the_largest_weights_stayed(home, finished):
     assert before[first].min() >= before[~first].max()
 
 
+@pytest.mark.exhaustive
 def test_a_run_killed_in_the_first_retraining_ends_the_same(home, finished, tmp_path):
     process = warm.Process("packnet-train", *words(home), cwd=tmp_path)
     checkpoint = tmp_path / "r" / "tasks" / "first" / "retrain" / "last.ckpt"

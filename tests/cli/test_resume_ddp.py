@@ -32,6 +32,7 @@ def resume(folder):
     return warm.RealProcess("packnet-resume", folder, cwd=folder.parent)
 
 
+@pytest.mark.exhaustive
 def test_the_whole_group_is_killed_wherever_it_is(tmp_path, reference):
     folder, rng = tmp_path / "run", random.Random(2)
     events = ["tasks/digits/train/last.ckpt", "tasks/digits/finished.json", "tasks/greek/retrain/last.ckpt"]

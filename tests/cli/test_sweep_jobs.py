@@ -61,6 +61,7 @@ def test_two_jobs_with_one_folder_are_refused_and_named(tmp_path):
     assert ratios(tmp_path / "s") == [0.5]
 
 
+@pytest.mark.exhaustive
 def test_a_network_name_is_a_choice_of_a_sweep_whatever_the_sweeper(tmp_path):
     """Also where another word is about the choice, and the default choice has no such key."""
     done = sweep("arch=resnet18,timm/resnet18,vgg16", "arch.width=1", "hydra.sweep.dir=s", cwd=tmp_path)
@@ -82,6 +83,7 @@ def test_a_network_name_is_a_choice_of_a_sweep_whatever_the_sweeper(tmp_path):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_study_in_a_database_goes_on_with_the_same_command(tmp_path):
     for call in (1, 2):
         done = sweep(*STORED, cwd=tmp_path)
