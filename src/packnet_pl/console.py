@@ -17,13 +17,14 @@ TABLE_WIDTH = 100
 """Characters in a line of a table that goes into a file or a pipe."""
 
 
-def output_console(*, highlight: bool = True) -> Console:
+def output_console(*, highlight: bool = True, quiet: bool = False) -> Console:
     """Returns what prints tables to stdout, as wide as the terminal, or :data:`TABLE_WIDTH` where there is none.
 
     Args:
         highlight: Whether numbers and the like are coloured on a terminal.
+        quiet: Whether nothing is printed: of several processes, one prints.
     """
-    return Console(width=None if sys.stdout.isatty() else TABLE_WIDTH, highlight=highlight)
+    return Console(width=None if sys.stdout.isatty() else TABLE_WIDTH, highlight=highlight, quiet=quiet)
 
 
 def new_table(first: str, others: Sequence[str] = (), title: str | None = None) -> Table:

@@ -39,12 +39,11 @@ def main() -> None:
         if run.config.resume:
             phases_to_repeat(run, read_run(run.folder))
         config, parts = run.config, build(run).parts
-        from rich.console import Console
 
         from packnet_pl.configuration.plan_text import plan_table, storage_lines, time_lines
-        from packnet_pl.report import TABLE_WIDTH
+        from packnet_pl.console import output_console
 
-        console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+        console = output_console()
         console.print(plan_table(config, parts))
         for line in (*time_lines(config, parts), *storage_lines(parts)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -56,10 +56,8 @@ def report(folders: list[Path], output: Path, split: str = "test") -> None:
     Raises:
         UsageError: If a folder holds no run, no run is finished, a file is damaged, or a run has no error on ``split``.
     """
-    from rich.console import Console
-
+    from packnet_pl.console import output_console
     from packnet_pl.report import (
-        TABLE_WIDTH,
         compare_methods,
         find_runs,
         is_comparison,
@@ -76,7 +74,7 @@ def report(folders: list[Path], output: Path, split: str = "test") -> None:
         raise UsageError(
             f"of {counted(len(unfinished), 'run')} none is finished; go on with packnet-resume {unfinished[0]}"
         )
-    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console = output_console()
     groups = sequences(runs)
     compared = [compare_methods(group) for group in groups if is_comparison(group)]
     swept = [rows for group in groups for rows in ratio_tables(group)]

@@ -12,6 +12,7 @@ from packnet_pl.configuration.packed_source import arch_name, sequence_name
 from packnet_pl.configuration.run_config import RunConfig
 from packnet_pl.configuration.run_plan import build_plan
 from packnet_pl.configuration.task_settings import lower_rate
+from packnet_pl.console import output_console
 from packnet_pl.errors import this_program
 from packnet_pl.launch.connecting_signals import answer_while_connecting
 from packnet_pl.launch.parent_watch import end_with_parent
@@ -20,7 +21,7 @@ from packnet_pl.launch.rendezvous import Rendezvous
 from packnet_pl.launch.shared_first_task import with_shared_training
 from packnet_pl.packed import Packed
 from packnet_pl.ranks import Rank
-from packnet_pl.report import TABLE_WIDTH, results_table
+from packnet_pl.report import results_table
 from packnet_pl.run import StoppedError, StopRequest, adopt_packed, run_sequence
 from packnet_pl.training import DivergedError
 
@@ -78,7 +79,7 @@ def train(prepared: Prepared, folder: Path, rank: Rank, rendezvous: Rendezvous |
         again = shlex.join(["packnet-resume", str(folder), lower_rate(config, error.task, error.phase)])
         _say(f"{error}. Try it again with a tenth of the rate: {again}")
         sys.exit(2)
-    console = Console(quiet=not rank.is_main, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console = output_console(quiet=not rank.is_main)
     console.print(results_table(results.dump()))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
 

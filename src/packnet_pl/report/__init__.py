@@ -1,6 +1,5 @@
 """Results as tables and figures: of one run, of a sweep over prune ratios, of methods side by side."""
 
-from packnet_pl.console import TABLE_WIDTH
 from packnet_pl.report.kinds import is_comparison, remarks, sequences
 from packnet_pl.report.methods import MethodComparison, MethodRow, compare_methods
 from packnet_pl.report.methods_figure import draw_methods
@@ -14,7 +13,6 @@ from packnet_pl.report.table import results_table
 
 __all__ = [
     "SPLITS",
-    "TABLE_WIDTH",
     "MethodComparison",
     "MethodRow",
     "RatioRow",
