@@ -1,15 +1,16 @@
 """The README's code runs, and what it shows is there."""
 
 import re
+import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from packnet_pl import TaskClassifier, save_packed
 from packnet_pl.models import vgg_small
 from tests.support import ROOT
+from tests.support.commands import run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -65,6 +66,5 @@ def test_every_packnet_train_line_is_accepted(tmp_path):
     for line in lines:
         # Of a sweep the first job: Hydra shows no configuration of all of them.
         line = re.sub(r"(=[\w.]+),\S+", r"\1", line).replace(" -m ", " ")
-        command = f"'{Path(sys.executable).parent}'/{line} --cfg job"
-        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        done = run(*shlex.split(line), "--cfg", "job", cwd=tmp_path)
         assert done.returncode == 0, f"{line}: {done.stderr}"

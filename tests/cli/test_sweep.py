@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support import ROOT, warm
-from tests.support.commands import run
+from tests.support.commands import run, run_installed
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +105,8 @@ def test_a_failed_job_is_named_at_the_end_and_the_others_go_on(tmp_path):
 @pytest.mark.exhaustive
 def test_jobs_side_by_side_train_the_first_task_once(tmp_path, alone):
     words = ["prune.ratio=0.5,0.75", "sweep.share=true", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = train(*TINY, *words, "hydra.sweep.dir=s", cwd=tmp_path)
+    # A process that was forked would wait for joblib's workers at its end, for ever.
+    done = run_installed("packnet-train", "-m", *TINY, *words, "hydra.sweep.dir=s", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("digits, train: 1 epoch") == 1
     for job, ratio in enumerate(RATIOS):
