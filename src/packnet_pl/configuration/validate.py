@@ -15,7 +15,7 @@ __all__ = ["check_config"]
 OBJECTIVES = ("val_accuracy", "free")
 
 
-def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:  # noqa: C901
+def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:  # noqa: C901 - a list of checks
     """Returns the tasks of a configuration that can be run, in order.
 
     Raises:

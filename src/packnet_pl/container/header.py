@@ -43,7 +43,7 @@ def parse_header(text: str) -> dict[str, Any]:
     return header
 
 
-def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912
+def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a list of checks
     """Does nothing for a header of format 2 all of whose entries are what they should be.
 
     Names of tensors are compared with the table, and what the state of PackNet says is checked where it is loaded.
@@ -118,7 +118,7 @@ def _is_argument(value: Any) -> bool:
     return value is None or type(value) in (str, int, float)
 
 
-def _check_packnet(state: Any, names: list[str]) -> None:  # noqa: C901
+def _check_packnet(state: Any, names: list[str]) -> None:  # noqa: C901 - a list of checks
     if state is None:
         return
     if state.get("tasks") != names:

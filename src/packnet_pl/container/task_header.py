@@ -17,7 +17,7 @@ _MOST_CLASSES = 1 << 20
 _MOST_PIXELS = 1 << 13
 
 
-def check_task(task: Any) -> None:  # noqa: C901
+def check_task(task: Any) -> None:  # noqa: C901 - a list of checks
     """Does nothing for an entry of ``tasks`` all of whose values are what they should be.
 
     Raises:
