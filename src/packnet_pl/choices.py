@@ -1,6 +1,7 @@
-"""What may be chosen, and the one check of each choice. No torch here: a bad option fails at once."""
+"""Choices, ratios and names: what is allowed, the one check of each, and near names. Torch-free, for fast errors."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Final, Literal, TypeVar, get_args
 
@@ -20,6 +21,8 @@ __all__ = [
     "check_choice",
     "check_ratio",
     "check_task_name",
+    "nearest",
+    "nearest_of_many",
 ]
 
 Phase = Literal["train", "retrain"]
@@ -100,3 +103,19 @@ def check_task_name(task: object) -> str:
             f"task name is {brief(task)}, {len(task.encode())} bytes long; allowed are {_LONGEST_TASK_NAME}"
         )
     return task
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message about an unknown name: the known names closest to it, or all if none is close."""
+    names = sorted(map(str, known))
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are {', '.join(names)}" if len(names) <= 12 else "packnet-train --cfg job shows all there are"
+
+
+def nearest_of_many(name: str, known: Sequence[str]) -> str:
+    """Returns the middle of a message about an unknown name of hundreds: the closest, their number, six of them all."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"{meant}There are {len(known)}, for example {', '.join(known[:: max(1, len(known) // 6)][:6])}"

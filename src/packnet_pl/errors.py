@@ -1,17 +1,17 @@
 """One line and exit code 2 for what the user can mend; a real bug keeps its traceback."""
 
-import difflib
 import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from packnet_pl.choices import nearest
 from packnet_pl.names import shown
 
-__all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "nearest", "one_line", "this_program"]
+__all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "one_line", "this_program"]
 
 _MENDABLE = {"CapacityError", "DamagedRunError", "ImageError"}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -26,15 +26,6 @@ def this_program() -> str:
 
 class UsageError(ValueError):
     """The user can mend it: answered by one line and exit code 2."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns words that name the known names closest to ``name``, or all of them if none is close."""
-    names = sorted(map(str, known))
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"there are {', '.join(names)}" if len(names) <= 12 else "packnet-train --cfg job shows all there are"
 
 
 @contextmanager

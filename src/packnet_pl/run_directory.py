@@ -14,7 +14,7 @@ import yaml
 from packnet_pl.choices import Phase
 from packnet_pl.errors import UsageError
 from packnet_pl.files import replacing
-from packnet_pl.old_targets import with_new_targets
+from packnet_pl.old_settings import upgrade_settings
 
 __all__ = [
     "LOGS",
@@ -118,7 +118,7 @@ def read_run(folder: Path) -> SavedRun | None:
     if not path.is_file():
         return None
     try:
-        return SavedRun(**with_new_targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        return SavedRun(**upgrade_settings(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except Exception as error:  # YAML has many ways to be wrong
         raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
 

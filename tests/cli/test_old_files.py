@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from packnet_pl import PruneRule
 from packnet_pl.configuration.packed_recipe import recipe_of, with_recipe
-from packnet_pl.old_targets import MOVED, with_new_targets
+from packnet_pl.old_settings import MOVED, upgrade_settings
 from packnet_pl.run_directory import read_run
 from tests.support import MADE_AT_5B152F2 as MADE
 from tests.support import warm
@@ -28,7 +28,7 @@ OLD = [f"packnet_pl.{layer}.{name}" for layer, names in TARGETS.items() for name
 
 @pytest.mark.parametrize("old", [*OLD, *MOVED])
 def test_each_target_of_old_configurations_is_found(old):
-    renamed = with_new_targets({"a": [{"_target_": old, "weight": "${seed}"}]})
+    renamed = upgrade_settings({"a": [{"_target_": old, "weight": "${seed}"}]})
     assert callable(get_object(renamed["a"][0].pop("_target_")))
     assert renamed == {"a": [{"weight": "${seed}"}]}
 
@@ -44,7 +44,7 @@ def test_saved_runs_are_read_with_new_targets(tmp_path):
 @pytest.mark.parametrize(("pack", "now"), [(False, "methods.FineTuning"), (True, "training.TaskClassifier")])
 def test_a_classifier_that_packed_nothing_fine_tunes(pack, now):
     old = {"_target_": "packnet_pl.training.TaskClassifier", "_partial_": True, "pack": pack}
-    assert with_new_targets(old) == {"_target_": f"packnet_pl.{now}", "_partial_": True}
+    assert upgrade_settings(old) == {"_target_": f"packnet_pl.{now}", "_partial_": True}
 
 
 def test_pruning_by_a_scope_and_a_granularity_has_a_rule_of_these():

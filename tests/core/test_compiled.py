@@ -8,7 +8,6 @@ from torch import nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.compiled import check_weights_are_read
-from packnet_pl.packed.task_copy import TaskCopy
 from tests.support.tiny import TinyNet, images, pack
 
 config = pytest.importorskip("torch._inductor.config")
@@ -48,14 +47,12 @@ def test_the_setting_as_it_was_when_the_module_was_compiled_counts():
         check_weights_are_read(compiled)
 
 
-def test_neither_view_nor_copy_is_shown_to_frozen_code_and_nothing_changes():
+def test_no_subnetwork_is_shown_to_frozen_code_and_nothing_changes():
     packnet = packed()
     before = {name: value.clone() for name, value in packnet.module.state_dict().items()}
     packnet.module.fc.compile(options={"freezing": True})
     with pytest.raises(RuntimeError, match=r"^fc is compiled"), packnet.subnetwork("a"):
         pass
-    with pytest.raises(RuntimeError, match=r"^fc is compiled"):
-        TaskCopy(packnet).show("a")
     packnet.module.fc._compiled_call_impl = None
     with packnet.subnetwork("a"):
         assert all(torch.equal(value, before[name]) for name, value in packnet.module.state_dict().items())

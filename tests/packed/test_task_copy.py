@@ -140,3 +140,10 @@ def test_unknown_and_open_tasks_and_a_copy_inside_a_view_are_refused(packnet):
     packnet.abort_task()
     with packnet.subnetwork("a"), pytest.raises(RuntimeError, match=r"inside subnetwork\('a'\)"):
         copy.show("a")
+
+
+def test_no_copy_is_shown_to_code_that_was_compiled_with_freezing(packnet):
+    pytest.importorskip("torch._inductor.config")
+    packnet.module[0].compile(options={"freezing": True})
+    with pytest.raises(RuntimeError, match=r"^0 is compiled"):
+        TaskCopy(packnet).show("a")

@@ -8,10 +8,11 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser  # Hydra has no public one
 
+from packnet_pl.choices import nearest
 from packnet_pl.command_line import check_alone, version_text
 from packnet_pl.configuration.mistyped import check_words
 from packnet_pl.configuration.overrides import check_unicode
-from packnet_pl.errors import UsageError, nearest
+from packnet_pl.errors import UsageError
 
 __all__ = ["parse_arguments"]
 

@@ -17,10 +17,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from packnet_pl.choices import nearest
 from packnet_pl.configuration.arch_names import check_network
 from packnet_pl.configuration.help import GROUPS
 from packnet_pl.configuration.overrides import key_of
-from packnet_pl.errors import UsageError, nearest, one_line
+from packnet_pl.errors import UsageError, one_line
 
 __all__ = ["CONFIG_MODULE", "compose", "hydra_initialized", "with_hint", "without_hydra"]
 

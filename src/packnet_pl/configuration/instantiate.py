@@ -10,7 +10,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.errors import UsageError, nearest
+from packnet_pl.choices import nearest
+from packnet_pl.errors import UsageError
 
 __all__ = ["bind_targets", "build_target"]
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
-from packnet_pl.old_targets import MAGNITUDE, with_new_targets
+from packnet_pl.old_settings import MAGNITUDE, upgrade_settings
 from packnet_pl.text import as_line, brief, named
 
 __all__ = ["recipe_of", "with_recipe"]
@@ -100,7 +100,7 @@ def with_recipe(
     OmegaConf.set_struct(changed, False)
     try:
         _check_values(recipe)
-        recipe = with_new_targets(recipe)
+        recipe = upgrade_settings(recipe)
         _check_places(recipe)
         _check_targets(recipe, given, path)
         if "seed" not in given:
@@ -126,7 +126,7 @@ def with_recipe(
 def _without_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what is said of pruning, without the rule if it follows from the rest: the paper's score."""
     rule = prune["rule"]
-    usual = with_new_targets({key: value for key, value in prune.items() if key != "rule"})["rule"]
+    usual = upgrade_settings({key: value for key, value in prune.items() if key != "rule"})["rule"]
     return {key: value for key, value in prune.items() if key != "rule" or rule != usual}
 
 

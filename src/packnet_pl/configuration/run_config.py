@@ -19,7 +19,7 @@ from packnet_pl.configuration.task_settings import TaskSettings
 from packnet_pl.configuration.terminal import quiet_lightning
 from packnet_pl.configuration.validate import check_config
 from packnet_pl.errors import UsageError, one_line
-from packnet_pl.old_targets import with_new_targets
+from packnet_pl.old_settings import upgrade_settings
 from packnet_pl.run_directory import SavedRun, read_run
 
 __all__ = ["RunConfig", "checked", "configure"]
@@ -93,7 +93,7 @@ def checked(
         OmegaConfBaseException: If a key is unknown or a value has the wrong type.
         UsageError: If something in it cannot be run.
     """
-    config = OmegaConf.create(with_new_targets(OmegaConf.to_container(config)))
+    config = OmegaConf.create(upgrade_settings(OmegaConf.to_container(config)))
     header = packed_header(packed_source(folder, config)) if config.get("packed") else None
     if header is not None:
         config = with_file(config, header, overrides, packed_source(folder, config), main=main)

@@ -12,7 +12,7 @@ from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
 from packnet_pl.configuration.task_settings import PhaseSettings
-from packnet_pl.old_targets import MAGNITUDE
+from packnet_pl.old_settings import MAGNITUDE
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.run.process_environment import environment_of

@@ -4,8 +4,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from packnet_pl.choices import nearest
 from packnet_pl.configuration.overrides import mapping_of
-from packnet_pl.errors import UsageError, nearest
+from packnet_pl.errors import UsageError
 
 __all__ = ["add_tasks", "expand_tasks"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.choices import HEAD_STARTS, HeadStart, Phase, check_choice, check_ratio, check_task_name
+from packnet_pl.choices import HEAD_STARTS, HeadStart, Phase, check_choice, check_ratio, check_task_name, nearest
 from packnet_pl.configuration.overrides import escaped
 from packnet_pl.counting import counted
-from packnet_pl.errors import UsageError, nearest
+from packnet_pl.errors import UsageError
 
 __all__ = ["PhaseSettings", "TaskSettings", "lower_rate", "prune_ratios", "task_settings"]
 

@@ -1,21 +1,6 @@
-"""Checks of arguments that all backbones built by name share: channels, patches, near names."""
+"""Checks of arguments that all backbones built by name share: channels and patches."""
 
-import difflib
-from collections.abc import Sequence
-
-__all__ = ["check_in_channels", "check_patches", "nearest_names"]
-
-
-def nearest_names(name: str, known: Sequence[str]) -> str:
-    """Returns the part of an error message that says which names there are, the nearest first.
-
-    Args:
-        name: What was given.
-        known: What is allowed.
-    """
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return f"{meant}There are {len(known)}, for example {', '.join(known[:: max(1, len(known) // 6)][:6])}"
+__all__ = ["check_in_channels", "check_patches"]
 
 
 def check_in_channels(in_channels: int, *, pretrained: bool) -> None:

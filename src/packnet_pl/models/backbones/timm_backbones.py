@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from packnet_pl.models.arguments import check_in_channels, check_patches, nearest_names
+from packnet_pl.choices import nearest_of_many
+from packnet_pl.models.arguments import check_in_channels, check_patches
 from packnet_pl.models.pretrained import cut_off_head, load_weights, read_weights, without
 
 __all__ = ["timm_backbone", "timm_with_head"]
@@ -145,8 +146,8 @@ def _check_name(name: str) -> None:
 
     # timm itself would also take "hf-hub:..." and folders here, and build what a file from there says.
     if ":" in name or "/" in name or not timm.is_model(name):
-        known = timm.list_models()
-        raise ValueError(f"timm has no network {name!r}; {nearest_names(name, known)}; timm.list_models() has them all")
+        listed = nearest_of_many(name, timm.list_models())
+        raise ValueError(f"timm has no network {name!r}; {listed}; timm.list_models() has them all")
     if name.partition(".")[0].endswith("_enc"):
         raise ValueError(f"{name} is an encoder that puts out one vector per place of an image; choose a classifier")
 

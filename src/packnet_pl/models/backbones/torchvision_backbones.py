@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from packnet_pl.models.arguments import check_in_channels, check_patches, nearest_names
+from packnet_pl.choices import nearest_of_many
+from packnet_pl.models.arguments import check_in_channels, check_patches
 from packnet_pl.models.backbones.torchvision_families import Family, family_of, torchvision_names
 from packnet_pl.models.backbones.torchvision_weights import load_torchvision_weights
 
@@ -52,7 +53,8 @@ def torchvision_backbone(
     """
     known = torchvision_names()
     if name not in known:
-        raise ValueError(f"torchvision has no backbone {name!r}; {nearest_names(name, known)}; timm_backbone has more")
+        listed = nearest_of_many(name, known)
+        raise ValueError(f"torchvision has no backbone {name!r}; {listed}; timm_backbone has more")
     family = family_of(name)
     wants_weights = pretrained is not False
     check_in_channels(in_channels, pretrained=wants_weights)

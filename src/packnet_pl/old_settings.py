@@ -1,8 +1,8 @@
-"""Settings of earlier versions in what users have on their disks, configurations, runs and recipes, as they are now."""
+"""Translates settings of earlier versions, in configurations, saved runs and recipes: moved ``_target_``, pruning."""
 
 from typing import Any
 
-__all__ = ["MAGNITUDE", "MOVED", "with_new_targets"]
+__all__ = ["MAGNITUDE", "MOVED", "upgrade_settings"]
 
 _METHODS = {
     "classifier_only": "ClassifierOnly",
@@ -29,19 +29,20 @@ _CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier
 """Names of the class that, with ``pack=False``, was what FineTuning is."""
 
 
-def with_new_targets(node: Any) -> Any:
-    """Returns a configuration in which each ``_target_`` that moved is named by where it is now.
+def upgrade_settings(node: Any) -> Any:
+    """Returns a configuration of an earlier version in the names and keys of this one.
 
-    Pruning that was given by a scope and a granularity alone has a rule of these.
+    A ``_target_`` that moved is named by where it is now; pruning that was given by scope and granularity alone gets a
+    rule of these.
 
     Args:
         node: Plain objects, with or without interpolations; it is left as it is.
     """
     if isinstance(node, list):
-        return [with_new_targets(child) for child in node]
+        return [upgrade_settings(child) for child in node]
     if not isinstance(node, dict):
         return node
-    new = {key: with_new_targets(child) for key, child in node.items()}
+    new = {key: upgrade_settings(child) for key, child in node.items()}
     target = node.get("_target_")
     if isinstance(target, str) and target in MOVED:
         new["_target_"] = MOVED[target]
