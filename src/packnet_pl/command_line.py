@@ -1,4 +1,4 @@
-"""Command lines with options: every mistake is answered as all others are, and no word is passed over."""
+"""Parses command lines with options: mistakes raise a UsageError, and no argument is passed over."""
 
 import argparse
 import shlex
@@ -14,7 +14,7 @@ _ALONE = ("-h", "--help", "--version")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """As argparse has it, but for errors, which are raised, and ``--version``.
+    """An ``ArgumentParser`` that raises its errors and knows ``--version``.
 
     Args:
         prog: Name of the command.
@@ -25,7 +25,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description)
         self.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
 
-    def parse_words(self) -> Any:
+    def parse(self) -> Any:
         """Returns the options and arguments of ``sys.argv``.
 
         Raises:
@@ -35,32 +35,32 @@ class CommandParser(argparse.ArgumentParser):
         return self.parse_args()
 
     def error(self, message: str) -> NoReturn:
-        """Raises it."""
+        """Raises argparse's message as a UsageError."""
         raise UsageError(f"{message}; {self.prog} --help shows what is taken")
 
 
 class _ShowVersion(argparse.Action):
-    """As argparse's own, but that the version is looked up only when it is asked for."""
+    """Prints the version, which is looked up only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         print(version_text())  # noqa: T201
         parser.exit()
 
 
-def check_alone(words: Sequence[str]) -> None:
-    """Does nothing if no word stands beside one that asks for help or the version.
+def check_alone(arguments: Sequence[str]) -> None:
+    """Refuses other arguments beside one that asks for help or the version.
 
     Raises:
-        UsageError: Otherwise: it would be passed over.
+        UsageError: If there are any: they would be passed over.
     """
-    asked = next((word for word in words if word in _ALONE), None)
-    others = [word for word in words if word != asked]
+    asked = next((argument for argument in arguments if argument in _ALONE), None)
+    others = [argument for argument in arguments if argument != asked]
     if asked is not None and others:
         raise UsageError(f"{asked} was given with {shlex.join(others)}; give it alone")
 
 
 def version_text() -> str:
-    """Returns what ``--version`` says."""
+    """Returns the line that ``--version`` prints."""
     from importlib.metadata import version  # a third of what starting such a command takes
 
     return f"packnet_pl {version('packnet-pl')}"

@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from packnet_pl.configuration.arguments import parse_arguments
-from packnet_pl.configuration.mistyped import check_words
-from packnet_pl.configuration.overrides import added_tasks, mapping_of, merge_words, quoted
+from packnet_pl.configuration.mistyped import check_overrides
+from packnet_pl.configuration.overrides import added_tasks, mapping_of, merge_overrides, quoted
 from packnet_pl.errors import UsageError
 
 WRONG = {
@@ -52,13 +52,13 @@ WRONG = {
 def test_what_to_type_is_said_and_works(case):
     words, better = WRONG[case]
     with pytest.raises(UsageError) as refused:
-        check_words(words, sweep=False)
+        check_overrides(words, sweep=False)
     said = re.search(r"(?:type|such as) (?!seed=1,)('.*?'|\S+)(?: for a list.*)?$", str(refused.value))
     assert said is not None, refused.value
     typed = shlex.split(said.group(1))
     assert typed == [better]
     if not better.startswith("-"):
-        check_words(typed, sweep=False)
+        check_overrides(typed, sweep=False)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_to_type_is_said_and_works(case):
 )
 def test_what_cannot_be_guessed_is_refused_in_one_line(words, reason):
     with pytest.raises(UsageError, match=re.escape(reason)) as refused:
-        check_words(words, sweep=False)
+        check_overrides(words, sweep=False)
     assert len(str(refused.value).splitlines()) == 1
 
 
@@ -90,11 +90,11 @@ def test_what_cannot_be_guessed_is_refused_in_one_line(words, reason):
     ],
 )
 def test_what_is_right_is_taken(words):
-    check_words(words, sweep=False)
+    check_overrides(words, sweep=False)
 
 
 def test_a_sweep_may_have_commas():
-    check_words(["prune.ratio=0.5,0.75", "seed=range(3)"], sweep=True)
+    check_overrides(["prune.ratio=0.5,0.75", "seed=range(3)"], sweep=True)
 
 
 def test_a_mapping_in_quotes_is_a_mapping():
@@ -107,14 +107,14 @@ def test_a_mapping_in_quotes_is_a_mapping():
 
 
 def test_names_of_any_letters_outlive_a_resume():
-    words = merge_words(["sequence.add={b: /c}"], ["sequence.add=\"{vögel: '/data/vö gel'}\"", "seed=1"])
-    check_words(words, sweep=False)
+    words = merge_overrides(["sequence.add={b: /c}"], ["sequence.add=\"{vögel: '/data/vö gel'}\"", "seed=1"])
+    check_overrides(words, sweep=False)
     assert added_tasks(words[-1]) == {"b": "/c", "vögel": "/data/vö gel"}
 
 
 @pytest.mark.parametrize("path", ["/home/jörg/runs", "/home/me/läufe=1", "/数据/run"])
 def test_paths_of_any_letters_are_passed_on(path):
-    check_words([f"hydra.run.dir={quoted(path)}"], sweep=False)
+    check_overrides([f"hydra.run.dir={quoted(path)}"], sweep=False)
 
 
 @pytest.mark.parametrize("option", ["--info", "-i"])

@@ -16,7 +16,7 @@ from packnet_pl import TaskClassifier, save_packed
 from packnet_pl.configuration.components import _packed as read_source
 from packnet_pl.configuration.compose import compose
 from packnet_pl.configuration.packed_recipe import recipe_of, with_recipe
-from packnet_pl.configuration.packed_source import arch_name, packed_header, tell_recipe
+from packnet_pl.configuration.packed_source import arch_name, packed_header, report_recipe
 from packnet_pl.configuration.run_config import checked
 from packnet_pl.errors import UsageError
 from packnet_pl.models import resnet20
@@ -277,7 +277,7 @@ def test_a_file_of_format_1_brings_its_network_and_sizes_and_says_that_it_has_no
     assert (now.sequence.tasks.objects.data.image_size, now.sequence.tasks.objects.data.channels) == (24, 1)
     assert (now.optim.batch_size, now.sequence.tasks.objects.train.lr) == (64, 0.04)
     with caplog.at_level(logging.INFO):
-        tell_recipe(now, packed_header(tmp_path / "f.safetensors"), [], Path("f"), main="train")
+        report_recipe(now, packed_header(tmp_path / "f.safetensors"), [], Path("f"), main="train")
     assert (
         "f has no recipe: epochs, rates, optimizer, batch size and pruning are the command line's (SGD" in caplog.text
     )

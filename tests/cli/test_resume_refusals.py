@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from packnet_pl.configuration.overrides import merge_words
+from packnet_pl.configuration.overrides import merge_overrides
 from tests.support import warm
 from tests.support.commands import last_line
 
@@ -203,21 +203,21 @@ def test_a_damaged_run_yaml_is_named(begun, text):
 def test_of_one_key_the_last_word_counts_and_added_tasks_come_together():
     saved = ["debug=tiny", "seed=1", "sequence.add=[a]", "hydra.run.dir=x", "+trainer.precision=32", "resume=true"]
     given = ["sequence.add=[b]", "++trainer.precision=64", "seed=2"]
-    assert merge_words(saved, given) == ["debug=tiny", "seed=2", "++trainer.precision=64", "sequence.add=[a,b]"]
+    assert merge_overrides(saved, given) == ["debug=tiny", "seed=2", "++trainer.precision=64", "sequence.add=[a,b]"]
 
 
 def test_added_folders_keep_their_paths():
-    merged = merge_words(["sequence.add=[a]"], ["sequence.add={b: '/data/my birds', c: /data/c}"])
+    merged = merge_overrides(["sequence.add=[a]"], ["sequence.add={b: '/data/my birds', c: /data/c}"])
     assert merged == ['sequence.add={a: null, b: "/data/my birds", c: /data/c}']
 
 
 def test_folders_that_are_given_to_a_resumed_run_are_meant_from_where_one_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    merged = merge_words(["sequence.add={a: old}"], ["sequence.add={b: new, c: '~/c'}"])
+    merged = merge_overrides(["sequence.add={a: old}"], ["sequence.add={b: new, c: '~/c'}"])
     assert merged == [f'sequence.add={{a: old, b: {tmp_path}/new, c: "~/c"}}']
 
 
 def test_another_network_is_not_lost_behind_the_longer_form_of_the_saved_one():
     saved = ["arch=torchvision", "arch.name=resnet18", "seed=1"]
-    assert merge_words(saved, []) == ["seed=1", "arch=resnet18"]
-    assert merge_words(saved, ["arch=resnet34"]) == ["seed=1", "arch=resnet34"]
+    assert merge_overrides(saved, []) == ["seed=1", "arch=resnet18"]
+    assert merge_overrides(saved, ["arch=resnet34"]) == ["seed=1", "arch=resnet34"]

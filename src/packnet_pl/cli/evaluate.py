@@ -35,7 +35,7 @@ def main() -> None:
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory that packnet-train printed at its end")
     with answering_errors(PROGRAM):
-        agrees = evaluate(parser.parse_words().run_dir)
+        agrees = evaluate(parser.parse().run_dir)
     sys.exit(0 if agrees else 1)
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--output", metavar="PATH", type=Path, help="default: the task's name, in this folder")
     parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], help="of owned weights, with --format packed")
     with answering_errors(PROGRAM):
-        arguments = parser.parse_words()
+        arguments = parser.parse()
         find_packed(arguments.file)
         if (arguments.format == "packed") != (arguments.dtype is not None):
             raise UsageError("--dtype and --format packed go together: --format packed --dtype bf16")

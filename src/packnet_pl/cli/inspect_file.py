@@ -32,7 +32,7 @@ def main() -> None:
         "--ratio", type=float, default=0.75, help="prune ratio, in [0, 1), of tasks that could follow (default: 0.75)"
     )
     with answering_errors(PROGRAM):
-        arguments = parser.parse_words()
+        arguments = parser.parse()
         if not 0 <= arguments.ratio < 1:
             raise UsageError(f"--ratio is {arguments.ratio}; allowed is a fraction in [0, 1), never percent")
         packed = open_file(arguments.file)

@@ -1,4 +1,4 @@
-"""``packnet-plan``: what ``packnet-train`` would do with the same words, without training."""
+"""``packnet-plan``: shows what ``packnet-train`` would do with the same overrides, without training."""
 
 import sys
 

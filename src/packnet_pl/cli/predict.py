@@ -45,7 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     with answering_errors(PROGRAM):
-        arguments = parser.parse_words()
+        arguments = parser.parse()
         for name in ("top", "batch_size"):
             if getattr(arguments, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed is 1 or more")

@@ -37,7 +37,7 @@ def main() -> None:
         help="val: errors on the validation splits, to choose by them",
     )
     with answering_errors(PROGRAM):
-        arguments = parser.parse_words()
+        arguments = parser.parse()
         report(arguments.folders, arguments.output or arguments.folders[0] / "report", arguments.split)
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from packnet_pl.command_line import check_alone, version_text
-from packnet_pl.configuration.mistyped import check_words
-from packnet_pl.configuration.overrides import added_tasks, check_unicode, key_of, merge_words, quoted
+from packnet_pl.configuration.mistyped import check_overrides
+from packnet_pl.configuration.overrides import added_tasks, check_unicode, key_of, merge_overrides, quoted
 from packnet_pl.counting import counted
 from packnet_pl.errors import STARTED_BY, UsageError, answering_errors
 from packnet_pl.names import shown
@@ -28,28 +28,30 @@ A task that is not finished may get others, as sequence.tasks.NAME.train.lr=, an
 def main() -> None:  # noqa: C901
     """Runs the command line: it ends by becoming ``packnet-train``."""
     with answering_errors(PROGRAM):
-        words = sys.argv[1:]
-        check_alone(words)
-        if words == ["--version"]:
+        arguments = sys.argv[1:]
+        check_alone(arguments)
+        if arguments == ["--version"]:
             print(version_text())  # noqa: T201
             return
-        if not words or words[0] in ("-h", "--help"):
+        if not arguments or arguments[0] in ("-h", "--help"):
             sys.stdout.write(USAGE)
-            sys.exit(0 if words else 2)
-        folder, given = Path(words[0]).absolute(), words[1:]
+            sys.exit(0 if arguments else 2)
+        folder, given = Path(arguments[0]).absolute(), arguments[1:]
         saved = read_run(folder)
         if saved is None:
             raise UsageError(f"there is no run in {folder}: it has no run.yaml; start one with packnet-train")
         check_unicode("the run directory", str(folder))
         check_unicode("a word of the command line", given)
-        for word in given:
-            if word.startswith("-"):
-                raise UsageError(f"{word!r} is not of the form KEY=VALUE; options are not taken here")
-            if key_of(word) == "hydra.run.dir" or (key_of(word) == "resume" and word != "resume=true"):
-                raise UsageError(f"{word!r} would be passed over: {PROGRAM} goes on in {shown(folder)}; leave it out")
-        check_words(given, sweep=False)
+        for override in given:
+            if override.startswith("-"):
+                raise UsageError(f"{override!r} is not of the form KEY=VALUE; options are not taken here")
+            if key_of(override) == "hydra.run.dir" or (key_of(override) == "resume" and override != "resume=true"):
+                raise UsageError(
+                    f"{override!r} would be passed over: {PROGRAM} goes on in {shown(folder)}; leave it out"
+                )
+        check_overrides(given, sweep=False)
         order = list(saved.config["sequence"]["order"])
-        adding = [name for word in given if key_of(word) == "sequence.add" for name in added_tasks(word)]
+        adding = [name for override in given if key_of(override) == "sequence.add" for name in added_tasks(override)]
         known = [name for name in adding if name in order]
         if known:
             raise UsageError(
@@ -59,12 +61,12 @@ def main() -> None:  # noqa: C901
             if this_process().is_main:
                 sys.stdout.write(
                     f"{folder} is complete: {counted(len(order), 'task')} ({', '.join(order)}). To add one: "
-                    f"packnet-resume {shlex.quote(words[0])} 'sequence.add=[NAME]'\n"
+                    f"packnet-resume {shlex.quote(arguments[0])} 'sequence.add=[NAME]'\n"
                 )
             return
         options = ["--config-dir", saved.config_dir] if saved.config_dir else []
         options += ["--config-name", saved.config_name] if saved.config_name != "train" else []
-        new = [*options, *merge_words(saved.overrides, given), "resume=true", f"hydra.run.dir={quoted(folder)}"]
+        new = [*options, *merge_overrides(saved.overrides, given), "resume=true", f"hydra.run.dir={quoted(folder)}"]
         if this_process().is_main:
             sys.stderr.write(f"packnet-train {shlex.join(new)}\n")
             sys.stderr.flush()

@@ -1,1 +1,1 @@
-"""From words on a command line to plain objects: configurations, checked and built. Hydra ends here."""
+"""From a command line to plain objects: configurations, composed, checked and built. Hydra ends here."""

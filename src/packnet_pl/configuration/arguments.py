@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser  # Hydra has no public one
 
 from packnet_pl.choices import nearest
 from packnet_pl.command_line import check_alone, version_text
-from packnet_pl.configuration.mistyped import check_words
+from packnet_pl.configuration.mistyped import check_overrides
 from packnet_pl.configuration.overrides import check_unicode
 from packnet_pl.errors import UsageError
 
@@ -54,7 +54,7 @@ def parse_arguments() -> Namespace:
         raise UsageError("--experimental-rerun is not taken: packnet-resume RUN_DIR goes on with a run")
     if arguments.config_dir and not Path(arguments.config_dir).is_dir():
         raise UsageError(f"--config-dir is {arguments.config_dir}: there is no such folder")
-    check_words(arguments.overrides, sweep=bool(arguments.multirun))
+    check_overrides(arguments.overrides, sweep=bool(arguments.multirun))
     arguments.options = sys.argv[1:]
     for override in arguments.overrides:
         arguments.options.remove(override)

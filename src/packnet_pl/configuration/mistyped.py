@@ -1,4 +1,4 @@
-"""Words of a command line that Hydra cannot read, or would take otherwise than they are meant: what to type instead."""
+"""Refuses overrides that Hydra cannot read, or would read otherwise than they are meant, with what to type instead."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from packnet_pl.configuration.overrides import MAPPINGS, key_of, quoted
 from packnet_pl.configuration.repeated_keys import repeated_key
 from packnet_pl.errors import UsageError
 
-__all__ = ["check_words"]
+__all__ = ["check_overrides"]
 
 # What word processors and some keyboards make of plain characters.
 _PLAIN = {
@@ -26,85 +26,83 @@ _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 _FRACTIONS = (".ratio", ".lr", ".fraction", ".gradient_clip", ".weight_decay", ".later_lr", ".width")
 
 
-def check_words(words: Sequence[str], *, sweep: bool) -> None:
-    """Does nothing if Hydra reads each word. Of two for one key the last one counts, as everywhere in Hydra.
+def check_overrides(overrides: Sequence[str], *, sweep: bool) -> None:
+    """Refuses overrides that Hydra cannot read as they are meant. Of two for one key the last one counts, as in Hydra.
 
     Args:
-        words: The overrides of a command line, KEY=VALUE.
+        overrides: The overrides of a command line, KEY=VALUE.
         sweep: Whether a list of values with commas is a sweep (``-m``).
 
     Raises:
         UsageError: Otherwise; it says what to type.
     """
-    for number, word in enumerate(words):
-        parsed = _parse(word)
+    for number, override in enumerate(overrides):
+        parsed = _parse(override)
         if not isinstance(parsed, Override):
-            raise UsageError(_explain(words, number, parsed))
-        key, value = key_of(word), word.partition("=")[2]
+            raise UsageError(_explain(overrides, number, parsed))
+        key, value = key_of(override), override.partition("=")[2]
         if parsed.is_sweep_override() and not sweep and "," in value and "(" not in value:
-            raise UsageError(_explain_comma(word, key, value))
-        repeated = repeated_key(word)
+            raise UsageError(_explain_comma(override, key, value))
+        repeated = repeated_key(override)
         if repeated is not None:
             raise UsageError(f"{key}: {repeated!r} stands in it twice; give each name once")
         if key in MAPPINGS:
-            _check_not_expanded(key, [other.partition("=")[2] for other in words if key_of(other) == key])
+            _check_not_expanded(key, [other.partition("=")[2] for other in overrides if key_of(other) == key])
 
 
-def _parse(word: str) -> Override | HydraException:
+def _parse(override: str) -> Override | HydraException:
     try:
-        parsed = OverridesParser.create().parse_override(word)
+        parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         return error
     return parsed if parsed.key_or_group else HydraException("there is no key before the equals sign")
 
 
-def _explain(words: Sequence[str], number: int, error: HydraException) -> str:
-    word = words[number]
-    option = re.fullmatch(r"[–—‒−]+-*(\w[\w-]*)", word)
+def _explain(overrides: Sequence[str], number: int, error: HydraException) -> str:
+    override = overrides[number]
+    option = re.fullmatch(r"[–—‒−]+-*(\w[\w-]*)", override)
     if option:
         name = option.group(1)
-        return f"{word!r} begins with another dash than options do; type {'-' if len(name) == 1 else '--'}{name}"
-    cut = _joined(words, number)
+        return f"{override!r} begins with another dash than options do; type {'-' if len(name) == 1 else '--'}{name}"
+    cut = _joined(overrides, number)
     if cut is not None:
-        return (
-            f"{word!r} is a part of what was meant: the shell takes a word with spaces apart; type {shlex.quote(cut)}"
-        )
-    for better in _candidates(word):
-        if better != word and isinstance(_parse(better), Override):
-            return f"{word!r} cannot be read; type {shlex.quote(better)}"
-    key, equals, _ = word.partition("=")
+        return f"{override!r} is a part of what was meant: the shell takes a word with spaces apart; type {shlex.quote(cut)}"
+    for better in _candidates(override):
+        if better != override and isinstance(_parse(better), Override):
+            return f"{override!r} cannot be read; type {shlex.quote(better)}"
+    key, equals, _ = override.partition("=")
     if not equals or not key:
-        return f"{word!r} is not of the form KEY=VALUE, such as seed=1, without spaces"
+        return f"{override!r} is not of the form KEY=VALUE, such as seed=1, without spaces"
     odd = re.search(r"[^\w$.@/+~-]", key, re.ASCII)
     if odd:
         return (
-            f"{word!r}: a key on the command line cannot hold {odd.group()!r}; set it in a configuration of your own "
-            "(--config-dir), or choose another name"
+            f"{override!r}: a key on the command line cannot hold {odd.group()!r}; set it in a configuration of your "
+            "own (--config-dir), or choose another name"
         )
     said = " ".join(str(error).split())
-    return f"{word!r} cannot be read ({said[:120]}); text beyond letters and digits needs quotes: '{key}=\"...\"'"
+    return f"{override!r} cannot be read ({said[:120]}); text beyond letters and digits needs quotes: '{key}=\"...\"'"
 
 
-def _joined(words: Sequence[str], number: int) -> str | None:
-    """Returns what the words from ``number`` (or the one before) on were before the shell took them apart."""
-    if number and words[number - 1].endswith("=") and "=" not in words[number]:
-        return words[number - 1] + words[number]
+def _joined(overrides: Sequence[str], number: int) -> str | None:
+    """Returns the override that the shell split into the arguments from ``number`` (or the one before) on."""
+    if number and overrides[number - 1].endswith("=") and "=" not in overrides[number]:
+        return overrides[number - 1] + overrides[number]
     for count in (3, 2):
-        tried = "".join(words[number : number + count])
-        whole = "=" in tried and "=" not in words[number] and not tried.endswith("=")
+        tried = "".join(overrides[number : number + count])
+        whole = "=" in tried and "=" not in overrides[number] and not tried.endswith("=")
         if whole and tried.count("=") == 1 and isinstance(_parse(tried), Override):
             return tried
-    joined = words[number]
-    for further in words[number + 1 :]:
+    joined = overrides[number]
+    for further in overrides[number + 1 :]:
         joined += f" {further}"
         if sum(map(joined.count, _OPENING)) == sum(map(joined.count, _CLOSING)):
             return joined if isinstance(_parse(joined), Override) else None
     return None
 
 
-def _candidates(word: str) -> Iterator[str]:
-    """Yields what may have been meant, the likeliest first."""
-    plain = unicodedata.normalize("NFKC", word.translate(_PLAIN)) if not word.isascii() else word
+def _candidates(override: str) -> Iterator[str]:
+    """Yields corrected overrides, the likeliest first."""
+    plain = unicodedata.normalize("NFKC", override.translate(_PLAIN)) if not override.isascii() else override
     plain = plain[1:-1] if len(plain) > 2 and plain[0] == plain[-1] and plain[0] in "'\"" else plain
     spaced = re.sub(r"\s*=[\s=]*", "=", plain, count=1)
     missing = "".join(_CLOSING[_OPENING.index(sign)] for sign in reversed(_unclosed(spaced)))
@@ -119,9 +117,9 @@ def _candidates(word: str) -> Iterator[str]:
         # Not the sign in a folder's own name.
         pairs = re.sub(r"([{,][^:,{}=]*?) *= *", r"\1: ", value)
         yield f"{key}={pairs}"
-    for text in (word.partition("=")[2], value):
+    for text in (override.partition("=")[2], value):
         yield f"{key}={_items_quoted(text)}"
-        if key_of(word) in MAPPINGS or text[:1] not in _OPENING:
+        if key_of(override) in MAPPINGS or text[:1] not in _OPENING:
             yield f"{key}={quoted(text)}"
 
 
@@ -145,12 +143,12 @@ def _items_quoted(value: str) -> str:
     return re.sub(r"""(?<![\w"'])[^\[\]{},:"' ][^\[\]{},:"']*(?!["'])""", quote, value)
 
 
-def _explain_comma(word: str, key: str, value: str) -> str:
+def _explain_comma(override: str, key: str, value: str) -> str:
     if re.fullmatch(r"\d+,\d+", value) and key.endswith(_FRACTIONS):
-        return f"{word!r} has a comma in a number; type {key}={value.replace(',', '.', 1)}"
+        return f"{override!r} has a comma in a number; type {key}={value.replace(',', '.', 1)}"
     return (
-        f"{word!r} has a comma: type {shlex.quote(f'{key}=[{value}]')} for a list, or put -m in front for a sweep over "
-        "the values"
+        f"{override!r} has a comma: type {shlex.quote(f'{key}=[{value}]')} for a list, or put -m in front for a sweep "
+        "over the values"
     )
 
 

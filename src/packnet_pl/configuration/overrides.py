@@ -1,4 +1,4 @@
-"""The words of a command line, KEY=VALUE, as Hydra reads them."""
+"""Overrides, KEY=VALUE on a command line, as Hydra reads them: keys, quoting, merging, and tasks to add."""
 
 import json
 import re
@@ -12,14 +12,14 @@ from packnet_pl.configuration.arch_names import short_names
 from packnet_pl.errors import UsageError
 from packnet_pl.names import is_unicode, shown
 
-__all__ = ["MAPPINGS", "added_tasks", "check_unicode", "escaped", "key_of", "mapping_of", "merge_words", "quoted"]
+__all__ = ["MAPPINGS", "added_tasks", "check_unicode", "escaped", "key_of", "mapping_of", "merge_overrides", "quoted"]
 
 MAPPINGS = ("sequence.folders", "sequence.add")
 """Keys whose value may be a mapping in quotes, read as YAML: no other has names of the user's own."""
 
 
 def check_unicode(what: str, node: Any) -> None:
-    """Does nothing for what a run can save of itself as text: Hydra and YAML take nothing but Unicode.
+    """Refuses text that is not valid Unicode, which Hydra and YAML do not take.
 
     Args:
         what: What it is, for the message.
@@ -41,34 +41,34 @@ def check_unicode(what: str, node: Any) -> None:
         )
 
 
-def merge_words(saved: list[str], given: list[str]) -> list[str]:
-    """Returns the words of both command lines: of one key the last, but tasks to add come one after the other.
+def merge_overrides(saved: list[str], given: list[str]) -> list[str]:
+    """Returns the overrides of two command lines: the last one of each key, but all tasks of ``sequence.add``.
 
     A network's name counts as one key, also where a run of version 0.1 saved it as two.
 
     Raises:
-        HydraException: If a word cannot be parsed.
+        HydraException: If an override cannot be parsed.
     """
     added: dict[str, Any] = {}
-    words: dict[str, str] = {}
+    overrides: dict[str, str] = {}
     # What was accepted once is asked again the next time.
-    kept = [word for word in short_names(saved) if key_of(word) != "changed_data"]
-    for number, word in enumerate([*kept, *given]):
-        key = key_of(word)
+    kept = [override for override in short_names(saved) if key_of(override) != "changed_data"]
+    for number, override in enumerate([*kept, *given]):
+        key = key_of(override)
         if key == "sequence.add":
-            new = added_tasks(word)
+            new = added_tasks(override)
             # The run goes on in the folder where it was begun: what is given now is meant from here.
             added |= new if number < len(kept) else {name: _from_here(path) for name, path in new.items()}
         elif key not in ("hydra.run.dir", "resume"):
-            words[key] = word
+            overrides[key] = override
     if any(added.values()) and not all(name.isascii() for name in added):
-        words["sequence.add"] = f"sequence.add={quoted(json.dumps(added, ensure_ascii=False))}"
+        overrides["sequence.add"] = f"sequence.add={quoted(json.dumps(added, ensure_ascii=False))}"
     elif any(added.values()):
         parts = [f"{escaped(name)}: {'null' if path is None else quoted(path)}" for name, path in added.items()]
-        words["sequence.add"] = f"sequence.add={{{', '.join(parts)}}}"
+        overrides["sequence.add"] = f"sequence.add={{{', '.join(parts)}}}"
     elif added:
-        words["sequence.add"] = f"sequence.add=[{','.join(map(quoted, added))}]"
-    return list(words.values())
+        overrides["sequence.add"] = f"sequence.add=[{','.join(map(quoted, added))}]"
+    return list(overrides.values())
 
 
 def _from_here(path: Any) -> Any:
@@ -90,22 +90,22 @@ def escaped(key: str) -> str:
     return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
 
 
-def added_tasks(word: str) -> dict[str, Any]:
-    """Returns the tasks of a word ``sequence.add=...``: name -> folder, or None for one that the sequence knows.
+def added_tasks(override: str) -> dict[str, Any]:
+    """Returns the tasks of an override ``sequence.add=...``: name -> folder, or None for one that the sequence knows.
 
     Raises:
         UsageError: If it is neither a list nor a mapping.
     """
-    value = mapping_of("sequence.add", OverridesParser.create().parse_override(word).value())
+    value = mapping_of("sequence.add", OverridesParser.create().parse_override(override).value())
     if isinstance(value, dict):
         return {str(name): path for name, path in value.items()}
     if not isinstance(value, list):
-        raise UsageError(f"{word!r}: give a list of names, or names with folders: 'sequence.add=[new]'")
+        raise UsageError(f"{override!r}: give a list of names, or names with folders: 'sequence.add=[new]'")
     return dict.fromkeys(map(str, value))
 
 
 def mapping_of(key: str, value: Any) -> Any:
-    """Returns the mapping that a value in quotes is, '"{vögel: /data}"'; other values as they are.
+    """Parses a mapping that is given in quotes, '"{vögel: /data}"'; other values as they are.
 
     Hydra takes names of plain letters only where a mapping is not in quotes.
 
@@ -127,6 +127,6 @@ def mapping_of(key: str, value: Any) -> Any:
     return OmegaConf.to_container(read) if OmegaConf.is_dict(read) else value
 
 
-def key_of(word: str) -> str:
-    """Returns what ``word`` sets: a key, or a group."""
-    return re.sub(r"^[+~]*", "", word.partition("=")[0])
+def key_of(override: str) -> str:
+    """Returns the key, or the config group, that ``override`` sets."""
+    return re.sub(r"^[+~]*", "", override.partition("=")[0])

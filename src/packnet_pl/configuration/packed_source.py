@@ -1,4 +1,4 @@
-"""A run that goes on from a packed file alone: its network, tasks and recipe in the place of the configured ones."""
+"""The configuration of a run that begins with a packed file: network, tasks and recipe come from the file."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ from packnet_pl.container import open_packed
 from packnet_pl.errors import UsageError
 from packnet_pl.text import brief, named
 
-__all__ = ["arch_name", "input_of", "packed_header", "sequence_name", "tell_recipe", "with_file"]
+__all__ = ["arch_name", "input_of", "packed_header", "report_recipe", "sequence_name", "with_file"]
 
 _log = logging.getLogger(__name__)
 _INPUTS = {"image_size", "channels", "mean", "std"}
@@ -24,7 +24,7 @@ _BUILDERS = {name: f"packnet_pl.models.{name}" for name in ("vgg_small", "resnet
 
 
 def packed_header(path: Path) -> Mapping[str, Any] | None:
-    """Returns the header of a packed file; None if it is not there or cannot be read, which is said later."""
+    """Returns the header of a packed file; None if it is missing or unreadable, which is reported later."""
     try:
         return open_packed(path).header
     except (ValueError, OSError):
@@ -32,7 +32,7 @@ def packed_header(path: Path) -> Mapping[str, Any] | None:
 
 
 def with_file(
-    config: DictConfig, header: Mapping[str, Any], words: Sequence[str], path: Path, *, main: str
+    config: DictConfig, header: Mapping[str, Any], overrides: Sequence[str], path: Path, *, main: str
 ) -> DictConfig:
     """Returns the configuration of a run that goes on from a packed file, but for the order of its tasks.
 
@@ -42,14 +42,14 @@ def with_file(
     Args:
         config: Composed, with its interpolations.
         header: Of the file.
-        words: The command line.
+        overrides: The command line.
         path: Of the file, for messages.
         main: Name of the main configuration.
 
     Raises:
         UsageError: If the command line says that the network is another one, or the recipe is none.
     """
-    given = {key_of(word) for word in words}
+    given = {key_of(override) for override in overrides}
     whole = _is_whole(given, main)
     changed = config.copy()
     OmegaConf.set_struct(changed, False)
@@ -68,19 +68,21 @@ def with_file(
     return changed
 
 
-def tell_recipe(config: DictConfig, header: Mapping[str, Any], words: Sequence[str], path: Path, *, main: str) -> None:
-    """Says in one line what a run that begins with a packed file has from the file, and what from the command line.
+def report_recipe(
+    config: DictConfig, header: Mapping[str, Any], overrides: Sequence[str], path: Path, *, main: str
+) -> None:
+    """Reports in one line which settings come from the packed file, and which from the command line.
 
     Args:
         config: Checked.
         header: Of the file.
-        words: The command line.
+        overrides: The command line.
         path: Of the file.
         main: Name of the main configuration.
     """
     if header.get("recipe") is None:
         whence = f"{path} has no recipe: epochs, rates, optimizer, batch size and pruning are the command line's"
-    elif _is_whole({key_of(word) for word in words}, main):
+    elif _is_whole({key_of(override) for override in overrides}, main):
         whence = f"the recipe of {path} is not used: the command line chooses a whole configuration"
     else:
         whence = f"the network and recipe of {path} are used; what the command line says goes before"
@@ -101,15 +103,15 @@ def arch_name(header: Mapping[str, Any]) -> str:
     return str(builder["arguments"].get("name", builder["name"]))
 
 
-def sequence_name(header: Mapping[str, Any], words: Sequence[str], main: str) -> str | None:
+def sequence_name(header: Mapping[str, Any], overrides: Sequence[str], main: str) -> str | None:
     """Returns the name of the sequence that a run goes on with; None if that is the one that its command line chooses.
 
     Args:
         header: Of the file.
-        words: The command line.
+        overrides: The command line.
         main: Name of the main configuration.
     """
-    given, recipe = {key_of(word) for word in words}, header.get("recipe")
+    given, recipe = {key_of(override) for override in overrides}, header.get("recipe")
     if recipe is None or "sequence" in given or _is_whole(given, main):
         return None
     name = recipe["sequence"]["name"]
@@ -117,7 +119,7 @@ def sequence_name(header: Mapping[str, Any], words: Sequence[str], main: str) ->
 
 
 def input_of(header: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what the data of a new task get where they leave it open; None if the file says nothing of it.
+    """Returns the default size, mean and std of a new task's images; None if the file has none.
 
     Args:
         header: Of the file.
@@ -134,7 +136,7 @@ def input_of(header: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _numbers_of(inputs: Any) -> dict[str, Any] | None:
-    """Returns what a recipe says of inputs, which the configuration of data takes as it is: sizes, mean and std."""
+    """Returns sizes, mean and std of the recipe's inputs, checked to be numbers."""
     if inputs is None:
         return None
     if not isinstance(inputs, Mapping) or not inputs.keys() <= _INPUTS or not all(map(_is_numeric, inputs.values())):
@@ -161,7 +163,7 @@ def _names(header: Mapping[str, Any]) -> list[str]:
 
 
 def _take_arch(config: DictConfig, builder: Any, given: Collection[str], path: Path, *, whole: bool) -> None:
-    """Puts the file's network in the place of ``arch``.
+    """Replaces ``arch`` by the network of the file.
 
     Raises:
         UsageError: If the command line says that it is another one.
@@ -191,7 +193,7 @@ def _take_arch(config: DictConfig, builder: Any, given: Collection[str], path: P
 
 
 def _is_plain(name: str, value: Any) -> bool:
-    """Returns whether a configuration may take this argument over: it names no class and refers to nothing."""
+    """Returns whether an argument of the file is plain data: it names no class and has no interpolation."""
     if isinstance(value, list):
         return all(_is_plain(name, part) for part in value)
     return not (name.startswith("_") or isinstance(value, Mapping) or (isinstance(value, str) and "${" in value))

@@ -1,4 +1,4 @@
-"""Names that stand twice in a mapping on the command line: Hydra's parser keeps the last one, and says nothing."""
+"""Finds keys that are given twice in a mapping of an override: Hydra's parser silently keeps the last one."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["repeated_key"]
 
 
 class _Keys(HydraOverrideVisitor):
-    """Reads an override, and notes the first name that a mapping in it has twice."""
+    """A visitor of Hydra's that notes the first key that a mapping has twice."""
 
     def __init__(self, functions: Functions) -> None:
         super().__init__(functions)
@@ -31,15 +31,15 @@ class _Keys(HydraOverrideVisitor):
         return found
 
 
-def repeated_key(word: str) -> Any:
-    """Returns the first name that stands twice in a mapping of ``word``, or None.
+def repeated_key(override: str) -> Any:
+    """Returns the first key that is given twice in a mapping of ``override``, or None.
 
     Args:
-        word: KEY=VALUE, which Hydra can read.
+        override: KEY=VALUE, which Hydra can read.
     """
-    if "{" not in word:
+    if "{" not in override:
         return None
-    parser = OverrideParser(CommonTokenStream(OverrideLexer(InputStream(word))))
+    parser = OverrideParser(CommonTokenStream(OverrideLexer(InputStream(override))))
     keys = _Keys(create_functions())
     keys.visit(parser.override())  # type: ignore[no-untyped-call]
     return keys.repeated

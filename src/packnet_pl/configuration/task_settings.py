@@ -109,7 +109,7 @@ def prune_ratios(prune: Mapping[str, Any], num_tasks: int, *, finished: int = 0)
 
 
 def lower_rate(config: DictConfig, task: str, phase: Phase) -> str:
-    """Returns the word, for a command line, that gives a phase a tenth of its learning rate.
+    """Returns the override that gives a phase a tenth of its learning rate.
 
     Args:
         config: Checked.

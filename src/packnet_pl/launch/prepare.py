@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.overrides import check_unicode
-from packnet_pl.configuration.packed_source import packed_header, tell_recipe
+from packnet_pl.configuration.packed_source import packed_header, report_recipe
 from packnet_pl.configuration.resume_rules import begun_tasks, open_tasks, refuse_mixing, set_aside
 from packnet_pl.configuration.run_config import RunConfig
 from packnet_pl.errors import UsageError
@@ -46,7 +46,7 @@ def build(run: RunConfig) -> Prepared:
     from packnet_pl.configuration.components import build_parts
 
     prepared = Prepared(run, build_parts(run.config, run.tasks, run.folder))
-    _tell_recipe(run)
+    _report_recipe(run)
     return prepared
 
 
@@ -82,7 +82,7 @@ def claim_and_build(run: RunConfig, built: Callable[[Prepared], None] | None = N
         for path in set_aside(folder, *repeated):
             task, phase = path.parent.parent.name, path.parent.name
             _log.info("%s, %s begins anew with other settings; what was trained is kept as %s", task, phase, path)
-        _tell_recipe(run)
+        _report_recipe(run)
         return prepared
 
 
@@ -104,7 +104,7 @@ def phases_to_repeat(run: RunConfig, saved: SavedRun | None) -> tuple[list[str],
     return open_tasks(now, begun), refuse_mixing(saved.config, now, begun)
 
 
-def _tell_recipe(run: RunConfig) -> None:
+def _report_recipe(run: RunConfig) -> None:
     if run.config.packed and not run.config.resume and rank_of(os.environ).is_main:
         source = Path(run.config.packed)
-        tell_recipe(run.config, packed_header(source) or {}, run.overrides, source, main=run.main)
+        report_recipe(run.config, packed_header(source) or {}, run.overrides, source, main=run.main)

@@ -32,7 +32,7 @@ __all__ = ["JobFailedError", "objective", "run_job"]
 
 
 class JobFailedError(Exception):
-    """A job of a sweep ended with an error, which it has said itself."""
+    """A job of a sweep ended with an error, which it has reported itself."""
 
 
 def run_job(config: DictConfig) -> float | tuple[float, ...]:
@@ -49,7 +49,7 @@ def run_job(config: DictConfig) -> float | tuple[float, ...]:
     """
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir).absolute()
-    job = Job(hydra.job.num, Path(hydra.runtime.output_dir), tuple(_telling(list(hydra.overrides.task))), "begun")
+    job = Job(hydra.job.num, Path(hydra.runtime.output_dir), tuple(_identifying(list(hydra.overrides.task))), "begun")
     before = append_job(sweep, job)
     try:
         value = _value_of(job, before, config)
@@ -61,9 +61,9 @@ def run_job(config: DictConfig) -> float | tuple[float, ...]:
 
 
 def _value_of(this: Job, before: Job | None, config: DictConfig) -> float | tuple[float, ...]:
-    """Returns the value of a job, whose folder may be known from before."""
+    """Returns the objective of a job, whose folder may be known from before."""
     job, folder = HydraConfig.get(), this.folder
-    words = list(job.overrides.task)
+    overrides = list(job.overrides.task)
     aims = config.sweep.objective
     saved = read_run(folder)
     if before is not None and before.number != this.number and before.overrides != this.overrides:
@@ -75,24 +75,24 @@ def _value_of(this: Job, before: Job | None, config: DictConfig) -> float | tupl
                 "apart, as hydra.sweep.subdir='${hydra.job.num}' does"
             )
     if saved is not None:
-        if tuple(_telling(saved.overrides)) != this.overrides:
+        if tuple(_identifying(saved.overrides)) != this.overrides:
             raise JobFailedError(
-                f"{folder} holds a run of other settings ({shlex.join(_telling(saved.overrides))}) than this job "
+                f"{folder} holds a run of other settings ({shlex.join(_identifying(saved.overrides))}) than this job "
                 f"({shlex.join(this.overrides)}): give the sweep a directory of its own, hydra.sweep.dir=..."
             )
         if is_complete(folder, saved):
             print(f"[{this.number}] {folder} is complete", file=sys.stderr)  # noqa: T201
             return objective(folder, aims)
-        words.append("resume=true")
+        overrides.append("resume=true")
     if config.sweep.share:
-        words.append(f"checkpoint.shared={quoted(Path(job.sweep.dir).absolute() / 'shared')}")
+        overrides.append(f"checkpoint.shared={quoted(Path(job.sweep.dir).absolute() / 'shared')}")
     sources = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
     options = ["--config-dir", sources[0]] if sources else []
     options += ["--config-name", job.job.config_name] if job.job.config_name not in (None, "train") else []
-    words += [word for word in job.overrides.hydra if not key_of(word).startswith(_OF_THE_SWEEP)]
+    overrides += [override for override in job.overrides.hydra if not key_of(override).startswith(_OF_THE_SWEEP)]
     # What Hydra keeps of a job's configuration is there already.
-    words += [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null", "hydra.mode=RUN"]
-    command = [sys.executable, "-m", "packnet_pl.cli.train", *options, *words]
+    overrides += [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null", "hydra.mode=RUN"]
+    command = [sys.executable, "-m", "packnet_pl.cli.train", *options, *overrides]
     print(f"[{this.number}] {shlex.join(this.overrides)}", file=sys.stderr, flush=True)  # noqa: T201
     code = _run(command, job.runtime.cwd, f"[{this.number}] ")
     if code:
@@ -101,7 +101,7 @@ def _value_of(this: Job, before: Job | None, config: DictConfig) -> float | tupl
 
 
 def objective(folder: Path, aims: Any) -> float | tuple[float, ...]:
-    """Returns what a finished run is judged by; test accuracies have no part in it.
+    """Returns the value that a sweeper optimizes for a finished run; test accuracies have no part in it.
 
     Args:
         folder: The run directory.
@@ -116,18 +116,18 @@ def objective(folder: Path, aims: Any) -> float | tuple[float, ...]:
     return float(values[aims])
 
 
-def _telling(words: list[str]) -> list[str]:
-    """Returns the words that make a job what it is."""
-    return sorted(word.lstrip("+") for word in short_names(words) if _tells(key_of(word)))
+def _identifying(overrides: list[str]) -> list[str]:
+    """Returns the overrides that identify a job, sorted."""
+    return sorted(override.lstrip("+") for override in short_names(overrides) if _identifies(key_of(override)))
 
 
-def _tells(key: str) -> bool:
+def _identifies(key: str) -> bool:
     # A run may go on with more tasks, but no job of a sweep may take the place of one with others.
     return key == "sequence.add" or not (is_harmless(key) or key.startswith("hydra"))
 
 
 def _run(command: list[str], cwd: str, prefix: str) -> int:
-    """Runs ``command`` and passes on what it says, each line with ``prefix``; signals reach it through this process."""
+    """Runs ``command`` and passes on its output, each line with ``prefix``, and the signals that this process gets."""
     process = subprocess.Popen(
         command,
         cwd=cwd,

@@ -7,7 +7,7 @@ from typing import Any
 from packnet_pl.names import shown
 from packnet_pl.report.runs import Run
 
-__all__ = ["Kind", "by_kind", "is_comparison", "label", "ratio_of", "remarks", "sequences", "setting_words", "unsaid"]
+__all__ = ["Kind", "by_kind", "is_comparison", "label", "ratio_of", "remarks", "sequences", "setting_labels", "unsaid"]
 
 _ORDER = {"individual": 0, "classifier_only": 1, "finetune": 2, "lwf": 3, "joint": 4, "packnet": 6}
 _UNKNOWN = 5
@@ -64,7 +64,7 @@ def by_kind(runs: Iterable[Run]) -> dict[Kind, list[Run]]:
     kinds: dict[Kind, list[Run]] = {}
     for run in runs:
         kinds.setdefault(Kind(run.method, tuple(sorted(run.settings.items())), run.ratios), []).append(run)
-    return {kind: kinds[kind] for kind in sorted(kinds, key=_place)}
+    return {kind: kinds[kind] for kind in sorted(kinds, key=_sort_key)}
 
 
 def is_comparison(runs: Iterable[Run]) -> bool:
@@ -76,7 +76,7 @@ def is_comparison(runs: Iterable[Run]) -> bool:
 def label(kind: Kind, among: Collection[Kind]) -> str:
     """Returns the name of ``kind`` in a table of ``among``: method, ratio, and what tells it from the others."""
     name = f"{kind.method} {ratio_of(kind, among)}" if kind.prunes else kind.method
-    return ", ".join([name, *setting_words(kind, among)])
+    return ", ".join([name, *setting_labels(kind, among)])
 
 
 def ratio_of(kind: Kind, among: Collection[Kind]) -> float | str:
@@ -86,43 +86,43 @@ def ratio_of(kind: Kind, among: Collection[Kind]) -> float | str:
     return short if len(alike) == 1 else kind.all_ratios
 
 
-def setting_words(kind: Kind, among: Iterable[Kind]) -> list[str]:
+def setting_labels(kind: Kind, among: Iterable[Kind]) -> list[str]:
     """Returns the settings in which ``kind`` differs from others of its method, save those of the paper."""
     mine, paper = dict(kind.settings), _PAPER.get(kind.method, {})
     differing = _differing(kind.method, among)
     if differing and not mine:
         return ["settings not recorded"]
-    words = [(name, mine.get(name, "not recorded")) for name in differing]
-    return [f"{name} {value}" for name, value in words if paper.get(name) != value]
+    values = [(name, mine.get(name, "not recorded")) for name in differing]
+    return [f"{name} {value}" for name, value in values if paper.get(name) != value]
 
 
 def unsaid(kinds: Iterable[Kind]) -> list[str]:
     """Returns, per method of which rows differ in a setting, the values that their labels leave out."""
-    said = []
+    texts = []
     for method, paper in _PAPER.items():
         found = _differing(method, kinds)
         left = [f"{name} {paper[name]}" for name, values in found.items() if paper.get(name, "") in values]
-        said += [f"{method}: {', '.join(left)} where not said otherwise"] if left else []
-    return said
+        texts += [f"{method}: {', '.join(left)} where not said otherwise"] if left else []
+    return texts
 
 
 def remarks(runs: Iterable[Run]) -> list[str]:
     """Returns what a reader has to know of ``runs`` of one sequence: what is left out, what is there more than once."""
-    said = []
+    texts = []
     kinds = by_kind(runs)
     one = next(iter(kinds.values()))[0]
     if without := [task for task in one.tasks if task not in one.errors]:
-        said.append(f"no validation split, left out: {', '.join(without)}")
+        texts.append(f"no validation split, left out: {', '.join(without)}")
     for kind, same in kinds.items():
         for seed in sorted({run.seed for run in same}):
             folders = [shown(run.folder) for run in same if run.seed == seed]
             if len(folders) > 1:
                 named = ", ".join(folders[:4] + (["..."] if len(folders) > 4 else []))
-                said.append(
+                texts.append(
                     f"{label(kind, kinds)}, seed {seed}: {len(folders)} runs ({named}) are counted as one sample each; "
                     "leave out copies, and runs that differ in what is not shown here"
                 )
-    return said
+    return texts
 
 
 def _differing(method: str, kinds: Iterable[Kind]) -> dict[str, set[str | None]]:
@@ -133,7 +133,7 @@ def _differing(method: str, kinds: Iterable[Kind]) -> dict[str, set[str | None]]
     return {name: values[name] for name in names if len(values[name]) > 1}
 
 
-def _place(kind: Kind) -> tuple[Any, ...]:
+def _sort_key(kind: Kind) -> tuple[Any, ...]:
     paper = _PAPER.get(kind.method, {})
     settings = [(name, paper.get(name) != value, _natural(value)) for name, value in kind.settings]
     ratio = kind.short_ratio

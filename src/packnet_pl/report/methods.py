@@ -127,16 +127,16 @@ def _gap_notes(rows: Iterable[MethodRow], baselines: int) -> list[str]:
     if baselines != 1:
         found = "none is" if baselines == 0 else f"{baselines} settings of them are"
         return [f"no gap: it is to individual networks of these tasks (method={BASELINE}), and {found} among the runs"]
-    said = []
+    notes = []
     for row in rows:
         seeds = sorted({run.seed for run, gap in zip(row.runs, row.run_gaps, strict=True) if gap is not None})
         if not seeds:
-            said.append(
+            notes.append(
                 f"{row.label}: the gap is a difference of means, as there are individual networks of other seeds only"
             )
         elif None in row.run_gaps:
             named = ", ".join(map(str, seeds))
-            said.append(
+            notes.append(
                 f"{row.label}: the gap is over seeds {named} alone, as there are no individual networks of the others"
             )
-    return said
+    return notes

@@ -83,11 +83,11 @@ def _draw_errors(axes: "Axes", rows: Sequence[MethodRow], task: str | None) -> N
     """Draws one line of a dot plot per row, the first at the top."""
     from matplotlib.ticker import MaxNLocator
 
-    for place, row in enumerate(rows):
+    for height, row in enumerate(rows):
         mean, deviation = _percent(row.errors(task))
         if row.method == "individual":
             axes.axvline(mean, color="#000000", linewidth=0.8, linestyle=":", zorder=1)
-        _draw_point(axes, mean, place, row, xerr=deviation)
+        _draw_point(axes, mean, height, row, xerr=deviation)
     names = [f"{row.label}  {number}" for number, row in enumerate(rows, start=1)]
     axes.set_yticks(range(len(rows)), names, fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -135,7 +135,7 @@ def _number(axes: "Axes", points: Sequence[_Point]) -> None:
         room = first > 0.12 * width
         left = [point for point in group if room and point.size < median(other.size for other in group)]
         right = [point for point in group if point not in left]
-        for column, place, side in ((left, first - 0.05 * width, "right"), (right, last + 0.07 * width, "left")):
+        for column, x, side in ((left, first - 0.05 * width, "right"), (right, last + 0.07 * width, "left")):
             column.sort(key=lambda point: point.error)
             steps = 0.045 * (top - bottom) * np.arange(len(column))
             # The heights nearest to the points' own that are a step apart.
@@ -144,7 +144,7 @@ def _number(axes: "Axes", points: Sequence[_Point]) -> None:
                 axes.annotate(
                     point.number,
                     (point.size, point.error),
-                    (place, height),
+                    (x, height),
                     fontsize=8,
                     color=point.colour,
                     ha=side,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
 
-from packnet_pl.report.kinds import by_kind, is_comparison, ratio_of, sequences, setting_words
+from packnet_pl.report.kinds import by_kind, is_comparison, ratio_of, sequences, setting_labels
 from packnet_pl.report.runs import Run
 
 __all__ = ["RatioRow", "ratio_rows", "ratio_tables", "spread"]
@@ -48,7 +48,7 @@ def ratio_rows(runs: Iterable[Run]) -> list[RatioRow]:
         kinds = by_kind(group)
         found = [
             RatioRow(
-                ", ".join([f"{kind.method} on {same[0].arch}", *setting_words(kind, kinds)]),
+                ", ".join([f"{kind.method} on {same[0].arch}", *setting_labels(kind, kinds)]),
                 ratio_of(kind, kinds),
                 tuple(same),
             )

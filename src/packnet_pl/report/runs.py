@@ -76,18 +76,18 @@ def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], 
         ValueError: If a folder is not there or holds no run, a results file is damaged, or a finished run has no error
             on the split.
     """
-    places: dict[Path, Path] = {}
+    paths: dict[Path, Path] = {}
     for folder in folders:
         found = [folder] if _is_run(folder) else _runs_in(folder)
         if not found:
             raise ValueError(f"{folder} is neither a run directory nor a folder of them: there is no results.json")
-        for place in found:
-            places.setdefault(place.resolve(), place)
+        for path in found:
+            paths.setdefault(path.resolve(), path)
     runs, unfinished = [], []
-    for place in places.values():
-        run = _read(place / "results.json", split) if (place / "results.json").is_file() else None
+    for path in paths.values():
+        run = _read(path / "results.json", split) if (path / "results.json").is_file() else None
         if run is None:
-            unfinished.append(place)
+            unfinished.append(path)
         else:
             runs.append(run)
     lacking = [str(run.folder) for run in runs if not run.errors]
@@ -109,14 +109,14 @@ def _runs_in(folder: Path) -> list[Path]:
         raise ValueError(f"there is no folder {folder}")
     found = {job.folder.resolve(): job.folder for job in jobs_since(folder) if job.folder.is_dir()}
     seen = set()
-    for path, names, _ in os.walk(folder, followlinks=True):
-        place = Path(path)
-        if place.resolve() in seen:  # a link that leads back
+    for entry, names, _ in os.walk(folder, followlinks=True):
+        path = Path(entry)
+        if path.resolve() in seen:  # a link that leads back
             names.clear()
-        elif place != folder and _is_run(place):
-            found[place.resolve()] = place
+        elif path != folder and _is_run(path):
+            found[path.resolve()] = path
             names.clear()
-        seen.add(place.resolve())
+        seen.add(path.resolve())
     return sorted(found.values(), key=_by_numbers)
 
 
@@ -141,7 +141,7 @@ def _read(path: Path, split: str) -> Run | None:
             folder=path.parent,
             method=found["method"],
             arch=found["arch"],
-            settings={name: _in_words(value) for name, value in found.get("settings", {}).items()},
+            settings={name: _as_text(value) for name, value in found.get("settings", {}).items()},
             seed=found["seed"],
             tasks=names,
             ratios=tuple(task["prune_ratio"] for task in found["tasks"]),
@@ -156,7 +156,7 @@ def _read(path: Path, split: str) -> Run | None:
         raise ValueError(f"{path} is not a results file, or is damaged: {error}") from error
 
 
-def _in_words(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, int | float) else str(value)

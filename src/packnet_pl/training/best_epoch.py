@@ -15,7 +15,7 @@ from packnet_pl.training.weight_averaging import averaging_callbacks
 __all__ = ["BestEpoch", "best_epoch"]
 
 _LOW = {"cer", "eer", "mae", "mse", "nll", "perplexity", "ppl", "rmse", "wer"}
-"""Words of metrics that are the better the lower they are."""
+"""Parts of the names of metrics that are better the lower they are."""
 
 
 def best_epoch(select: Literal["last", "best"], monitor: str, mode: Literal["max", "min"] | None) -> "BestEpoch | None":
@@ -52,7 +52,7 @@ class BestEpoch:
             raise ValueError(f"monitor is {monitor!r}; it takes the name of a metric that validation logs")
         if mode not in ("max", "min", None):
             raise ValueError(f"mode is {mode!r}; allowed are 'max' and 'min'")
-        if mode is None and (any(w in monitor.lower() for w in ("loss", "error")) or _LOW & set(_words(monitor))):
+        if mode is None and (any(w in monitor.lower() for w in ("loss", "error")) or _LOW & set(_name_parts(monitor))):
             raise ValueError(
                 f"monitor={monitor!r} without a mode would keep the epoch in which it is highest: give mode"
             )
@@ -130,5 +130,5 @@ class BestEpoch:
         self.score, self._weights = state["score"], state["weights"]
 
 
-def _words(name: str) -> list[str]:
+def _name_parts(name: str) -> list[str]:
     return re.findall("[a-z]+", name.lower())
