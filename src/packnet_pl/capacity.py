@@ -1,4 +1,4 @@
-"""How many tasks a network takes, and what share of its weights each will own, before anything is trained."""
+"""Forecasts how many tasks a network has room for, and what share of its weights each task will own."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote without running code of the file, and saying what stands in the way of that."""
+"""Reads what ``torch.save`` wrote without running code of the file; names the types that prevent it."""
 
 import pickle
 from os import PathLike
@@ -17,7 +17,7 @@ _NUMPY = "*{type(numpy.dtype(code)) for code in numpy.typecodes['All']}"
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Any:
-    """Returns what a file holds, on the CPU; none of its code is run.
+    """Returns the content of a file, on the CPU, without running any of its code.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -30,7 +30,7 @@ def read_checkpoint(path: str | PathLike[str]) -> Any:
 
 
 def check_plain(path: str | PathLike[str]) -> None:
-    """Does nothing unless a file holds objects of types that are not plain data; its tensors are not read.
+    """Refuses a file that holds objects of types that are not plain data; its tensors are not read.
 
     Raises:
         ValueError: Otherwise; it names them, and how to allow them.
@@ -40,7 +40,7 @@ def check_plain(path: str | PathLike[str]) -> None:
 
 
 def unreadable(path: str | PathLike[str], error: Exception) -> ValueError:
-    """Returns an error of one line for ``error``, which reading ``path`` without its code has raised."""
+    """Returns a one-line error for ``error``, which reading ``path`` as plain data has raised."""
     if types := _foreign_types(path):
         return ValueError(_named(path, types))
     reason = as_line(error, 200) or type(error).__name__
@@ -61,7 +61,7 @@ def _named(path: str | PathLike[str], types: list[str]) -> str:
 
 
 def _foreign_types(path: str | PathLike[str]) -> list[str]:
-    """Returns types and functions that the file names and torch does not take, those of Python last."""
+    """Returns types and functions that the file names and torch refuses to load, those of Python last."""
     try:
         names = get_unsafe_globals_in_checkpoint(path)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError):

@@ -1,4 +1,4 @@
-"""``packnet-eval``: evaluates the packed file of a run again, in a process of its own."""
+"""``packnet-eval``: evaluates the packed file of a run again, in a process of its own, against its results."""
 
 import sys
 from functools import partial

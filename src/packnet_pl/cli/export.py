@@ -1,4 +1,4 @@
-"""``packnet-export``: one task in a format that others read, or the packed file in another precision."""
+"""``packnet-export``: writes one task in a format that other programs read, or the packed file in half precision."""
 
 import sys
 from functools import partial
@@ -103,7 +103,7 @@ def _export_packed(file: Path, output: Path | None, dtype: "Precision") -> None:
 
 
 def _test_data(file: Path) -> "dict[str, TaskData | None]":
-    """Returns the data of the run's tasks; none for a file that lies elsewhere."""
+    """Returns the data of the run's tasks; none for a packed file outside a run directory."""
     from packnet_pl.run_directory import read_run
 
     saved = read_run(file) if file.is_dir() else None
@@ -121,7 +121,7 @@ def _test_data(file: Path) -> "dict[str, TaskData | None]":
 
 
 def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, TaskData | None]") -> None:
-    """Prints what the precision changes: on the test splits, or where they are not here on random images."""
+    """Prints how the precision changes predictions: on the test splits, or without them on random images."""
     import torch
 
     from packnet_pl.run.metrics import measure

@@ -1,4 +1,4 @@
-"""``packnet-inspect``: what is in a packed file, without building its network."""
+"""``packnet-inspect``: shows the content of a packed file, without building its network."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The packed file that a command line names, its tasks, and the images: found and checked without torch."""
+"""Finds and checks, without torch, the packed file, the task and the images that a command line names."""
 
 import os
 from pathlib import Path

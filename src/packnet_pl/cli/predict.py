@@ -1,4 +1,4 @@
-"""``packnet-predict``: asks a packed file what is on images."""
+"""``packnet-predict``: predicts the classes of images with a packed file."""
 
 import json
 import math
@@ -87,7 +87,7 @@ def _box(text: str) -> "Box":
 
 
 def _warn_of_preparation(task: str, preparation: "Preparation | None", box: "Box | None") -> None:
-    """Warns where predictions may be worse than those of the test split were."""
+    """Warns where images are prepared otherwise than those of the test split, so that predictions may be worse."""
     if preparation is None:
         said = "the file does not say how its images were prepared; 256 / 224 of the input size, cut to the middle"
     elif preparation.boxes and box is None:

@@ -1,4 +1,4 @@
-"""``packnet-resume``: goes on with a run that was killed, or adds tasks to it, by starting ``packnet-train`` again."""
+"""``packnet-resume``: resumes a run that was killed, or adds tasks to it, by starting ``packnet-train`` again."""
 
 import os
 import shlex
@@ -26,7 +26,7 @@ A task that is not finished may get others, as sequence.tasks.NAME.train.lr=, an
 
 
 def main() -> None:  # noqa: C901
-    """Runs the command line: it ends by becoming ``packnet-train``."""
+    """Runs the command line: replaces the process by ``packnet-train``."""
     with answering_errors(PROGRAM):
         arguments = sys.argv[1:]
         check_alone(arguments)

@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    """Answers the signals until the run itself listens to them."""
+    """Ends the process on a signal, until the run itself listens to signals."""
     print(f"{this_program()}: stopped by {signal.Signals(signum).name} before training began", file=sys.stderr)  # noqa: T201
     os._exit(128 + signum)
 

@@ -35,7 +35,7 @@ def store_networks() -> None:
 
 
 def check_network(choice: str | None, name: str | None) -> None:
-    """Does nothing if the network that was chosen by its name is the one that the configuration has in the end.
+    """Refuses a configuration whose network is not the one that was chosen by its name.
 
     Args:
         choice: Of the group ``arch``.
@@ -53,7 +53,7 @@ def check_network(choice: str | None, name: str | None) -> None:
 
 
 def short_names(overrides: list[str]) -> list[str]:
-    """Returns the overrides with ``arch=torchvision arch.name=resnet50`` written as ``arch=resnet50``: it is the same.
+    """Writes ``arch=torchvision arch.name=resnet50`` in the overrides as ``arch=resnet50``, its equivalent.
 
     Args:
         overrides: Also those of runs of version 0.1, which saved the longer form.
@@ -72,7 +72,7 @@ def _named(name: str, builder: str) -> dict[str, Any]:
 
 
 class _TimmNetworks(dict[str, ConfigNode]):
-    """The folder ``arch/timm`` of the config store: it has every name, and timm says later which of them it knows.
+    """The folder ``arch/timm`` of the config store, which has every name; timm itself refuses unknown ones later.
 
     timm has more than a thousand networks, and takes seconds to import.
     """

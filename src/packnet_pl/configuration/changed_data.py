@@ -1,4 +1,4 @@
-"""Whether a run that goes on, or is evaluated, has the data that it began with."""
+"""Compares the data of a run that resumes, or is evaluated, with the data that it began with."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 def check_data(
     folder: Path, config: DictConfig, data: Mapping[str, TaskData | None], history: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Does nothing if the tasks that were begun, or finished, have the data that they had then.
+    """Refuses data that differ from those that the begun or finished tasks had.
 
     Args:
         folder: The run directory.
@@ -66,7 +66,7 @@ def check_data(
 
 
 def data_differences(folder: Path, data: Mapping[str, TaskData | None]) -> dict[str, str]:
-    """Returns task -> how its test split differs from the one that was noted, where it does.
+    """Returns task -> how its test split differs from the recorded one, where it does.
 
     Args:
         folder: The run directory.
@@ -84,7 +84,7 @@ def data_differences(folder: Path, data: Mapping[str, TaskData | None]) -> dict[
 
 
 def _known(folder: Path, task: str, history: Sequence[Mapping[str, Any]]) -> DataRecord | None:
-    """Returns what is noted of the data of ``task``: in a file of its own or, less, beside its figures."""
+    """Returns the recorded data of ``task``: from a file of its own or, with less detail, from its results."""
     record = read_record(folder, task)
     if record is not None:
         return record

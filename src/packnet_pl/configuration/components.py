@@ -1,4 +1,4 @@
-"""What a run is made of, and what can go wrong before it has a directory."""
+"""Builds network, data and Trainer settings of a run, and tries what can fail, before it has a directory."""
 
 import re
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ __all__ = ["Parts", "build_data", "build_parts", "trainer_settings"]
 
 @dataclass(frozen=True)
 class Parts:
-    """What can be built, and go wrong, before a run has a directory.
+    """The parts of a run that can be built, and can fail, before it has a directory.
 
     Attributes:
         tasks: Of the configuration, in order.
@@ -131,7 +131,7 @@ def _check_types(packed: Packed, precision: str) -> None:
 
 
 def _trainer(config: DictConfig) -> pl.Trainer:
-    """Returns a Trainer such as the run will make; it starts nothing.
+    """Returns a Trainer such as the run will make, to check its arguments; it starts nothing.
 
     Raises:
         UsageError: If there can be none, or the processes that were started are not those that it asks for.

@@ -1,4 +1,4 @@
-"""The whole configuration of a command line, as Hydra composes it."""
+"""Composes the whole configuration of a command line with Hydra."""
 
 import re
 import shlex
@@ -29,19 +29,19 @@ CONFIG_MODULE = "packnet_pl.conf"
 
 
 class _OwnFolder(SearchPathPlugin):
-    """Has Hydra search the folder of ``--config-dir`` where its own ``main`` does; ``hydra.compose`` is not told it."""
+    """A search path plugin that adds the folder of ``--config-dir``, as Hydra's own ``main`` does."""
 
     folder: ClassVar[str | None] = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Puts the folder behind the package's own configurations."""
+        """Appends the folder behind the package's own configurations."""
         if self.folder is not None:
             search_path.append("command-line", f"file://{Path(self.folder).absolute()}")
 
 
 @contextmanager
 def hydra_initialized(config_dir: str | None) -> Iterator[None]:
-    """Has Hydra find the package's configurations, and those in ``config_dir``, until the end."""
+    """Initializes Hydra with the package's configurations, and those in ``config_dir``, for a while."""
     Plugins.instance().register(_OwnFolder)
     _OwnFolder.folder = config_dir
     try:

@@ -1,4 +1,4 @@
-"""What each task of a run will own, before anything is trained."""
+"""Forecasts how many weights each task of a run will own."""
 
 from collections.abc import Mapping, Sequence
 

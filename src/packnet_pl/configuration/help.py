@@ -1,4 +1,4 @@
-"""What ``packnet-train --help`` says: every choice in one line, taken from the configurations themselves."""
+"""The text of ``packnet-train --help``: every choice in one line, taken from the configurations themselves."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -47,7 +47,7 @@ def help_text() -> str:
 
 
 def _choices(group: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the name of each configuration in a folder and the folders in it, and what it says of itself."""
+    """Yields the name and the help line of each configuration in a folder and the folders in it."""
     for entry in group.iterdir():
         if entry.is_dir():
             yield from _choices(entry, f"{prefix}{entry.name}/")

@@ -1,4 +1,4 @@
-"""Objects that a configuration names by ``_target_``."""
+"""Checks and instantiates objects that a configuration names by ``_target_``."""
 
 import inspect
 import re
@@ -82,7 +82,7 @@ def _check_type(key: str, value: Any, kinds: set[type] | None) -> None:
 
 
 def build_target(node: DictConfig, key: str) -> Any:
-    """Instantiates ``node``; what the target says against its arguments is the user's to mend."""
+    """Instantiates ``node``; what the target raises against its arguments becomes a UsageError."""
     plain = OmegaConf.to_container(node, resolve=True)
     try:
         return instantiate(plain, _convert_="all")

@@ -66,7 +66,8 @@ def _explain(overrides: Sequence[str], number: int, error: HydraException) -> st
         return f"{override!r} begins with another dash than options do; type {'-' if len(name) == 1 else '--'}{name}"
     cut = _joined(overrides, number)
     if cut is not None:
-        return f"{override!r} is a part of what was meant: the shell takes a word with spaces apart; type {shlex.quote(cut)}"
+        meant = shlex.quote(cut)
+        return f"{override!r} is a part of what was meant: the shell takes a word with spaces apart; type {meant}"
     for better in _candidates(override):
         if better != override and isinstance(_parse(better), Override):
             return f"{override!r} cannot be read; type {shlex.quote(better)}"

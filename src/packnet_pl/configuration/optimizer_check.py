@@ -1,4 +1,4 @@
-"""Whether the optimizer can train the network at all: tried on a few weights before a run begins."""
+"""Tries, before a run begins, whether the optimizer can train the network: on a few weights like its own."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ _RATE = 1e-3
 
 
 def check_optimizer(config: DictConfig, backbone: nn.Module, trainer: pl.Trainer) -> None:
-    """Does nothing if the optimizer takes weights like those of the network, and one of torch's makes a step with them.
+    """Checks that the optimizer takes weights like those of the network, and one of torch's also a step.
 
     Args:
         config: Checked.

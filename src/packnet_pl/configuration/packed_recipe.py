@@ -1,4 +1,4 @@
-"""The recipe in a packed file: what a run that goes on from the file alone takes from it, and what it leaves there.
+"""The recipe in a packed file: the settings that a run takes from the file where its command line is silent.
 
 It is what resuming reads from a run directory, without what belongs to a machine: folders, devices, loggers. A file may
 come from anywhere: it chooses among the classes of a closed list, and nothing in it is imported or run otherwise.
@@ -41,7 +41,7 @@ _ABSENT = object()
 def recipe_of(
     config: DictConfig, arch: str, inputs: Mapping[str, Any] | None, sequence_name: str | None = None
 ) -> dict[str, Any] | None:
-    """Returns the recipe of a run, as JSON takes it; None if JSON or a reader does not take it (an infinite number).
+    """Returns the recipe of a run as JSON; None if JSON cannot hold it (an infinite number) or readers refuse it.
 
     Args:
         config: Checked.
@@ -84,7 +84,7 @@ def recipe_of(
 def with_recipe(
     config: DictConfig, recipe: Mapping[str, Any], given: Collection[str], finished: Collection[str], path: object
 ) -> DictConfig:
-    """Returns the configuration with the recipe in the place of what the command line does not say.
+    """Returns the configuration with the recipe's values wherever the command line sets none.
 
     Args:
         config: Composed, with its interpolations.
@@ -124,21 +124,21 @@ def with_recipe(
 
 
 def _without_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what is said of pruning, without the rule if it follows from the rest: the paper's score."""
+    """Returns the pruning settings, without the rule if it is the default one: the paper's score."""
     rule = prune["rule"]
     usual = upgrade_settings({key: value for key, value in prune.items() if key != "rule"})["rule"]
     return {key: value for key, value in prune.items() if key != "rule" or rule != usual}
 
 
 def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a data set without the folders of this machine."""
+    """Returns the arguments of a data set that do not depend on the machine: no folders."""
     if data.get("_target_") not in (*_TARGETS["sequence.task.data"], *_DRAWN):
         return {"_target_": data.get("_target_")}  # nobody knows which of its arguments are folders
     return {key: value for key, value in data.items() if key not in _FOLDERS}
 
 
 def _lay(section: DictConfig, values: Mapping[str, Any]) -> None:
-    """Puts the values into a section; what in it follows from other keys goes on following from them."""
+    """Writes the values into a section; interpolations in it stay."""
     for key, value in values.items():
         before = None if OmegaConf.is_missing(section, key) else section.get(key)
         derived = {}
@@ -194,10 +194,10 @@ def _put(config: DictConfig, key: str, value: Any) -> None:
 
 
 def _check_values(recipe: Mapping[str, Any]) -> None:
-    """Does nothing for a recipe of as many values as one has, which are shown as they are and refer to nothing.
+    """Refuses a recipe of too many values, and values that are interpolations.
 
     Raises:
-        ValueError: Otherwise. Counted first: a configuration takes a millisecond for each value, and more.
+        ValueError: If it has any. They are counted first: a configuration takes a millisecond for each value, and more.
     """
     level: list[tuple[str, Any]] = [("recipe", recipe)]
     total = 0
@@ -229,7 +229,7 @@ def _is_short(text: str) -> bool:
 
 
 def _check_places(recipe: Mapping[str, Any]) -> None:
-    """Does nothing if the recipe leaves to the reader's machine what is its own: folders and worker processes.
+    """Refuses a recipe that sets what belongs to the reader's machine: folders and worker processes.
 
     Raises:
         ValueError: Otherwise.

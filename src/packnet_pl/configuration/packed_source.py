@@ -119,7 +119,7 @@ def sequence_name(header: Mapping[str, Any], overrides: Sequence[str], main: str
 
 
 def input_of(header: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the default size, mean and std of a new task's images; None if the file has none.
+    """Returns channels, size, mean and std that a new task's images have by default; None if the file has none.
 
     Args:
         header: Of the file.

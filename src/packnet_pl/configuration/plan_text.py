@@ -1,4 +1,4 @@
-"""What a run would do, in words: its tasks, how long they take, and what they need on disk."""
+"""The plan of a run as text: its tasks, the time they take, and their size on disk."""
 
 import math
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def plan_table(config: DictConfig, parts: Parts) -> Table:
 
 
 def time_lines(config: DictConfig, parts: Parts) -> Iterator[str]:
-    """Yields a line per fit: its steps, what they leave out, and about how long they take; and the time of all."""
+    """Yields a line per fit with its steps, images left out and estimated time; and the total time."""
     tasks = _to_train(parts)
     known: dict[tuple[tuple[int, ...], int], float | None] = {}
     total: float | None = 0.0
@@ -74,7 +74,7 @@ def time_lines(config: DictConfig, parts: Parts) -> Iterator[str]:
 
 
 def storage_lines(parts: Parts) -> Iterator[str]:
-    """Yields how many parameters there are, and about how large the packed file will be."""
+    """Yields the number of parameters, and about how large the packed file will be."""
     tasks, model = _to_train(parts), parts.model
     weights = sum(parameter.numel() for parameter in model.backbone.parameters())
     prunable = model.packnet.summary().total.weights if model.packnet else 0
@@ -115,5 +115,5 @@ def _epochs(task: TaskSettings) -> int:
 
 
 def _per_image(training: float, reading: float, num_workers: int) -> float:
-    """Returns the seconds that an image takes, where it is read by the training process or by others beside it."""
+    """Returns the seconds per image, read by the training process itself or by workers beside it."""
     return max(training, reading / num_workers) if num_workers else training + reading

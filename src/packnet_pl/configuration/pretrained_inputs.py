@@ -11,7 +11,7 @@ __all__ = ["fill_inputs", "pretrained_inputs"]
 
 
 def fill_inputs(config: dict[str, Any], header: Mapping[str, Any] | None = None) -> None:
-    """Gives each task's data, where they leave them open, what the backbone's pretrained weights expect.
+    """Fills in size, mean and std of each task's images, where left open, from the backbone's pretrained weights.
 
     Args:
         config: Checked and resolved, as plain objects; changed in place.

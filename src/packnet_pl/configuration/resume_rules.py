@@ -1,4 +1,4 @@
-"""Going on with what was begun: which tasks are finished, and which settings may be others than they were."""
+"""Rules for resuming a run: which tasks are finished, and which settings may change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +41,7 @@ _HARMLESS = (
 
 
 def is_harmless(key: str) -> bool:
-    """Returns whether a run may go on with another value of ``key``."""
+    """Returns whether a run may resume with another value of ``key``."""
     return any(key == harmless or key.startswith(f"{harmless}.") for harmless in _HARMLESS)
 
 
@@ -58,13 +58,13 @@ def finished_tasks(path: Path) -> list[str]:
 
 
 def packed_source(folder: Path, config: DictConfig) -> Path:
-    """Returns the packed file to go on from: that of the run directory if there is one, or ``config.packed``."""
+    """Returns the packed file to continue from: that of the run directory if there is one, or ``config.packed``."""
     own = folder / "packed.safetensors"
     return own if own.is_file() or not config.packed else Path(config.packed)
 
 
 def begun_tasks(folder: Path, order: list[str], *, together: bool = False) -> list[str]:
-    """Returns the tasks of ``order`` of which something is on disk in the run directory ``folder``, in order.
+    """Returns the tasks of ``order`` that have files in the run directory ``folder``, in order.
 
     Args:
         folder: The run directory.
@@ -77,7 +77,7 @@ def begun_tasks(folder: Path, order: list[str], *, together: bool = False) -> li
 
 
 def with_packed_tasks(config: DictConfig, folder: Path) -> DictConfig:
-    """Returns the configuration of a run that goes on from a packed file: its tasks come first.
+    """Returns the configuration with the tasks of the packed file, that a run continues from, put first.
 
     Args:
         config: With ``packed``.
@@ -99,7 +99,7 @@ def with_packed_tasks(config: DictConfig, folder: Path) -> DictConfig:
 
 
 def open_tasks(config: Mapping[str, Any], begun: list[str]) -> list[str]:
-    """Returns the tasks of ``begun`` that are not finished: the last one at most, but where all are learned at once.
+    """Returns the tasks of ``begun`` that are not finished: one at most, but for methods that learn all at once.
 
     Args:
         config: As plain objects; it says which tasks are in the packed file. If that cannot be read, the checkpoint of
@@ -111,7 +111,7 @@ def open_tasks(config: Mapping[str, Any], begun: list[str]) -> list[str]:
 
 
 def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[str]) -> tuple[str, ...]:  # noqa: C901
-    """Refuses to go on with ``now`` if the result were a mix: of two settings of a finished task, or of the whole run.
+    """Refuses settings ``now`` that would mix two settings in one finished task, or in one run.
 
     What is not finished may change; then it begins anew, so that it is what it would be in a run of that setting. While
     no task is finished that goes for the settings of the whole run, too.
@@ -172,7 +172,7 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
 
 
 def set_aside(folder: Path, tasks: list[str], phases: tuple[str, ...]) -> list[Path]:
-    """Renames the checkpoints of phases that begin anew, so that a run does not go on from them.
+    """Renames the checkpoints of phases that begin anew, so that the run does not resume from them.
 
     Args:
         folder: The run directory.

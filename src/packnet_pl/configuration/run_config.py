@@ -1,4 +1,4 @@
-"""The run that a command line describes: its configuration, composed once and checked, and its directory."""
+"""The configuration of a run, composed once and checked, and its run directory."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ __all__ = ["RunConfig", "checked", "configure"]
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run, as its command line describes it.
+    """A run as its command line configures it.
 
     Attributes:
         composed: As Hydra composed it, Hydra's own part too.
@@ -48,13 +48,13 @@ class RunConfig:
     main: str
 
     def to_save(self) -> SavedRun:
-        """Returns what the run directory is to say of the run."""
+        """Returns what ``run.yaml`` records of the run."""
         plain: Any = OmegaConf.to_container(self.config)
         return SavedRun(list(self.overrides), self.config_dir, self.main, str(Path.cwd()), plain)
 
 
 def configure(arguments: Namespace, composed: DictConfig | None = None) -> RunConfig:
-    """Composes and checks the configuration of a run; nothing is built, and nothing written.
+    """Composes and checks the configuration of a run, without building or writing anything.
 
     Args:
         arguments: The command line.

@@ -1,4 +1,4 @@
-"""From a checked configuration to what a run is to do: the last place that knows configurations."""
+"""Makes the plan of a run, plain objects, from its configuration: nothing after it knows configurations."""
 
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ __all__ = ["build_plan"]
 def build_plan(
     config: DictConfig, folder: Path, arch: str, parts: Parts, *, sequence_name: str | None = None
 ) -> RunPlan:
-    """Returns what the run is to do.
+    """Returns the plan of the run.
 
     Args:
         config: Checked.
@@ -73,7 +73,7 @@ def build_plan(
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
-    """Returns what the method was set to, as the report names it."""
+    """Returns the settings of the method, under the names that reports use."""
     plain: Any = OmegaConf.to_container(config.method, resolve=True)
     rule = plain["fit"].get("rule") or {}
     found = {

@@ -1,4 +1,4 @@
-"""What a configuration may hold. No torch here: a bad option fails at once."""
+"""The schema of the configuration: its options, their types and defaults. Torch-free, for fast errors."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +41,7 @@ class SequenceConfig:
 
 @dataclass
 class PruneConfig:
-    """How much each task gives up, and how; ``ratio`` is a number or a list, ``rule`` is what the rest says."""
+    """How each task is pruned: ``ratio`` is a number or a list, ``rule`` follows from the other options."""
 
     ratio: Any = MISSING
     last: bool = MISSING
@@ -76,7 +76,7 @@ class OptimConfig:
 
 @dataclass
 class TrainerConfig:
-    """Where it runs."""
+    """Devices, precision and strategy."""
 
     accelerator: str = MISSING
     devices: Any = MISSING
@@ -88,7 +88,7 @@ class TrainerConfig:
 
 @dataclass
 class DebugConfig:
-    """Trials."""
+    """Smaller runs for trials."""
 
     fraction: float = MISSING
     max_epochs: int | None = None
@@ -96,7 +96,7 @@ class DebugConfig:
 
 @dataclass
 class CheckpointConfig:
-    """How often the state is saved."""
+    """How often checkpoints are saved, and where the first task's is shared."""
 
     every_n_steps: int | None = None
     shared: str | None = None
@@ -104,7 +104,7 @@ class CheckpointConfig:
 
 @dataclass
 class SweepConfig:
-    """What the jobs of a sweep have in common."""
+    """What the jobs of a sweep share, and what it optimizes."""
 
     objective: Any = MISSING
     share: bool = MISSING

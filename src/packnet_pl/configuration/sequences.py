@@ -1,4 +1,4 @@
-"""The tasks of a configuration, written out: those of folders, and those that are added."""
+"""Expands the tasks of a configuration: those of ``sequence.folders`` and those of ``sequence.add``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How each task of a sequence is trained and pruned, as plain values: parsed and checked here, once. No torch."""
+"""Parses and checks how each task is trained and pruned, once, into plain values. Torch-free."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -145,7 +145,7 @@ def _check_task(config: DictConfig, name: str) -> None:
 
 
 def _deciding(config: DictConfig, task: str, phase: Phase) -> str:
-    """Returns the task whose settings count: of tasks that are learned at once the one with the most epochs."""
+    """Returns the task whose settings count: of tasks learned at once, the one with the most epochs."""
     if not config.method.together:
         return task
     names: list[str] = list(config.sequence.order)

@@ -1,4 +1,4 @@
-"""What libraries may say on the terminal, until a run has its own logging."""
+"""Sets up what libraries print on the terminal, until a run has its own logging."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ _KNOWN_WARNINGS = (
 
 
 def set_up() -> None:
-    """Makes Hydra raise its errors, which the commands answer, and shows the package's own messages."""
+    """Has Hydra raise its errors, which the commands report, and shows the package's own log messages."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Until Hydra sets up a run's own logging.
     logging.basicConfig(format="%(message)s")
@@ -25,7 +25,7 @@ def set_up() -> None:
 
 
 def quiet_lightning() -> None:
-    """Leaves out what Lightning says of every run."""
+    """Silences messages of Lightning's that every run would print."""
     import pytorch_lightning  # noqa: F401 (it sets its loggers' levels when it is imported)
 
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):

@@ -1,4 +1,4 @@
-"""How long training will take, from a few images that are read, and taken forward and backward through the network."""
+"""Estimates how long training will take, by timing a few images: reading, forward and backward pass."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def training_seconds(backbone: nn.Module, input_shape: Sequence[int], batch_size
 
 
 def _seconds_per_image(work: Callable[[int], Any], most: int, budget: float) -> float:
-    """Returns what ``work`` takes for one of as many images as can be timed: the first call warms it up."""
+    """Returns the seconds that ``work`` takes per image, over as many as can be timed; its first call is warm-up."""
     count = min(2, most)
     work(count)
     while True:
@@ -64,7 +64,7 @@ def _timed(work: Callable[[int], Any], count: int) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time as people say it: "about 40 s", "about 3.5 min", "about 12 h"."""
+    """Formats a time: "about 40 s", "about 3.5 min", "about 12 h"."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 1.5 * length:
             number = seconds / length

@@ -1,4 +1,4 @@
-"""Whether a configuration can be run. No torch here: a bad option fails at once."""
+"""Checks a configuration before anything is built. Torch-free, for fast errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ OBJECTIVES = ("val_accuracy", "free")
 
 
 def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:  # noqa: C901 - a list of checks
-    """Returns the tasks of a configuration that can be run, in order.
+    """Checks the configuration; returns its tasks, in order.
 
     Raises:
         OmegaConfBaseException: If a key is unknown (also one that was added with ``+``) or a value has the wrong type.
