@@ -33,7 +33,7 @@ def check_plain(path: str | PathLike[str]) -> None:
     """Refuses a file that holds objects of types that are not plain data; its tensors are not read.
 
     Raises:
-        ValueError: Otherwise; it names them, and how to allow them.
+        ValueError: If it does; the message names them, and how to allow them.
     """
     if types := _foreign_types(path):
         raise ValueError(_named(path, types))

@@ -1,4 +1,4 @@
-"""Processes of one run in step: the first one's bits, sums over all of them, a barrier."""
+"""Collective operations of the processes of one run: broadcast, sum, barrier."""
 
 from collections.abc import Iterable
 
@@ -32,12 +32,12 @@ def broadcast_(tensors: Iterable[Tensor]) -> None:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Returns this process's number and how many there are; (0, 1) without a group."""
+    """Returns this process's rank and the number of processes; (0, 1) without a group."""
     return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
 
 
 def sum_(counts: Tensor) -> Tensor:
-    """Adds up, in place, whole numbers that each process counted, and returns them. Every process must call it alike.
+    """Sums integer counts over all processes, in place, and returns them. Every process must call it alike.
 
     Args:
         counts: int64, on the CPU.
@@ -51,7 +51,7 @@ def sum_(counts: Tensor) -> Tensor:
 
 
 def wait_for_all() -> None:
-    """Returns when every process of the group has called it; at once without a group."""
+    """Waits until every process of the group has called it; returns at once without a group."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
 

@@ -1,4 +1,4 @@
-"""One line and exit code 2 for what the user can mend; a real bug keeps its traceback."""
+"""Reports errors that the user can mend in one line, with exit code 2; a bug keeps its traceback."""
 
 import errno
 import io
@@ -25,7 +25,7 @@ def this_program() -> str:
 
 
 class UsageError(ValueError):
-    """The user can mend it: answered by one line and exit code 2."""
+    """An error that the user can mend: reported in one line, with exit code 2."""
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _is_lost_peer(error: Exception) -> bool:
 
 
 def is_mendable(error: Exception) -> bool:
-    """Returns whether the user can do something about it, so that one line says more than a traceback."""
+    """Returns whether the user can mend the error, so that one line says more than a traceback."""
     if _is_of_hydra(error, "InstantiationException"):
         return False  # what is the user's fault among them is a UsageError already
     if _is_of_hydra(error) or isinstance(error, (UsageError, FloatingPointError)):
@@ -104,7 +104,7 @@ def is_mendable(error: Exception) -> bool:
 
 
 def _is_of_hydra(error: BaseException, *names: str) -> bool:
-    """Returns whether it is an error of Hydra's or OmegaConf's: not every command imports them."""
+    """Returns whether the error is Hydra's or OmegaConf's; by name, as not every command imports them."""
     kinds = names or ("HydraException", "OmegaConfBaseException")
     return any(
         k.__name__ in kinds and k.__module__ in ("hydra.errors", "omegaconf.errors") for k in type(error).__mro__

@@ -17,7 +17,7 @@ __all__ = ["readable", "replacing", "replacing_unicode"]
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` to write to; it becomes ``path`` at the end, or vanishes on an exception.
+    """Yields a temporary path beside ``path``; it replaces ``path`` at the end, or is removed on an exception.
 
     The data are on disk before the name changes (fsync, then ``os.replace`` within one folder).
     """
@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def readable(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Gives a path at which a library reads the file, also one that refuses names that are no Unicode (safetensors)."""
+    """Yields a path at which a library reads the file, also one that refuses names beyond Unicode (safetensors)."""
     if is_unicode(os.fspath(path)):
         yield os.fspath(path)
         return
@@ -47,7 +47,7 @@ def readable(path: str | os.PathLike[str]) -> Iterator[str]:
 
 @contextmanager
 def replacing_unicode(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Is :func:`replacing` for libraries that take nothing but Unicode; of torch's, one ends the process otherwise."""
+    """As :func:`replacing`, for libraries that take only Unicode names; one of torch's ends the process otherwise."""
     if is_unicode(os.fspath(path)):
         with replacing(path) as temporary:
             # Some writers have errors of their own for a folder that takes no files; these are the system's.

@@ -1,4 +1,4 @@
-"""Names of image files: which are taken, and what else lies in folders."""
+"""Recognises names of image files, and of files that operating systems leave in folders."""
 
 __all__ = ["EXTENSIONS", "is_clutter", "is_image_name"]
 
@@ -13,7 +13,7 @@ _CLUTTER = frozenset(
 
 
 def is_image_name(name: str) -> bool:
-    """Returns whether ``name`` ends as those of image files do."""
+    """Returns whether ``name`` has the ending of an image file."""
     return name.lower().endswith(_ENDINGS)
 
 

@@ -1,4 +1,4 @@
-"""Names of classes, files and folders: which may be written down, and how the others are shown.
+"""Checks names of classes, files and folders, and shows those that cannot be written as they are.
 
 A file name is bytes. Python carries those that are no UTF-8 as lone surrogates, with which any file can be opened, but
 which nothing can write: no YAML, JSON or CSV in UTF-8, no terminal.
@@ -24,7 +24,7 @@ def is_unicode(text: str) -> bool:
 
 
 def as_unicode(text: object) -> str:
-    r"""Returns ``text`` as it can be written: bytes of a file name that are no UTF-8 become ``\xe9`` and such."""
+    r"""Returns ``text`` in valid Unicode: bytes of a file name that are no UTF-8 become ``\xe9`` and such."""
     return _SURROGATES.sub(_escaped, str(text))
 
 
@@ -34,7 +34,7 @@ def shown(text: object) -> str:
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Does nothing for names that can be written into results and packed files, and tell the classes apart.
+    """Checks that class names can be written to results and packed files, and are distinct.
 
     Args:
         names: One per class.
@@ -65,7 +65,7 @@ def check_class_names(names: Sequence[str]) -> None:
 
 
 def distinct_names(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
-    """Returns ``names``; those that several classes have are followed by their key: ``crane (n02012849)``.
+    """Returns ``names`` made distinct: those of several classes are followed by their key: ``crane (n02012849)``.
 
     Args:
         names: One per class.
@@ -76,7 +76,7 @@ def distinct_names(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]
 
 
 def mended_class_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns names as files of earlier versions hold them, made fit: the second "crane" becomes "crane (2)".
+    """Returns names from files of earlier versions, made valid and distinct: the second "crane" becomes "crane (2)".
 
     What cannot be written comes escaped; a name that is blank or too long becomes "class 7", by its index.
 

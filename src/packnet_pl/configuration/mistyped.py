@@ -34,7 +34,7 @@ def check_overrides(overrides: Sequence[str], *, sweep: bool) -> None:
         sweep: Whether a list of values with commas is a sweep (``-m``).
 
     Raises:
-        UsageError: Otherwise; it says what to type.
+        UsageError: If there is one; the message says what to type.
     """
     for number, override in enumerate(overrides):
         parsed = _parse(override)

@@ -232,7 +232,7 @@ def _check_places(recipe: Mapping[str, Any]) -> None:
     """Refuses a recipe that sets what belongs to the reader's machine: folders and worker processes.
 
     Raises:
-        ValueError: Otherwise.
+        ValueError: If it does.
     """
     sequence = recipe["sequence"]
     for task in [sequence["task"] or {}, *sequence["tasks"].values()]:

@@ -1,4 +1,4 @@
-"""Whether the tensors of a packed file are those that its header asks for: names, types, shapes and proportions."""
+"""Checks that the tensors of a packed file are those that its header describes: names, types, shapes, sizes."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _OWN = re.compile("copies/(0|[1-9][0-9]*)/(.+)")
 
 
 def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: int) -> None:
-    """Does nothing if the table fits the header; no tensor is read for it.
+    """Checks the table against the header; no tensor is read.
 
     Args:
         header: Of format 2, checked.
@@ -50,7 +50,7 @@ def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: 
 
 
 def own_names(stored: Iterable[str], tasks: int) -> list[set[str]]:
-    """Returns for each task the names of the tensors that it has for itself.
+    """Returns for each task the names of the tensors that belong to it alone.
 
     Args:
         stored: Names of tensors.
@@ -103,7 +103,7 @@ def _check_heads(tasks: list[Mapping[str, Any]], stored: Mapping[str, Stored]) -
 
 
 def _check_own(header: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
-    """Checks what single tasks have for themselves, and that no name stands for two tensors, or for none."""
+    """Checks tensors of single tasks, and that no name stands for two tensors, or for none."""
     own = own_names(stored, len(header["tasks"]))
     shared = {name.removeprefix("shared/") for name in stored if name.startswith("shared/")}
     state, networks = header["packnet"], header["packnet"] is None

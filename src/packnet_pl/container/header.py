@@ -1,4 +1,4 @@
-"""The JSON header of a packed file, parsed and checked: whatever it holds, at worst a ValueError of one line."""
+"""Parses and checks the JSON header of a packed file: whatever it holds, at worst a ValueError of one line."""
 
 import math
 import re
@@ -27,7 +27,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_header(text: str) -> dict[str, Any]:
-    """Returns the header, of whose content only the format is known to be one that this version reads.
+    """Parses the header; of its content only the format is checked.
 
     Raises:
         ValueError: If it is no JSON object, of another format, nested too deeply, or holds half a character.
@@ -44,7 +44,7 @@ def parse_header(text: str) -> dict[str, Any]:
 
 
 def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a list of checks
-    """Does nothing for a header of format 2 all of whose entries are what they should be.
+    """Checks every entry of a header of format 2.
 
     Names of tensors are compared with the table, and what the state of PackNet says is checked where it is loaded.
 

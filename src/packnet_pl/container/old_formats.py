@@ -1,4 +1,4 @@
-"""Headers of earlier formats, as headers of the present one."""
+"""Upgrades headers of earlier formats to the present one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ _NEW_IN_2: dict[str, Any] = {"recipe": None}
 
 
 def upgrade(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the header of format 2 for one of format 1, whose tensors are the same.
+    """Returns a header of format 1 in format 2; the tensors are the same.
 
     Args:
         header: Parsed, its values not checked; other keys than those of format 1 were never read, and are left out.
@@ -51,7 +51,7 @@ def _upgrade_task(task: Any) -> dict[str, Any]:
 
 
 def _preparation(shape: Any, resize: Any) -> dict[str, Any] | None:
-    """Format 1 knew the shorter side; of images that were cut out by boxes it knew nothing."""
+    """Returns the preparation: format 1 had the shorter side, and nothing about boxes."""
     if resize is not None and type(resize) is not int:
         raise ValueError(f"resize of a task in its header is {brief(resize)}; allowed is null, or a number of pixels")
     if not isinstance(shape, list) or any(type(side) is not int for side in shape):

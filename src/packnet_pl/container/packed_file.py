@@ -1,4 +1,4 @@
-"""An opened packed file: its header and table are checked, and the bytes of its tensors are read when asked for."""
+"""An opened packed file: header and table are checked; the bytes of its tensors are read on request."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ _HASH = 16
 
 @dataclass(frozen=True)
 class PackedFile:
-    """What a packed file says of itself and of its tensors.
+    """The checked header and the table of tensors of a packed file.
 
     Attributes:
         path: Where it is.
@@ -44,7 +44,7 @@ class PackedFile:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What was measured of the tasks, as far as whoever wrote the file gave it."""
+        """Results of the tasks, as far as the writer of the file gave them."""
         return list(self.header["history"])
 
     @property
@@ -63,7 +63,7 @@ class PackedFile:
         return sum(of.end - of.begin for name, of in self.stored.items() if name.startswith(prefix))
 
     def contents(self) -> Iterator[tuple[str, bytearray]]:
-        """Reads the file from begin to end, once: yields the name and the bytes of each tensor.
+        """Reads the file once, from begin to end: yields the name and the bytes of each tensor.
 
         Raises:
             ValueError: If a tensor is not what was written.
@@ -78,7 +78,7 @@ class PackedFile:
                 yield name, content
 
     def check_contents(self) -> None:
-        """Reads every tensor, and keeps none.
+        """Reads every tensor, to check the hashes, and keeps none.
 
         Raises:
             ValueError: If one is not what was written.
@@ -113,7 +113,7 @@ def open_packed(path: str | os.PathLike[str]) -> PackedFile:
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns whatever is raised over the content of the file into a ValueError of one line."""
+    """Turns whatever reading the file raises into a ValueError of one line."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
@@ -121,7 +121,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _bytes(file: BinaryIO, of: Stored) -> bytes:
-    """Returns the bytes of the tensor ``of``, or the first of them if they are more than those of a hash."""
+    """Reads the bytes of the tensor of a hash, at most one more than a hash has."""
     file.seek(of.begin)
     return file.read(min(of.end - of.begin, _HASH + 1))
 

@@ -1,4 +1,4 @@
-"""The container of a packed file, which is safetensors: its table, read with suspicion and without torch."""
+"""Reads the table of a safetensors file, without torch and without trust in what it says."""
 
 import json
 import math
@@ -46,7 +46,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of the table.
+    """One tensor of the table: type, shape and offsets.
 
     Attributes:
         dtype: As torch calls it, such as "float32".
@@ -102,7 +102,7 @@ def read_table(file: BinaryIO, size: int) -> tuple[str, dict[str, Stored]]:
 
 
 def parse_json(text: str) -> Any:
-    """Returns what ``text`` says, in which no object has a key twice.
+    """Parses JSON in which no object may have a key twice.
 
     Raises:
         ValueError: If it is no JSON, or would cost far more memory or time than the text of any network.
@@ -134,7 +134,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _entry(name: str, entry: Any, data: int) -> Stored:
-    """Reads the entry of one tensor; the data of all begin at ``data``."""
+    """Parses the entry of one tensor; the data of all begin at ``data``."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"what its table says of {named(name)} is not dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

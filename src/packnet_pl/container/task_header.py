@@ -1,4 +1,4 @@
-"""What the header of a packed file says of one task, checked."""
+"""Checks the entry of one task in the header of a packed file."""
 
 import math
 from typing import Any, NoReturn
@@ -18,7 +18,7 @@ _MOST_PIXELS = 1 << 13
 
 
 def check_task(task: Any) -> None:  # noqa: C901 - a list of checks
-    """Does nothing for an entry of ``tasks`` all of whose values are what they should be.
+    """Checks all values of an entry of ``tasks``.
 
     Raises:
         ValueError: Otherwise.
@@ -70,12 +70,12 @@ def _check_preparation(where: str, preparation: Any, shape: list[int]) -> None:
 
 
 def is_count(value: Any, least: int, most: int) -> bool:
-    """Returns whether ``value`` is a whole number, and no bool or float, from ``least`` to ``most``."""
+    """Returns whether ``value`` is an int from ``least`` to ``most``, and no bool or float."""
     return type(value) is int and least <= value <= most
 
 
 def is_number(value: Any, least: float, most: float) -> bool:
-    """Returns whether ``value`` is a finite number, and no bool, from ``least`` to ``most``."""
+    """Returns whether ``value`` is a finite number from ``least`` to ``most``, and no bool."""
     # Compared first: integers may be too large for a float.
     return type(value) in (int, float) and least <= value <= most and -1e300 < value < 1e300
 

@@ -1,4 +1,4 @@
-"""Whether there is room for one more task."""
+"""Checks whether there is room for one more task."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ class CapacityError(RuntimeError):
 
 
 def check_room(task: str, tasks: Sequence[str], owners: Mapping[str, Tensor], network: str) -> None:
-    """Does nothing if a weight and a task number are free.
+    """Raises unless a weight and a task number are free.
 
     Args:
         task: To be begun.

@@ -1,4 +1,4 @@
-"""Compiled code that has weights as constants: what is written in their place is not seen there."""
+"""Refuses compiled code with weights as constants, which never sees another task's weights."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["check_weights_are_read"]
 
 
 def check_weights_are_read(module: nn.Module) -> None:
-    """Does nothing if what torch has compiled of ``module`` reads its weights anew in each call, as far as is known.
+    """Checks, as far as is known, that compiled code of ``module`` reads its weights anew in each call.
 
     Inductor's freezing (``torch._inductor.config.freezing``, or the option of ``torch.compile``) folds weights into the
     code. Packages that were compiled ahead of time, and files in other formats, keep weights of their own: nobody here

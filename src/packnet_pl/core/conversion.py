@@ -1,4 +1,4 @@
-"""Types of tensors that are about to be loaded: a new module is in single precision, whatever was trained."""
+"""Converts a new module, which is in single precision, to the types of the tensors to be loaded."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Taking some entries out of a long row and putting them back, in chunks that stay in the cache.
+"""Gathers and scatters chosen entries of a long row, in chunks that stay in the cache.
 
 To index by bools is four times slower, on a CPU, where they are random.
 """
@@ -23,7 +23,7 @@ def select(values: NDArray[_Number], chosen: NDArray[np.bool_]) -> NDArray[_Numb
 
 
 def spread(target: NDArray[_Number], chosen: NDArray[np.bool_], values: NDArray[_Number]) -> None:
-    """Writes ``values``, in order, to where ``chosen`` (bool) is True in ``target`` (1-D, same length)."""
+    """Writes ``values``, in order, to the entries of ``target`` (1-D, same length) where ``chosen`` (bool) is True."""
     used = 0
     for chunk in _chunks(target.size):
         indices = np.flatnonzero(chosen[chunk])

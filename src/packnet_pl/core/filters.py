@@ -1,4 +1,4 @@
-"""Whole filters (output channels) of a layer: as rows, and back."""
+"""Whole filters (output channels) of a layer: as rows, their norms, and back to weights."""
 
 import torch
 from torch import Tensor, nn

@@ -104,7 +104,7 @@ class Freezer:
     @torch.inference_mode(False)
     @torch.no_grad()
     def restore_buffers_(self) -> None:
-        """Restores the buffers that layers may have written to in a forward pass: not every kernel counts that.
+        """Restores buffers that layers may write to in a forward pass; not every kernel raises their version.
 
         Whether they changed is looked at only the first time, as that makes a GPU wait.
         """
@@ -205,12 +205,12 @@ class Freezer:
 
 
 def _version(tensor: Tensor | None) -> tuple[Tensor | None, int | None]:
-    """Returns what tells later whether a tensor was replaced or written to; inference tensors do not tell."""
+    """Returns what changes when a tensor is replaced or written to; inference tensors have no version."""
     return tensor, None if tensor is None or tensor.is_inference() else tensor._version
 
 
 def _has_other_values(slot: Slot, value: Tensor) -> bool:
-    """Whether the slot has other values; a cache may have another shape."""
+    """Returns whether the tensor in the slot has other values; a cache may have another shape."""
     tensor = slot.found
     if tensor is None or not is_alike(tensor, value):
         return slot.is_saved

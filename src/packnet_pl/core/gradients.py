@@ -1,4 +1,4 @@
-"""Gradients: whether there is one, and parameters that need none for a while."""
+"""Tests for gradients, and turns ``requires_grad`` off for a while."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,19 +17,19 @@ class RequiresGrad:
         self._before: dict[nn.Parameter, bool] = {}
 
     def turn_off(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Turns it off for ``parameters`` too, until :meth:`restore`."""
+        """Turns ``requires_grad`` off for ``parameters`` too, until :meth:`restore`."""
         for parameter in parameters:
             self._before.setdefault(parameter, parameter.requires_grad)
             parameter.requires_grad_(False)
 
     def restore(self) -> None:
-        """Gives every parameter what it had."""
+        """Gives every parameter the ``requires_grad`` that it had."""
         self._restore()
         self._before = {}
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Gives every parameter what it had, for a while.
+        """Gives every parameter the ``requires_grad`` that it had, for a while.
 
         torch chooses kernels by it, also without a graph, and other kernels round otherwise.
         """

@@ -1,4 +1,4 @@
-"""Norms and other layers that learn something in the forward pass, and eval mode, in which they do not."""
+"""Layers that learn statistics in the forward pass, such as norms, and eval mode, which prevents it."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ def layers_with_statistics(module: nn.Module) -> list[nn.Module]:
 
 
 class EvalMode:
-    """Layers that are kept in eval mode, whatever ``train()`` says: they go back to it before each forward pass.
+    """Keeps layers in eval mode, whatever ``train()`` sets: they return to it before each forward pass.
 
     Attributes:
         layers: Those that are kept in it now.
@@ -56,7 +56,7 @@ class EvalMode:
         self._handles: list[RemovableHandle] = []
 
     def keep(self, layers: Iterable[nn.Module]) -> None:
-        """Keeps ``layers`` in eval mode, and no others any more."""
+        """Keeps exactly ``layers`` in eval mode from now on."""
         self.end()
         self.layers = list(layers)
         for layer in self.layers:
@@ -65,7 +65,7 @@ class EvalMode:
                 self._handles.append(layer.register_forward_pre_hook(_to_eval_mode))
 
     def end(self) -> None:
-        """Lets all of them train again when they are told to."""
+        """Lets ``train()`` set all of them again."""
         for handle in self._handles:
             handle.remove()
         self.layers, self._handles = [], []
@@ -73,7 +73,7 @@ class EvalMode:
 
 @contextmanager
 def in_eval_mode(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Puts ``layers`` in eval mode and gives each its own mode back at the end."""
+    """Puts ``layers`` in eval mode for a while, and restores the mode of each."""
     modes = [(layer, layer.training) for layer in layers]
     try:
         for layer, _ in modes:

@@ -124,7 +124,7 @@ class PackNet:  # noqa: PLR0904
 
     @property
     def state(self) -> State:
-        """All that is known beside the weights; it never changes, each step of a task's life makes another one."""
+        """The whole state beside the weights, which never changes: each step of a task's life makes a new one."""
         return self._state
 
     @property
@@ -167,7 +167,7 @@ class PackNet:  # noqa: PLR0904
         self._state = begun
 
     def resume_task(self, root: nn.Module | None = None) -> None:
-        """Goes on with the open task behind weights that were loaded or converted: all is frozen as it is now.
+        """Resumes the open task after weights were loaded or converted: all is frozen at its present values.
 
         Args:
             root: As in :meth:`begin_task`.
@@ -274,7 +274,7 @@ class PackNet:  # noqa: PLR0904
         self._close(state.finish(found, copies, of_private))
 
     def abort_task(self) -> None:
-        """Gives the open task's weights back, at zero; finished tasks are untouched.
+        """Zeroes and frees the open task's weights; finished tasks are untouched.
 
         The first task's biases and norms keep what training made of them: they are the next task's to train. Of what is
         kept per task, the module gets that of the last finished task.
@@ -289,7 +289,7 @@ class PackNet:  # noqa: PLR0904
         self._close(self._state.abort())
 
     def withdraw_task(self) -> None:
-        """Takes :meth:`begin_task` back: the weights stay as they are. For a task of which nothing was trained yet.
+        """Undoes :meth:`begin_task`: the weights keep their values. For a task of which nothing was trained yet.
 
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
@@ -301,7 +301,7 @@ class PackNet:  # noqa: PLR0904
 
     @contextmanager
     def subnetwork(self, task: str) -> Iterator[None]:
-        """Shows the module, bit for bit, as it was when ``task`` was finished; at the end all is given back.
+        """Shows the module, bit for bit, as it was when ``task`` was finished; restores all at the end.
 
         Inside, weights of later tasks are zero, in place; what is kept per task is this task's; and layers with running
         statistics are in eval mode.
@@ -328,7 +328,7 @@ class PackNet:  # noqa: PLR0904
                 self._shown = None
 
     def verify(self, root: nn.Module | None = None) -> None:
-        """Does nothing if every finished task's weights are, bit for bit, what they were when it was finished.
+        """Checks that every finished task's weights are, bit for bit, what they were when it was finished.
 
         While a task is open, what it may not change is restored first.
 
@@ -363,7 +363,7 @@ class PackNet:  # noqa: PLR0904
         return self._state.dump()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` returned, in any process, before or after the weights are loaded.
+        """Loads what :meth:`state_dict` returned, in any process, before or after the weights are loaded.
 
         Raises:
             ValueError: If it belongs to another network, keeps norms or biases otherwise, or contradicts itself.
@@ -399,25 +399,25 @@ class PackNet:  # noqa: PLR0904
         return self.__dict__.copy()
 
     def _restored(self) -> Inventory:
-        """Returns the inventory, behind restoring what finished tasks use."""
+        """Restores what finished tasks use, and returns the inventory."""
         inventory = self.inventory()
         self.freezer.restore_all_()
         return inventory
 
     def _freeze(self, state: State) -> None:
-        """Freezes, at the values that it has now, all that the open task of ``state`` may not change."""
+        """Freezes, at its present values, all that the open task of ``state`` may not change."""
         warn = self._warnings.in_training
         self._freezer = Freezer(self._frozen_while_open, state.trainable(), eval_mode=self._eval_mode, on_written=warn)
         self._freeze_statistics(state)
 
     def _freeze_statistics(self, state: State) -> None:
-        """Keeps layers in eval mode, while a later task is open, whose forward pass would move frozen statistics."""
+        """Keeps layers in eval mode, during later tasks, whose forward pass would move frozen statistics."""
         layers = layers_with_statistics(self.module) if state.tasks and state.open_task is not None else []
         own_norms = state.norm == "per_task"
         self._eval_mode.keep(layer for layer in layers if not (own_norms and is_norm(layer)))
 
     def _freeze_between_tasks(self) -> None:
-        """Freezes what forward passes change without anybody noticing: before a task is finished, nobody needs it."""
+        """Freezes buffers that forward passes change unnoticed, once a task is finished."""
         if self.tasks:
             warn = self._warnings.between_tasks
             self._freezer = Freezer(self._frozen_between_tasks, on_written=warn, leaves_converted=True)
@@ -433,7 +433,7 @@ class PackNet:  # noqa: PLR0904
         return {n: s for n, s in fixed.items() if not s.is_parameter and (is_observer(s.layer) or not s.is_saved)}
 
     def _close(self, state: State) -> None:
-        """Takes the ``state`` in which no task is open any more."""
+        """Sets the ``state`` in which no task is open any more."""
         self._eval_mode.end()
         self._warnings.forget()
         self._freezer, self._state = None, state
@@ -441,7 +441,7 @@ class PackNet:  # noqa: PLR0904
 
     @torch.no_grad()
     def _restore_copies(self, inventory: Inventory) -> None:
-        """Gives the module the norms and biases that the last finished task has of its own."""
+        """Restores the norms and biases that the last finished task has of its own."""
         copies = self._state.copies[self.tasks[-1]] if self.tasks else {}
         for name, value in copies.items():
             inventory.per_task[name].now.detach().copy_(value)

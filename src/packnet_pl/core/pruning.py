@@ -1,4 +1,4 @@
-"""Which of a task's weights are released: exactly ``round(ratio * owned)`` of them, the lowest scores first."""
+"""Chooses the weights that a task releases: exactly ``round(ratio * owned)`` of them, the lowest scores first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["PruneRule", "check_finite", "check_rule", "choose_releases", "count_
 
 @dataclass(frozen=True)
 class PruneRule:
-    """How a task is pruned: the paper's way, or another.
+    """How a task is pruned: by which score, within what, and what is released as a whole.
 
     Attributes:
         score: What a weight is worth, such as :func:`packnet_pl.core.magnitude`: from a layer's weight to one finite
@@ -44,7 +44,7 @@ class PruneRule:
 
 
 def rule_of(rule: PruneRule | None, scope: Scope | None, granularity: Granularity | None) -> PruneRule:
-    """Returns the rule that a function was given as one, or in short by its scope and granularity.
+    """Returns the rule that a function was given, whole or as scope and granularity.
 
     Raises:
         ValueError: If both were given, or one is not allowed.
@@ -102,7 +102,7 @@ def choose_releases(
 
 
 def check_rule(rule: PruneRule, state: State, inventory: Inventory) -> None:
-    """Does nothing if the open task, or else the next one, can be pruned by ``rule``.
+    """Checks that the open task, or else the next one, can be pruned by ``rule``.
 
     Raises:
         ValueError: If it releases filters, and one belongs to that task and to earlier ones.
@@ -148,10 +148,10 @@ def lowest(scores: Tensor, eligible: Tensor, count: int) -> Tensor:
 
 
 def check_finite(name: str, weight: Tensor) -> None:
-    """Does nothing for a tensor without NaN and infinity.
+    """Refuses a tensor with NaN or infinity.
 
     Raises:
-        ValueError: Otherwise; the message holds ``name``.
+        ValueError: If it has any; the message holds ``name``.
     """
     if not torch.isfinite(weight).all():
         raise ValueError(

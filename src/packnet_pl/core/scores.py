@@ -1,4 +1,4 @@
-"""What a weight is worth: the lowest scores are released first. A score of your own is a function such as these."""
+"""Scores of weights, of which the lowest are released first. A score of your own is a function such as these."""
 
 from collections.abc import Callable
 

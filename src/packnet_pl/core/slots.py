@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a tensor stands in a module.
+    """Where a tensor is in a module: its layer, and its key there.
 
     Attributes:
         layer: The module that has it.

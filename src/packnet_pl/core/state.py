@@ -1,4 +1,4 @@
-"""What PackNet knows beside the weights, and how it changes in the life of a task.
+"""The state of PackNet beside the weights, and its transitions in the life of a task.
 
 A state never changes: each step of a task's life returns the next state, which PackNet takes once the work is done.
 """
@@ -23,7 +23,7 @@ FORMAT = 2
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The one state of the method.
+    """The whole state of the method, which never changes: each transition makes a new one.
 
     Attributes:
         tasks: Finished tasks, in order; the k-th (from 1) has owner k.
@@ -81,7 +81,7 @@ class State:
         return replace(self, owners={name: owner.to(weights[name].device) for name, owner in self.owners.items()})
 
     def begin(self, task: str, private: Sequence[str], network: str) -> "State":
-        """Returns the state in which ``task`` is open, in phase "train", and owns every weight that was free.
+        """Returns the state in which ``task`` is open, in phase "train", and owns every free weight.
 
         Args:
             task: A new name.
@@ -147,7 +147,7 @@ class State:
         )
 
     def abort(self) -> "State":
-        """Returns the state in which the open task has never been: what it owned is free."""
+        """Returns the state without the open task: what it owned is free."""
         given_back = self.trainable()
         return replace(
             self,
@@ -158,7 +158,7 @@ class State:
         )
 
     def open_number(self, action: str) -> int:
-        """Returns the owner number of the open task; ``action`` is what needs one.
+        """Returns the owner number of the open task, which ``action`` needs.
 
         Raises:
             RuntimeError: If no task is open.
@@ -207,7 +207,7 @@ class State:
         }
 
     def digest(self) -> str:
-        """Returns a BLAKE2b hash (hex) of everything in it: processes that have the same one know the same."""
+        """Returns a BLAKE2b hash (hex) of the whole state: equal in processes that have the same one."""
         plain = {key: value for key, value in self.dump().items() if key not in ("owners", "copies")}
         owners = {name: fingerprint(owner) for name, owner in self.owners.items()}
         copies = {task: {name: fingerprint(t) for name, t in found.items()} for task, found in self.copies.items()}

@@ -1,4 +1,4 @@
-"""Reading a state that was written to a checkpoint or packed file, and checking that it fits the network."""
+"""Parses a state from a checkpoint or packed file, and checks that it fits the network."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -35,7 +35,7 @@ def read_state(path: str | PathLike[str]) -> Mapping[str, Any]:
 
 
 def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State:
-    """Reads what :meth:`State.dump` wrote.
+    """Parses what :meth:`State.dump` wrote.
 
     Args:
         dumped: The dict.

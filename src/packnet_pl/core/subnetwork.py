@@ -1,4 +1,4 @@
-"""Showing a module, for a while and in place, as an earlier task knew it."""
+"""Shows a module, for a while and in place, as it was for an earlier task."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ __all__ = ["shown"]
 def shown(
     slots: Callable[[], Mapping[str, Slot]], hidden: Mapping[str, Tensor], replaced: Mapping[str, Tensor]
 ) -> Iterator[None]:
-    """Makes hidden entries zero and puts other values in the place of some tensors; restores all at the end.
+    """Zeroes hidden entries and replaces some tensors by others; restores all at the end.
 
     All means every tensor: some layers write to their weights or buffers in eval mode too.
 

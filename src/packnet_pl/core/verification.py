@@ -1,4 +1,4 @@
-"""Whether finished tasks' weights are what they were, and which one is not."""
+"""Verifies finished tasks' weights by their fingerprints, and names those that changed."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -12,7 +12,7 @@ __all__ = ["check_private", "check_shared", "private_fingerprints", "private_ten
 
 
 def check_shared(state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, Tensor]) -> None:
-    """Does nothing if all that finished tasks use of the shared module is, bit for bit, what it was.
+    """Checks that all that finished tasks use of the shared module is, bit for bit, what it was.
 
     Args:
         state: What is known of them.
@@ -30,7 +30,7 @@ def check_shared(state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, 
 
 
 def check_private(state: State, root: nn.Module) -> None:
-    """Does nothing if the private modules of finished tasks are, bit for bit, what they were.
+    """Checks that the private modules of finished tasks are, bit for bit, what they were.
 
     Args:
         state: What is known of them.

@@ -33,7 +33,7 @@ class BufferWarnings:
         self._warn(written, "in a forward pass outside a fit", "ask finished tasks inside subnetwork()")
 
     def forget(self) -> None:
-        """Begins anew: what was warned of will be again."""
+        """Forgets what was warned of, so that it is warned of again."""
         self._warned = set()
 
     def _warn(self, written: Mapping[str, Slot], when: str, advice: str) -> None:

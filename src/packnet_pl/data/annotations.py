@@ -78,7 +78,7 @@ def read_mat(of: Published, path: Path, *names: str) -> list[Any]:
 
 
 def check_present(of: Published, paths: list[str], where: Callable[[int], str]) -> None:
-    """Does nothing if all images are there; each folder is listed once, and no file is asked for by itself.
+    """Checks that all images are there: each folder is listed once, instead of a look-up per file.
 
     Args:
         of: The data set.

@@ -1,4 +1,4 @@
-"""Published data sets that lie in one folder per class: ImageNet, Places365, WikiArt and Sketch."""
+"""Finds the images of published data sets in one folder per class: ImageNet, Places365, WikiArt, Sketch."""
 
 import os
 from collections.abc import Callable, Mapping

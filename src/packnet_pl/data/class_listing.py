@@ -79,7 +79,7 @@ def aligned(splits: Mapping[str, Split]) -> dict[str, Split]:
 
 
 def tell_left_out(root: Path, listings: Mapping[str, ClassListing]) -> None:
-    """Says in one line what was left out, if anything was.
+    """Logs in one line what was left out, if anything was.
 
     Args:
         root: The folder of the data set.
@@ -122,7 +122,7 @@ def _composed(name: str) -> str:
 
 
 def _deeper(folder: str) -> Counter[str]:
-    """Counts the images of a folder inside a class folder; other files there interest nobody."""
+    """Counts the images of a folder inside a class folder; its other files do not count."""
     inside = sum(is_image_name(name) and not is_clutter(name) for _, _, files in os.walk(folder) for name in files)
     return Counter({"images in folders inside class folders": inside}) if inside else Counter()
 

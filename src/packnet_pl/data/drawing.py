@@ -69,7 +69,7 @@ def _glyph(font: str, character: str, stroke: int) -> Floats:
 
 
 def _warped(shape: Floats, rng: np.random.Generator) -> Floats:
-    """Samples the large glyph at the places that a random affine and elastic map gives, and shrinks it."""
+    """Samples the large glyph at the points of a random affine and elastic map, and shrinks it."""
     angle, shear = np.deg2rad(rng.uniform(-15, 15)), rng.uniform(-0.25, 0.25)
     scale = rng.uniform(0.85, 1.35, size=2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

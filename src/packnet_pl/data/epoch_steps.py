@@ -1,4 +1,4 @@
-"""How many optimizer steps an epoch has, and how many images its last batch leaves out."""
+"""Counts the optimizer steps of an epoch, and the images that its last batch leaves out."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ class EpochSteps(NamedTuple):
 
 
 def epoch_steps(size: int, batch_size: int, accumulate: int = 1, processes: int = 1) -> EpochSteps:
-    """Returns what :meth:`TaskDataModule.train_dataloader` makes of a split.
+    """Returns the steps that :meth:`TaskDataModule.train_dataloader` makes of a split.
 
     Args:
         size: Number of images.

@@ -1,4 +1,4 @@
-"""Oxford Flowers-102. torchvision's data set takes nothing but the full one: it asks for the checksums of its files."""
+"""Finds Oxford Flowers-102 on disk; torchvision's own data set takes only files with its checksums."""
 
 import os
 
@@ -20,7 +20,7 @@ FLOWERS = Published(
 
 
 def read_flowers(path: str | os.PathLike[str]) -> Listing:
-    """Finds the flowers; training is what the data set calls training and validation together, as in the paper.
+    """Finds the flowers; train is the union of the data set's training and validation splits, as in the paper.
 
     Args:
         path: The folder that has jpg/, or the one above it if it is called flowers-102, as torchvision does.

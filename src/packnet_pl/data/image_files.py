@@ -90,7 +90,7 @@ class ImageFiles(Dataset[tuple[Tensor, ...]]):
 
 
 def check_image(path: str) -> None:
-    """Reads only the beginning of the file.
+    """Checks that a file is an image, by its first bytes.
 
     Raises:
         ValueError: If it is not that of an image.
@@ -119,7 +119,7 @@ def open_image(path: str, preparation: Preparation, box: Box | None = None) -> I
 
 
 def check_sizes(paths: Sequence[str]) -> None:
-    """Does nothing for files that have no more pixels than Pillow reads (twice ``Image.MAX_IMAGE_PIXELS``).
+    """Refuses files that have more pixels than Pillow reads (twice ``Image.MAX_IMAGE_PIXELS``).
 
     The beginning of each file is read for it, 40 microseconds where the disk is fast; of more than
     :data:`LOOKED_INTO` files none is opened.

@@ -91,7 +91,7 @@ def _digest_of_tensors(split: Any) -> str | None:
 
 
 def _beneath(split: Any) -> tuple[Any, Iterable[int]]:
-    """Returns what ``split`` is a part of, and which items of it."""
+    """Returns the data set that ``split`` is a subset of, and the indices of its items."""
     indices: Any = range(len(split))
     while isinstance(split, Subset):
         split, indices = split.dataset, [split.indices[index] for index in indices]

@@ -113,7 +113,7 @@ def processing(
     std: Sequence[float] | None = None,
     augment: str = "flip_crop",
 ) -> Processing:
-    """Returns a :class:`Processing`; None, so that a configuration can pass on what a network leaves open.
+    """Returns a :class:`Processing`, with defaults for None, so that a configuration can leave values open.
 
     Args:
         image_size: Height and width of an item in pixels; None is 224.

@@ -1,4 +1,4 @@
-"""Published data sets: what a reader finds of one, the check of its counts, and the task that is made of it."""
+"""Published data sets: what a reader finds on disk, checked against the published counts, as a task."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ __all__ = ["Listing", "Published", "published_images"]
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a data set.
+    """A data set with its published counts.
 
     Attributes:
         name: Of the data set.
@@ -66,7 +66,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a reader finds on a disk, without opening an image.
+    """What a reader finds on disk, without opening an image.
 
     Attributes:
         of: Which data set it is.

@@ -1,4 +1,4 @@
-"""Sixteen kinds of short sounds, synthesised at random, and the small noisy image of frequency over time of one.
+"""Synthesises sixteen kinds of short sounds at random, as small noisy spectrograms.
 
 scipy is imported where a sound is drawn: a second that those who draw none do not pay.
 """

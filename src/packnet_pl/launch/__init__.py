@@ -1,1 +1,1 @@
-"""Processes: those of one run that agree before it begins, and those of a sweep."""
+"""Processes: those of one run, which agree before it begins, and those of a sweep."""

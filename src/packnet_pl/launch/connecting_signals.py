@@ -1,4 +1,4 @@
-"""Signals while torch connects the processes of a run: it waits for half an hour where Python answers none."""
+"""Ends a process on a signal while torch connects the processes of a run, where Python handles none."""
 
 import os
 import select
@@ -10,7 +10,7 @@ __all__ = ["answer_while_connecting"]
 
 
 def answer_while_connecting(count: int | None, grace: float = 10.0, to_say: float = 30.0) -> None:
-    """Ends this process soon after a signal that comes before all are connected, and says so if that takes long.
+    """Ends this process soon after a signal that comes before all are connected; reports long waits.
 
     Afterwards signals are answered by the training, and nothing is done here. Call it in the main thread.
 

@@ -1,4 +1,4 @@
-"""Hydra's part of a job: its folder and ``.hydra/``, logging, callbacks; and what only Hydra's own ``main`` can do."""
+"""Runs a function as a job of Hydra's: its folder and ``.hydra/``, logging and callbacks."""
 
 import sys
 from argparse import Namespace
@@ -19,7 +19,7 @@ __all__ = ["hand_to_hydra", "run_as_job"]
 
 
 def run_as_job(run: RunConfig, task: Callable[[DictConfig], None]) -> None:
-    """Runs ``task`` as Hydra's ``main`` runs a job, with the configuration that is composed already.
+    """Runs ``task`` as Hydra's ``main`` runs a job, with a configuration that is composed already.
 
     Hydra's ``main`` would compose it again, twice, and make the run directory before anybody could refuse the run.
 
@@ -41,7 +41,7 @@ def run_as_job(run: RunConfig, task: Callable[[DictConfig], None]) -> None:
 
 
 def hand_to_hydra(arguments: Namespace, task: Callable[[DictConfig], Any]) -> None:
-    """Calls Hydra's own ``main``, which composes by itself: for sweeps, and for what only shows something.
+    """Calls Hydra's own ``main``, which composes again: for sweeps, and for options that only show something.
 
     Args:
         arguments: The command line.

@@ -1,4 +1,4 @@
-"""No process is left when the one that started it was killed."""
+"""Ends a process when the one that started it is gone, so that none is left behind."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ __all__ = ["end_with_parent"]
 
 
 def end_with_parent(every: float = 1.0) -> None:
-    """Ends this process soon after its parent has ended, wherever it waits: with NCCL that could be half an hour.
+    """Ends this process soon after its parent has ended, wherever it waits: NCCL could wait for half an hour.
 
     Args:
         every: Seconds between two looks.

@@ -1,4 +1,4 @@
-"""What goes before the first batch: data and network are built and checked, and the run directory becomes the run's."""
+"""Prepares a run: data and network are built and checked, and the run directory is claimed."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
-    """A run that can begin.
+    """A run that is ready to train.
 
     Attributes:
         run: Its configuration and directory.
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
 
 
 def build(run: RunConfig) -> Prepared:
-    """Builds the data and the network; the run directory is left as it is.
+    """Builds the data and the network, and leaves the run directory as it is.
 
     Raises:
         UsageError: If one of them cannot be made.
@@ -51,7 +51,7 @@ def build(run: RunConfig) -> Prepared:
 
 
 def claim_and_build(run: RunConfig, built: Callable[[Prepared], None] | None = None) -> Prepared:
-    """Makes the run directory this run's, and builds the data and the network.
+    """Claims the run directory for this run, and builds the data and the network.
 
     Args:
         run: To begin, or to go on.

@@ -1,4 +1,4 @@
-"""Messages between processes that were started beside each other, before Lightning connects them.
+"""Connects processes that were started beside each other, before Lightning does: broadcast, receive, barrier.
 
 If one of them cannot go on, all leave: nobody waits for a process that is not there.
 """
@@ -30,7 +30,7 @@ _STARTED_BY = {
 
 
 class Rendezvous:
-    """Where the processes of a run find each other: broadcast, receive, barrier.
+    """The rendezvous of the processes of a run: broadcast, receive, barrier.
 
     Args:
         rank: This process.
@@ -90,12 +90,12 @@ class Rendezvous:
         self._store.set("message", json.dumps({**message, "count": count}))
 
     def cancel(self) -> None:
-        """Ends the others, in the place of a message."""
+        """Ends the other processes, instead of sending a message."""
         self._store.set("message", json.dumps(None))
         self._last_to_leave("message")
 
     def receive(self) -> dict[str, Any]:
-        """Returns the message of the main process; ends this one if it cancels the run, and says why."""
+        """Returns the message of the main process; ends this one, with a report, if it cancels the run."""
         message = self._get("message", 0)
         if message is None:
             self._store.add("message/left", 1)
@@ -104,7 +104,7 @@ class Rendezvous:
         return dict(message)
 
     def barrier(self, name: str, error: str | None = None, wait: Callable[[], None] = lambda: None) -> None:
-        """Waits until all processes have come to this point; ends all of them if one brings an error.
+        """Waits until all processes have come to this point; ends all of them if one reports an error.
 
         Args:
             name: Of the point.
@@ -134,7 +134,7 @@ class Rendezvous:
         self.leave_quietly()
 
     def leave_quietly(self) -> NoReturn:
-        """Ends this process where the main one says why, and ends with code 2.
+        """Ends this process with code 2, silently: the main one reports why.
 
         When one process fails, srun and torchrun stop all others: the main one is to have said it by then. srun asks
         all for their codes, and the main one's is enough; torchrun on another machine knows of this process only.
@@ -144,7 +144,7 @@ class Rendezvous:
         sys.exit(0 if self._rank.started_by == "srun" else 2)
 
     def _get(self, key: str, number: int, wait: Callable[[], None] = lambda: None) -> Any:
-        """Returns what process ``number`` has sent."""
+        """Returns the message of process ``number``."""
         self._wait_for(key, number, _TO_BUILD.total_seconds(), wait)
         return json.loads(self._store.get(key))
 
@@ -164,7 +164,7 @@ class Rendezvous:
             raise UsageError(f"process {self._rank.number} lost the others: {first}") from error
 
     def _until(self, there: Callable[[], bool], number: int, limit: float) -> None:
-        """Waits until process ``number`` has done something, and says so if it takes longer.
+        """Waits until process ``number`` has done something, and reports it if that takes long.
 
         Raises:
             UsageError: After ``limit`` seconds.
@@ -184,7 +184,7 @@ class Rendezvous:
             time.sleep(_LOOK)
 
     def _last_to_leave(self, point: str) -> None:
-        """Keeps the main process, which has the store, until the others have read what they came for."""
+        """Keeps the main process, which has the store, until the others have read their messages."""
         self._store.add(f"{point}/left", 1)
         ends = time.monotonic() + _TO_LEAVE
         while self._rank.is_main and time.monotonic() < ends:

@@ -1,4 +1,4 @@
-"""Shares the training of the first task between runs: until its first pruning no prune ratio has a say.
+"""Shares the training of the first task between runs that differ only from its first pruning on.
 
 The file that a run leaves for the others is its last checkpoint of that training; they begin as if they had been killed
 right after it, and a resumed run ends bit-identical to one that was not.
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -> RunPlan:
-    """Returns the plan of a run that finds its first task trained in ``checkpoint.shared``, or leaves it there.
+    """Returns the plan of a run that takes its trained first task from ``checkpoint.shared``, or leaves it there.
 
     Runs that do not prune the first task share nothing: others could differ from them in no other way.
 
@@ -58,7 +58,7 @@ def with_shared_training(plan: RunPlan, config: DictConfig, stop: StopRequest) -
 
 
 def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
-    """Returns a name that is the same for runs whose first task's training comes out the same.
+    """Returns a name that is equal for runs whose training of the first task is equal.
 
     Args:
         config: Checked, as plain objects.

@@ -1,4 +1,4 @@
-"""``packnet-train`` from its command line to the first batch: composed once, prepared, trained as a job of Hydra's."""
+"""Starts ``packnet-train``: from its command line, composed once, to the first batch, as a job of Hydra's."""
 
 from argparse import Namespace
 from typing import TYPE_CHECKING

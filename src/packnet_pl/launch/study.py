@@ -1,4 +1,4 @@
-"""A search whose study lies in a database: ``hydra.sweeper.storage``, ``hydra.sweeper.study_name``."""
+"""Continues a search whose study is in a database: ``hydra.sweeper.storage``, ``hydra.sweeper.study_name``."""
 
 import logging
 from importlib.metadata import version
@@ -16,7 +16,7 @@ __all__ = ["is_of_study", "overrides_of_study", "reason"]
 
 
 def overrides_of_study(hydra: DictConfig, sweep: Path) -> dict[str, str]:
-    """Returns the overrides, by key, with which a further call of the same search goes on: none for the first.
+    """Returns the overrides, by key, with which another call continues the search: none for the first.
 
     Its jobs are other trials with numbers from 0 again, and get folders of their own; a sampler with the same seed
     would begin with the ratios of the first call.
@@ -52,7 +52,7 @@ def is_of_study(error: Exception) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Returns what is at the bottom of ``error``, in one line: Optuna only says that it could not commit."""
+    """Returns the root cause of ``error`` in one line: Optuna only says that it could not commit."""
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Sweeps (``-m``): Hydra composes and launches the jobs, and each is a ``packnet-train`` of its own."""
+"""Runs sweeps (``-m``): Hydra composes and launches the jobs, each a ``packnet-train`` of its own."""
 
 import shlex
 import sys
@@ -28,7 +28,7 @@ _say = partial(print, file=sys.stderr)
 
 
 def sweep(arguments: Namespace, rank: Rank) -> None:
-    """Runs the jobs of a sweep, and says what came of them; ends with code 1 if one is not complete.
+    """Runs the jobs of a sweep and prints their outcome; exits with code 1 if one is not complete.
 
     Args:
         arguments: The command line.
@@ -64,7 +64,7 @@ def sweep(arguments: Namespace, rank: Rank) -> None:
 
 
 def _fix_directory(arguments: Namespace) -> Path:
-    """Writes the sweep's directory into the overrides, and returns it: a time stamp in it is one for all of its parts.
+    """Writes the sweep's directory into the overrides, and returns it: all jobs share one time stamp in it.
 
     The first job is composed here, and by Hydra again: what is wrong with it is said before anything is made.
 
@@ -99,7 +99,7 @@ def _fix_directory(arguments: Namespace) -> Path:
 
 
 def _of_first_job(overrides: list[str]) -> tuple[list[str], set[str]]:
-    """Returns the overrides of a sweep's first job, without what cannot be listed here; and the keys swept over."""
+    """Returns the overrides of a sweep's first job, as far as they can be listed here, and the keys swept over."""
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
@@ -120,7 +120,7 @@ def _is_below(override: str, keys: set[str]) -> bool:
 
 
 def _summarize(folder: Path, begin: int) -> bool:
-    """Prints what came of the jobs that were launched; returns whether all of them are complete.
+    """Prints the outcome of the launched jobs; returns whether all of them are complete.
 
     Args:
         folder: The sweep's directory.

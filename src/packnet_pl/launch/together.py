@@ -1,4 +1,4 @@
-"""Processes that were started beside each other (torchrun, srun, by hand on each machine) prepare one run together.
+"""Prepares one run in processes that were started beside each other (torchrun, srun, by hand on each machine).
 
 The main one claims the run directory; the others take its name, whatever time stamp they would have made themselves.
 """
@@ -54,7 +54,7 @@ def lead(rank: Rank, arguments: Namespace, rendezvous: Rendezvous) -> Prepared:
 
 
 def follow(rank: Rank, arguments: Namespace, rendezvous: Rendezvous) -> Prepared:
-    """Prepares the run in another process than the main one, which says where it is.
+    """Prepares the run in a process other than the main one, which sends its directory.
 
     Raises:
         UsageError: If it cannot begin.
@@ -83,5 +83,5 @@ def follow(rank: Rank, arguments: Namespace, rendezvous: Rendezvous) -> Prepared
 
 
 def _inventories(parts: "Parts") -> dict[str, Any]:
-    """Returns task -> what its splits hold, as JSON takes it, of tasks whose data are here."""
+    """Returns task -> the content of its splits as JSON, of tasks whose data are here."""
     return {name: asdict(data.inventory)["splits"] for name, data in parts.data.items() if data is not None}

@@ -1,4 +1,4 @@
-"""What one process of a run does, from what was built to the table of results."""
+"""Trains a prepared run in one process, up to the table of results."""
 
 import logging
 import shlex
@@ -29,7 +29,7 @@ __all__ = ["listen", "train"]
 
 
 def listen(rank: Rank) -> StopRequest:
-    """Leaves signals to the training from now on, and has only the main process print.
+    """Leaves signals to the training from now on, and lets only the main process print.
 
     Returns:
         What says whether a signal came.

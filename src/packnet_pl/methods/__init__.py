@@ -1,4 +1,4 @@
-"""The methods that PackNet is compared with, and how they fit a task: one file each."""
+"""The methods that PackNet is compared with: one file each, with how it fits a task."""
 
 from packnet_pl.methods.classifier_only import ClassifierOnly
 from packnet_pl.methods.finetune import FineTuning

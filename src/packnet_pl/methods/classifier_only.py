@@ -1,4 +1,4 @@
-"""The baseline that never forgets, and learns the least: only the first task trains the backbone."""
+"""Feature extraction: only the first task trains the backbone, so that nothing is forgotten."""
 
 from collections.abc import Mapping
 
@@ -39,5 +39,5 @@ class ClassifierOnly(UnprunedClassifier):
             self._frozen.freeze(self.backbone.modules())
 
     def end_fit(self) -> None:
-        """Gives the backbone back its gradients and modes."""
+        """Restores the gradients and modes of the backbone."""
         self._frozen.restore()

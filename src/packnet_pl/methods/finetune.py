@@ -1,4 +1,4 @@
-"""Sequential fine-tuning: the baseline that forgets, and shows what PackNet is for."""
+"""Sequential fine-tuning: the baseline that forgets."""
 
 from packnet_pl.methods.unpruned import UnprunedClassifier
 

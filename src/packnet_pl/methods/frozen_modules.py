@@ -10,7 +10,7 @@ __all__ = ["FrozenModules"]
 
 
 class FrozenModules:
-    """Takes gradients and training mode away from modules, and gives both back as they were."""
+    """Turns gradients and training mode of modules off, and restores both."""
 
     def __init__(self) -> None:
         self._requires_grad = RequiresGrad()
@@ -28,7 +28,7 @@ class FrozenModules:
             self._requires_grad.turn_off(module.parameters(recurse=False))
 
     def restore(self) -> None:
-        """Gives back what :meth:`freeze` took: torch chooses kernels by it, and logits must keep their bits."""
+        """Restores what :meth:`freeze` turned off: torch chooses kernels by it, and logits must keep their bits."""
         self._requires_grad.restore()
         for module, mode in self._modes.items():
             module.training = mode

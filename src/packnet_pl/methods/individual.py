@@ -1,4 +1,4 @@
-"""The upper bound of many networks: one of its own for each task."""
+"""Individual networks, one for each task: the upper bound of many networks."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -50,7 +50,7 @@ class IndividualNetworks(UnprunedClassifier):
         self._given = _values(backbone)
 
     def select_task(self, name: str) -> None:
-        """Gives the backbone the weights that ``name`` begins with, or has come to."""
+        """Loads the weights that task ``name`` begins with, or has reached, into the backbone."""
         super().select_task(name)
         first = next(iter(self.networks.values()), self._given) if self.start == "first_task" else self._given
         self.backbone.load_state_dict(self.networks.get(name, first))
@@ -72,7 +72,7 @@ class IndividualNetworks(UnprunedClassifier):
             )
 
     def on_fit_end(self) -> None:
-        """Keeps the network of the selected task."""
+        """Stores the network of the selected task."""
         assert self.selected_task is not None
         self.networks[self.selected_task] = _values(self.backbone)
 

@@ -1,4 +1,4 @@
-"""The upper bound of one network: all tasks learned at once, from all images together."""
+"""Joint training of all tasks on all images together: the upper bound of one network."""
 
 import torch
 from torch import Tensor
@@ -22,11 +22,11 @@ class JointClassifier(UnprunedClassifier):
     """
 
     def begin_fit(self) -> None:
-        """Lets all heads learn."""
+        """Turns on the gradients of all heads."""
         self.heads.requires_grad_(True)
 
     def end_fit(self) -> None:
-        """Leaves the selected head alone to learn, as ever."""
+        """Leaves the gradients of the selected head alone on."""
         if self.selected_task is not None:
             self.select_task(self.selected_task)
 

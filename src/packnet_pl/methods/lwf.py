@@ -39,7 +39,7 @@ def distillation_loss(logits: Tensor, before: Tensor, temperature: float) -> Ten
 
 
 class LearningWithoutForgetting(UnprunedClassifier):
-    """Trains everything on the new task while the old heads are to predict on its images as they did before it began.
+    """Trains all weights on the new task, while the old heads' logits on its images are held where they were.
 
     The loss is the new task's cross-entropy plus ``weight`` times the sum of the old tasks' distillation losses. Old
     heads go on learning, as in the paper; its warm-up of the new head alone is left out, as in the PackNet paper.
@@ -84,7 +84,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
         return [task for task in self.tasks if task != self.selected_task]
 
     def begin_fit(self) -> None:
-        """Copies the network as it is now, and lets the old heads learn."""
+        """Copies the network as it is now, and turns on the gradients of the old heads."""
         if self.old_tasks and self.norms == "frozen":
             self._frozen.freeze(layer for layer in self.backbone.modules() if is_norm(layer))
         if self.old_tasks and self.weight:
@@ -101,7 +101,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
                 module.to(self.device, self.dtype)
 
     def end_fit(self) -> None:
-        """Drops the copy, and lets the selected head alone learn, as ever."""
+        """Drops the copy, and leaves the gradients of the selected head alone on."""
         self._before = []
         self._frozen.restore()
         if self.selected_task is not None:
@@ -126,7 +126,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
             checkpoint["before"] = {"backbone": backbone.state_dict(), "heads": heads.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the network before the task from the checkpoint of a fit that goes on.
+        """Takes the network before the task from the checkpoint of a fit that resumes.
 
         Raises:
             ValueError: If it is not there.

@@ -1,4 +1,4 @@
-"""What the methods have in common that PackNet is compared with: no task owns weights, and one fit trains a task."""
+"""The base of the methods that PackNet is compared with: no task owns weights, and one fit trains a task."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["UnprunedClassifier", "fit_unpruned"]
 
 
 class UnprunedClassifier(MultiHeadClassifier):
-    """A classifier in which tasks own no weights. Each method says what a fit needs and what it leaves behind.
+    """A classifier in which tasks own no weights; each method adds what a fit needs before and after.
 
     Args:
         backbone: As for :class:`MultiHeadClassifier`.
@@ -26,13 +26,13 @@ class UnprunedClassifier(MultiHeadClassifier):
     _fits = False
 
     def begin_fit(self) -> None:
-        """Makes ready what a fit of the selected task needs, before the strategy wraps the module.
+        """Prepares the fit of the selected task, before the strategy wraps the module.
 
         It is called again when a checkpoint has brought its tasks.
         """
 
     def end_fit(self) -> None:
-        """Gives back what :meth:`begin_fit` took; does nothing the second time.
+        """Undoes :meth:`begin_fit`; does nothing the second time.
 
         The weights are final then: from here on the module predicts what it is to predict for good.
         """
@@ -98,7 +98,7 @@ def fit_unpruned(
 
 
 class _FitEnd(pl.Callback):
-    """Ends a fit of ``model`` while its processes can still talk to each other; also one that fails."""
+    """Ends a fit of ``model``, also one that fails, while its processes are still connected."""
 
     def __init__(self, model: UnprunedClassifier, task: str, settled: Callable[[pl.LightningModule], None]) -> None:
         self._model, self._task, self._settled = model, task, settled

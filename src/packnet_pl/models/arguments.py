@@ -4,7 +4,7 @@ __all__ = ["check_in_channels", "check_patches"]
 
 
 def check_in_channels(in_channels: int, *, pretrained: bool) -> None:
-    """Does nothing for channels that the first layer can take.
+    """Checks that the first layer can take so many channels.
 
     Raises:
         ValueError: If there are fewer than 1, or pretrained filters cannot be turned into filters for so many.
@@ -19,7 +19,7 @@ def check_in_channels(in_channels: int, *, pretrained: bool) -> None:
 
 
 def check_patches(name: str, image_size: int, patch_size: int) -> None:
-    """Does nothing for images that patches cover.
+    """Checks that images can be cut into whole patches.
 
     Raises:
         ValueError: If ``image_size`` is not a multiple of ``patch_size``, both in pixels.

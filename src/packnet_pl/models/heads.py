@@ -1,4 +1,4 @@
-"""Heads: one output layer per task, and the facts about a task that predictions need."""
+"""Heads: one output layer per task, with the task's classes and input, as predictions need them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ __all__ = ["HeadStart", "Heads", "TaskInfo", "head_values", "tasks_of"]
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a head answers and what it wants to be asked with.
+    """A task's classes, and the images that its head is made for.
 
     Attributes:
         num_classes: Length of the answer, at least 2.
@@ -59,7 +59,7 @@ class TaskInfo:
 
     @classmethod
     def parse(cls, dumped: Mapping[str, Any]) -> "TaskInfo":
-        """Reads what :meth:`dump` wrote, also in earlier versions.
+        """Parses what :meth:`dump` wrote, also in earlier versions.
 
         They knew the shorter side only, and let two classes have one name.
 
@@ -114,7 +114,7 @@ class Heads(nn.Module):
         return head
 
     def put(self, task: str, info: TaskInfo, head: nn.Linear) -> None:
-        """Adds a layer that is there already.
+        """Adds an existing layer as the head of a task.
 
         Raises:
             ValueError: If the task has a head already.

@@ -37,7 +37,7 @@ def backbone_skeleton(build: Callable[[Mapping[str, Any]], Any], builder: Mappin
 
 
 class _Weightless(TorchFunctionMode):
-    """Makes weights on the meta device. Not the device itself: some networks compute with what they make of a range."""
+    """Makes weights on the meta device, but not ranges and the like, from which some networks compute."""
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

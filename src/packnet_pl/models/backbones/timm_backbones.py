@@ -91,7 +91,7 @@ def timm_backbone(
 
 
 def timm_with_head(backbone: Any, head: nn.Linear) -> nn.Module | None:
-    """Returns timm's whole network: the weights of ``backbone``, and a last layer that answers as ``head``.
+    """Returns timm's whole network: the weights of ``backbone``, and a last layer with the logits of ``head``.
 
     None if there is more than a linear layer behind the features, which the backbone does not have.
 
@@ -173,6 +173,6 @@ def _names(given: Any) -> list[str]:
 
 
 def _is_of_the_net(error: Exception) -> bool:
-    """Returns whether weights could not be fetched; errors of httpx, such as a proxy that refuses, are no OSErrors."""
+    """Returns whether weights could not be downloaded; errors of httpx, such as a proxy's refusal, are no OSErrors."""
     packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     return isinstance(error, OSError) or not packages.isdisjoint({"httpx", "httpcore"})
