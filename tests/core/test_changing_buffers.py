@@ -51,6 +51,18 @@ def test_a_buffer_that_a_layer_changes_in_a_later_task_is_put_back_and_named_onc
     assert told(train, packnet, steps=1) == ["centre.mean", "count"]
 
 
+@pytest.mark.parametrize("end", ["prune", "finish_task", "abort_task"])
+def test_a_buffer_that_a_layer_took_away_before_a_task_ends_is_there_again(end):
+    packnet = PackNet(Centred())
+    told(pack, packnet, "a")
+    mean = packnet.module.centre.mean.clone()
+    packnet.begin_task("b")
+    packnet.module.centre.mean = None
+    told(getattr(packnet, end), *([0.5] if end == "prune" else []))
+    assert same_bits(packnet.module.centre.mean, mean)
+    packnet.verify()
+
+
 def test_buffers_that_no_file_knows_are_in_no_fingerprint():
     packnet = PackNet(Centred())
     told(pack, packnet, "a")

@@ -9,6 +9,7 @@ from tests.support.packnet_states import (
     fresh,
     with_finished_task,
     with_open_task,
+    with_pruned_task,
 )
 from tests.support.tiny import (
     bits,
@@ -40,6 +41,17 @@ def test_running_statistics_are_the_first_task_s_to_learn():
     packnet.module(images() + 3)
     packnet.restore_()
     assert not torch.equal(packnet.module.bn.running_mean, before)
+
+
+def test_pruned_weights_are_zero_again_when_a_task_is_resumed_behind_other_weights():
+    packnet = with_pruned_task()
+    before = tensors(packnet.module)
+    weights = {name: packnet.module.get_parameter(name) for name in packnet.owners}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight[packnet.owners[name] == 0] = 3  # as an optimizer's step that no restore followed
+    packnet.resume_task()
+    assert equal(tensors(packnet.module), before)
 
 
 def test_gradients_of_all_that_is_frozen_become_exactly_zero_even_where_they_are_infinite():

@@ -91,6 +91,12 @@ def test_a_score_of_ones_own_says_which_weights_go_first(scope):
     assert packnet.owners["weight"].tolist() == [[1, 0, 1, 0]]
 
 
+def test_a_score_may_work_in_place():
+    packnet = begun(linear_with([-3.0, 1.0]))
+    packnet.prune(0.5, rule=PruneRule(torch.Tensor.abs_))
+    assert packnet.module.weight.tolist() == [[-3.0, 0.0]]
+
+
 @pytest.mark.parametrize(
     ("score", "said"),
     [

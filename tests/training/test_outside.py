@@ -98,6 +98,16 @@ def test_a_buffer_that_changes_is_refused_whether_it_tells_or_not(name):
         watched.look()
 
 
+def test_a_buffer_that_was_taken_away_is_refused_and_comes_back():
+    root = Root()
+    watched = outside(root)
+    root.mean = None
+    with pytest.raises(ValueError, match=r"^mean would be changed"):
+        watched.look(sure=True)
+    watched.restore_all_(warn=True)
+    assert root.mean.tolist() == [0.0] * 6
+
+
 def test_a_cache_may_grow_and_values_may_be_written_anew():
     root = Root()
     watched = outside(root)

@@ -241,8 +241,7 @@ class PackNet:  # noqa: PLR0904
         if agree is not None:
             agree(released.values())
         pruned = self._state.prune(released)
-        _zero_(weights, released)
-        self._freeze(pruned)  # no task owns the pruned weights: they are frozen, at zero, while this one is retrained
+        self._freeze(pruned)
         self._state = pruned
 
     def finish_task(self, root: nn.Module | None = None) -> None:
@@ -405,7 +404,10 @@ class PackNet:  # noqa: PLR0904
         return inventory
 
     def _freeze(self, state: State) -> None:
-        """Freezes, at its present values, all that the open task of ``state`` may not change."""
+        """Freezes all that the open task of ``state`` may not change: what was pruned at zero, the rest as it is."""
+        if state.phase == "retrain":
+            # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
+            _zero_(tensors_in(self.inventory().owned), state.free())
         warn = self._warnings.in_training
         self._freezer = Freezer(self._frozen_while_open, state.trainable(), eval_mode=self._eval_mode, on_written=warn)
         self._freeze_statistics(state)

@@ -87,7 +87,7 @@ def choose_releases(
         check_finite(name, weight)
 
     def units(name: str) -> tuple[Tensor, Tensor]:
-        scores = _score(rule.score, name, weights[name].detach())
+        scores = _score(rule.score, name, weights[name])
         if rule.granularity == "weight":
             return scores, owned[name]
         return filter_norms(layers[name], scores), owned_filters(name, layers[name], owned[name])
@@ -161,7 +161,7 @@ def check_finite(name: str, weight: Tensor) -> None:
 
 
 def _score(score: Score, name: str, weight: Tensor) -> Tensor:
-    found = score(weight)
+    found = score(weight.detach().clone())  # it may work in place
     if not isinstance(found, Tensor) or found.shape != weight.shape or not found.is_floating_point():
         given = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise ValueError(

@@ -34,6 +34,7 @@ class Outside:
     ) -> None:
         self._packnet, self._root, self._free, self._optimizers = packnet, root, free, optimizers
         self._warned: set[str] = set()
+        self._slots: dict[str, Slot] = {}
         self.freeze()
 
     def freeze(self) -> None:
@@ -108,9 +109,11 @@ class Outside:
 
     def _find(self) -> dict[str, Slot]:
         """Returns what can be frozen of all that is outside now: some may have been added or replaced."""
-        self._slots = outside_slots(self._packnet, self._root, self._free)
+        found = outside_slots(self._packnet, self._root, self._free)
+        emptied = {name: slot for name, slot in self._slots.items() if slot.found is None}
+        self._slots = emptied | found
         self._known = {id(parameter) for parameter in self._root.parameters()}
-        return {name: slot for name, slot in self._slots.items() if can_be_frozen(slot.now)}
+        return {name: slot for name, slot in found.items() if can_be_frozen(slot.now)}
 
     def _warn(self, names: Sequence[str]) -> None:
         new = [name for name in names if name not in self._warned]
