@@ -150,9 +150,10 @@ class Freezer:
         ]
 
     def _rebind(self) -> None:
-        found, empty = self._find(), {name: slot for name, slot in self._slots.items() if slot.found is None}
         # A layer that took a buffer away is to get it back: find() does not see its empty slot.
-        self._slots = {name: (empty | found)[name] for name in self._slots if name in empty or name in found}
+        empty = {name: slot for name, slot in self._slots.items() if slot.found is None}
+        found = {**empty, **self._find()}
+        self._slots = {name: found[name] for name in self._slots if name in found}
 
     def _restore(self, name: str) -> None:
         slot = self._slots[name]
