@@ -72,7 +72,7 @@ def one_line(error: BaseException) -> str:
     parts = [" ".join(text.split())]
     cause = error.__cause__
     if _is_of_hydra(error) and cause is not None:
-        parts += [said for said in [" ".join(str(cause).split())] if said not in parts[0]]
+        parts += [reason for reason in [" ".join(str(cause).split())] if reason not in parts[0]]
     return shown(": ".join(parts))
 
 

@@ -1,4 +1,4 @@
-"""How an image file becomes the pixels that a network takes: all of it, for whoever prepares one elsewhere."""
+"""How an image file becomes the pixels that a network takes, in full, to be repeated in other programs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Colour = Literal["L", "RGB"]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to an image file on its way to pixels of 8 bits; mean and standard deviation come after it.
+    """The steps from an image file to 8-bit pixels; mean and standard deviation follow them.
 
     The image is decoded, a box is cut out of it if there is one, it is turned upright, and put on white where it is
     transparent. Then it is resized, bilinear and with antialiasing, as Pillow does it.
@@ -54,7 +54,7 @@ class Preparation:
         return len(self.colour), *self.size
 
     def dump(self) -> dict[str, Any]:
-        """Returns it as JSON takes it; what is always done is spelled out too, as ``docs/format.md`` explains it."""
+        """Returns it as JSON, with all that is always done spelled out, as ``docs/format.md`` explains it."""
         return {
             "jpeg_at_least": None if self.shorter_side is None else 2 * self.shorter_side,
             "boxes": self.boxes,

@@ -1,4 +1,4 @@
-"""Which of the processes of a run this one is, and who started it: decided once, for this package and for Lightning."""
+"""Finds out once which process of a run this one is, and who started it, for this package and for Lightning."""
 
 import os
 from collections.abc import Mapping
@@ -47,13 +47,13 @@ class Rank:
 
     @property
     def meets_others(self) -> bool:
-        """Whether others were started beside it, and not by it: they have to find each other first."""
+        """Whether others were started beside it, and not by it, so that they need a rendezvous."""
         return self.count != 1 and self.started_by != "lightning"
 
 
 @cache
 def this_process() -> Rank:
-    """Returns what this process is, and takes out of ``os.environ`` what would have Lightning think otherwise.
+    """Returns the rank of this process, and removes from ``os.environ`` what would mislead Lightning.
 
     Lightning starts no processes where it finds a LOCAL_RANK, and looks for the others wherever MASTER_ADDR points.
 
@@ -78,7 +78,7 @@ def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def rank_of(environment: Mapping[str, str], parent: int = 0) -> Rank:
-    """Returns what the environment tells of this process.
+    """Returns the rank of this process according to its environment.
 
     torchrun is asked before SLURM, as srun may start one torchrun per machine; and a SLURM step of one process, such as
     a job of submitit, starts its own processes like any other. Variables that are incomplete and say "the first" are
@@ -129,7 +129,7 @@ def _of_torch(environment: Mapping[str, str], started_by: Literal["torchrun", "h
 
 
 def _of_slurm(environment: Mapping[str, str]) -> Rank | None:
-    """Returns the rank in a step of several processes; None where somebody types, in one of them, and started this."""
+    """Returns the rank in a step of several processes; None in a shell within a step, which started this by hand."""
     if "SLURM_STEP_ID" not in environment:
         return None
     # Of an allocation for several, the shell that salloc gives is a step of one.

@@ -1,4 +1,4 @@
-"""A run directory: what lies where in it, the file that says what the run is, and the lock on it."""
+"""The paths in a run directory, the record of what the run is (``run.yaml``), and the lock."""
 
 import fcntl
 import json
@@ -40,17 +40,17 @@ LOGS = "logs"
 
 
 def results_path(folder: Path) -> Path:
-    """Returns the path of everything that was measured."""
+    """Returns the path of all results."""
     return folder / "results.json"
 
 
 def run_path(folder: Path) -> Path:
-    """Returns the path of what the run was started with."""
+    """Returns the path of the record of how the run was started."""
     return folder / "run.yaml"
 
 
 def packed_path(folder: Path) -> Path:
-    """Returns the path of the network with all finished tasks."""
+    """Returns the path of the packed file with all finished tasks."""
     return folder / "packed.safetensors"
 
 
@@ -70,17 +70,17 @@ def metrics_path(folder: Path, task: str, phase: Phase) -> Path:
 
 
 def probe_path(folder: Path, task: str) -> Path:
-    """Returns the path of the images and logits that show whether an answer has changed."""
+    """Returns the path of the images and logits that show whether predictions have changed."""
     return task_folder(folder, task) / "probe.safetensors"
 
 
 def journal_path(folder: Path, task: str) -> Path:
-    """Returns the path of what is known of ``task`` since it was finished."""
+    """Returns the path of the record of ``task``, written since it was finished."""
     return task_folder(folder, task) / "finished.json"
 
 
 def data_record_path(folder: Path, task: str) -> Path:
-    """Returns the path of what data ``task`` was begun with."""
+    """Returns the path of the record of the data that ``task`` began with."""
     return task_folder(folder, task) / "data.json.gz"
 
 
@@ -91,7 +91,7 @@ _locks: dict[Path, IO[Any]] = {}
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a run was started with.
+    """How a run was started.
 
     Attributes:
         overrides: Of its command line.
@@ -109,7 +109,7 @@ class SavedRun:
 
 
 def read_run(folder: Path) -> SavedRun | None:
-    """Returns what the run in ``folder`` was started with, or None if there is none.
+    """Returns how the run in ``folder`` was started, or None if there is none.
 
     Raises:
         UsageError: If its file is damaged.
@@ -124,14 +124,14 @@ def read_run(folder: Path) -> SavedRun | None:
 
 
 def write_run(folder: Path, run: SavedRun) -> None:
-    """Writes it, replacing the file as a whole."""
+    """Writes ``run.yaml``, replacing the file as a whole."""
     text = yaml.safe_dump(asdict(run), allow_unicode=True, sort_keys=False)
     with replacing(run_path(folder)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def lock(folder: Path) -> None:
-    """Keeps other processes out of ``folder`` until this one ends, also if it is killed.
+    """Locks ``folder`` for this process until it ends, also if it is killed.
 
     Raises:
         UsageError: If another process has it.
@@ -155,7 +155,7 @@ def lock(folder: Path) -> None:
 
 
 def _leave_to_parent() -> None:
-    """Closes the locks in a forked process: a loader's may live on when the run is killed."""
+    """Closes the locks in a forked process: a loader's worker may outlive a killed run."""
     for file in _locks.values():
         file.close()
     _locks.clear()
@@ -165,8 +165,8 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager
-def _said_of(folder: Path) -> Iterator[None]:
-    """Answers a folder that is read-only, or none, by one line."""
+def _unwritable_refused(folder: Path) -> Iterator[None]:
+    """Turns the errors of a folder that cannot be written into a UsageError of one line."""
     try:
         yield
     except OSError as error:
@@ -177,19 +177,19 @@ def _said_of(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def claimed(folder: Path, run: SavedRun) -> Iterator[None]:
-    """Makes ``folder`` this run's, and takes that back if what is done inside fails because of the user.
+    """Claims ``folder`` for this run, and undoes that if what is done inside fails because of the user.
 
     Raises:
         UsageError: If another process is running there, or nothing can be written there.
     """
-    with _said_of(folder):
+    with _unwritable_refused(folder):
         known = run_path(folder).exists()
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder)
     try:
         if not known:
-            with _said_of(folder):
+            with _unwritable_refused(folder):
                 write_run(folder, run)
         yield
         if known:

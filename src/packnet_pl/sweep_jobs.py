@@ -1,4 +1,4 @@
-"""The jobs of a sweep as they were launched: a file in the sweep's directory, with a line for each begin and end.
+"""Records the jobs of a sweep as they are launched: a line for each begin and end, in the sweep's directory.
 
 Where a job's folder lies is up to the user (``hydra.sweep.subdir``), so that no pattern of names finds all of them.
 """
@@ -18,7 +18,7 @@ _NAME = "jobs.jsonl"
 
 @dataclass(frozen=True)
 class Job:
-    """What is known of a job.
+    """The record of a job.
 
     Attributes:
         number: Of the job in its sweep, from 0.
@@ -34,7 +34,7 @@ class Job:
 
 
 def append_job(sweep: Path, job: Job) -> Job | None:
-    """Writes down what became of a job, and returns what was known of its folder before; None if nothing was.
+    """Adds a line about a job, and returns the last record of its folder before; None if there was none.
 
     Jobs do this side by side, also on several machines: the file is locked meanwhile.
 
@@ -68,7 +68,7 @@ def size_of_jobs(sweep: Path) -> int:
 
 
 def jobs_since(sweep: Path, begin: int = 0) -> list[Job]:
-    """Returns the last that is known of each job, in the order of their first lines.
+    """Returns the last record of each job, in the order of their first lines.
 
     Args:
         sweep: The sweep's directory.

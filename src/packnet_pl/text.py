@@ -1,4 +1,4 @@
-"""Values from files and libraries in messages: on one line, and cut to length."""
+"""Shows values from files and libraries in messages: on one line, and cut to length."""
 
 import reprlib
 from typing import Any
@@ -32,17 +32,17 @@ def check_text(what: str, value: Any, most: int) -> str:
 
 
 def brief(value: Any) -> str:
-    """Returns ``repr(value)``, cut to what a message has room for; it costs little however large the value is."""
+    """Returns ``repr(value)``, cut to a message's length; cheap however large the value is."""
     return shown(_brief.repr(value))
 
 
 def named(name: str) -> str:
-    """Returns a name as a message has it: as it is, unless it is long or cannot be shown."""
+    """Returns a name for a message: as it is, unless it is long or cannot be shown."""
     return shown(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}...")
 
 
 def as_line(reason: object, most: int = _LONGEST_LINE) -> str:
-    """Returns what is said of a file, or by a library that read it, as one line of at most ``most`` characters."""
+    """Returns a text from a file or library as one line of at most ``most`` characters."""
     # What is far behind the limit need not be looked at.
     line = shown(" ".join(str(reason)[: 8 * most].split()))
     return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -85,8 +85,8 @@ def evaluate(folder: Path) -> bool:
             name,
             f"{100 * (1 - recorded):.2f}",
             "-" if now is None else f"{100 * (1 - now):.2f}",
-            _said(recorded_unchanged),
-            _said(unchanged),
+            _in_words(recorded_unchanged),
+            _in_words(unchanged),
             {True: "yes", False: "NO", None: "not compared"}[agrees.get(name)],
         )
     output_console().print(table)
@@ -122,7 +122,7 @@ def _accuracy(network: "PackedNetwork", task: str, data: "TaskData", batch_size:
     return measure(partial(network, task=task), loader, network.info(task).num_classes).top1
 
 
-def _said(unchanged: bool | None) -> str:
+def _in_words(unchanged: bool | None) -> str:
     return {True: "unchanged", False: "changed", None: "-"}[unchanged]
 
 

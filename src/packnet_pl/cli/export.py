@@ -144,9 +144,9 @@ def _compare(before: "PackedNetwork", after: "PackedNetwork", data: "dict[str, T
         else:
             table.add_row(escape(task), *figures, "-", "-")
             continue
-        answers = [network(images, task=task).float() for network in (before, after)]
-        same = (answers[0].argmax(1) == answers[1].argmax(1)).double().mean()
-        largest = (answers[0] - answers[1]).abs().max()
+        logits = [network(images, task=task).float() for network in (before, after)]
+        same = (logits[0].argmax(1) == logits[1].argmax(1)).double().mean()
+        largest = (logits[0] - logits[1]).abs().max()
         table.add_row(escape(task), *figures, f"{100 * float(same):.2f}", f"{float(largest):.2g}")
     output_console().print(table)
 

@@ -54,8 +54,8 @@ def _about(packed: PackedFile) -> str:
     builder = packed.header["backbone"]
     if builder is None:
         return "backbone: not named, load_packed() has to be given one"
-    said = ", ".join(f"{key}={value}" for key, value in builder["arguments"].items())
-    return escape(as_line(f"backbone: {builder['name']}({said})", _LONGEST_LINE))
+    text = ", ".join(f"{key}={value}" for key, value in builder["arguments"].items())
+    return escape(as_line(f"backbone: {builder['name']}({text})", _LONGEST_LINE))
 
 
 def _tasks(packed: PackedFile) -> Table:
@@ -91,13 +91,13 @@ def _sizes(packed: PackedFile) -> Table:
     parts = {"values/": "weights that tasks own", "owners/": "owners", "shared/": "other shared tensors"}
     parts |= {"heads/": "heads", "copies/": "what single tasks have of their own"}
     rest = packed.size
-    for prefix, said in parts.items():
+    for prefix, text in parts.items():
         stored = packed.bytes_below(prefix)
         bits = packed.owner_bits_per_weight
         more = f" ({bits:.3f} bits per weight)" if prefix == "owners/" and bits is not None else ""
         rest -= stored
         if stored:
-            table.add_row(said + more, f"{stored:,}")
+            table.add_row(text + more, f"{stored:,}")
     table.add_row("header", f"{rest:,}")
     table.add_row("file", f"{packed.size:,}")
     return table

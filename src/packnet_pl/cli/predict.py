@@ -89,12 +89,14 @@ def _box(text: str) -> "Box":
 def _warn_of_preparation(task: str, preparation: "Preparation | None", box: "Box | None") -> None:
     """Warns where images are prepared otherwise than those of the test split, so that predictions may be worse."""
     if preparation is None:
-        said = "the file does not say how its images were prepared; 256 / 224 of the input size, cut to the middle"
+        reason = "the file does not say how its images were prepared; 256 / 224 of the input size, cut to the middle"
     elif preparation.boxes and box is None:
-        said = "its test images were cut out by boxes; without --box an image counts as cut out, and is squashed whole"
+        reason = (
+            "its test images were cut out by boxes; without --box an image counts as cut out, and is squashed whole"
+        )
     else:
         return
-    sys.stderr.write(f"{PROGRAM}: {task}: {said}\n")
+    sys.stderr.write(f"{PROGRAM}: {task}: {reason}\n")
 
 
 def _print_lines(predicted: "Iterable[Prediction | Unreadable]") -> int:

@@ -103,7 +103,7 @@ def _packed(folder: Path, config: DictConfig) -> Packed | None:
             raise UsageError(f"packed: {error}") from error
         return None  # the run says so, and goes on from its checkpoints
     lost = packed is not None and len(packed.history) != len(packed.tasks)
-    if packed is not None and (lost or (config.packed and not _tells_figures(packed))):
+    if packed is not None and (lost or (config.packed and not _has_results(packed))):
         raise UsageError(
             f"packed: {path} does not tell how well its tasks {as_line(packed.tasks)} do, as the file of a run does; "
             "add tasks to it in a script of your own"
@@ -111,7 +111,7 @@ def _packed(folder: Path, config: DictConfig) -> Packed | None:
     return packed
 
 
-def _tells_figures(packed: Packed) -> bool:
+def _has_results(packed: Packed) -> bool:
     try:
         return [Entry.parse(dumped).task.name for dumped in packed.history] == packed.tasks
     except ValueError:
@@ -148,9 +148,9 @@ def _trainer(config: DictConfig) -> pl.Trainer:
         )
         environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
     except (MisconfigurationException, ValueError, TypeError) as error:
-        said, settings = str(error).lower(), dict(config.trainer).items()
-        by_key = [(key, value) for key, value in settings if re.search(rf"\b{key}\b", said)]
-        by_value = [(key, value) for key, value in settings if str(value).lower() in said.split()]
+        message, settings = str(error).lower(), dict(config.trainer).items()
+        by_key = [(key, value) for key, value in settings if re.search(rf"\b{key}\b", message)]
+        by_value = [(key, value) for key, value in settings if str(value).lower() in message.split()]
         given = " ".join(f"trainer.{key}={value}" for key, value in by_key or by_value or settings)
         raise UsageError(f"{given}: {error}") from error
     if trainer.num_nodes > 1 and not rank.meets_others and rank.started_by != "lightning":

@@ -40,9 +40,9 @@ def help_text() -> str:
     lines = []
     for group in GROUPS:
         lines.append(f"  {group}=")
-        for choice, said in sorted(_choices(conf / group)):
+        for choice, description in sorted(_choices(conf / group)):
             mark = "*" if f"- {group}: {choice}\n" in defaults else " "
-            lines.append(f"   {mark}{choice:<18} {said}")
+            lines.append(f"   {mark}{choice:<18} {description}")
     return f"{HEAD}\n" + "\n".join(lines) + f"\n\n{TAIL}"
 
 
@@ -53,5 +53,5 @@ def _choices(group: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _choices(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".yaml"):
             lines = entry.read_text(encoding="utf-8").splitlines()
-            said = next(line for line in lines if not line.startswith("# @"))  # where Hydra puts it
-            yield prefix + entry.name.removesuffix(".yaml"), said.lstrip("# ")
+            description = next(line for line in lines if not line.startswith("# @"))  # where Hydra puts it
+            yield prefix + entry.name.removesuffix(".yaml"), description.lstrip("# ")

@@ -80,8 +80,8 @@ def _explain(overrides: Sequence[str], number: int, error: HydraException) -> st
             f"{override!r}: a key on the command line cannot hold {odd.group()!r}; set it in a configuration of your "
             "own (--config-dir), or choose another name"
         )
-    said = " ".join(str(error).split())
-    return f"{override!r} cannot be read ({said[:120]}); text beyond letters and digits needs quotes: '{key}=\"...\"'"
+    message = " ".join(str(error).split())[:120]
+    return f"{override!r} cannot be read ({message}); text beyond letters and digits needs quotes: '{key}=\"...\"'"
 
 
 def _joined(overrides: Sequence[str], number: int) -> str | None:

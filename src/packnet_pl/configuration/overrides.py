@@ -122,8 +122,8 @@ def mapping_of(key: str, value: Any) -> Any:
         read = OmegaConf.create(value)
     except Exception as error:  # YAML has many ways to be wrong
         twice = re.search(r"found duplicate key (.+)", str(error))
-        said = f"{twice.group(1)!r} stands in it twice" if twice else "it is no mapping, {name: folder}"
-        raise UsageError(f"{key} is {value!r}: {said}") from error
+        reason = f"{twice.group(1)!r} stands in it twice" if twice else "it is no mapping, {name: folder}"
+        raise UsageError(f"{key} is {value!r}: {reason}") from error
     return OmegaConf.to_container(read) if OmegaConf.is_dict(read) else value
 
 

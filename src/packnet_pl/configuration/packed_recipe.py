@@ -101,25 +101,25 @@ def with_recipe(
     try:
         _check_values(recipe)
         recipe = upgrade_settings(recipe)
-        _check_places(recipe)
+        _check_machine_settings(recipe)
         _check_targets(recipe, given, path)
         if "seed" not in given:
             changed.seed = recipe["seed"]
         for section in _SECTIONS:
             if section not in given:
-                _lay(changed[section], recipe[section])
+                _write(changed[section], recipe[section])
         for key in _TRAINER:
             changed.trainer[key] = recipe["trainer"][key]
         if "sequence" not in given:
-            _lay_tasks(changed.sequence, recipe["sequence"], given, finished)
+            _write_tasks(changed.sequence, recipe["sequence"], given, finished)
         for key in given:
             if "." in key and not key.startswith(("hydra.", "sequence.add")):
                 _put(changed, key, OmegaConf.select(config, key, default=_ABSENT))
     except (KeyError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
         if isinstance(error, UsageError):
             raise
-        said = as_line(error)
-        raise UsageError(f"packed={path}: its recipe is damaged ({type(error).__name__}: {said})") from error
+        reason = as_line(error)
+        raise UsageError(f"packed={path}: its recipe is damaged ({type(error).__name__}: {reason})") from error
     return changed
 
 
@@ -137,7 +137,7 @@ def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in _FOLDERS}
 
 
-def _lay(section: DictConfig, values: Mapping[str, Any]) -> None:
+def _write(section: DictConfig, values: Mapping[str, Any]) -> None:
     """Writes the values into a section; interpolations in it stay."""
     for key, value in values.items():
         before = None if OmegaConf.is_missing(section, key) else section.get(key)
@@ -148,7 +148,7 @@ def _lay(section: DictConfig, values: Mapping[str, Any]) -> None:
         section[key] = {**value, **derived} if isinstance(value, Mapping) else value
 
 
-def _lay_tasks(
+def _write_tasks(
     sequence: DictConfig, found: Mapping[str, Any], given: Collection[str], finished: Collection[str]
 ) -> None:
     if found["task"] is not None:
@@ -228,7 +228,7 @@ def _is_short(text: str) -> bool:
     return len(text) <= _LONGEST and shown(text) == text
 
 
-def _check_places(recipe: Mapping[str, Any]) -> None:
+def _check_machine_settings(recipe: Mapping[str, Any]) -> None:
     """Refuses a recipe that sets what belongs to the reader's machine: folders and worker processes.
 
     Raises:

@@ -174,9 +174,9 @@ def _take_arch(config: DictConfig, builder: Any, given: Collection[str], path: P
     if not isinstance(arguments, Mapping) or not all(_is_plain(name, value) for name, value in arguments.items()):
         return
     has = {"_target_": _BUILDERS[builder["name"]], **arguments}
-    said: Any = OmegaConf.to_container(config.arch, resolve=True)
-    chosen = "arch" in given or (whole and said != _default_arch())
-    for key, value in said.items():
+    configured: Any = OmegaConf.to_container(config.arch, resolve=True)
+    chosen = "arch" in given or (whole and configured != _default_arch())
+    for key, value in configured.items():
         if not (chosen or f"arch.{key}" in given):
             continue
         if key == "pretrained":

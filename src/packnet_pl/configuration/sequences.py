@@ -75,8 +75,8 @@ def _check_order(order: Any, *, optional: bool) -> None:
     if OmegaConf.is_list(order) or (order is None and optional):
         return
     example = order if isinstance(order, str) else "latin"
-    said = "null" if order is None else repr(order)
-    raise UsageError(f"sequence.order is {said}; give a list of tasks: 'sequence.order=[{example}]'")
+    shown = "null" if order is None else repr(order)
+    raise UsageError(f"sequence.order is {shown}; give a list of tasks: 'sequence.order=[{example}]'")
 
 
 _EXAMPLE = "'sequence.%s={cats: /data/cats, cars: /data/cars}', quoted"

@@ -108,8 +108,8 @@ def parse_json(text: str) -> Any:
         ValueError: If it is no JSON, or would cost far more memory or time than the text of any network.
     """
     # Each value takes ten times the bytes of its text and more, so they are counted first.
-    for what, marks, most in (("values", ",", _MOST_COMMAS), ("lists and objects", "[{", _MOST_BRACKETS)):
-        found = sum(text.count(mark) for mark in marks)
+    for what, characters, most in (("values", ",", _MOST_COMMAS), ("lists and objects", "[{", _MOST_BRACKETS)):
+        found = sum(text.count(character) for character in characters)
         if found > most:
             raise ValueError(f"its header has about {found} {what}; allowed are {most}")
     if sys.getsizeof(text) > 2 * _LONGEST_TEXT + 100:

@@ -99,7 +99,7 @@ class Freezer:
                 if written and self._is_changed_buffer(name):
                     changed[name] = slot
                 self._restore(name)
-        self._tell(changed)
+        self._report(changed)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -113,7 +113,7 @@ class Freezer:
         self._compared = True
         for name in names:
             self._restore(name)
-        self._tell(changed)
+        self._report(changed)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -129,7 +129,7 @@ class Freezer:
             tensor = slot.found
             if name in self._masks or tensor is None or not same_bits(tensor, self._values[name]):
                 self._restore(name)
-        self._tell(changed)
+        self._report(changed)
 
     @torch.inference_mode(False)
     def changed(self, *, sure: bool = False) -> list[str]:
@@ -201,7 +201,7 @@ class Freezer:
             return False
         return tensor is None or not same_bits(tensor, value)
 
-    def _tell(self, changed: Mapping[str, Slot]) -> None:
+    def _report(self, changed: Mapping[str, Slot]) -> None:
         if changed and self._on_written is not None:
             self._on_written(changed)
 

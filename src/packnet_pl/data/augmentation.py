@@ -46,9 +46,9 @@ class SeededItems(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self._split)
 
-    def __getitem__(self, place: tuple[int, int] | int) -> tuple[Tensor, ...]:
+    def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, ...]:
         # Lightning's overfit_batches puts a sampler of plain indices in the place of ours.
-        epoch, index = place if isinstance(place, tuple) else (0, place)
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         before = torch.get_rng_state()
         try:
             # Not torch.manual_seed: it also seeds every GPU, and those are not given back.

@@ -10,7 +10,7 @@ from pathlib import Path
 from packnet_pl.image_names import is_clutter, is_image_name
 from packnet_pl.names import shown
 
-__all__ = ["ClassListing", "Split", "aligned", "holds_something", "list_classes", "tell_left_out"]
+__all__ = ["ClassListing", "Split", "aligned", "holds_something", "list_classes", "log_left_out"]
 
 Split = dict[str, list[str]]
 """Class -> paths of its images, both sorted."""
@@ -78,7 +78,7 @@ def aligned(splits: Mapping[str, Split]) -> dict[str, Split]:
     return found
 
 
-def tell_left_out(root: Path, listings: Mapping[str, ClassListing]) -> None:
+def log_left_out(root: Path, listings: Mapping[str, ClassListing]) -> None:
     """Logs in one line what was left out, if anything was.
 
     Args:

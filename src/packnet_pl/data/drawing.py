@@ -62,8 +62,8 @@ def _glyph(font: str, character: str, stroke: int) -> Floats:
     canvas = Image.new("L", (_CANVAS, _CANVAS), 0)
     middle = _CANVAS / 2
     left, top, right, bottom = _font(font).getbbox(character, stroke_width=stroke)
-    place = (middle - (left + right) / 2, middle - (top + bottom) / 2)
-    ImageDraw.Draw(canvas).text(place, character, fill=255, font=_font(font), stroke_width=stroke)
+    origin = (middle - (left + right) / 2, middle - (top + bottom) / 2)
+    ImageDraw.Draw(canvas).text(origin, character, fill=255, font=_font(font), stroke_width=stroke)
     smooth: Floats = gaussian_filter(np.asarray(canvas, dtype=np.float32) / 255, sigma=1.0)
     return smooth
 
@@ -77,9 +77,9 @@ def _warped(shape: Floats, rng: np.random.Generator) -> Floats:
     num = SIZE * _OVERSAMPLING
     steps = np.linspace(-0.5, 0.5, num) * (_CANVAS * 0.8)
     grid = np.stack(np.meshgrid(steps, steps, indexing="ij"))
-    places = np.tensordot(matrix, grid, axes=1) + _elastic(num, rng)
-    places += _CANVAS / 2 + rng.uniform(-7, 7, size=(2, 1, 1))
-    sampled = map_coordinates(shape, places, order=1, mode="constant")
+    points = np.tensordot(matrix, grid, axes=1) + _elastic(num, rng)
+    points += _CANVAS / 2 + rng.uniform(-7, 7, size=(2, 1, 1))
+    sampled = map_coordinates(shape, points, order=1, mode="constant")
     small: Floats = sampled.reshape(SIZE, _OVERSAMPLING, SIZE, _OVERSAMPLING).mean(axis=(1, 3))
     return small
 

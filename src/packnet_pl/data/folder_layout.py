@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from packnet_pl.data.class_listing import ClassListing, Split, aligned, list_classes, tell_left_out
+from packnet_pl.data.class_listing import ClassListing, Split, aligned, list_classes, log_left_out
 from packnet_pl.data.image_files import check_image, check_sizes
 from packnet_pl.image_names import EXTENSIONS
 
@@ -73,7 +73,7 @@ def checked_classes(root: Path, listings: dict[str, ClassListing], layout: str) 
                     f"class {name!r} has no image in {root / split / name}; "
                     f"files directly in it that end in one of {', '.join(EXTENSIONS)} are taken"
                 )
-    tell_left_out(root, listings)
+    log_left_out(root, listings)
     return splits
 
 

@@ -172,14 +172,14 @@ class Rendezvous:
         count = self._count or "several"
         started_by = _STARTED_BY[self._rank.started_by].format(count=count)
         whom = f"process {number} of {count} at {self._address}, started by {started_by}"
-        begun, said = time.monotonic(), False
+        begun, reported = time.monotonic(), False
         while not there():
             waited = time.monotonic() - begun
             if waited > limit:
                 alone = "; if this process was started alone, unset that variable" if number else ""
                 raise UsageError(f"process {self._rank.number} waited {limit:.0f} seconds for {whom}{alone}")
-            if waited > _TO_SAY and not said:
-                said = True
+            if waited > _TO_SAY and not reported:
+                reported = True
                 print(f"packnet-train: process {self._rank.number} waits for {whom}", file=sys.stderr)  # noqa: T201
             time.sleep(_LOOK)
 

@@ -100,14 +100,14 @@ class SharedTraining:
         """
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
         lock = self._lock_path.open("a")
-        said = False
+        reported = False
         while not self._path.exists():
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not said:
+                if not reported:
                     _log.info("waiting for another job, which trains the first task for this one too")
-                    said = True
+                    reported = True
                 wait()
                 time.sleep(0.2)
                 continue

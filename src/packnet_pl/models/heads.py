@@ -19,7 +19,7 @@ class TaskInfo:
     """A task's classes, and the images that its head is made for.
 
     Attributes:
-        num_classes: Length of the answer, at least 2.
+        num_classes: Number of logits, at least 2.
         class_names: One per class, each once and without control characters, or empty if unknown.
         input_shape: Channels, height, width of an image in pixels, or empty if unknown.
         mean: Per channel, subtracted from pixel values in [0, 1], or empty if unknown.
@@ -100,7 +100,7 @@ class Heads(nn.Module):
 
         Args:
             task: A new name.
-            info: What it answers.
+            info: The classes and images of the task.
             values: Weight and bias to begin with; None: random (torch's defaults, from the global generator).
 
         Raises:

@@ -1,4 +1,4 @@
-"""The one-file artifact: networks written to it, and read from it."""
+"""Writes all tasks to one packed file, reads networks from it, and exports and predicts with them."""
 
 from packnet_pl.packed.backbone import build_packed_backbone
 from packnet_pl.packed.network import PackedNetwork

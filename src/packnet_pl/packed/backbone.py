@@ -1,4 +1,4 @@
-"""The backbone that a packed file names: compared with its tensors first, then built without drawing numbers."""
+"""Builds the backbone that a packed file names, after its tensors were checked, without drawing random numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ _DRAWING = (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
 
 
 def build_packed_backbone(packed: PackedFile) -> nn.Module:
-    """Returns the backbone that the file names, its parameters not set; the global generator is left as it was.
+    """Builds the backbone that the file names, with unset parameters; the global generator keeps its state.
 
     What it is made of is compared with the file before any memory is spent on it.
 
@@ -39,7 +39,7 @@ def build_packed_backbone(packed: PackedFile) -> nn.Module:
 
 
 class _NotDrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Parameters are not filled with random numbers: the file's take their place, and large networks take seconds."""
+    """Leaves parameters unset instead of drawing them: the file's replace them, and large networks take seconds."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -54,7 +54,7 @@ class _NotDrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def check_fits(state: Mapping[str, Any], packed: PackedFile) -> None:
-    """Compares names, shapes and types of a backbone's state dict with what the file holds; no tensor is read for it.
+    """Checks names, shapes and types of a backbone's state dict against those in the file; no tensor is read.
 
     Raises:
         ValueError: If they differ.
@@ -75,7 +75,7 @@ def check_fits(state: Mapping[str, Any], packed: PackedFile) -> None:
 
 
 def _check_types(types: Mapping[str, tuple[str, str]], packed: PackedFile) -> None:
-    """Compares types: a network may have been converted from one type of numbers to another, as a whole.
+    """Checks types: a network may only have been converted as a whole from one floating-point type to another.
 
     Args:
         types: Name -> type in the network and type in the file.

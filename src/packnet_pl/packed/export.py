@@ -1,4 +1,4 @@
-"""One task as a network of its own, in formats that others read; a file is left only if its logits are right."""
+"""Exports one task as a network of its own in formats of other programs; a file stays only if its logits are right."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ Predict = Callable[[Tensor], Tensor]
 
 
 def export_task(network: PackedNetwork, task: str, path: str | os.PathLike[str], format: str) -> float:
-    """Writes what ``network.standalone(task)`` is.
+    """Exports ``network.standalone(task)`` to a file.
 
     The file is read again and compared on random images, three and then one, before it replaces what is there.
 
@@ -106,7 +106,7 @@ def _write_program(module: nn.Module, probe: Tensor, path: Path, info: TaskInfo)
 
 
 def _check_onnx(module: nn.Module) -> None:
-    """Does nothing for a network that one ONNX file can hold, and that can be run again to see whether it does.
+    """Checks that one ONNX file can hold the network, and that it can be run to compare logits.
 
     Raises:
         ValueError: Otherwise.
@@ -157,7 +157,7 @@ def _about(info: TaskInfo) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences exporters, which tell of themselves: what counts is whether the logits agree."""
+    """Silences the log messages of exporters: what counts is whether the logits agree."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,4 +1,4 @@
-"""The network that a packed file holds: one shared part, one head per task, the right weights for each question."""
+"""The network of a packed file: one shared part and one head per task, with the right weights for each call."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ class PackedNetwork(nn.Module):
         return [logits[index] for index in range(len(images))]
 
     def standalone(self, task: str) -> nn.Module:
-        """Returns a plain module, in eval mode, for this task alone; the other tasks' weights are zero in it.
+        """Returns a plain module, in eval mode, for this task alone: the other tasks' weights are zero in it.
 
         Networks of torchvision and timm get their last layer back, under its own name: the state dict is that of
         ``torchvision.models.get_model(name, num_classes=...)``. Others come as modules ``backbone`` and ``head``. Its
@@ -121,7 +121,7 @@ class PackedNetwork(nn.Module):
         return (whole or nn.Sequential(OrderedDict(backbone=backbone, head=head))).eval()
 
     def show(self, task: str) -> nn.Module:
-        """Returns the shared part with the weights of ``task``, ready for its images; nothing is written if it is.
+        """Returns the shared part with the weights of ``task``; nothing is written if it has them already.
 
         It is one copy for all tasks: the next call for another task changes it.
 

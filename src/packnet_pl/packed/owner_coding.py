@@ -1,4 +1,4 @@
-"""Owner maps close to their entropy: one plane of bits per owner, only over what is left, through a Huffman code."""
+"""Codes owner maps close to their entropy: one plane of bits per owner, over what is left, in a Huffman code."""
 
 import zlib
 from collections.abc import Sequence

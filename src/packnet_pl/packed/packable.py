@@ -1,4 +1,4 @@
-"""What a network must be to be packed: its tasks finished, its tensors of one type, its owners those it will load."""
+"""Checks that a network can be packed: tasks finished, tensors of one type, owners that can be loaded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["check_loads", "check_packable"]
 
 
 def check_packable(parts: Packable, path: object, dtype: str | None) -> None:
-    """Does nothing for a network that can be packed.
+    """Checks that a network can be packed.
 
     Args:
         parts: The network.
@@ -30,7 +30,7 @@ def check_packable(parts: Packable, path: object, dtype: str | None) -> None:
         raise ValueError(
             f"cannot save {path}: {extra[0]} is extra state of a layer and no tensor, which the file cannot hold"
         )
-    # Loaded, the network would have to answer in the type that its heads take.
+    # Loaded, the network would have to compute in the type that its heads take.
     tensors = [*parts.backbone.state_dict().values(), *parts.heads.state_dict().values()]
     types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.is_floating_point()}
     if len(types) > 1 and getattr(parts.backbone, "builder", None) is not None:
@@ -46,7 +46,7 @@ def check_packable(parts: Packable, path: object, dtype: str | None) -> None:
 
 
 def check_loads(parts: Packable, owners: Mapping[str, Tensor], state: Mapping[str, Any], path: object) -> None:
-    """Does nothing if a PackNet made for the backbone by :func:`load_packed` takes these owners.
+    """Checks that a PackNet made for the backbone by :func:`load_packed` would take these owners.
 
     Args:
         parts: The network.

@@ -1,4 +1,4 @@
-"""What is packed of a module: the shared part, one output layer per task, the owners of the weights."""
+"""The parts of a module that are packed: the shared module, one output layer per task, the owners of the weights."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ __all__ = ["NetworkPerTask", "Packable", "networks_of", "parts_of", "private_as_
 
 
 class Packable(Protocol):
-    """What can be packed: a TaskClassifier, or anything with these three."""
+    """A module that can be packed: a TaskClassifier, or anything with these three."""
 
     backbone: nn.Module
     heads: Heads
@@ -43,7 +43,7 @@ class _Parts:
 def parts_of(
     model: Any, path: object, heads: Mapping[str, nn.Linear] | None, infos: Mapping[str, TaskInfo] | None
 ) -> Packable:
-    """Returns the parts of a module of a user's own; ``model`` itself if it has them as a TaskClassifier does.
+    """Returns the parts of a user's own module; ``model`` itself if it has them as a TaskClassifier has.
 
     Args:
         model: Has a PackNet as ``packnet``, whose module is the shared part.
@@ -84,7 +84,7 @@ def parts_of(
 
 
 def networks_of(parts: Packable) -> Mapping[str, Mapping[str, Tensor]]:
-    """Returns task -> tensors of a whole backbone of its own; nothing where tasks share one."""
+    """Returns task -> tensors of its own whole backbone; nothing where tasks share one."""
     return parts.networks if isinstance(parts, NetworkPerTask) else {}
 
 
@@ -94,8 +94,8 @@ def private_as_heads(heads: Heads, state: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "private": {task: [names[task]] if own else [] for task, own in state["private"].items()},
         "private_fingerprints": {
-            task: {f"{names[task]}.{key.rpartition('.')[2]}": value for key, value in marks.items()}
-            for task, marks in state["private_fingerprints"].items()
+            task: {f"{names[task]}.{key.rpartition('.')[2]}": value for key, value in fingerprints.items()}
+            for task, fingerprints in state["private_fingerprints"].items()
         },
     }
 

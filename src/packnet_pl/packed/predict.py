@@ -1,4 +1,4 @@
-"""Predictions for image files: the likeliest classes of a task, and which task an image belongs to."""
+"""Predicts for image files: the likeliest classes of a task, or the task that an image most likely belongs to."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that is no image.
+    """A file that could not be read as an image.
 
     Attributes:
         image: Path of the file.
@@ -74,7 +74,7 @@ def predict_images(
 
 
 def image_reader(info: TaskInfo, *, box: Box | None = None) -> Callable[[str], Tensor]:
-    """Returns what makes of a file's path the very tensor (float, C x H x W) that the task's test split made of it.
+    """Returns a function from a path to the tensor (float, C x H x W) that the task's test split makes of the file.
 
     Where ``info.preparation`` is None, the shorter side is resized to 256 / 224 of the input size, and the middle is
     cut out.

@@ -1,4 +1,4 @@
-"""Networks from packed files."""
+"""Loads networks from packed files."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ __all__ = ["build_network", "load_packed", "packed_keeping", "packed_networks", 
 
 
 def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = None) -> PackedNetwork:
-    """Reads a packed file; no code in it is run.
+    """Loads the network of a packed file; no code in it is run.
 
     Args:
         path: What :func:`save_packed` wrote.
@@ -37,7 +37,7 @@ def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = No
 
 
 def build_network(file: PackedFile, backbone: nn.Module | None = None) -> PackedNetwork:
-    """Returns the network that an opened file holds.
+    """Builds the network of an opened file.
 
     Args:
         file: From :func:`packnet_pl.container.open_packed`.
@@ -59,7 +59,7 @@ def build_network(file: PackedFile, backbone: nn.Module | None = None) -> Packed
 
 
 def packed_keeping(packed: PackedFile) -> tuple[Keeping, Keeping]:
-    """Returns how norms and biases are kept: "shared" or "per_task", twice."""
+    """Returns whether norms, and whether biases, are "shared" or "per_task"."""
     state = packed.header["packnet"] or {}
     norm, bias = (check_choice(key, state.get(key, "shared"), KEEPINGS) for key in ("norm", "bias"))
     return norm, bias
@@ -76,7 +76,7 @@ def packed_networks(packed: Packed) -> dict[str, dict[str, Tensor]]:
 
 
 def unpack_into(model: Packable, packed: Packed) -> None:
-    """Gives ``model``, which has no tasks yet, everything that the file holds, but for :func:`packed_networks`.
+    """Loads the whole file into ``model``, which has no tasks yet, but for :func:`packed_networks`.
 
     Raises:
         ValueError: If the file does not fit its backbone, or owners are kept in one of them only.
@@ -137,6 +137,6 @@ def _heads(packed: Packed) -> Heads:
 
 
 def _load(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Loads ``tensors`` in the types in which they were trained, which need not be those of a new module."""
+    """Loads ``tensors`` in the types in which they were trained, which a new module need not have."""
     take_types_(module, tensors)
     module.load_state_dict(tensors)

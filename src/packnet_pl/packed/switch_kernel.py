@@ -1,4 +1,4 @@
-"""Writing what one task sees of all weights into other memory, at nearly the speed of a copy."""
+"""Writes the weights that one task computes with into other memory, at nearly the speed of a copy."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ _Loop = Callable[[_Integers, _Integers, NDArray[np.uint8], np.uint8], None]
 
 
 class TaskWriter:
-    """Writes what one task after another sees of some weights.
+    """Writes the weights of one task after another.
 
     Args:
         weights: Of each layer target, source and owner map, all of one shape and on one device: the target is written
@@ -46,7 +46,7 @@ class TaskWriter:
 
     @torch.no_grad()
     def write_(self, task: int) -> None:
-        """Makes each target the weights of its source that ``task`` sees, bit for bit, and zero elsewhere.
+        """Copies the weights that ``task`` computes with, bit for bit, from each source to its target; others become 0.
 
         Args:
             task: Number of the task, 1 to 255.
@@ -82,14 +82,14 @@ def _compiled() -> _Loop:
 
 
 def _write_plainly(out: _Integers, bits: _Integers, owner: NDArray[np.uint8], task: np.uint8) -> None:
-    """What :func:`_write` does, with a mask that goes through memory on its own."""
+    """Does the same as :func:`_write` without numba, through a mask in memory."""
     np.multiply(bits, owner - np.uint8(FREE + 1) < task, out=out)
 
 
 def _write(out: _Integers, bits: _Integers, owner: NDArray[np.uint8], task: np.uint8) -> None:
-    """One pass over the weights, for numba.
+    """Copies visible weights in one pass, compiled by numba.
 
     ``owner - FREE - 1`` wraps around for free weights, so that one comparison finds both kinds that are hidden.
     """
-    for place in range(out.size):
-        out[place] = bits[place] if np.uint8(owner[place] - np.uint8(FREE + 1)) < task else 0
+    for index in range(out.size):
+        out[index] = bits[index] if np.uint8(owner[index] - np.uint8(FREE + 1)) < task else 0

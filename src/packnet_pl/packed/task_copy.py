@@ -1,4 +1,4 @@
-"""A copy of the shared module that shows one task at a time, while the module itself stays as it is."""
+"""A copy of the shared module that shows one task at a time; the module itself stays as it is."""
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
@@ -92,7 +92,7 @@ class TaskCopy:
 
     @torch.inference_mode(False)
     def _renew(self) -> None:
-        """Copies anew: what was converted, moved or replaced is so in the copy too."""
+        """Copies the module anew, with whatever was converted, moved or replaced in it."""
         check_weights_are_read(self._packnet.module)
         self._copy, self._targets, self._kept = None, {}, []  # their memory first
         self._owners, self._owned = {}, TaskWriter([])
@@ -107,7 +107,7 @@ class TaskCopy:
         self._seen = self._versions_of_module()
 
     def _write(self, number: int, owners: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-        """Writes what a task has of its own and sees of the owned weights: all else is as it was copied."""
+        """Writes a task's own copies and its visible weights; all else is as it was copied."""
         if not _are_same(owners, self._owners):
             self._owned = TaskWriter(
                 (self._targets[name].now, self._sources[name].now, owner) for name, owner in owners.items()
@@ -133,7 +133,7 @@ def _entries(slots: Mapping[str, Slot]) -> list[_Entry]:
 
 
 def _versions(entries: Iterable[_Entry]) -> list[object]:
-    """Returns what changes when a tensor is moved, replaced, written to or seen otherwise.
+    """Returns what changes when a tensor is moved, replaced, written to or viewed otherwise.
 
     After a switch nothing of this is in the processor's cache: what it takes is each object that it looks at.
     """

@@ -1,4 +1,4 @@
-"""Header and tensors to a packed file, and back: each byte is read once, and is the tensor's memory."""
+"""Reads and writes header and tensors of a packed file: each byte is read once, and is the tensor's memory."""
 
 import json
 import os
@@ -25,7 +25,7 @@ Of = TypeVar("Of", Tensor, Stored)
 
 
 class Packed(PackedFile):
-    """A packed file with its tensors, which are read at the first use; its weights are still packed."""
+    """A packed file with its tensors, read at the first use; its weights are still coded."""
 
     @classmethod
     def of(cls, file: PackedFile) -> "Packed":
@@ -94,7 +94,7 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
 
 
 def _check_finite(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Does nothing if heads are finite, and weights that tasks own, in the type that they have in the network.
+    """Checks that heads and owned weights are finite, in the type that they have in the network.
 
     Raises:
         ValueError: Otherwise.

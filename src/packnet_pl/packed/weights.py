@@ -1,4 +1,4 @@
-"""The weights of one layer as a file holds them: the values that somebody owns, in a row, and their owners."""
+"""Packs and unpacks the weights of one layer: the values that are owned, in a row, and their coded owners."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

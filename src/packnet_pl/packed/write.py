@@ -1,4 +1,4 @@
-"""From a network with its tasks to the packed file."""
+"""Writes a network with its tasks to a packed file."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class TaskFigures:
-    """What a file tells of a task beside what its head wants to know.
+    """Results and facts of a task that a packed file holds beside its head.
 
     Attributes:
         ratio: Share of its weights that it released, in [0, 1), or None.
@@ -56,9 +56,9 @@ def save_packed(
     Args:
         model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it is
             a :class:`NetworkPerTask` too: what the backbone has now is not written.
-            Or any module with a ``packnet``, each of whose tasks has one private module, its output layer: the file
-            answers with that layer on what the shared part gives, and is read with ``load_packed(path, backbone=...)``
-            where no builder of this package made the shared part.
+            Or any module with a ``packnet``, each of whose tasks has one private module, its output layer: the
+            logits of the file are those of that layer on the features of the shared part, and it is read with
+            ``load_packed(path, backbone=...)`` where no builder of this package made the shared part.
         path: Where to; the ending ``.safetensors`` is usual.
         heads: Only for such a module: task -> its output layer, where that is not clear.
         infos: Likewise: task -> what is known of it beside the number of classes.
@@ -140,7 +140,7 @@ def _pack_layer(
     header: dict[str, Any],
     tensors: dict[str, Tensor],
 ) -> None:
-    """Puts one weight tensor into header and tensors: the values that somebody owns, and the owners, coded."""
+    """Adds one weight tensor to header and tensors: the values that are owned, and the coded owners."""
     counts = count_owners(owner, len(header["tasks"]))
     values, coded = pack_weights(weight, owner, counts)
     if dtype is not None:
@@ -155,7 +155,7 @@ def _pack_layer(
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """Returns a copy of its own: safetensors refuses tensors that share memory."""
+    """Returns a contiguous copy: safetensors refuses tensors that share memory."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, grouped by method, settings and prune ratios; what a table calls each group."""
+"""Groups runs that differ in their seed alone, by method, settings and prune ratios, and labels each group."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _PAPER = {"packnet": {"scope": "layer", "granularity": "weight", "norm": "shared
 
 @dataclass(frozen=True)
 class Kind:
-    """What runs have in common that differ in their seed alone.
+    """Method, settings and prune ratios: what runs share that differ in their seed alone.
 
     Attributes:
         method: Name of the method.
@@ -74,7 +74,7 @@ def is_comparison(runs: Iterable[Run]) -> bool:
 
 
 def label(kind: Kind, among: Collection[Kind]) -> str:
-    """Returns the name of ``kind`` in a table of ``among``: method, ratio, and what tells it from the others."""
+    """Returns the name of ``kind`` in a table of ``among``: method, ratio, and the settings that are its own."""
     name = f"{kind.method} {ratio_of(kind, among)}" if kind.prunes else kind.method
     return ", ".join([name, *setting_labels(kind, among)])
 
@@ -107,7 +107,7 @@ def unsaid(kinds: Iterable[Kind]) -> list[str]:
 
 
 def remarks(runs: Iterable[Run]) -> list[str]:
-    """Returns what a reader has to know of ``runs`` of one sequence: what is left out, what is there more than once."""
+    """Returns remarks on ``runs`` of one sequence: which are left out, and which are there more than once."""
     texts = []
     kinds = by_kind(runs)
     one = next(iter(kinds.values()))[0]

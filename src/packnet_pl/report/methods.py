@@ -1,4 +1,4 @@
-"""Methods side by side, as in the paper's table: errors, and the gap to individual networks."""
+"""Compares methods side by side, as in the paper's table: errors, and the gap to individual networks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

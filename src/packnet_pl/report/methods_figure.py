@@ -1,4 +1,4 @@
-"""The comparison of methods as a figure: error per task, and what it costs to keep."""
+"""Draws the comparison of methods: error per task, and mean error against size."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The comparison of methods as a table on screen, as Markdown and as CSV."""
+"""Writes the comparison of methods as a table on screen, as Markdown and as CSV."""
 
 import csv
 import io
@@ -96,7 +96,7 @@ def _points(fractions: Sequence[float]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keeps what would be markup from being it; underscores within a word are none."""
+    """Escapes what would be Markdown; underscores within a word are none."""
     return re.sub(r"([\\|*`<])", r"\\\1", text)
 
 

@@ -1,4 +1,4 @@
-"""Draws who owns which weights: a bar per layer, divided among the tasks and what is free."""
+"""Draws the owners of weights: a bar per layer, divided among the tasks and what is free."""
 
 import os
 

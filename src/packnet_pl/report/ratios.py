@@ -1,4 +1,4 @@
-"""Error against prune ratio, what a sweep is made for: one row per prune ratio, over its seeds."""
+"""Groups the runs of a sweep into rows of error against prune ratio, over their seeds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

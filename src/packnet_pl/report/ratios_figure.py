@@ -1,4 +1,4 @@
-"""Error against prune ratio as a figure: a line per task, and below it what stays free."""
+"""Draws error against prune ratio: a line per task, and below it what stays free."""
 
 import os
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ def draw_ratios(rows: Sequence[RatioRow], path: str | os.PathLike[str]) -> None:
     from matplotlib.figure import Figure
 
     numbers = all(isinstance(row.ratio, float) for row in rows)
-    places = [float(row.ratio) if numbers else float(index) for index, row in enumerate(rows)]
+    positions = [float(row.ratio) if numbers else float(index) for index, row in enumerate(rows)]
     figure = Figure(figsize=(7.5, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     lines = [*rows[0].tasks, None]
     for number, task in enumerate(lines):
         samples = [[100 * error for error in row.errors(task)] for row in rows]
         upper.errorbar(
-            places,
+            positions,
             [fmean(sample) for sample in samples],
             [stdev(sample) if len(sample) > 1 else 0.0 for sample in samples],
             marker="o",
@@ -42,10 +42,10 @@ def draw_ratios(rows: Sequence[RatioRow], path: str | os.PathLike[str]) -> None:
         )
     split = {"test": "test", "val": "validation"}[rows[0].runs[0].split]
     upper.set(ylabel=f"{split} error at the end, %", title=rows[0].name)
-    free = [(place, 100 * row.free) for place, row in zip(places, rows, strict=True) if row.free is not None]
+    free = [(x, 100 * row.free) for x, row in zip(positions, rows, strict=True) if row.free is not None]
     lower.plot(*zip(*free, strict=True), marker="o", markersize=4, color="#888888") if free else None
     lower.set(ylabel="free, %", xlabel="prune ratio")
-    lower.set_xticks(places, [str(row.ratio) for row in rows], rotation=0 if numbers else 30)
+    lower.set_xticks(positions, [str(row.ratio) for row in rows], rotation=0 if numbers else 30)
     for axes in (upper, lower):
         axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
         axes.spines[["top", "right"]].set_visible(False)

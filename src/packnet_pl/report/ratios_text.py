@@ -1,4 +1,4 @@
-"""Error against prune ratio as a table on screen and as CSV."""
+"""Writes error against prune ratio as a table on screen and as CSV."""
 
 import csv
 import io

@@ -18,7 +18,7 @@ SPLITS = ("test", "val")
 
 @dataclass(frozen=True)
 class Run:
-    """What one finished run came to.
+    """The results of one finished run.
 
     Attributes:
         folder: Its directory.

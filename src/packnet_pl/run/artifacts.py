@@ -1,4 +1,4 @@
-"""What a run leaves behind after each task: the packed file, the report and ``results.json``, in this order."""
+"""Writes the artifacts of a run after each task: packed file, report, and last ``results.json``."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ def is_main() -> bool:
 
 
 def write_outcome(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry]) -> None:
-    """Writes everything; each file is replaced as a whole, and ``results.json`` comes last.
+    """Writes all artifacts; each file is replaced as a whole, and ``results.json`` comes last.
 
     Args:
         plan: Of the run.
@@ -89,7 +89,7 @@ def _results(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry]
 
 
 def _is_retested(then: Entry, now: Entry) -> bool:
-    """Returns whether the task of ``then`` was tested, at the end, on another split than when it was finished."""
+    """Returns whether the task was tested, at the end, on another split than when it was finished."""
     splits = [entry.data.get(then.task.name) for entry in (then, now)]
     return None not in splits and splits[0]["test"] != splits[1]["test"]  # type: ignore[index]
 

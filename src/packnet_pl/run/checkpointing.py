@@ -1,4 +1,4 @@
-"""Writes a fit's checkpoint: after each epoch, every so many steps, and when the run is asked to stop."""
+"""Saves a fit's checkpoint: after each epoch, every so many steps, and when the run is asked to stop."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["SaveState"]
 
 
 class SaveState(Checkpoint):
-    """Writes one file, again and again: at the end of each epoch, every so many steps, and when asked to stop.
+    """Saves one checkpoint, again and again: at the end of each epoch, every so many steps, and when asked to stop.
 
     It is a ``Checkpoint`` so that Lightning runs it after all other callbacks, whose state it saves.
 
@@ -31,7 +31,7 @@ class SaveState(Checkpoint):
         self._stop.keep_from(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Notes where the fit begins."""
+        """Records the step at which the fit begins."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(

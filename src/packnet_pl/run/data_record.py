@@ -1,4 +1,4 @@
-"""The record of the data that a task was trained on, in a file of its own, and how other data differ from it."""
+"""Records the data that a task was trained on, in a file of its own, and compares other data with it."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ __all__ = ["DataRecord", "differing_data", "keep_record", "parse_splits", "read_
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What data a task was trained on, or last tested on.
+    """The data that a task was trained on, or last tested on.
 
     Attributes:
         inventory: Of its splits.
@@ -32,7 +32,7 @@ class DataRecord:
 
 
 def keep_record(folder: Path, task: str, data: TaskData) -> None:
-    """Notes in the run directory ``folder`` what ``data`` are, unless that is what is noted there."""
+    """Records ``data`` in the run directory ``folder``, unless the record is there already."""
     before = read_record(folder, task)
     if before is not None and before.inventory == data.inventory:
         return
@@ -45,7 +45,7 @@ def keep_record(folder: Path, task: str, data: TaskData) -> None:
 
 
 def read_record(folder: Path, task: str) -> DataRecord | None:
-    """Returns what is noted of ``task``; None if nothing is, as in runs of earlier versions, or it cannot be read."""
+    """Returns the record of ``task``; None if it is missing, as in runs of earlier versions, or unreadable."""
     try:
         found: Any = json.loads(gzip.decompress(data_record_path(folder, task).read_bytes()))
         inventory = Inventory(tuple(found["inventory"]["class_names"]), parse_splits(found["inventory"]["splits"]))
@@ -55,7 +55,7 @@ def read_record(folder: Path, task: str) -> DataRecord | None:
 
 
 def parse_splits(dumped: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitInventory]:
-    """Reads what ``dataclasses.asdict`` made of the splits of an inventory.
+    """Parses what ``dataclasses.asdict`` made of the splits of an inventory.
 
     Raises:
         KeyError: If it is something else; or AttributeError or TypeError.
@@ -64,7 +64,7 @@ def parse_splits(dumped: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitInve
 
 
 def differing_data(before: DataRecord, data: TaskData, splits: Sequence[str]) -> str | None:
-    """Returns what is different, as the end of a sentence, or None.
+    """Returns how data differ, as the end of a sentence; None if they do not.
 
     Args:
         before: What was noted.
@@ -98,7 +98,7 @@ def _differing_files(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequen
 
 
 def _by_path(files: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, str]]:
-    """Returns path -> split, and all else that there is to say of it."""
+    """Returns path -> split, and the rest of its line."""
     found = {}
     for split, lines in files.items():
         for line in lines:

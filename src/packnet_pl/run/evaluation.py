@@ -1,4 +1,4 @@
-"""Evaluation of every task so far: its accuracy now, and whether its probe's logits are still the same bits."""
+"""Evaluates every task so far: its accuracy now, and whether its probe's logits are still the same bits."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Accuracy of a task: counted over a split, top-1, top-5 and class by class, and written as CSV."""
+"""Measures the accuracy of a task, top-1, top-5 and class by class, and writes it as CSV."""
 
 import csv
 import os
@@ -18,27 +18,27 @@ __all__ = ["Scores", "measure", "measure_together", "write_accuracy_csv", "write
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts over a split, in whole numbers: a mean of float32 would not be the exact fraction.
+    """Counts of correct predictions over a split; integers, as a mean of float32 would not be the exact fraction.
 
     Attributes:
         right: Per class, the images whose highest logit is that of their class.
         among_five: Images whose class is among the five highest logits; None with five classes or fewer.
-        pictures: Per class, the number of images.
+        totals: Per class, the number of images.
     """
 
     right: tuple[int, ...]
     among_five: int | None
-    pictures: tuple[int, ...]
+    totals: tuple[int, ...]
 
     @property
     def top1(self) -> float:
         """Top-1 accuracy in [0, 1]."""
-        return sum(self.right) / sum(self.pictures)
+        return sum(self.right) / sum(self.totals)
 
     @property
     def top5(self) -> float | None:
         """Top-5 accuracy in [0, 1]; None with five classes or fewer."""
-        return None if self.among_five is None else self.among_five / sum(self.pictures)
+        return None if self.among_five is None else self.among_five / sum(self.totals)
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ def measure_together(
     num_classes: int,
     device: torch.device | str = "cpu",
 ) -> Scores:
-    """Returns the scores of a classifier on a split that all processes share among them, each batch once.
+    """Returns the scores of a classifier on a split whose batches are divided among all processes.
 
     They are those of one process, exactly: the batches are the same, and whole numbers are added. All processes have to
     call it.
@@ -85,7 +85,7 @@ def measure_together(
         device: Where ``predict`` computes.
     """
     mine = measure(predict, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
-    counts = sum_(torch.tensor([*mine.right, *mine.pictures, mine.among_five or 0])).tolist()
+    counts = sum_(torch.tensor([*mine.right, *mine.totals, mine.among_five or 0])).tolist()
     right, images = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
     return Scores(right, None if mine.among_five is None else counts[-1], images)
 
@@ -110,13 +110,13 @@ def write_class_csv(
     """Writes the accuracy of every class of every task.
 
     Args:
-        path: Of the file: columns ``task``, ``class``, ``pictures``, ``accuracy`` (empty for a class without images).
+        path: Of the file: columns ``task``, ``class``, ``totals``, ``accuracy`` (empty for a class without images).
         scores: Task -> scores.
         class_names: Task -> one name per class.
     """
     lines: list[list[Any]] = [["task", "class", "pictures", "accuracy"]]
     for task, found in scores.items():
-        for name, right, images in zip(class_names[task], found.right, found.pictures, strict=True):
+        for name, right, images in zip(class_names[task], found.right, found.totals, strict=True):
             lines.append([task, name, images, right / images if images else None])
     _write(path, lines)
 

@@ -1,4 +1,4 @@
-"""A ``metrics.csv`` that a resumed fit goes on writing: rows are kept up to the checkpoint."""
+"""Continues the ``metrics.csv`` of a resumed fit behind the rows that its checkpoint knows."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ __all__ = ["MetricsFile"]
 
 
 class MetricsFile(ExperimentWriter):
-    """What a CSVLogger writes with: Lightning's own writer begins its file anew in a folder that has one.
+    """The writer of a CSVLogger; Lightning's own one begins the file anew.
 
     A process that is killed leaves rows without their end at most, and never a file without its earlier rows.
 
@@ -30,7 +30,7 @@ class MetricsFile(ExperimentWriter):
         self.num_rows = 0
 
     def keep_first(self, count: int) -> None:
-        """Keeps the first ``count`` rows of the file that is there, and forgets the others."""
+        """Keeps the first ``count`` rows of the existing file, and drops the others."""
         self._begin_with(_read(self._path)[:count])
 
     def keep_before(self, step: int) -> None:
@@ -40,7 +40,7 @@ class MetricsFile(ExperimentWriter):
         )
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
-        """Takes a row."""
+        """Adds a row."""
         super().log_metrics(metrics_dict, step)
         self.num_rows += 1
 

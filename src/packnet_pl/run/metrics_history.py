@@ -1,4 +1,4 @@
-"""Learning curves of a resumed fit: the same rows as if it had never been interrupted."""
+"""Continues the learning curves of a resumed fit: the same rows as if it had never been interrupted."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -20,7 +20,7 @@ _KEY = "metrics_history"
 
 
 class MetricsHistory(pl.Callback):
-    """Saves, with each checkpoint, what the loggers have not been told yet, and tells them when a fit goes on from it.
+    """Saves, with each checkpoint, what is not logged yet, and logs it when a fit resumes from it.
 
     Lightning logs the metrics of an epoch (or step) after the hook in which its checkpoint is written, and averages
     over an epoch begin anew when a fit goes on within it. So a checkpoint holds the row to come and the sums so far. A
@@ -42,7 +42,7 @@ class MetricsHistory(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the row to come, and within an epoch the sums so far."""
+        """Adds the pending row, and within an epoch the sums so far."""
         for logger in trainer.loggers:
             logger.save()
         connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
@@ -63,7 +63,7 @@ class MetricsHistory(pl.Callback):
         self._found, self._step = checkpoint.get(_KEY), checkpoint["global_step"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tells the loggers where they go on."""
+        """Sets the row at which the loggers continue."""
         rows: int | None = self._found["rows"] if self._found else None
         if self._file is not None and rows is not None:
             self._file.keep_first(rows)
@@ -75,7 +75,7 @@ class MetricsHistory(pl.Callback):
                 logger.save()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives the module's metrics their sums."""
+        """Restores the sums of the module's metrics."""
         rank, world_size = rank_and_world_size()
         # With fewer processes than there were, one goes on for several.
         for part in (self._found["sums"] if self._found else [])[rank::world_size]:

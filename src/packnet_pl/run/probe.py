@@ -24,7 +24,7 @@ def probe_images(split: ImageDataset) -> Tensor:
 
 
 def save_probe(path: str | os.PathLike[str], images: Tensor, logits: Tensor) -> None:
-    """Writes a probe, so that a later process can ask the same question."""
+    """Writes a probe, for a later process to compare its logits with."""
     with replacing(path) as temporary:
         temporary.write_bytes(save({"pictures": images.contiguous(), "logits": logits.detach().contiguous()}))
 

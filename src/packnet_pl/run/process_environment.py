@@ -1,4 +1,4 @@
-"""Lightning's cluster environment for whoever started this process: srun, torchrun, or nobody."""
+"""Chooses Lightning's cluster environment by who started this process: srun, torchrun, or nobody."""
 
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment

@@ -1,4 +1,4 @@
-"""Progress of a whole run: one bar over all epochs on a terminal, one line per phase everywhere."""
+"""Shows the progress of a whole run: one bar over all epochs on a terminal, one line per phase everywhere."""
 
 from typing import Any
 
@@ -56,16 +56,16 @@ class _PhaseProgress(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
-        said = {"train_loss": "loss", "val_accuracy": "val"}
-        parts = [f"{short} {float(metrics[name]):.3f}" for name, short in said.items() if name in metrics]
+        shown = {"train_loss": "loss", "val_accuracy": "val"}
+        parts = [f"{short} {float(metrics[name]):.3f}" for name, short in shown.items() if name in metrics]
         self._done += 1
         self._progress.update(self._bar, completed=self._done, description=f"{self._name}: {', '.join(parts)}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val_accuracy")
-        said = "" if accuracy is None else f", validation accuracy {float(accuracy):.3f}"
+        shown = "" if accuracy is None else f", validation accuracy {float(accuracy):.3f}"
         self._progress.console.print(
-            f"{self._name}: {counted(trainer.max_epochs or 0, 'epoch')}{said}", highlight=False
+            f"{self._name}: {counted(trainer.max_epochs or 0, 'epoch')}{shown}", highlight=False
         )
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

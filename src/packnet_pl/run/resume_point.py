@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Start:
-    """Where to go on.
+    """The point at which a run resumes.
 
     Attributes:
         finished: Number of finished tasks.
@@ -36,7 +36,7 @@ class Start:
 
 
 def find_start(plan: RunPlan, model: MultiHeadClassifier) -> Start:
-    """Looks at what lies in the run directory, and loads the finished tasks into ``model``.
+    """Reads the run directory, and loads the finished tasks into ``model``.
 
     A file that cannot be read is named in a warning and passed over for the newest before it.
 
@@ -56,7 +56,7 @@ def find_start(plan: RunPlan, model: MultiHeadClassifier) -> Start:
 
 
 def adopt_packed(folder: Path, packed: Packed) -> None:
-    """Makes a run directory as if the tasks of a packed file had been trained in it; does nothing the second time.
+    """Fills a run directory as if the tasks of a packed file had been trained in it, unless it has them.
 
     Args:
         folder: The run directory.
@@ -99,8 +99,8 @@ def _is_good(path: Path, names: Sequence[str], phase: Phase | None) -> bool:
         found = list(checkpoint["tasks"])
         open_phase = checkpoint["packnet"]["phase"] if phase else None
     except (RuntimeError, OSError, KeyError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        _log.warning("%s is damaged or something else (%s: %s); it is passed over", path, type(error).__name__, said)
+        reason = " ".join(str(error).split())
+        _log.warning("%s is damaged or something else (%s: %s); it is passed over", path, type(error).__name__, reason)
         return False
     if found != list(names) or open_phase != phase:
         _log.warning("%s is of the tasks %s in phase %s; it is passed over", path, found, open_phase)

@@ -1,4 +1,4 @@
-"""The task loop of a run: fit a task, evaluate all tasks so far, write what a later process can go on from."""
+"""The task loop of a run: fits a task, evaluates all tasks so far, writes what a later process can resume from."""
 
 import logging
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StoppedError(Exception):
-    """The run was asked to stop, and saved what it had.
+    """The run was asked to stop, and has saved its state.
 
     Attributes:
         signum: The signal.
@@ -28,7 +28,7 @@ class StoppedError(Exception):
 
 
 class StopRequest:
-    """Remembers that a signal came; whoever works asks for it where it can save.
+    """Records that a signal came, and is asked for it where the run can save its state.
 
     Attributes:
         signum: The signal, or None as long as none came.
@@ -38,13 +38,13 @@ class StopRequest:
         self.signum: int | None = None
 
     def listen(self) -> None:
-        """Takes the signals from now on."""
+        """Handles the signals from now on."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
                 signal.signal(signum, self._note)
 
     def keep_from(self, trainer: pl.Trainer) -> None:
-        """Leaves the signals here while ``trainer`` fits; call it before.
+        """Keeps the signals from ``trainer`` while it fits; call it before.
 
         Lightning's own handlers end a fit without saving it, and under DDP they wait for the other processes in the
         middle of whatever was going on. There is no setting that leaves them out.

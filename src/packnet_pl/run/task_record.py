@@ -1,4 +1,4 @@
-"""What is known of each finished task, in a file of its own: ``results.json`` is put together from these."""
+"""Records each finished task in a file of its own, from which ``results.json`` is put together."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ class DamagedRunError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished task.
+    """The record of one finished task.
 
     Attributes:
         task: Its figures.
@@ -43,7 +43,7 @@ class Entry:
     data: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def dump(self) -> dict[str, Any]:
-        """Returns it as JSON takes it."""
+        """Returns it as JSON."""
         return asdict(self)
 
     @classmethod
@@ -88,7 +88,7 @@ class Entry:
 
 
 def read_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
-    """Returns what is known of the finished tasks ``names`` of a run, in order.
+    """Returns the records of the finished tasks ``names`` of a run, in order.
 
     A file that cannot be read is named in a warning; the packed file tells the same, but for the seconds it took.
 

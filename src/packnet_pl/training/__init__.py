@@ -1,4 +1,4 @@
-"""PackNet in PyTorch Lightning: ``callback`` says when, ``task_phase`` and ``task_fit`` what, ``core`` how."""
+"""PackNet in PyTorch Lightning: ``callback`` has the hooks, ``task_phase`` and ``task_fit`` act, ``core`` computes."""
 
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.checkpoint_io import AtomicCheckpointIO

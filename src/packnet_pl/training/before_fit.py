@@ -1,4 +1,4 @@
-"""A module as it was before a fit, to go back to when the fit turns out to be a mistake."""
+"""Copies a module before a fit, to restore it when the fit is refused."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ __all__ = ["BeforeFit"]
 
 
 class BeforeFit:
-    """All values of a module, on the CPU: a fit that is refused then costs no memory of a GPU.
+    """A copy of all values of a module, on the CPU: it takes no memory of a GPU.
 
     Args:
         module: Its layers may be replaced later: names are looked up.
@@ -29,7 +29,7 @@ class BeforeFit:
 
     @torch.no_grad()
     def restore_(self) -> None:
-        """Gives everything the bits that it had, and takes the begin of the task back."""
+        """Restores all values bit for bit, and withdraws the task that was begun."""
         slots = named_slots(self._module)
         for name, value in self._values.items():
             if name in slots:

@@ -1,4 +1,4 @@
-"""The weights that a fit ends with: those of the last epoch, or of the best one by a validation metric."""
+"""Chooses the weights that a fit ends with: those of the last epoch, or of the best by a validation metric."""
 
 import math
 import re
@@ -19,7 +19,7 @@ _LOW = {"cer", "eer", "mae", "mse", "nll", "perplexity", "ppl", "rmse", "wer"}
 
 
 def best_epoch(select: Literal["last", "best"], monitor: str, mode: Literal["max", "min"] | None) -> "BestEpoch | None":
-    """Returns what remembers the best epoch, or None for the last one.
+    """Returns a :class:`BestEpoch`, or None for the last epoch.
 
     Args:
         select: "last" or "best".
@@ -37,7 +37,7 @@ def best_epoch(select: Literal["last", "best"], monitor: str, mode: Literal["max
 
 
 class BestEpoch:
-    """Remembers the weights of the epoch with the highest (or lowest) validation metric; the first one wins ties.
+    """Stores the weights of the epoch with the highest (or lowest) validation metric; the first one wins ties.
 
     Args:
         monitor: Name of a logged validation metric.
@@ -61,7 +61,7 @@ class BestEpoch:
         self._weights: dict[str, Any] = {}
 
     def check_trainer(self, trainer: pl.Trainer) -> None:
-        """Does nothing if the fit that begins validates at all, and averages no weights.
+        """Checks that the fit that begins validates, and averages no weights.
 
         Raises:
             ValueError: Otherwise: there would be no best epoch.
@@ -84,7 +84,7 @@ class BestEpoch:
             )
 
     def update(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Takes the weights after a validation, if the metric improved; one that is not a number never does.
+        """Stores the weights after a validation, if the metric improved; NaN never does.
 
         The few batches that Lightning validates before it trains do not count, and many modules log no metric then.
 
@@ -113,7 +113,7 @@ class BestEpoch:
             raise ValueError(f"select='best' needs the metric {self.monitor!r}; validation logged {sorted(metrics)}")
 
     def restore_(self, module: pl.LightningModule) -> None:
-        """Loads the best epoch's weights into ``module``; if there is none, it warns, and the last one's stay."""
+        """Loads the best epoch's weights into ``module``; if there is none, warns and leaves the last epoch's."""
         if self._weights:
             module.load_state_dict(self._weights)
         if self.score is None:
@@ -126,7 +126,7 @@ class BestEpoch:
         return {"score": self.score, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` returned."""
+        """Loads what :meth:`state_dict` returned."""
         self.score, self._weights = state["score"], state["weights"]
 
 

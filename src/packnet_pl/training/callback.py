@@ -1,4 +1,4 @@
-"""PackNet in a Lightning fit: when to mask, restore, prune and finish. ``task_fit`` has what is done then."""
+"""The PackNet callback of a Lightning fit: when to mask, restore, prune and finish; ``task_fit`` does it."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,12 +110,12 @@ class PackNetCallback(_Callback):
         return {"best": self.best.state_dict()} if self.best else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` returned."""
+        """Loads what :meth:`state_dict` returned."""
         if self.best and "best" in state_dict:
             self.best.load_state_dict(state_dict["best"])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the task, or goes on with it, and watches every step of every optimizer."""
+        """Opens or resumes the task, and watches every step of every optimizer."""
         self._fit = TaskFit(trainer, pl_module, self._task_phase)
 
     def on_train_batch_start(
@@ -125,7 +125,7 @@ class PackNetCallback(_Callback):
         self._going_on.begin_batch(first=batch_idx == 0)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuses what learns outside."""
+        """Refuses gradients of tensors outside the shared part and the task's own modules."""
         self._going_on.after_backward()
 
     def on_before_optimizer_step(
@@ -153,7 +153,7 @@ class PackNetCallback(_Callback):
             self._fit.restore_()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks whether this epoch is the best one."""
+        """Stores the weights if this epoch is the best one."""
         if self.best and trainer.state.fn == "fit":
             self.best.update(trainer, pl_module)
 
@@ -175,7 +175,7 @@ class PackNetCallback(_Callback):
         self._going_on.end_task_()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leaves no trace; the task stays open."""
+        """Removes its hooks; the task stays open."""
         try:
             if self._fit is not None:
                 self._fit.interrupt_()
@@ -183,7 +183,7 @@ class PackNetCallback(_Callback):
             self._detach(pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leaves no trace."""
+        """Removes its hooks."""
         self._detach(pl_module)
 
     @property

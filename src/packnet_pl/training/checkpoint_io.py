@@ -1,4 +1,4 @@
-"""Checkpoints that are replaced as a whole."""
+"""Saves checkpoints so that a file is always whole: the old one or the new one."""
 
 import io
 import pickle
@@ -20,7 +20,7 @@ else:
 
 
 class AtomicCheckpointIO(_CheckpointIO):
-    """Writes beside the old checkpoint and then takes its name.
+    """Writes beside the old checkpoint, and then replaces it.
 
     Lightning's own goes through the temporary folder; where that is another file system the last step is a copy, and a
     process killed in it leaves half a checkpoint. Give it as ``pl.Trainer(plugins=[AtomicCheckpointIO()])``.

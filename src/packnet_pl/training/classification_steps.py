@@ -1,4 +1,4 @@
-"""How a classifier trains, validates and tests one task: the steps of Lightning, the metrics and the optimizer."""
+"""Training, validation and test steps of a classifier for one task, its metrics and its optimizer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["ClassificationSteps"]
 
 
 class ClassificationSteps(pl.LightningModule):
-    """Steps on batches of images and labels. A subclass has the network, and says the loss.
+    """Steps on batches of images and labels; a subclass has the network and the loss.
 
     Attributes:
         selected_task: The task that is trained, validated and tested; None before there is one.
@@ -41,7 +41,7 @@ class ClassificationSteps(pl.LightningModule):
         raise NotImplementedError
 
     def new_metrics(self, num_logits: int) -> None:
-        """Counts predictions anew from here on, as those of another task.
+        """Resets the metrics, for the number of logits of the selected task.
 
         Args:
             num_logits: How many logits there are for an image.
@@ -76,7 +76,7 @@ class ClassificationSteps(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Looks whether what was trained is finite, before it is saved.
+        """Checks that what was trained is finite, before it is saved.
 
         Raises:
             DivergedError: If a parameter or a running statistic is not.

@@ -61,7 +61,7 @@ class TaskClassifier(PackNetMixin, MultiHeadClassifier):
         return self.packnet.subnetwork(task) if task in self.packnet.tasks else None
 
     def setup(self, stage: str) -> None:
-        """Refuses a fit without a task, or one that nobody watches.
+        """Refuses a fit without a task, or without a PackNetCallback.
 
         Raises:
             ValueError: If no task is selected, or the fit has no PackNetCallback.

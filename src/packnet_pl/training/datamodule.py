@@ -50,17 +50,17 @@ class TaskDataModule(pl.LightningDataModule):
         self._resumed_epoch, self._resumed_batch = 0, 0
 
     def setup(self, stage: str) -> None:
-        """Forgets, before a fit, where an earlier one was resumed."""
+        """Resets, before a fit, the position at which an earlier one was resumed."""
         if stage == "fit":
             self._resumed_epoch, self._resumed_batch = 0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the number of epochs done, and of batches done in an epoch that is not."""
+        """Returns the number of epochs done, and of batches done in an unfinished epoch."""
         assert self.trainer is not None
         return {"epoch": epochs_done(self.trainer), "batch": _batches_done(self.trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` returned, for the fit that is being resumed.
+        """Loads what :meth:`state_dict` returned, for the fit that is being resumed.
 
         Lightning restores its own count of epochs only after an iterator was made, which may read ahead already.
         """

@@ -1,4 +1,4 @@
-"""Training that gave numbers that are not finite: noticed where it happens, and said in words that help."""
+"""Reports training that diverged: a loss, weight or statistic that is NaN or infinite."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ __all__ = ["DivergedError", "check_finite_weights"]
 
 
 class DivergedError(FloatingPointError):
-    """A task cannot go on: its loss, a weight or a running statistic is NaN or infinite. Finished tasks are untouched.
+    """A task whose loss, weight or running statistic is NaN or infinite. Finished tasks are untouched.
 
     Args:
         what: Begins the message.
@@ -31,7 +31,7 @@ class DivergedError(FloatingPointError):
 
 
 def check_finite_weights(module: nn.Module, task: str, phase: Phase) -> None:
-    """Does nothing if every parameter and running statistic of ``module`` is finite.
+    """Checks that every parameter and running statistic of ``module`` is finite.
 
     The loss need not tell: in training mode batch-norm divides by the statistics of the batch, while the running ones,
     which predict later, overflow; and after the last step nobody computes a loss.

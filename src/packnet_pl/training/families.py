@@ -1,4 +1,4 @@
-"""``pytorch_lightning`` and ``lightning.pytorch``: one library under two names, of strangers.
+"""Serves ``pytorch_lightning`` and ``lightning.pytorch``: one library, whose two names have unrelated classes.
 
 This package is written with the first. What a user's Trainer, module or callback is may come from either.
 """
@@ -13,7 +13,7 @@ _NAMES = {"pytorch_lightning": "lightning.pytorch", "lightning_fabric": "lightni
 
 
 def of_both(cls: type[Any]) -> tuple[type[Any], ...]:
-    """Returns ``cls``, and the class of that name in the other library if somebody has imported it.
+    """Returns ``cls``, and the class of that name in the other library if that has been imported.
 
     Args:
         cls: A class of ``pytorch_lightning`` or ``lightning_fabric``.
@@ -46,7 +46,7 @@ def is_of_lightning(thing: object) -> bool:
 
 
 def library_of(instance: object, cls: type[Any]) -> str:
-    """Returns the name of the library in whose sense ``instance`` is a ``cls``.
+    """Returns the name of the library of which ``instance`` is a ``cls``.
 
     Args:
         instance: Of one of the classes of :func:`of_both`.

@@ -1,4 +1,4 @@
-"""Both phases of one task, each with a Trainer of its own."""
+"""Fits one task through both phases, each with a Trainer of its own."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

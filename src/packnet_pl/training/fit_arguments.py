@@ -1,4 +1,4 @@
-"""What ``fit_task`` may be given: said before anything is trained, because Lightning says it late or in riddles."""
+"""Checks the arguments of ``fit_task`` before anything is trained: Lightning reports them late or in riddles."""
 
 from collections.abc import Iterable, Sized
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["check_data", "check_module_given", "check_trainer"]
 
 
 def check_module_given(model: object) -> None:
-    """Does nothing for a LightningModule, compiled or not.
+    """Checks that a LightningModule was given, compiled or not.
 
     Raises:
         ValueError: For anything else.
@@ -26,7 +26,7 @@ def check_module_given(model: object) -> None:
 
 
 def check_data(model: object, data: object, val_dataloaders: object) -> None:
-    """Does nothing for data that both phases of a task can be trained on.
+    """Checks that both phases of a task can be trained on the data.
 
     Args:
         model: A LightningModule.
@@ -62,7 +62,7 @@ def check_data(model: object, data: object, val_dataloaders: object) -> None:
 
 
 def check_trainer(trainer: object, model: object, data: object, call: str) -> None:
-    """Does nothing for a new Trainer of the library that the module and the datamodule are of.
+    """Checks that the Trainer is new, and of the same library as the module and the datamodule.
 
     Args:
         trainer: What ``make_trainer`` returned.

@@ -133,7 +133,7 @@ class MultiHeadClassifier(ClassificationSteps):
 
     @contextmanager
     def predicting(self, task: str) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Gives a function from images to logits of ``task``, in eval mode; every module's mode is given back.
+        """Yields a function from images to logits of ``task``, in eval mode; restores every module's mode.
 
         The logits of a finished task are those that it had when it was finished, bit for bit, if the method keeps them.
 

@@ -1,4 +1,4 @@
-"""Noticing every step of every optimizer. Lightning has no hook right after a step."""
+"""Calls back after every step of every optimizer, for which Lightning has no hook."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -11,7 +11,7 @@ __all__ = ["StepWatch"]
 
 
 class StepWatch:
-    """Calls back after each step, with the tensors that the optimizer has, until it is removed.
+    """Calls back after each step, with the parameters of the optimizer, until it is removed.
 
     torch's own post-hook fires once for each real step: not for one that a gradient scaler skips. An optimizer without
     it (one that is not torch's, or wraps another and never ran torch's constructor) gets its ``step`` wrapped.
@@ -38,7 +38,7 @@ class StepWatch:
                 optimizer.step = self._wrap(optimizer, optimizer.step)
 
     def remove(self) -> None:
-        """Leaves the optimizers as they were."""
+        """Removes the hooks from the optimizers."""
         for handle in self._handles:
             handle.remove()
         for optimizer, step in self._wrapped:

@@ -1,4 +1,4 @@
-"""Nothing outside the shared part and the tasks' own modules may learn unnoticed: a finished task may use it."""
+"""Freezes what is outside the shared part and the tasks' own modules, since finished tasks may use it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ __all__ = ["Outside"]
 
 
 class Outside:
-    """Freezes, in a fit, what is neither shared nor a task's own nor free to change, and refuses what learns of it.
+    """Freezes, in a fit, what is neither shared nor a task's own nor free to change, and refuses its learning.
 
     A finished task computes with all of it, as far as anybody knows. Heads of other tasks, which get no gradient, class
     weights or an input mean stay as they are. The states of metrics are left alone: nothing is computed from them.
@@ -38,7 +38,7 @@ class Outside:
         self.freeze()
 
     def freeze(self) -> None:
-        """Freezes everything as it is now."""
+        """Freezes everything at its present values."""
         self._freezer = Freezer(self._find)
 
     def tensors(self) -> list[Tensor]:
@@ -46,7 +46,7 @@ class Outside:
         return [slot.now for slot in self._slots.values() if slot.found is not None]
 
     def refuse_learning(self) -> None:
-        """Does nothing if nothing outside has a gradient that an optimizer would follow, registered or not.
+        """Refuses gradients outside that an optimizer would follow, registered or not.
 
         Raises:
             ValueError: Otherwise; it names them, and says what may be done.
@@ -71,7 +71,7 @@ class Outside:
             )
 
     def look(self, *, sure: bool = False, unseen: bool = False) -> None:
-        """Does nothing if everything has the values that were frozen.
+        """Checks that everything has the values that were frozen.
 
         A parameter that gets no gradient, and that an optimizer has or may have, is restored: such are the heads of
         other tasks, which a module may clamp with all its weights.
@@ -98,7 +98,7 @@ class Outside:
         self._freezer.restore_(of)
 
     def restore_all_(self, *, warn: bool) -> None:
-        """Restores everything in the layers that there are now: some may have been replaced.
+        """Restores everything in the present layers: some may have been replaced.
 
         Args:
             warn: Whether to name what had changed since the last look.
@@ -158,7 +158,7 @@ class Outside:
 
 
 def _is_idle(slot: Slot, stepped: Mapping[int, Tensor] | None) -> bool:
-    """Whether it is a parameter as those of another task's head: an optimizer has it (None: may), without gradient."""
+    """Returns whether it is like a parameter of another task's head: in an optimizer (None: maybe), no gradient."""
     parameter = slot.found
     if not slot.is_parameter or parameter is None or not parameter.requires_grad:
         return False
@@ -166,7 +166,7 @@ def _is_idle(slot: Slot, stepped: Mapping[int, Tensor] | None) -> bool:
 
 
 def _stepped(optimizers: Iterable[Any]) -> dict[int, Tensor] | None:
-    """Returns what these optimizers move, by id; None if one of them does not tell."""
+    """Returns the tensors that these optimizers move, by id; None if one of them does not list them."""
     found: dict[int, Tensor] = {}
     for optimizer in optimizers:
         groups = getattr(optimizer, "param_groups", None)

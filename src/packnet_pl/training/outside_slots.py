@@ -1,4 +1,4 @@
-"""What a LightningModule has outside the shared part and the tasks' own modules, and what of it is free to change."""
+"""Finds what a LightningModule has outside the shared part and the tasks' own modules, but for what is free."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ __all__ = ["check_free_names", "named_slots", "outside_slots"]
 
 
 def check_free_names(packnet: PackNet, root: nn.Module, free: Sequence[str], private: Sequence[str]) -> list[str]:
-    """Returns ``free`` as a list.
+    """Checks the names in ``free``, and returns them as a list.
 
     Args:
         packnet: Knows the shared module and the private modules of finished tasks.

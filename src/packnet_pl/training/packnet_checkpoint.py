@@ -1,4 +1,4 @@
-"""``checkpoint["packnet"]``, the state of PackNet in a Lightning checkpoint: what writes it and what loads it."""
+"""Writes and loads ``checkpoint["packnet"]``, the state of PackNet in a Lightning checkpoint."""
 
 from pickle import UnpicklingError
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["PackNetMixin", "load_packnet", "write_packnet"]
 
 
 def write_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Writes the state of a module's PackNet, unless it is there: the module writes it, and its PackNetCallback.
+    """Writes the state of a module's PackNet, unless the module, or its PackNetCallback, has written it.
 
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
@@ -45,7 +45,7 @@ def load_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None
 
 
 class PackNetMixin:
-    """Keeps the tasks of a LightningModule of a user's own: ``self.packnet`` is written to its checkpoints and loaded.
+    """Keeps the tasks of a user's own LightningModule: writes ``self.packnet`` to its checkpoints and loads it.
 
     To be named before the LightningModule, of either library::
 
@@ -79,7 +79,7 @@ class PackNetMixin:
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Does what Lightning's does.
+        """Loads the module as Lightning does, and tells plain data from the rest in its errors.
 
         Raises:
             ValueError: If the file holds what is not plain data, as some hyperparameters; it says how to allow them.
@@ -95,7 +95,7 @@ class PackNetMixin:
         write_packnet(self, checkpoint)  # type: ignore[arg-type]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Loads the state of PackNet; a checkpoint without it is weights to begin with."""
+        """Loads the state of PackNet; a checkpoint without it is taken as initial weights."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         packnet_of(self)
         if "packnet" in checkpoint:

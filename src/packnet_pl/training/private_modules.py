@@ -1,4 +1,4 @@
-"""The modules that belong to single tasks: which they are, and freezing those of finished tasks."""
+"""Finds the modules that belong to single tasks, and freezes those of finished tasks."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def private_freezer(packnet: PackNet, root: nn.Module) -> Freezer:
-    """Freezes every tensor of finished tasks' private modules, as it is now.
+    """Freezes every tensor of finished tasks' private modules, at its present value.
 
     Modules that ``root`` does not have (any more) are left out, and so is what the shared module has as well.
 
@@ -54,7 +54,7 @@ def private_parameters(packnet: PackNet, root: nn.Module) -> list[nn.Parameter]:
 
 
 def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str]) -> list[str]:
-    """Returns ``names`` as a list.
+    """Checks the names of private modules, and returns them as a list.
 
     Args:
         packnet: Knows the shared module.
@@ -96,7 +96,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _is_of(module: nn.Module, root: nn.Module, names: Iterable[str]) -> bool:
-    """Whether all parameters of ``module`` are those of the modules ``names``: the same module under another name."""
+    """Returns whether ``module`` is one of the modules ``names`` under another name: it has no other parameters."""
     found = [find_module(root, name) for name in names]
     theirs = {id(parameter) for other in found if other is not None for parameter in other.parameters()}
     own = [id(parameter) for parameter in module.parameters()]

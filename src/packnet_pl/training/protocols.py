@@ -1,4 +1,4 @@
-"""What is asked of others' code: of a user's module, and of a method that fits a task."""
+"""Protocols for others' code: a user's module, and a method that fits a task."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ["FitMethod", "PackNetModule", "find_packnet", "packnet_of", "private_
 
 
 class PackNetModule(Protocol):
-    """What a LightningModule tells of its tasks. ``packnet`` it must have, the rest it may leave out.
+    """What PackNet asks of a LightningModule: ``packnet`` it must have, the rest it may leave out.
 
     Attributes:
         packnet: Who owns the weights of its shared part.
@@ -28,7 +28,7 @@ class PackNetModule(Protocol):
 
 
 def packnet_of(module: object) -> PackNet:
-    """Returns what a module has as ``packnet``.
+    """Returns the PackNet of a module.
 
     Raises:
         ValueError: If it has none: a new one would know nothing of finished tasks.
@@ -43,19 +43,19 @@ def packnet_of(module: object) -> PackNet:
 
 
 def find_packnet(module: object) -> PackNet | None:
-    """Returns what a module has as ``packnet``; None if that is none."""
+    """Returns the PackNet of a module; None if its ``packnet`` is something else."""
     packnet = getattr(module, "packnet", None)
     return packnet if isinstance(packnet, PackNet) else None
 
 
 def private_modules_of(module: object, task: str) -> Sequence[str]:
-    """Returns the names of the modules that a module says only ``task`` uses; none if it does not say."""
+    """Returns the names of the modules that only ``task`` uses; none if the module does not name them."""
     ask: Callable[[str], Sequence[str]] | None = getattr(module, "private_modules", None)
     return ask(task) if callable(ask) else []
 
 
 def selected_task_of(module: object, default: str) -> str | None:
-    """Returns the task that a module computes a loss for; ``default`` if it does not say."""
+    """Returns the task that a module computes a loss for; ``default`` if the module does not name it."""
     selected: str | None = getattr(module, "selected_task", default)
     return selected
 

@@ -1,4 +1,4 @@
-"""What the processes of a fit must have in common before it begins: what they know, and whether they can begin."""
+"""Checks that the processes of a fit agree before it begins, and ends all of them if one cannot."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ __all__ = ["check_same_on_all_ranks", "failing_on_all_ranks"]
 
 
 def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
-    """Does nothing if all processes know the same tasks and owners.
+    """Checks that all processes have the same tasks and owners.
 
     Raises:
         ValueError: Otherwise, in all processes.
@@ -28,7 +28,7 @@ def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
 
 @contextmanager
 def failing_on_all_ranks(trainer: pl.Trainer) -> Iterator[None]:
-    """Lets an error in one process end what is inside in all of them: nobody waits for those that left.
+    """Raises in all processes if what is inside fails in one: nobody waits for those that left.
 
     Raises:
         RuntimeError: In a process that has no error, if another one has.

@@ -1,4 +1,4 @@
-"""How a phase is optimized."""
+"""The recipe of a phase: how it is optimized."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

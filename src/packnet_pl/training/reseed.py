@@ -1,4 +1,4 @@
-"""The same random numbers in each step, however the run got there."""
+"""Seeds every training step, so that random numbers do not depend on interruptions."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -34,5 +34,5 @@ class Reseed(_Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seeds."""
+        """Seeds the generators for the batch."""
         seed_everything(derive_seed(*self._key, epochs_done(trainer), batch_idx, trainer.global_rank), verbose=False)

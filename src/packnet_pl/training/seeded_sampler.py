@@ -1,4 +1,4 @@
-"""The order of the samples in each epoch of a fit, the same however often it is begun anew."""
+"""Shuffles the samples of each epoch by a seed, the same order however often a fit begins anew."""
 
 from collections.abc import Callable, Iterator
 

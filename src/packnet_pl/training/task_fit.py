@@ -1,4 +1,4 @@
-"""One fit of a task: everything that the hooks of its callback act on, from the opening of the task to the end.
+"""One fit of a task: what the hooks of its callback do, from the opening of the task to the end.
 
 One optimizer step, in this order: ``after_backward`` looks for what learns outside, ``mask_gradients_`` masks,
 Lightning clips, the optimizer steps, ``StepWatch`` calls ``restore_``, ``end_batch`` restores what layers wrote to.
@@ -28,7 +28,7 @@ __all__ = ["TaskFit"]
 
 
 class TaskFit:
-    """What is frozen, watched and averaged while one phase of a task is trained. Making it opens the task.
+    """Freezes, watches and averages while one phase of a task is trained. Making it opens the task.
 
     Args:
         trainer: Its optimizers are there, and its checkpoint is loaded.
@@ -119,7 +119,7 @@ class TaskFit:
         use_schedule_free_averages(self._trainer.optimizers)
 
     def make_final_(self) -> None:
-        """Makes the weights what the task ends with: all that is frozen restored, and the same in each process.
+        """Sets the weights that the task ends with: all that is frozen restored, and the same in each process.
 
         Raises:
             DivergedError: If a parameter or running statistic of the shared module or a private one is not finite.
@@ -148,7 +148,7 @@ class TaskFit:
             self._outside.restore_()
 
     def detach(self) -> None:
-        """Leaves no trace at optimizers and layers."""
+        """Removes its hooks from optimizers and layers."""
         self._steps.remove()
         self._private_modes.end()
 
@@ -174,7 +174,7 @@ class TaskFit:
             self._outside.look(sure=self._before is not None, unseen=unseen)
 
     def _look_outside_anew(self) -> None:
-        """Finds and looks at everything outside, at the begin of an epoch."""
+        """Finds and checks everything outside, at the begin of an epoch."""
         if not self._trained and not self._packnet.tasks:
             self._outside.freeze()  # as the module's own hooks have set it up for its first task, such as class weights
         if self.averages:
@@ -185,7 +185,7 @@ class TaskFit:
 
     @contextmanager
     def _undone_if_refused(self) -> Iterator[None]:
-        """Leaves all as it was before the fit if what is inside refuses it, unless it has trained for a while."""
+        """Restores the module as before the fit if what is inside refuses it, unless it has trained for a while."""
         try:
             yield
         except ValueError:

@@ -1,4 +1,4 @@
-"""One phase of one task: what a fit of it refuses, how it opens the task, and how it ends it."""
+"""One phase of one task: checks a fit of it, opens the task, and ends it."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -22,7 +22,7 @@ __all__ = ["TaskPhase"]
 
 
 class TaskPhase:
-    """What one fit is asked for, as the arguments of :class:`PackNetCallback` say it.
+    """The arguments of a :class:`PackNetCallback`: one phase of one task.
 
     Args:
         task: Name of the task.
@@ -64,7 +64,7 @@ class TaskPhase:
         return check_private_names(packnet_of(module), module, names)
 
     def check_names(self, module: pl.LightningModule) -> None:
-        """Does nothing if what is private and what is free is there, and may be.
+        """Checks that private and free modules exist, and may be so.
 
         Raises:
             ValueError: Otherwise.
@@ -72,7 +72,7 @@ class TaskPhase:
         check_free_names(packnet_of(module), module, self.free, self.private_modules(module))
 
     def set_up(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Checks what is known before the strategy wraps the module, and makes what is frozen need no gradient.
+        """Checks what is known before the strategy wraps the module, and turns off gradients of what is frozen.
 
         What is open and finished is checked later: a checkpoint may still bring its own state.
 
@@ -91,13 +91,13 @@ class TaskPhase:
         expect_unused_parameters(trainer, module, {id(p) for part in sure for p in part.parameters()})
 
     def tear_down(self, module: pl.LightningModule) -> None:
-        """Gives parameters back what :meth:`set_up` took: whether they need a gradient."""
+        """Restores the ``requires_grad`` that :meth:`set_up` turned off."""
         packnet = find_packnet(module)
         if packnet is not None:
             packnet.requires_grad.restore()
 
     def set_up_again(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Does so when a checkpoint has brought its tasks.
+        """Repeats :meth:`set_up` when a checkpoint has brought its tasks.
 
         Raises:
             ValueError: As :meth:`check`, or if the Trainer would convert the weights.
@@ -108,7 +108,7 @@ class TaskPhase:
         turn_off_frozen_gradients(packnet, module)
 
     def check(self, module: pl.LightningModule) -> None:
-        """Does nothing if this phase of the task comes next.
+        """Checks that this phase of the task comes next.
 
         Raises:
             ValueError: If the task is finished, another one is open or selected, it is in another phase, or cannot be
@@ -132,7 +132,7 @@ class TaskPhase:
             raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")
 
     def open_(self, module: pl.LightningModule) -> None:
-        """Begins the task, or goes on with it.
+        """Begins or resumes the task.
 
         Raises:
             CapacityError: If no weight is free.
@@ -155,7 +155,7 @@ class TaskPhase:
         packnet.resume_task(module)
 
     def end_(self, module: pl.LightningModule, agree: Callable[[Iterable[Tensor]], None] | None) -> None:
-        """Prunes the task, or finishes it where nothing is to be pruned any more.
+        """Prunes the task, or finishes it where nothing is left to prune.
 
         Args:
             module: With its final weights.

@@ -1,4 +1,4 @@
-"""What a Trainer may be for the promise to hold: checked at the start of a fit, before anything is changed."""
+"""Checks, before anything is changed, that a Trainer can train a task without breaking the promise."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ CONVERTING = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": 
 
 
 def check_trainer(trainer: pl.Trainer, kind: type[pl.Callback]) -> None:
-    """Does nothing if a Trainer trains one task in one phase, with nothing beside it that would undo the work.
+    """Checks that a Trainer trains one task in one phase, and nothing in it undoes the work.
 
     Args:
         trainer: Of the fit.
@@ -55,7 +55,7 @@ def check_trainer(trainer: pl.Trainer, kind: type[pl.Callback]) -> None:
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Does nothing for strategies in which every process has all parameters whole, and keeps them after the fit.
+    """Checks that every process has all parameters whole, and keeps them after the fit.
 
     Raises:
         ValueError: For FSDP, DeepSpeed and ModelParallel, and DDP that spawns or forks.
@@ -73,12 +73,12 @@ def check_strategy(strategy: Strategy) -> None:
 
 
 def builds_later(module: pl.LightningModule) -> bool:
-    """Returns whether a module has no PackNet yet, and makes it with its layers in ``configure_model``."""
+    """Returns whether a module makes its PackNet, with its layers, in ``configure_model``, and has not yet."""
     return getattr(module, "packnet", None) is None and overrides(module, "configure_model")
 
 
 def check_module(packnet: PackNet, root: nn.Module) -> None:
-    """Does nothing if the module that PackNet packs is part of ``root``.
+    """Checks that the module that PackNet packs is part of ``root``.
 
     Raises:
         ValueError: If it was replaced: PackNet would watch one network while another is trained.
@@ -91,7 +91,7 @@ def check_module(packnet: PackNet, root: nn.Module) -> None:
 
 
 def check_precision(precision: str, packnet: PackNet) -> None:
-    """Does nothing if the Trainer leaves the type of the weights as it is, or no task is there yet.
+    """Checks that the Trainer leaves the type of the weights as it is, unless there is no task yet.
 
     Args:
         precision: The Trainer's, such as "32-true".
@@ -114,7 +114,7 @@ def check_precision(precision: str, packnet: PackNet) -> None:
 
 
 def expect_unused_parameters(trainer: pl.Trainer, module: nn.Module, used: set[int] | None) -> None:
-    """Tells DDP that not every parameter takes part, if that may be: heads of later tasks do not.
+    """Lets DDP expect parameters without gradient, where heads of later tasks have none.
 
     Args:
         trainer: Its strategy may be DDP, which has not wrapped the module yet.
@@ -129,7 +129,7 @@ def expect_unused_parameters(trainer: pl.Trainer, module: nn.Module, used: set[i
 
 
 def warn_of_lost_tasks(packnet: PackNet) -> None:
-    """Warns if no task is known, and the weights look as if they had been pruned: their owners may have been lost."""
+    """Warns if no task is known, but the weights look pruned: their owners may have been lost."""
     if packnet.tasks:
         return
     # Not from its state dict: a module may have one of its own making.

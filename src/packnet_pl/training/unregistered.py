@@ -1,4 +1,4 @@
-"""Tensors that a module holds without registering them, so that neither its checkpoints nor PackNet know them."""
+"""Finds tensors that a module has without registering them, unknown to its checkpoints and to PackNet."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["unregistered"]
 
 
 def unregistered(root: nn.Module, tensors: Iterable[Tensor]) -> list[str]:
-    """Returns the names of those of ``tensors`` that are in plain attributes of ``root``'s modules.
+    """Returns the names of ``tensors`` that are in plain attributes of ``root``'s modules.
 
     Such are a tensor that is no parameter, and what is in a list, tuple or dict instead of an ``nn.ModuleList`` or
     ``nn.ModuleDict``. What is reachable in no such way, as the copies that some optimizers step, is left out.

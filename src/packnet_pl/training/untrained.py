@@ -1,4 +1,4 @@
-"""Private modules of the open task that could learn, and did not: most often the loss is that of another head."""
+"""Warns of private modules of the open task that did not learn: most often the loss is another head's."""
 
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ __all__ = ["Untrained"]
 
 
 class Untrained:
-    """Remembers which private modules got a gradient in a fit, and what their parameters were before it.
+    """Tracks which private modules got a gradient in a fit, and their parameters before it.
 
     Args:
         packnet: With an open task.
@@ -27,7 +27,7 @@ class Untrained:
         self._before = {name: _values(module) for name, module in self._modules.items()}
 
     def look(self) -> None:
-        """Forgets the modules of which a parameter has a gradient now."""
+        """Drops the modules of which a parameter has a gradient now."""
         self._looked = True
         self._waiting = {
             name: module
@@ -36,7 +36,7 @@ class Untrained:
         }
 
     def warn(self) -> None:
-        """Names the modules that have learned nothing, if there was a gradient to look for at all."""
+        """Warns of the modules that have learned nothing, if there was any gradient to look for."""
         for name, module in self._modules.items() if self._looked else ():
             # An optimizer that steps in the backward pass leaves no gradient to be seen: the values tell.
             if not self._before[name] or not _are_alike(self._before[name], _values(module)):

@@ -1,4 +1,4 @@
-"""Averaged weights: what may not move is not averaged either, and an average that never began is not used."""
+"""Corrects averaged weights: what is frozen is not averaged, and an average that never began is not used."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -28,12 +28,12 @@ __all__ = [
 
 
 def averaging_callbacks(callbacks: Sequence[Any]) -> list[Any]:
-    """Returns those of a Trainer's callbacks that average weights."""
+    """Returns the callbacks of a Trainer that average weights."""
     return [c for c in callbacks if isinstance(c, (*of_both(WeightAveraging), *of_both(StochasticWeightAveraging)))]
 
 
 def check_averages_begin(trainer: pl.Trainer) -> None:
-    """Does nothing if each StochasticWeightAveraging begins before the last epoch is over.
+    """Checks that each StochasticWeightAveraging begins before the last epoch is over.
 
     Otherwise it would still estimate statistics anew in an epoch more, with an optimizer step in it.
 
@@ -60,7 +60,7 @@ def move_behind_averages(trainer: pl.Trainer, callback: pl.Callback) -> None:
 
 
 class Averages:
-    """The averages of one fit, which Lightning puts in the place of the weights: for validation, and at the end.
+    """The averages of one fit, which replace the weights for validation and at the end.
 
     Until its first update an average is what the network was when the fit began. That update overwrites it, so before
     it an average is made to follow the weights.
@@ -77,7 +77,7 @@ class Averages:
 
     @torch.no_grad()
     def follow_(self, module: pl.LightningModule) -> None:
-        """Gives the averages that have not begun what the module holds now."""
+        """Sets the averages that have not begun to the module's present values."""
         for callback in self._unbegun():
             average = callback._average_model
             inner = average.module if isinstance(average, AveragedModel) else average
@@ -85,7 +85,7 @@ class Averages:
                 old.detach().copy_(now)
 
     def freeze_in_(self, state_dict: dict[str, Any], module: pl.LightningModule, outside: Iterable[Tensor]) -> None:
-        """Freezes in a checkpoint with averaged weights what is frozen in the module: an average rounds.
+        """Restores, in a checkpoint with averaged weights, what is frozen in the module: an average rounds.
 
         Args:
             state_dict: Of the module; entries are replaced, not written to.
@@ -127,7 +127,7 @@ def use_schedule_free_averages(optimizers: Iterable[Any]) -> None:
 
 
 def use_final_average(checkpoint: dict[str, Any]) -> None:
-    """Gives a checkpoint that is written after a fit the weights as they are, in which the average is already.
+    """Puts the present weights, which are the average already, into a checkpoint that is written after a fit.
 
     They were pruned and restored since, and Lightning would write the average once more.
     """
@@ -138,7 +138,7 @@ def use_final_average(checkpoint: dict[str, Any]) -> None:
 def freeze_in_average_(
     packnet: PackNet, module: pl.LightningModule, state_dict: dict[str, Any], outside: Iterable[Tensor] = ()
 ) -> None:
-    """Gives everything that the open task may not change its own bits in ``state_dict``: an average rounds.
+    """Restores in ``state_dict`` the bits of everything that the open task may not change: an average rounds.
 
     Args:
         packnet: With an open task.
