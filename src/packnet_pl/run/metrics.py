@@ -23,22 +23,22 @@ class Scores:
     Attributes:
         right: Per class, the images whose highest logit is that of their class.
         among_five: Images whose class is among the five highest logits; None with five classes or fewer.
-        totals: Per class, the number of images.
+        pictures: Per class, the number of images; the name in ``finished.json``.
     """
 
     right: tuple[int, ...]
     among_five: int | None
-    totals: tuple[int, ...]
+    pictures: tuple[int, ...]
 
     @property
     def top1(self) -> float:
         """Top-1 accuracy in [0, 1]."""
-        return sum(self.right) / sum(self.totals)
+        return sum(self.right) / sum(self.pictures)
 
     @property
     def top5(self) -> float | None:
         """Top-5 accuracy in [0, 1]; None with five classes or fewer."""
-        return None if self.among_five is None else self.among_five / sum(self.totals)
+        return None if self.among_five is None else self.among_five / sum(self.pictures)
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def measure_together(
         device: Where ``predict`` computes.
     """
     mine = measure(predict, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
-    counts = sum_(torch.tensor([*mine.right, *mine.totals, mine.among_five or 0])).tolist()
+    counts = sum_(torch.tensor([*mine.right, *mine.pictures, mine.among_five or 0])).tolist()
     right, images = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
     return Scores(right, None if mine.among_five is None else counts[-1], images)
 
@@ -110,13 +110,13 @@ def write_class_csv(
     """Writes the accuracy of every class of every task.
 
     Args:
-        path: Of the file: columns ``task``, ``class``, ``totals``, ``accuracy`` (empty for a class without images).
+        path: Of the file: columns ``task``, ``class``, ``pictures``, ``accuracy`` (empty for a class without images).
         scores: Task -> scores.
         class_names: Task -> one name per class.
     """
     lines: list[list[Any]] = [["task", "class", "pictures", "accuracy"]]
     for task, found in scores.items():
-        for name, right, images in zip(class_names[task], found.right, found.totals, strict=True):
+        for name, right, images in zip(class_names[task], found.right, found.pictures, strict=True):
             lines.append([task, name, images, right / images if images else None])
     _write(path, lines)
 
