@@ -1,11 +1,12 @@
 """The schema of the configuration: its options, their types and defaults. Torch-free, for fast errors."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
-__all__ = ["TrainConfig"]
+__all__ = ["TrainConfig", "schema_keys"]
 
 
 @dataclass
@@ -130,3 +131,11 @@ class TrainConfig:
     norm: str = MISSING
     bias: str = MISSING
     seed: int = MISSING
+
+
+def schema_keys(form: type = TrainConfig, prefix: str = "") -> Iterator[str]:
+    """Yields every key that the schema names, such as "prune.ratio"; below some there are more that it does not."""
+    for name, kind in get_type_hints(form).items():
+        yield f"{prefix}{name}"
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from schema_keys(kind, f"{prefix}{name}.")

@@ -12,7 +12,7 @@ from packnet_pl.configuration.overrides import escaped
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError
 
-__all__ = ["PhaseSettings", "TaskSettings", "lower_rate", "prune_ratios", "task_settings"]
+__all__ = ["PhaseSettings", "TaskSettings", "lower_rate", "prune_ratios", "ratios_of", "task_settings"]
 
 
 @dataclass(frozen=True)
@@ -88,24 +88,31 @@ def prune_ratios(prune: Mapping[str, Any], num_tasks: int, *, finished: int = 0)
     Raises:
         UsageError: If a ratio is not a number in [0, 1), or the list has another length.
     """
-    given = prune["ratio"]
-    given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
-    ratios = given if isinstance(given, list) else [given] * num_tasks
+    given = _plain(prune["ratio"])
+    checked = ratios_of(given)
+    ratios = checked if isinstance(given, list) else checked * num_tasks
     left_out = finished if finished and len(ratios) == num_tasks - finished else 0
     if len(ratios) + left_out != num_tasks:
         raise UsageError(
             f"prune.ratio is {given}: {counted(len(ratios), 'number')} for {counted(num_tasks, 'task')}; "
             "give one number for all tasks, or one per task"
         )
+    chosen: list[float | None] = [*[None] * left_out, *ratios]
+    return chosen if prune["last"] else [*chosen[:-1], None]
+
+
+def ratios_of(given: Any) -> list[float]:
+    """Returns the numbers of ``prune.ratio``, which is one or a list of them.
+
+    Raises:
+        UsageError: If one is not a number in [0, 1).
+    """
+    given = _plain(given)
+    allowed = f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them"
     try:
-        checked = [
-            check_ratio(ratio, f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them")
-            for ratio in ratios
-        ]
+        return [check_ratio(ratio, allowed) for ratio in (given if isinstance(given, list) else [given])]
     except ValueError as error:
         raise UsageError(str(error)) from error
-    chosen: list[float | None] = [*[None] * left_out, *checked]
-    return chosen if prune["last"] else [*chosen[:-1], None]
 
 
 def lower_rate(config: DictConfig, task: str, phase: Phase) -> str:
@@ -122,6 +129,10 @@ def lower_rate(config: DictConfig, task: str, phase: Phase) -> str:
         return f"sequence.tasks.{task}.{phase}.lr={rate}"
     # Other names are no keys on Hydra's command line, but keys of a mapping.
     return f"sequence.tasks={{{escaped(task)}: {{{phase}: {{lr: {rate}}}}}}}"
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _check_task(config: DictConfig, name: str) -> None:

@@ -1,22 +1,39 @@
-"""Checks a configuration before anything is built. Torch-free, for fast errors."""
+"""Whether a configuration can be run. No torch here: a bad option fails at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.choices import GRANULARITIES, KEEPINGS, SCOPES, check_choice
 from packnet_pl.configuration.schema import TrainConfig
-from packnet_pl.configuration.task_settings import TaskSettings, task_settings
+from packnet_pl.configuration.task_settings import TaskSettings, ratios_of, task_settings
 from packnet_pl.errors import UsageError
 
-__all__ = ["check_config"]
+__all__ = ["check_config", "check_values"]
 
 OBJECTIVES = ("val_accuracy", "free")
+_CHOICES = {
+    "prune.scope": SCOPES,
+    "prune.granularity": GRANULARITIES,
+    "norm": KEEPINGS,
+    "bias": KEEPINGS,
+    "changed_data": ("refuse", "accept"),
+}
+_LEAST = {
+    "optim.batch_size": 1,
+    "optim.accumulate": 1,
+    "checkpoint.every_n_steps": 1,
+    "optim.num_workers": 0,
+    "trainer.num_nodes": 1,
+    "seed": 0,
+    "debug.max_epochs": 1,
+}
+_ABOVE_ZERO = ("optim.later_lr", "optim.gradient_clip")
 
 
-def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:  # noqa: C901 - a list of checks
-    """Checks the configuration; returns its tasks, in order.
+def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
+    """Returns the tasks of a configuration that can be run, in order.
 
     Raises:
         OmegaConfBaseException: If a key is unknown (also one that was added with ``+``) or a value has the wrong type.
@@ -26,40 +43,84 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:  # noqa: C901 
     missing = sorted(OmegaConf.missing_keys(merged))
     if missing:
         raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
-    tasks = task_settings(merged)
-    _choice("prune.scope", merged.prune.scope, SCOPES)
-    _choice("prune.granularity", merged.prune.granularity, GRANULARITIES)
-    for key, given in (("norm", merged.norm), ("bias", merged.bias)):
-        _choice(key, given, KEEPINGS)
-        if given == "per_task" and not merged.method.pack:
-            raise UsageError(f"{key}=per_task was given, but method={merged.method.name} packs nothing; leave it out")
-    if merged.packed and not merged.method.pack:
-        raise UsageError(f"packed was given, but method={merged.method.name} packs nothing; leave one of them out")
+    check_values(merged)
+    _check_packing(merged)
     if merged.method.together:
         _check_together(merged)
-    if not isinstance(merged.resume, bool) and merged.resume != "auto":
-        raise UsageError(f"resume is {merged.resume!r}; allowed are true, false, and auto: go on if there is a run")
-    _choice("changed_data", merged.changed_data, ("refuse", "accept"))
-    _at_least("optim.batch_size", merged.optim.batch_size, 1)
-    _at_least("optim.accumulate", merged.optim.accumulate, 1)
-    _above_zero("optim.later_lr", merged.optim.later_lr)
-    _at_least("checkpoint.every_n_steps", merged.checkpoint.every_n_steps, 1)
-    aims = merged.sweep.objective
-    for aim in aims if OmegaConf.is_list(aims) and len(aims) else [aims]:
+    return task_settings(merged)
+
+
+def check_values(config: DictConfig) -> None:
+    """Does nothing for values that are allowed, each by itself; values that are missing are passed over.
+
+    Args:
+        config: Of the form of the schema.
+
+    Raises:
+        UsageError: Otherwise.
+    """
+    values = {key: _value(config, key) for key in (*_CHOICES, *_LEAST, *_ABOVE_ZERO, *_OTHERS)}
+    given = {key: value for key, value in values.items() if value is not None}
+    for key, value in given.items():
+        if key in _CHOICES:
+            _choice(key, value, _CHOICES[key])
+        elif key in _LEAST and value < _LEAST[key]:
+            raise UsageError(f"{key} is {value}; allowed is {_LEAST[key]} or more")
+        elif key in _ABOVE_ZERO and not value > 0:
+            raise UsageError(f"{key} is {value}; allowed is a number above 0")
+        elif key in _OTHERS:
+            _OTHERS[key](value)
+
+
+def _value(config: Any, key: str) -> Any:
+    """Returns what stands at ``key``, or None; OmegaConf's own select takes no section that is missing as a whole."""
+    section, _, name = key.rpartition(".")
+    node = config if not section else None if OmegaConf.is_missing(config, section) else config[section]
+    return None if node is None or OmegaConf.is_missing(node, name) else node[name]
+
+
+def _check_resume(given: Any) -> None:
+    if not isinstance(given, bool) and given != "auto":
+        raise UsageError(f"resume is {given!r}; allowed are true, false, and auto: go on if there is a run")
+
+
+def _check_fraction(given: float) -> None:
+    if not 0 < given <= 1:
+        raise UsageError(f"debug.fraction is {given}; allowed is a number in (0, 1]")
+
+
+def _check_objective(given: Any) -> None:
+    for aim in _aims(given):
         if aim not in OBJECTIVES:
-            raise UsageError(f"sweep.objective is {aims}; allowed is one of {', '.join(OBJECTIVES)}, or a list of them")
-        if aim == "free" and not merged.method.pack:
             raise UsageError(
-                f"sweep.objective is {aims}, but method={merged.method.name} packs nothing; leave free out"
+                f"sweep.objective is {given}; allowed is one of {', '.join(OBJECTIVES)}, or a list of them"
             )
-    _at_least("optim.num_workers", merged.optim.num_workers, 0)
-    _at_least("trainer.num_nodes", merged.trainer.num_nodes, 1)
-    _at_least("seed", merged.seed, 0)
-    _above_zero("optim.gradient_clip", merged.optim.gradient_clip)
-    if not 0 < merged.debug.fraction <= 1:
-        raise UsageError(f"debug.fraction is {merged.debug.fraction}; allowed is a number in (0, 1]")
-    _at_least("debug.max_epochs", merged.debug.max_epochs, 1)
-    return tasks
+
+
+_OTHERS: dict[str, Callable[[Any], object]] = {
+    "prune.ratio": ratios_of,
+    "resume": _check_resume,
+    "debug.fraction": _check_fraction,
+    "sweep.objective": _check_objective,
+}
+
+
+def _check_packing(config: Any) -> None:
+    """Refuses what only a method that packs has a meaning for."""
+    if config.method.pack:
+        return
+    method = f"method={config.method.name} packs nothing"
+    for key in ("norm", "bias"):
+        if config[key] == "per_task":
+            raise UsageError(f"{key}=per_task was given, but {method}; leave it out")
+    if config.packed:
+        raise UsageError(f"packed was given, but {method}; leave one of them out")
+    if "free" in _aims(config.sweep.objective):
+        raise UsageError(f"sweep.objective is {config.sweep.objective}, but {method}; leave free out")
+
+
+def _aims(objective: Any) -> list[Any]:
+    return list(objective) if OmegaConf.is_list(objective) and len(objective) else [objective]
 
 
 def _check_together(config: Any) -> None:
@@ -76,13 +137,3 @@ def _choice(key: str, given: object, allowed: Sequence[str]) -> None:
         check_choice(key, given, allowed)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _at_least(key: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise UsageError(f"{key} is {value}; allowed is {least} or more")
-
-
-def _above_zero(key: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise UsageError(f"{key} is {value}; allowed is a number above 0")

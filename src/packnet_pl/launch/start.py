@@ -9,13 +9,12 @@ from omegaconf import DictConfig
 from packnet_pl.configuration.compose import compose
 from packnet_pl.configuration.run_config import configure
 from packnet_pl.errors import answering_errors, this_program
-from packnet_pl.launch.hydra_job import run_as_job
-from packnet_pl.launch.prepare import Prepared, build, claim_and_build
-from packnet_pl.launch.rendezvous import Rendezvous
-from packnet_pl.launch.sweep import sweep
 from packnet_pl.ranks import Rank
 
+# What comes after a configuration that is right is imported when it is there: one that is wrong is answered at once.
 if TYPE_CHECKING:
+    from packnet_pl.launch.prepare import Prepared
+    from packnet_pl.launch.rendezvous import Rendezvous
     from packnet_pl.run import StopRequest
 
 __all__ = ["start"]
@@ -38,13 +37,18 @@ def start(arguments: Namespace, rank: Rank) -> None:
     else:
         composed = compose(arguments, arguments.overrides)
         if composed.hydra.mode == RunMode.MULTIRUN:  # an experiment may say so
+            from packnet_pl.launch.sweep import sweep
+
             sweep(arguments, rank)
         else:
+            from packnet_pl.launch.prepare import claim_and_build
+
             _train(claim_and_build(configure(arguments, composed)), rank, None)
 
 
 def _train_beside(arguments: Namespace, rank: Rank) -> None:
     """Trains in a process that Lightning started beside the main one, which has claimed the run directory."""
+    from packnet_pl.launch.prepare import build
     from packnet_pl.launch.training import listen
 
     stop = listen(rank)  # first: who waits for this process has begun already
@@ -53,6 +57,7 @@ def _train_beside(arguments: Namespace, rank: Rank) -> None:
 
 def _train_together(arguments: Namespace, rank: Rank) -> None:
     """Trains in one of several processes that were started beside each other, and have to find each other first."""
+    from packnet_pl.launch.rendezvous import Rendezvous
     from packnet_pl.launch.together import follow, lead
     from packnet_pl.run.process_environment import environment_of
 
@@ -62,8 +67,11 @@ def _train_together(arguments: Namespace, rank: Rank) -> None:
     _train(prepared, rank, rendezvous)
 
 
-def _train(prepared: Prepared, rank: Rank, rendezvous: Rendezvous | None, stop: "StopRequest | None" = None) -> None:
+def _train(
+    prepared: "Prepared", rank: Rank, rendezvous: "Rendezvous | None", stop: "StopRequest | None" = None
+) -> None:
     """Trains as a job of Hydra's."""
+    from packnet_pl.launch.hydra_job import run_as_job
     from packnet_pl.launch.training import listen, train
 
     folder = prepared.run.folder.absolute()  # the job may be in another one
