@@ -7,7 +7,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from packnet_pl.configuration.compose import compose
-from packnet_pl.configuration.run_config import configure
 from packnet_pl.errors import answering_errors, this_program
 from packnet_pl.ranks import Rank
 
@@ -41,6 +40,7 @@ def start(arguments: Namespace, rank: Rank) -> None:
 
             sweep(arguments, rank)
         else:
+            from packnet_pl.configuration.run_config import configure
             from packnet_pl.launch.prepare import claim_and_build
 
             _train(claim_and_build(configure(arguments, composed)), rank, None)
@@ -48,6 +48,7 @@ def start(arguments: Namespace, rank: Rank) -> None:
 
 def _train_beside(arguments: Namespace, rank: Rank) -> None:
     """Trains in a process that Lightning started beside the main one, which has claimed the run directory."""
+    from packnet_pl.configuration.run_config import configure
     from packnet_pl.launch.prepare import build
     from packnet_pl.launch.training import listen
 
