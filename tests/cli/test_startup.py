@@ -3,12 +3,18 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
 
+import hydra
 import pytest
 import torch
 from PIL import Image
 
 from packnet_pl import save_packed
+from packnet_pl.configuration.compose import compose
+from packnet_pl.configuration.given_values import check_given
+from packnet_pl.configuration.schema import schema_keys
+from packnet_pl.errors import UsageError
 from packnet_pl.models import Preparation
 from tests.support.packed_models import packed_model
 
@@ -70,3 +76,29 @@ def test_a_command_loads_no_more_than_it_needs(folder, module, words, code, load
     script = SCRIPT.format(module=module, words=[module, *words], heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [code, loaded], done.stderr
+
+
+@pytest.mark.parametrize("override", ["prune.ratio=75", "prune.ratoi=0.5", "seed=-1", "trainer.devicse=2"])
+def test_a_wrong_override_is_refused_before_anything_is_composed(override, monkeypatch):
+    composed = []
+    monkeypatch.setattr(hydra, "compose", lambda *_, **__: composed.append(1))
+    with pytest.raises(UsageError, match=override.partition("=")[0]):
+        compose(Namespace(config_dir=None, config_name=None), [override])
+    assert not composed
+
+
+@pytest.mark.parametrize(
+    "override", ["prune=magnitude", "+new=1", "~logger", "arch.width=2", "prune.ratio=0.5,0.75", "seed=${oc.env:HOME}"]
+)
+def test_an_override_that_a_configuration_may_take_is_left_to_composing(override):
+    check_given([override, "optim.gradient_clip=null", "prune.ratio=[0.5,0.75]", "hydra.job.chdir=true"])
+
+
+def test_the_schema_names_each_key_that_hydra_composes():
+    composed = compose(Namespace(config_dir=None, config_name=None), [])
+    keys = {
+        f"{section}.{name}"
+        for section in ("prune", "optim", "trainer", "debug", "checkpoint")
+        for name in composed[section]
+    }
+    assert keys <= set(schema_keys())

@@ -8,10 +8,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from packnet_pl.choices import nearest
 from packnet_pl.configuration.help import GROUPS
 from packnet_pl.configuration.schema import TrainConfig, schema_keys
 from packnet_pl.configuration.validate import check_values
-from packnet_pl.errors import UsageError, nearest, one_line
+from packnet_pl.errors import UsageError, one_line
 
 __all__ = ["check_given"]
 

@@ -1,4 +1,4 @@
-"""Whether a configuration can be run. No torch here: a bad option fails at once."""
+"""Checks a configuration before anything is built. Torch-free, for fast errors."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ _ABOVE_ZERO = ("optim.later_lr", "optim.gradient_clip")
 
 
 def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
-    """Returns the tasks of a configuration that can be run, in order.
+    """Checks the configuration; returns its tasks, in order.
 
     Raises:
         OmegaConfBaseException: If a key is unknown (also one that was added with ``+``) or a value has the wrong type.
@@ -51,13 +51,13 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
 
 
 def check_values(config: DictConfig) -> None:
-    """Does nothing for values that are allowed, each by itself; values that are missing are passed over.
+    """Checks each value by itself; values that are missing are passed over.
 
     Args:
         config: Of the form of the schema.
 
     Raises:
-        UsageError: Otherwise.
+        UsageError: If one is not allowed.
     """
     values = {key: _value(config, key) for key in (*_CHOICES, *_LEAST, *_ABOVE_ZERO, *_OTHERS)}
     given = {key: value for key, value in values.items() if value is not None}
