@@ -92,7 +92,7 @@ class Preparation:
 def cut_out_of(input_shape: Sequence[int], shorter_side: int | None) -> Preparation | None:
     """Returns the preparation that resizes the shorter side and cuts out the middle; None if these cannot be known.
 
-    It is all that files and checkpoints of earlier versions said.
+    It is all that files and checkpoints of earlier versions have.
 
     Args:
         input_shape: Channels, height, width, or empty if unknown.

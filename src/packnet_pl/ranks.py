@@ -29,10 +29,10 @@ class Rank:
         started_by: "user" for a process that was started alone (Lightning may start others for it), "lightning" for
             one of those others, "torchrun", "srun", "hand" for one of several that were given torch's variables (RANK
             and the rest), or "node" for one that was started by hand on each machine.
-        number: Its place among the processes that were started alike, from 0. Under torchrun and srun that is the
+        number: Its index among the processes that were started alike, from 0. Under torchrun and srun that is the
             global rank, by hand on each machine the number of the machine.
-        count: How many those are; None for "node", where only the configuration tells.
-        local: Its place on its machine, from 0.
+        count: How many those are; None for "node", where only the configuration has it.
+        local: Its index on its machine, from 0.
     """
 
     started_by: Literal["user", "lightning", "torchrun", "srun", "hand", "node"]
@@ -58,7 +58,7 @@ def this_process() -> Rank:
     Lightning starts no processes where it finds a LOCAL_RANK, and looks for the others wherever MASTER_ADDR points.
 
     Raises:
-        UsageError: If it cannot be told.
+        UsageError: If it cannot be known.
     """
     rank = rank_of(os.environ, os.getppid())
     if rank.started_by in ("user", "node"):

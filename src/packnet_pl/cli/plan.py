@@ -18,7 +18,7 @@ each epoch leaves out, and about how long it takes, without training anything.
 def main() -> None:
     """Runs the command line."""
     with answering_errors(PROGRAM):
-        # Imported here: Ctrl-C is answered by then.
+        # Imported here: Ctrl-C is handled by then.
         from packnet_pl.configuration.arguments import parse_arguments
         from packnet_pl.configuration.run_config import configure
         from packnet_pl.configuration.terminal import set_up

@@ -17,7 +17,7 @@ def main() -> None:
     for signum in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, _leave)
     with answering_errors(this_program()):
-        # Imported here: Ctrl-C is answered by then.
+        # Imported here: Ctrl-C is handled by then.
         from packnet_pl.configuration.arguments import parse_arguments
         from packnet_pl.configuration.terminal import set_up
         from packnet_pl.ranks import this_process

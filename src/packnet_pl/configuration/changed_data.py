@@ -32,13 +32,13 @@ def check_data(
 
     Args:
         folder: The run directory.
-        config: Checked, of a run that goes on.
+        config: Checked, of a run that resumes.
         data: Task -> its data now.
-        history: What the packed file tells that the run goes on from.
+        history: Results of the tasks, from the packed file that the run continues from.
 
     Raises:
         UsageError: If they have other ones, and ``changed_data`` does not accept that; or if a class was added or taken
-            away, which no head can answer.
+            away, for which no head has logits.
     """
     finished, order = list(config.sequence.finished), list(config.sequence.order)
     begun = {*finished, *begun_tasks(folder, order, together=config.method.together)}

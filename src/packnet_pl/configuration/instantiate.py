@@ -40,7 +40,7 @@ def bind_targets(node: Any, key: str = "") -> None:
     try:
         signature = inspect.signature(target)
     except ValueError:
-        return  # of a builtin, which does not tell its arguments
+        return  # of a builtin, which does not list its arguments
     arguments = [name for name in node if not name.startswith("_")]
     known = [name for name, parameter in signature.parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
     kinds = _kinds(target)

@@ -11,7 +11,7 @@ __all__ = ["TrainConfig", "schema_keys"]
 
 @dataclass
 class PhaseConfig:
-    """One phase of one task."""
+    """Options of one phase of one task."""
 
     epochs: int = MISSING
     lr: float = MISSING
@@ -20,7 +20,7 @@ class PhaseConfig:
 
 @dataclass
 class TaskConfig:
-    """One task."""
+    """Options of one task."""
 
     data: dict[str, Any] = MISSING
     head: str = "new"
@@ -42,7 +42,7 @@ class SequenceConfig:
 
 @dataclass
 class PruneConfig:
-    """How each task is pruned: ``ratio`` is a number or a list, ``rule`` follows from the other options."""
+    """Options of pruning: ``ratio`` is a number or a list, ``rule`` follows from the other options."""
 
     ratio: Any = MISSING
     last: bool = MISSING
@@ -64,7 +64,7 @@ class MethodConfig:
 
 @dataclass
 class OptimConfig:
-    """How every phase is optimized; rates and epochs are the phases' own."""
+    """Options of optimization, the same for every phase; rates and epochs are the phases' own."""
 
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] | None = None
@@ -97,7 +97,7 @@ class DebugConfig:
 
 @dataclass
 class CheckpointConfig:
-    """How often checkpoints are saved, and where the first task's is shared."""
+    """Options of checkpoints: how often they are saved, and where the first task's is shared."""
 
     every_n_steps: int | None = None
     shared: str | None = None
@@ -105,7 +105,7 @@ class CheckpointConfig:
 
 @dataclass
 class SweepConfig:
-    """What the jobs of a sweep share, and what it optimizes."""
+    """Options of sweeps: what the jobs share, and what is optimized."""
 
     objective: Any = MISSING
     share: bool = MISSING

@@ -17,7 +17,7 @@ __all__ = ["PhaseSettings", "TaskSettings", "lower_rate", "prune_ratios", "ratio
 
 @dataclass(frozen=True)
 class PhaseSettings:
-    """One phase of one task.
+    """Settings of one phase of one task.
 
     Attributes:
         epochs: 0 trains nothing.
@@ -32,7 +32,7 @@ class PhaseSettings:
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """One task.
+    """Settings of one task.
 
     Attributes:
         name: Of the task.

@@ -11,7 +11,7 @@ _KNOWN_WARNINGS = (
     "does not have many workers",
     "in eval mode at the start of training",
     "LeafSpec",
-    "your dataloader is not resumable",  # ours is: a task's datamodule saves its place
+    "your dataloader is not resumable",  # ours is: a task's datamodule saves its position
     "srun. command is available",
 )
 

@@ -9,7 +9,7 @@ __all__ = ["take_types_"]
 
 
 def take_types_(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Gives floating-point parameters and buffers of ``module`` the types that ``state`` has for them.
+    """Converts floating-point parameters and buffers of ``module`` to the types that they have in ``state``.
 
     Without it ``load_state_dict`` would convert what is loaded, and finished tasks would not be what they were.
 

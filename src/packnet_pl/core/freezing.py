@@ -80,7 +80,7 @@ class Freezer:
     @torch.inference_mode(False)
     @torch.no_grad()
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
-        """Gives everything frozen the bits that it had. Call it after ``optimizer.step()``.
+        """Restores the bits of everything frozen. Call it after ``optimizer.step()``.
 
         Args:
             of: The tensors that were stepped. All others are only written to if they were written to since the last

@@ -23,13 +23,13 @@ class RequiresGrad:
             parameter.requires_grad_(False)
 
     def restore(self) -> None:
-        """Gives every parameter the ``requires_grad`` that it had."""
+        """Restores the ``requires_grad`` of every parameter."""
         self._restore()
         self._before = {}
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Gives every parameter the ``requires_grad`` that it had, for a while.
+        """Restores the ``requires_grad`` of every parameter, for a while.
 
         torch chooses kernels by it, also without a graph, and other kernels round otherwise.
         """

@@ -45,7 +45,7 @@ class Inventory:
 
     @property
     def fixed(self) -> dict[str, Slot]:
-        """What no task after the first may change at all: frozen and unsaved."""
+        """The tensors that no task after the first may change at all: frozen and unsaved."""
         return {**self.frozen, **self.unsaved}
 
     @property

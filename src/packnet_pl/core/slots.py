@@ -125,7 +125,7 @@ def why_not_frozen(tensor: Tensor) -> str | None:
 
 
 def restore_slot_(name: str, slot: Slot, value: Tensor) -> None:
-    """Gives the tensor in ``slot`` the bits of ``value`` again, in place where that is possible.
+    """Restores the bits of ``value`` in ``slot``, in place where that is possible.
 
     A buffer that no state dict has is left alone where it changed its shape or type: it is a cache of the layer's.
 

@@ -14,7 +14,7 @@ __all__ = ["Share", "Summary", "summarize"]
 
 @dataclass(frozen=True)
 class Share:
-    """How the weights of one layer, or of all layers, are divided.
+    """The division of the weights of one layer, or of all layers, among the tasks.
 
     Attributes:
         weights: Number of weights.
@@ -38,7 +38,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Summary:
-    """What :meth:`PackNet.summary` returns.
+    """The result of :meth:`PackNet.summary`.
 
     Attributes:
         total: All prunable weights together.

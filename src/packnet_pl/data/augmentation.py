@@ -13,7 +13,7 @@ __all__ = ["EpochIndexSampler", "SeededItems"]
 
 
 class EpochIndexSampler(Sampler[tuple[int, int]]):
-    """Gives the epoch with each index: a loader process cannot ask for it.
+    """Yields the epoch with each index: a loader's worker process does not know it.
 
     Args:
         sampler: Gives the indices.
@@ -47,7 +47,7 @@ class SeededItems(Dataset[tuple[Tensor, ...]]):
         return len(self._split)
 
     def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, ...]:
-        # Lightning's overfit_batches puts a sampler of plain indices in the place of ours.
+        # Lightning's overfit_batches replaces our sampler by one of plain indices.
         epoch, index = key if isinstance(key, tuple) else (0, key)
         before = torch.get_rng_state()
         try:

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class ClassListing:
-    """What a folder of class folders holds.
+    """The classes and images of a folder of class folders, and the number of other files.
 
     Attributes:
         classes: Class -> paths of its images, both sorted.

@@ -43,7 +43,7 @@ def draw(font: str, character: str, rng: np.random.Generator) -> NDArray[np.uint
 
 @cache
 def has_glyph(font: str, character: str) -> bool:
-    """Returns whether ``font`` can draw ``character`` (fonts answer others with an empty box)."""
+    """Returns whether ``font`` can draw ``character`` (fonts draw an empty box for others)."""
     return ord(character) in matplotlib.ft2font.FT2Font(str(_path(font))).get_charmap()
 
 

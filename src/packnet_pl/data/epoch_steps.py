@@ -6,7 +6,7 @@ __all__ = ["EpochSteps", "epoch_steps"]
 
 
 class EpochSteps(NamedTuple):
-    """One epoch of a training split.
+    """Steps, batches and images of one epoch of a training split.
 
     Attributes:
         steps: Of the optimizer.

@@ -23,7 +23,7 @@ def find_images(path: str | os.PathLike[str]) -> dict[str, Split]:
     """
     if not path:
         raise ValueError(f"path is {path!r}; name the folder that holds train/CLASS/* and test/CLASS/*")
-    # Not Path.expanduser: it answers an unknown user with a RuntimeError.
+    # Not Path.expanduser: it raises a RuntimeError for an unknown user.
     root = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; {_layout(root)}")

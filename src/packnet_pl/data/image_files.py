@@ -107,7 +107,7 @@ def open_image(path: str, preparation: Preparation, box: Box | None = None) -> I
 
     Args:
         path: Of the file.
-        preparation: Of the task that is asked.
+        preparation: Of the task.
         box: What is cut out first; it may reach beyond the edges.
 
     Raises:
@@ -142,7 +142,7 @@ def _too_large(path: str) -> Image.DecompressionBombError | None:
     try:
         check_image(path)
     except ImageError as error:
-        # What else is wrong with a file is said when it is read.
+        # What else is wrong with a file is reported when it is read.
         return error.__cause__ if isinstance(error.__cause__, Image.DecompressionBombError) else None
     return None
 

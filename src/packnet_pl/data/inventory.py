@@ -16,7 +16,7 @@ __all__ = ["Inventory", "SplitInventory", "list_files", "take_inventory"]
 
 @dataclass(frozen=True)
 class SplitInventory:
-    """What there is to know of a split without reading an image.
+    """The contents of a split, as far as they are known without reading an image.
 
     Attributes:
         images: How many there are.
@@ -30,7 +30,7 @@ class SplitInventory:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What the splits of a task hold.
+    """The contents of the splits of a task.
 
     Attributes:
         class_names: One per class.

@@ -56,7 +56,7 @@ class Published:
         """
         if not path:
             raise ValueError(f"path is {path!r}; name the folder of {self.name}: {self.layout}")
-        # Not Path.expanduser: it answers an unknown user with a RuntimeError.
+        # Not Path.expanduser: it raises a RuntimeError for an unknown user.
         root = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
         if not root.is_dir():
             raise self.missing(f"folder {root}")
@@ -66,7 +66,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a reader finds on disk, without opening an image.
+    """Images and classes that a reader finds on disk, without opening an image.
 
     Attributes:
         of: Which data set it is.

@@ -66,7 +66,7 @@ class TaskData:
 
     @cached_property
     def inventory(self) -> Inventory:
-        """What the splits hold, as it was when this was asked for first."""
+        """The contents of the splits, as they were at the first use."""
         return take_inventory(self.class_names, self.splits)
 
     def take(self, fraction: float) -> "TaskData":

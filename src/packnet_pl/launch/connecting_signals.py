@@ -12,12 +12,12 @@ __all__ = ["answer_while_connecting"]
 def answer_while_connecting(count: int | None, grace: float = 10.0, to_say: float = 30.0) -> None:
     """Ends this process soon after a signal that comes before all are connected; reports long waits.
 
-    Afterwards signals are answered by the training, and nothing is done here. Call it in the main thread.
+    Afterwards signals are handled by the training, and nothing is done here. Call it in the main thread.
 
     Args:
         count: How many processes were started beside each other; None or 1 where Lightning may start others, and then
             writes their number into the environment.
-        grace: Seconds that a signal has to be answered elsewhere.
+        grace: Seconds that a signal has to be handled elsewhere.
         to_say: Seconds after which this process says for whom it waits.
     """
     from torch import distributed as dist

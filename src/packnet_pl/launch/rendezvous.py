@@ -18,7 +18,7 @@ __all__ = ["Rendezvous"]
 
 # Until all processes are there: they were started together. Then until the main one has read all data, as torch waits.
 _TO_COME, _TO_BUILD, _TO_LEAVE, _TO_SPEAK = timedelta(minutes=5), timedelta(minutes=30), 60.0, 1.0
-# Seconds after which a process says for whom it waits, and between two looks: signals are answered between them.
+# Seconds after which a process reports for whom it waits, and between two looks: signals are handled between them.
 _TO_SAY, _LOOK = 5.0, 0.05
 
 _STARTED_BY = {
@@ -65,7 +65,7 @@ class Rendezvous:
             except self._lost as error:
                 made.append(error)
 
-        # In a thread: while torch waits for a connection, this process would answer no signal.
+        # In a thread: while torch waits for a connection, this process would handle no signal.
         threading.Thread(target=connect, daemon=True).start()
         self._until(lambda: bool(made), 0, self._to_come + _TO_LEAVE)
         if isinstance(made[0], Exception):
@@ -136,7 +136,7 @@ class Rendezvous:
     def leave_quietly(self) -> NoReturn:
         """Ends this process with code 2, silently: the main one reports why.
 
-        When one process fails, srun and torchrun stop all others: the main one is to have said it by then. srun asks
+        When one process fails, srun and torchrun stop all others: the main one is to report it before. srun asks
         all for their codes, and the main one's is enough; torchrun on another machine knows of this process only.
         """
         if self._rank.started_by == "torchrun":

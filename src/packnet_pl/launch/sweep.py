@@ -66,7 +66,7 @@ def sweep(arguments: Namespace, rank: Rank) -> None:
 def _fix_directory(arguments: Namespace) -> Path:
     """Writes the sweep's directory into the overrides, and returns it: all jobs share one time stamp in it.
 
-    The first job is composed here, and by Hydra again: what is wrong with it is said before anything is made.
+    The first job is composed here, and by Hydra again: what is wrong with it is reported before anything is made.
 
     Raises:
         UsageError: If the first job cannot be composed, or a search cannot keep its study.

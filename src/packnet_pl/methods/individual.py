@@ -82,7 +82,7 @@ class IndividualNetworks(UnprunedClassifier):
         checkpoint["networks"] = self.networks
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the finished networks from the checkpoint."""
+        """Loads the finished networks from the checkpoint."""
         networks: Mapping[str, Mapping[str, Tensor]] = checkpoint.get("networks", {})
         self.networks = {task: dict(values) for task, values in networks.items()}
         super().on_load_checkpoint(checkpoint)

@@ -126,7 +126,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
             checkpoint["before"] = {"backbone": backbone.state_dict(), "heads": heads.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the network before the task from the checkpoint of a fit that resumes.
+        """Loads the network before the task from the checkpoint of a fit that resumes.
 
         Raises:
             ValueError: If it is not there.

@@ -156,7 +156,7 @@ def head_values(head: HeadStart, backbone: nn.Module, num_classes: int) -> dict[
     Args:
         head: "new", or "pretrained": the classifier that the backbone lost when it got its pretrained weights.
         backbone: From a builder; with ``pretrained`` it has that classifier as ``pretrained_head``.
-        num_classes: What the head must tell apart.
+        num_classes: Number of logits.
 
     Raises:
         ValueError: If ``head`` is something else, there is no such classifier, or it has another number of classes.

@@ -13,7 +13,7 @@ __all__ = ["INPUTS", "PretrainedInput", "timm_input", "torchvision_input"]
 
 @dataclass(frozen=True)
 class PretrainedInput:
-    """What pretrained weights expect of an image.
+    """Size, mean and standard deviation of images that pretrained weights expect.
 
     Attributes:
         image_size: Height and width in pixels.

@@ -120,7 +120,7 @@ class TaskCopy:
         torch.clear_autocast_cache()
 
     def _versions_of_module(self) -> list[object]:
-        # Layers too: one that was put in the place of another has tensors that nobody has looked at yet.
+        # Layers too: one that replaced another has tensors that nobody has looked at yet.
         return [[layer for children in self._children for layer in children.values()], *_versions(self._source_entries)]
 
 
@@ -142,6 +142,6 @@ def _versions(entries: Iterable[_Entry]) -> list[object]:
         return [*(list(map(read, tensors)) for read in _READS), list(map(hash, map(Tensor.stride, tensors)))]
     except (KeyError, TypeError):  # taken away, or None
         return [object()]
-    except RuntimeError:  # sparse tensors have no place in memory, those of inference mode no version
+    except RuntimeError:  # sparse tensors have no address, those of inference mode no version
         versions = [-1 if tensor.is_inference() else tensor._version for tensor in tensors]
         return [[identity(tensor) for tensor in tensors], versions, [tensor.requires_grad for tensor in tensors]]

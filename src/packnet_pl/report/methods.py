@@ -81,7 +81,7 @@ class MethodComparison:
 
     @property
     def title(self) -> str:
-        """What the figures are."""
+        """The title: what the figures are."""
         where = "test split" if self.split == "test" else "validation split, for choosing settings"
         return f"error at the end on {self.arch}, in %: {where}"
 

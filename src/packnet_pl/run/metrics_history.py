@@ -59,7 +59,7 @@ class MetricsHistory(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Takes over what :meth:`on_save_checkpoint` added; checkpoints of earlier versions have nothing."""
+        """Loads what :meth:`on_save_checkpoint` added; checkpoints of earlier versions have nothing."""
         self._found, self._step = checkpoint.get(_KEY), checkpoint["global_step"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

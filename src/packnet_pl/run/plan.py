@@ -17,7 +17,7 @@ __all__ = ["RunPlan", "Stage", "TaskPlan"]
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One task.
+    """The plan of one task.
 
     Attributes:
         name: Of the task.

@@ -15,7 +15,7 @@ def environment_of(rank: Rank) -> ClusterEnvironment:
     """Returns Lightning's plug-in for whoever started this process.
 
     Raises:
-        UsageError: If srun was not told how many processes are to run on each machine.
+        UsageError: If srun was not given how many processes are to run on each machine.
     """
     if rank.started_by in ("torchrun", "hand"):
         return TorchElasticEnvironment()

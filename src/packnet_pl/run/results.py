@@ -18,7 +18,7 @@ FORMAT = 1
 
 @dataclass
 class TaskResult:
-    """One finished task.
+    """The results of one finished task.
 
     Attributes:
         name: Of the task.

@@ -63,7 +63,7 @@ def adopt_packed(folder: Path, packed: Packed) -> None:
         packed: The file, from anywhere.
 
     Raises:
-        ValueError: If the file does not tell what was measured of its tasks.
+        ValueError: If the file has no results of its tasks.
     """
     if packed_path(folder).exists():
         return

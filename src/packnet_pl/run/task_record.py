@@ -90,14 +90,14 @@ class Entry:
 def read_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
     """Returns the records of the finished tasks ``names`` of a run, in order.
 
-    A file that cannot be read is named in a warning; the packed file tells the same, but for the seconds it took.
+    A file that cannot be read is named in a warning; the packed file has the same, but for the seconds it took.
 
     Args:
         folder: The run directory.
         names: Of the finished tasks.
 
     Raises:
-        DamagedRunError: If neither tells it.
+        DamagedRunError: If neither has it.
     """
     entries = []
     for name in names:

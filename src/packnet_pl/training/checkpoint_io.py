@@ -30,7 +30,7 @@ class AtomicCheckpointIO(_CheckpointIO):
         """Writes ``checkpoint`` to ``path``."""
         if storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
-        # Through memory: torch's own writer tells a full disk by a RuntimeError that does not say so.
+        # Through memory: torch's own writer raises a RuntimeError for a full disk that does not name it.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         with replacing(path) as temporary:

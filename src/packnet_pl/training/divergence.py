@@ -33,8 +33,8 @@ class DivergedError(FloatingPointError):
 def check_finite_weights(module: nn.Module, task: str, phase: Phase) -> None:
     """Checks that every parameter and running statistic of ``module`` is finite.
 
-    The loss need not tell: in training mode batch-norm divides by the statistics of the batch, while the running ones,
-    which predict later, overflow; and after the last step nobody computes a loss.
+    The loss need not show it: in training mode batch-norm divides by the statistics of the batch, while the running
+    ones, which predict later, overflow; and after the last step nobody computes a loss.
 
     Args:
         module: What was trained.

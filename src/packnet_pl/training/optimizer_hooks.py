@@ -18,7 +18,7 @@ class StepWatch:
 
     Args:
         optimizers: What the Trainer steps.
-        after: Called with the parameters of the optimizer, or None where it does not tell them.
+        after: Called with the parameters of the optimizer, or None where it does not list them.
 
     Attributes:
         seen: How many steps there were since it was last set to 0.

@@ -13,7 +13,7 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one phase is optimized.
+    """The optimizer of one phase, and its schedule.
 
     Attributes:
         optimizer: Takes the parameters, returns the optimizer. The default is the paper's: SGD, momentum 0.9, 1e-3.

@@ -38,7 +38,7 @@ class Untrained:
     def warn(self) -> None:
         """Warns of the modules that have learned nothing, if there was any gradient to look for."""
         for name, module in self._modules.items() if self._looked else ():
-            # An optimizer that steps in the backward pass leaves no gradient to be seen: the values tell.
+            # An optimizer that steps in the backward pass leaves no gradient to be seen: the values show it.
             if not self._before[name] or not _are_alike(self._before[name], _values(module)):
                 continue
             waits = name in self._waiting

@@ -96,8 +96,8 @@ def timm_with_head(backbone: Any, head: nn.Linear) -> nn.Module | None:
     None if there is more than a linear layer behind the features, which the backbone does not have.
 
     A last layer that is a 1 x 1 convolution keeps its names and shapes, and computes as ``head`` does: a convolution
-    adds up in another order, and answers otherwise in the last bits. Networks with two layers (distilled ones) get the
-    same weights twice, as they answer with their mean: it differs from the layer of the mean in the last bits.
+    adds up in another order, and its logits differ in the last bits. Networks with two layers (distilled ones) get the
+    same weights twice, as their logits are the mean of both: it differs from the layer of the mean in the last bits.
 
     Args:
         backbone: What :func:`timm_backbone` returned.
