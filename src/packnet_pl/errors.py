@@ -15,6 +15,7 @@ __all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "one_l
 
 _MENDABLE = {"CapacityError", "DamagedRunError", "ImageError"}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}  # a path that cannot be one
 STARTED_BY = "PACKNET_PL_PROGRAM"
 """Environment variable in which a command that becomes another one leaves its name, for the errors to begin with."""
 
@@ -98,7 +99,7 @@ def is_mendable(error: Exception) -> bool:
     if _is_of_hydra(error) or isinstance(error, (UsageError, FloatingPointError)):
         return True  # asked first: Hydra's error of a missing choice is an OSError too
     if isinstance(error, OSError):
-        return error.errno in _DISK
+        return error.errno in _DISK | _NO_FOLDER
     # Named, not imported: reporting a misspelt option must not load torch.
     return any(kind.__name__ in _MENDABLE for kind in type(error).__mro__)
 

@@ -118,9 +118,32 @@ def read_run(folder: Path) -> SavedRun | None:
     if not path.is_file():
         return None
     try:
-        return SavedRun(**upgrade_settings(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        run = SavedRun(**upgrade_settings(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        _check_kinds(run)
+        return run
     except Exception as error:  # YAML has many ways to be wrong
         raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def _check_kinds(run: SavedRun) -> None:
+    """Does nothing if what was read is of the kinds that were written; of the configuration, what names the tasks.
+
+    Raises:
+        TypeError: If something is of another kind.
+        KeyError: If the tasks are not named.
+    """
+    order = run.config["sequence"]["order"]
+    for name, value, kinds in (
+        ("config_dir", run.config_dir, (str, type(None))),
+        ("config_name", run.config_name, (str,)),
+        ("cwd", run.cwd, (str,)),
+        *(("overrides", value, (str,)) for value in run.overrides),
+        *(("config.sequence.order", value, (str,)) for value in order),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name} holds {value!r}, which is no text")
+    if not isinstance(run.overrides, list) or not isinstance(order, list):
+        raise TypeError("overrides and config.sequence.order are to be lists")
 
 
 def write_run(folder: Path, run: SavedRun) -> None:

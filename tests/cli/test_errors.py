@@ -17,6 +17,12 @@ LOST = "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed b
     [
         (DamagedRunError("finished.json\ncannot be read"), 2, "packnet-train: finished.json cannot be read\n"),
         (OSError(errno.ENOSPC, "No space left"), 2, "packnet-train: [Errno 28] No space left\n"),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"),
+            2,
+            "packnet-train: [Errno 20] Not a directory: 'a/b'\n",
+        ),
+        (FileExistsError(errno.EEXIST, "File exists", "a"), 2, "packnet-train: [Errno 17] File exists: 'a'\n"),
         (RuntimeError(LOST), 1, "packnet-train: another process of this run has ended\n"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from packnet_pl.errors import UsageError
 from packnet_pl.run_directory import SavedRun, claimed, lock, read_run, write_run
@@ -20,7 +21,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
         lock(tmp_path)
 
 
-RUN = SavedRun(["seed=1"], None, "train", "/", {})
+RUN = SavedRun(["seed=1"], None, "train", "/", {"sequence": {"order": ["a"]}})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,11 @@ RUN = SavedRun(["seed=1"], None, "train", "/", {})
 )
 def test_what_was_saved_is_read_as_it_was(tmp_path, value):
     run = SavedRun(
-        [str(value), "a=[b,c]"], "/conf", "mine", "/", {"optim": {"x": value, "many": [value, {"y": value}]}}
+        [str(value), "a=[b,c]"],
+        "/conf",
+        "mine",
+        "/",
+        {"sequence": {"order": ["a"]}, "optim": {"x": value, "many": [value, {"y": value}]}},
     )
     write_run(tmp_path, run)
     read = read_run(tmp_path)
@@ -58,6 +63,29 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path):
         (tmp_path / "run.yaml").write_text(text)
         with pytest.raises(UsageError, match=r"^[^\n]*run\.yaml is damaged: [^\n]*$"):
             read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"overrides": 3},
+        {"overrides": "seed=1"},
+        {"overrides": [1]},
+        {"config_dir": 3},
+        {"config_name": ["x"]},
+        {"cwd": None},
+        {"config": None},
+        {"config": {}},
+        {"config": {"sequence": {"order": 3}}},
+        {"config": {"sequence": {"order": [{}]}}},
+    ],
+)
+def test_a_value_of_another_kind_is_said_in_one_line(tmp_path, damage):
+    write_run(tmp_path, RUN)
+    good = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(good | damage))
+    with pytest.raises(UsageError, match=r"^[^\n]*run\.yaml is damaged: [^\n]*$"):
+        read_run(tmp_path)
 
 
 def claim(folder):

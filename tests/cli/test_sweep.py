@@ -158,3 +158,11 @@ def test_a_sweep_that_cannot_be_composed_starts_nothing(tmp_path):
     assert "there is no option prune.ratoi; did you mean prune.ratio" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_sweeps_directory_is_said_in_one_line(tmp_path):
+    (tmp_path / "s").write_text("mine")
+    done = train(*TINY, "seed=0,1", "hydra.sweep.dir=s", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"packnet-train: [Errno 17] File exists: '{tmp_path / 's'}'\n"
+    assert (tmp_path / "s").read_text() == "mine"
