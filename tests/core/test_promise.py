@@ -10,6 +10,7 @@ from torch import nn
 
 import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.state as state_module
+import packnet_pl.core.task_freezer as task_freezer_module
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.inventory import Inventory, take_inventory
@@ -168,7 +169,7 @@ class MaskOnly(Freezer):
 
 @pytest.mark.parametrize("setting", [MOMENTUM, Setting("AdamW decay"), Setting("Adam", kept_alive=True)], ids=str)
 def test_the_check_notices_that_masked_gradients_alone_do_not_hold_a_weight(monkeypatch, setting):
-    monkeypatch.setattr(packnet_module, "Freezer", MaskOnly)
+    monkeypatch.setattr(task_freezer_module, "Freezer", MaskOnly)
     with pytest.raises(
         AssertionError, match=rf"task 'a' changed after task 'b' under {setting.optimizer}.*: conv\.weight"
     ):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn, optim
 
-import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.state as state_module
+import packnet_pl.core.task_freezer as task_freezer_module
 import packnet_pl.training.private_modules as private_module
 import packnet_pl.training.task_fit as fit_module
 import packnet_pl.training.task_phase as phase_module
@@ -127,8 +127,8 @@ class NoEvalMode(EvalMode):
 
 
 def test_it_notices_when_running_statistics_are_left_alone(monkeypatch):
-    freeze_no_buffers(monkeypatch, packnet_module)
-    monkeypatch.setattr(packnet_module, "EvalMode", NoEvalMode)
+    freeze_no_buffers(monkeypatch, task_freezer_module)
+    monkeypatch.setattr(task_freezer_module, "EvalMode", NoEvalMode)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: bn1\.running_mean"):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
 

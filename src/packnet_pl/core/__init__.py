@@ -4,7 +4,8 @@ In the order of the paper's section 3:
 
 - ``ownership``: one owner per weight, and the masks that follow from it. ``inventory`` finds the weights in a module.
 - ``pruning``, ``scores``, ``filters``: which of a task's weights are released.
-- ``freezing``: gradients masked before a step, values restored after it. ``module_modes``: layers kept in eval mode.
+- ``freezing``: gradients masked before a step, values restored after it. ``task_freezer``: what is frozen when.
+  ``module_modes``: layers kept in eval mode.
 - ``subnetwork``: the module as an earlier task knew it. ``fingerprints``, ``verification``: that it is the same bits.
 - ``state``: what is known beside the weights, and each step of a task's life. ``packnet``: the steps themselves.
 """

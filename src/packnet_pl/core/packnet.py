@@ -18,15 +18,15 @@ from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
 from packnet_pl.core.inventory import Inventory, PrunableFilter, take_inventory
-from packnet_pl.core.module_modes import EvalMode, in_eval_mode, is_norm, is_observer, layers_with_statistics
+from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.pruning import PruneRule, check_finite, choose_releases, rule_of
-from packnet_pl.core.slots import Slot, tensors_in
+from packnet_pl.core.slots import tensors_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_format import parse, read_state
 from packnet_pl.core.subnetwork import shown
 from packnet_pl.core.summary import Summary, summarize
+from packnet_pl.core.task_freezer import TaskFreezer
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
-from packnet_pl.core.written_buffers import BufferWarnings
 
 __all__ = ["PackNet"]
 
@@ -74,9 +74,7 @@ class PackNet:  # noqa: PLR0904
         self.requires_grad = RequiresGrad()
         self._prunable = prunable
         self._state = State(norm=check_choice("norm", norm, KEEPINGS), bias=check_choice("bias", bias, KEEPINGS))
-        self._freezer: Freezer | None = None
-        self._eval_mode = EvalMode()
-        self._warnings = BufferWarnings()
+        self._frozen = TaskFreezer(self.inventory)
         self._shown: str | None = None
         self.inventory()
 
@@ -135,11 +133,11 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: Inside :meth:`subnetwork`.
         """
         self._refuse_inside_subnetwork("PackNet.freezer")
-        if self._freezer is None and self.open_task is not None:
+        if self._frozen.freezer is None and self.open_task is not None:
             # The state was loaded: only now the weights surely are, too.
             self.inventory()
             self._freeze(self._state)
-        return self._freezer or Freezer(dict)
+        return self._frozen.freezer or Freezer(dict)
 
     def begin_task(self, task: str, *, private: Sequence[str] = (), root: nn.Module | None = None) -> None:
         """Opens a task: it claims every free weight.
@@ -176,8 +174,8 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open, or a finished task's weights were changed from outside.
         """
         self._open_number("resume_task")
-        if self._freezer is not None:
-            self._freezer.restore_buffers_()  # a forward pass between two fits may have moved them
+        if self._frozen.freezer is not None:
+            self._frozen.freezer.restore_buffers_()  # a forward pass between two fits may have moved them
         self._verify(root)
         self._freeze(self._state)
 
@@ -338,11 +336,11 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: Otherwise; it names the task and the parameter.
         """
         self._refuse_inside_subnetwork("verify")
-        if self._freezer is not None:
-            self._freezer.restore_all_()
+        if self._frozen.freezer is not None:
+            self._frozen.freezer.restore_all_()
         self._verify(root)
         if self.open_task is None:
-            self._freeze_between_tasks()
+            self._frozen.freeze_between_tasks(self._state)
 
     def summary(self) -> Summary:
         """Returns what each task owns, in all and per layer, and which parameters are owned, frozen and refused."""
@@ -369,9 +367,8 @@ class PackNet:  # noqa: PLR0904
         """
         self._refuse_inside_subnetwork("load_state_dict")
         parsed = parse(state, self._state, self.inventory())
-        self._freezer = None
-        self._warnings.forget()
-        self._freeze_statistics(parsed)
+        self._frozen.end()
+        self._frozen.freeze_statistics(self.module, parsed)
         self._state = parsed
 
     def inventory(self) -> Inventory:
@@ -408,38 +405,13 @@ class PackNet:  # noqa: PLR0904
         if state.phase == "retrain":
             # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
             _zero_(tensors_in(self.inventory().owned), state.free())
-        warn = self._warnings.in_training
-        self._freezer = Freezer(self._frozen_while_open, state.trainable(), eval_mode=self._eval_mode, on_written=warn)
-        self._freeze_statistics(state)
-
-    def _freeze_statistics(self, state: State) -> None:
-        """Keeps layers in eval mode, during later tasks, whose forward pass would move frozen statistics."""
-        layers = layers_with_statistics(self.module) if state.tasks and state.open_task is not None else []
-        own_norms = state.norm == "per_task"
-        self._eval_mode.keep(layer for layer in layers if not (own_norms and is_norm(layer)))
-
-    def _freeze_between_tasks(self) -> None:
-        """Freezes buffers that forward passes change unnoticed, once a task is finished."""
-        if self.tasks:
-            warn = self._warnings.between_tasks
-            self._freezer = Freezer(self._frozen_between_tasks, on_written=warn, leaves_converted=True)
-
-    def _frozen_while_open(self) -> dict[str, Slot]:
-        """The first task trains everything; what is not divided among tasks, or each task's own, is frozen after it."""
-        inventory = self.inventory()
-        return inventory.owned | inventory.fixed if self.tasks else inventory.owned
-
-    def _frozen_between_tasks(self) -> dict[str, Slot]:
-        """Buffers of observers, which write in eval mode too, and those that no file, so no fingerprint, knows."""
-        fixed = self.inventory().fixed
-        return {n: s for n, s in fixed.items() if not s.is_parameter and (is_observer(s.layer) or not s.is_saved)}
+        self._frozen.freeze_while_open(self.module, state)
 
     def _close(self, state: State) -> None:
         """Sets the ``state`` in which no task is open any more."""
-        self._eval_mode.end()
-        self._warnings.forget()
-        self._freezer, self._state = None, state
-        self._freeze_between_tasks()
+        self._frozen.end()
+        self._state = state
+        self._frozen.freeze_between_tasks(state)
 
     @torch.no_grad()
     def _restore_copies(self, inventory: Inventory) -> None:
