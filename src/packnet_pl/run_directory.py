@@ -1,14 +1,13 @@
 """The paths in a run directory, the record of what the run is (``run.yaml``), and the lock."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import yaml
 
 from packnet_pl.choices import Phase
@@ -22,7 +21,6 @@ __all__ = [
     "checkpoint_path",
     "claimed",
     "data_record_path",
-    "is_complete",
     "journal_path",
     "lock",
     "metrics_path",
@@ -89,8 +87,7 @@ def data_record_path(folder: Path, task: str) -> Path:
 _locks: dict[Path, IO[Any]] = {}
 
 
-@dataclass(frozen=True)
-class SavedRun:
+class SavedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a run was started.
 
     Attributes:
@@ -118,37 +115,18 @@ def read_run(folder: Path) -> SavedRun | None:
     if not path.is_file():
         return None
     try:
-        run = SavedRun(**upgrade_settings(yaml.safe_load(path.read_text(encoding="utf-8"))))
-        _check_kinds(run)
+        run = msgspec.convert(upgrade_settings(yaml.safe_load(path.read_text(encoding="utf-8"))), SavedRun)
+        msgspec.convert(
+            run.config["sequence"]["order"], list[str]
+        )  # all that is asked for before Hydra checks the rest
         return run
     except Exception as error:  # YAML has many ways to be wrong
         raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 
-def _check_kinds(run: SavedRun) -> None:
-    """Does nothing if what was read is of the kinds that were written; of the configuration, what names the tasks.
-
-    Raises:
-        TypeError: If something is of another kind.
-        KeyError: If the tasks are not named.
-    """
-    order = run.config["sequence"]["order"]
-    for name, value, kinds in (
-        ("config_dir", run.config_dir, (str, type(None))),
-        ("config_name", run.config_name, (str,)),
-        ("cwd", run.cwd, (str,)),
-        *(("overrides", value, (str,)) for value in run.overrides),
-        *(("config.sequence.order", value, (str,)) for value in order),
-    ):
-        if not isinstance(value, kinds):
-            raise TypeError(f"{name} holds {value!r}, which is no text")
-    if not isinstance(run.overrides, list) or not isinstance(order, list):
-        raise TypeError("overrides and config.sequence.order are to be lists")
-
-
 def write_run(folder: Path, run: SavedRun) -> None:
     """Writes ``run.yaml``, replacing the file as a whole."""
-    text = yaml.safe_dump(asdict(run), allow_unicode=True, sort_keys=False)
+    text = yaml.safe_dump(msgspec.structs.asdict(run), allow_unicode=True, sort_keys=False)
     with replacing(run_path(folder)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -224,13 +202,3 @@ def claimed(folder: Path, run: SavedRun) -> Iterator[None]:
             for path in missing:
                 path.rmdir()
         raise
-
-
-def is_complete(folder: Path, run: SavedRun) -> bool:
-    """Returns whether ``results.json`` says that all tasks of ``run`` are finished."""
-    try:
-        results = json.loads(results_path(folder).read_text(encoding="utf-8"))
-        order = list(run.config["sequence"]["order"])
-        return bool(results["complete"]) and [task["name"] for task in results["tasks"]] == order
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import SCRIPTS, warm
 from tests.support.commands import last_line, run
-from tests.support.results import write_other, write_run
+from tests.support.results import STORAGE, write_other, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -21,13 +21,13 @@ def home(tmp_path):
     """Individual networks and PackNet at two ratios, two seeds each."""
     for seed in range(2):
         error = 0.1 + 0.02 * seed
-        kept = {"packed_bytes": 600_000, "networks": 2}
+        kept = STORAGE | {"packed_bytes": 600_000, "networks": 2}
         val = {"val_now": [0.75, 0.65]}
         write_other(tmp_path / f"individual/{seed}", "individual", (error, error), seed, storage=kept, **val)
         for ratio in (0.5, 0.75):
             errors = (error + ratio / 10, error + ratio / 10)
             folder = tmp_path / f"packnet-{ratio}/{seed}"
-            kept = {"packed_bytes": 330_000, "networks": 1}
+            kept = STORAGE | {"packed_bytes": 330_000, "networks": 1}
             write_run(folder, (ratio, ratio), errors, seed, settings=PAPER, storage=kept, **val)
     return tmp_path
 

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 from packnet_pl.data import TaskData, digits, read_cubs
 from packnet_pl.data.image_files import LOOKED_INTO
 from packnet_pl.data.inventory import list_files
-from packnet_pl.run.data_record import differing_data, keep_record, read_record
+from packnet_pl.run.data_record import differing_data, keep_data_record, read_data_record
 from tests.support.image_folders import folder, tree, uniform
 from tests.support.published import change, cubs, published
 
@@ -24,8 +24,8 @@ def changed(path, how):
 
 
 def keep_and_read(path, data):
-    keep_record(path, "task", data)
-    return read_record(path, "task")
+    keep_data_record(path, "task", data)
+    return read_data_record(path, "task")
 
 
 def test_the_same_files_elsewhere_are_the_same_data(tmp_path):
@@ -101,7 +101,7 @@ def test_a_damaged_record_is_none(tmp_path, content):
     whole = path.read_bytes()
     for damaged in (content, whole[:-20]):
         path.write_bytes(damaged)
-        assert read_record(tmp_path, "task") is None
+        assert read_data_record(tmp_path, "task") is None
 
 
 def test_of_very_many_files_no_sizes_are_asked_for(tmp_path, monkeypatch):

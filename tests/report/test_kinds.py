@@ -61,14 +61,6 @@ def test_a_setting_that_a_file_does_not_have_is_told_from_the_papers(tmp_path):
     ]
 
 
-def test_older_files_lack_what_can_be_told_from_the_rest(tmp_path):
-    write_other(tmp_path / "i", "individual", (0.1, 0.1))
-    write_run(tmp_path / "p")
-    comparison = compare(tmp_path)
-    assert [(row.networks, row.megabytes) for row in comparison.rows] == [(2, None), (1, None)]
-    assert labels(comparison) == ["individual", "packnet 0.5"]
-
-
 def test_the_same_folder_is_one_sample_and_two_of_equal_keys_are_two_and_named(tmp_path, monkeypatch):
     write_run(tmp_path / "a" / "0", errors=(0.2, 0.2))
     write_run(tmp_path / "b" / "0", errors=(0.4, 0.4))

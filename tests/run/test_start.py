@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from packnet_pl.packed import read_packed, save_packed
+from packnet_pl.results import TaskResult
 from packnet_pl.run import Stage
 from packnet_pl.run.checkpointing import SaveState
 from packnet_pl.run.metrics import Scores
-from packnet_pl.run.results import TaskResult
 from packnet_pl.run.resume_point import Start, adopt_packed, find_start
 from packnet_pl.run.signals import StopRequest
-from packnet_pl.run.task_record import Entry
+from packnet_pl.run.task_record import TaskRecord, read_task_record
 from packnet_pl.run_directory import checkpoint_path, journal_path, packed_path
 from tests.support.run_fits import assert_same_bits, fit, new_model
 
@@ -147,7 +147,7 @@ def test_a_packed_file_of_another_sequence_is_refused(run):
 
 def entry(name):
     task = TaskResult(name, 3, ["x", "y", "z"], 0.5, 0.5, None, 9, {"dense": 0.5})
-    return Entry(task, {name: Scores((1, 1, 1), None, (3, 3, 3))}, [True], {name: 0.5})
+    return TaskRecord(task, {name: Scores((1, 1, 1), None, (3, 3, 3))}, [True], {name: 0.5})
 
 
 def test_a_packed_file_is_adopted_once(files, tmp_path):
@@ -157,7 +157,7 @@ def test_a_packed_file_is_adopted_once(files, tmp_path):
     folder = tmp_path / "run"
     adopt_packed(folder, packed)
     assert packed_path(folder).read_bytes() == (tmp_path / "old.safetensors").read_bytes()
-    assert Entry.read(journal_path(folder, "a")) == entry("a")
+    assert read_task_record(folder, "a") == entry("a")
     assert find_start(plan(folder), new_model()) == Start(1)
     journal_path(folder, "a").write_text("mine")
     adopt_packed(folder, packed)

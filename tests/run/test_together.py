@@ -42,7 +42,7 @@ def _work(rank, world_size, store, queue):
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_shared_scores_are_those_of_one_process_exactly(tmp_path, world_size):
     expected = [measure(network(), datamodule(*case).batches("test"), CLASSES) for case in CASES]
-    assert [sum(scores.pictures) for scores in expected] == [size for size, _ in CASES]
+    assert [sum(scores.images) for scores in expected] == [size for size, _ in CASES]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["packnet_pl.run.metrics"])
     queue = context.Queue()

@@ -1,16 +1,16 @@
 """Sweeps without their training: a job leaves what a run leaves that is as good as its ratio, and fails above 1."""
 
-import json
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from packnet_pl.launch import sweep
+from packnet_pl.launch import sweep_job
 from packnet_pl.run_directory import SavedRun, write_run
+from tests.support import results
 
 
 def install():
-    sweep._run = run
+    sweep_job._run = run
 
 
 def run(command, cwd, prefix):
@@ -20,8 +20,6 @@ def run(command, cwd, prefix):
     if ratio > 1:
         return 2
     write_run(folder, SavedRun(words, None, "train", cwd, {"sequence": {"order": ["a"]}}))
-    task = {"name": "a", "num_classes": 2, "prune_ratio": ratio, "test_size": 4}
-    results = {"method": "packnet", "arch": values.get("arch", "vgg_small"), "seed": 0, "complete": True}
-    results |= {"tasks": [task], "accuracy": [[0.5]], "forgetting": [0.0], "val_now": [ratio], "free": ratio}
-    (folder / "results.json").write_text(json.dumps(results))
+    arch = values.get("arch", "vgg_small")
+    results.write_run(folder, (ratio,), (0.5,), names=["a"], arch=arch, val_now=[ratio], free=ratio)
     return 0

@@ -3,13 +3,14 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
 from packnet_pl.command_line import CommandParser
 from packnet_pl.console import output_console
 from packnet_pl.errors import UsageError, answering_errors
+from packnet_pl.results import Results, read_results
 from packnet_pl.run_directory import packed_path, probe_path, read_run, results_path, run_path
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def evaluate(folder: Path) -> bool:
     for heading in ("error in results, %", "error now, %", "logits in results", "logits now", "agrees"):
         table.add_column(heading, justify="right")
     agrees: dict[str, bool] = {}
-    for index, task in enumerate(results["tasks"]):
-        name, split = task["name"], data[task["name"]]
-        recorded, recorded_unchanged = results["accuracy"][-1][index], results["outputs_unchanged"][index]
+    for index, name in enumerate(task.name for task in results.tasks):
+        recorded, recorded_unchanged = results.accuracy[-1][index], results.outputs_unchanged[index]
+        split = data[name]
         # A task without data was finished elsewhere, and only its figures are here.
         now = None if split is None else _accuracy(network, name, split, config.optim.batch_size)
         unchanged = same_bits(network(probes[name][0], task=name), probes[name][1]) if name in probes else None
@@ -97,17 +98,16 @@ def evaluate(folder: Path) -> bool:
     return bool(agrees) and all(agrees.values())
 
 
-def _read(folder: Path) -> "tuple[dict[str, Any], PackedNetwork, dict[str, tuple[Tensor, Tensor]]]":
+def _read(folder: Path) -> "tuple[Results, PackedNetwork, dict[str, tuple[Tensor, Tensor]]]":
     """Returns the content of ``results.json``, the packed network, and task -> its probe where one was taken."""
     from packnet_pl.packed import load_packed
     from packnet_pl.run.probe import load_probe
-    from packnet_pl.run.results import read_results
 
     try:
-        results = read_results(results_path(folder))
+        results = read_results(folder)
         network = load_packed(packed_path(folder))
-        taken = zip(results["tasks"], results["outputs_unchanged"], strict=True)
-        names = [task["name"] for task, unchanged in taken if unchanged is not None]
+        taken = zip(results.tasks, results.outputs_unchanged, strict=True)
+        names = [task.name for task, unchanged in taken if unchanged is not None]
         return results, network, {name: load_probe(probe_path(folder, name)) for name in names}
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error

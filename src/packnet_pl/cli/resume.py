@@ -12,7 +12,8 @@ from packnet_pl.counting import counted
 from packnet_pl.errors import STARTED_BY, UsageError, answering_errors
 from packnet_pl.names import shown
 from packnet_pl.ranks import this_process
-from packnet_pl.run_directory import is_complete, read_run
+from packnet_pl.results import is_complete
+from packnet_pl.run_directory import read_run
 
 __all__ = ["main"]
 

@@ -14,9 +14,8 @@ from packnet_pl.data import TaskData
 from packnet_pl.data.inventory import Inventory
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
-from packnet_pl.run.data_record import DataRecord, differing_data, parse_splits, read_record
-from packnet_pl.run.task_record import Entry
-from packnet_pl.run_directory import journal_path
+from packnet_pl.run.data_record import DataRecord, differing_data, read_data_record
+from packnet_pl.run.task_record import parse_history, read_task_record
 
 __all__ = ["check_data", "data_differences"]
 
@@ -85,15 +84,15 @@ def data_differences(folder: Path, data: Mapping[str, TaskData | None]) -> dict[
 
 def _known(folder: Path, task: str, history: Sequence[Mapping[str, Any]]) -> DataRecord | None:
     """Returns the recorded data of ``task``: from a file of its own or, with less detail, from its results."""
-    record = read_record(folder, task)
-    if record is not None:
-        return record
-    entries = [Entry.parse(entry) for entry in history]
+    noted = read_data_record(folder, task)
+    if noted is not None:
+        return noted
+    records = parse_history(history)
     with suppress(ValueError):  # the run itself says that it is damaged
-        entries.append(Entry.read(journal_path(folder, task)))
-    names = next((entry.task.class_names for entry in entries if entry.task.name == task), None)
-    splits = next((entry.data[task] for entry in reversed(entries) if task in entry.data), {})
-    return None if names is None else DataRecord(Inventory(tuple(names), parse_splits(splits)), None)
+        records.append(read_task_record(folder, task))
+    names = next((record.task.class_names for record in records if record.task.name == task), None)
+    splits = next((record.data[task] for record in reversed(records) if task in record.data), {})
+    return None if names is None else DataRecord(Inventory(tuple(names), splits), None)
 
 
 def _check_classes(task: str, before: Sequence[str], now: TaskData, *, accept: bool) -> None:

@@ -26,7 +26,7 @@ from packnet_pl.models import as_input, head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.ranks import this_process
 from packnet_pl.run.process_environment import environment_of
-from packnet_pl.run.task_record import Entry
+from packnet_pl.run.task_record import parse_history
 from packnet_pl.text import as_line
 from packnet_pl.training import MultiHeadClassifier
 from packnet_pl.training.trainer_checks import CONVERTING
@@ -113,7 +113,7 @@ def _packed(folder: Path, config: DictConfig) -> Packed | None:
 
 def _has_results(packed: Packed) -> bool:
     try:
-        return [Entry.parse(dumped).task.name for dumped in packed.history] == packed.tasks
+        return [record.task.name for record in parse_history(packed.history)] == packed.tasks
     except ValueError:
         return False
 

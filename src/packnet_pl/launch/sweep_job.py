@@ -4,7 +4,6 @@ In one process the second job of a sweep would inherit what the first left behin
 would sweep once more: each with other settings than its main process, and nobody would notice.
 """
 
-import json
 import os
 import shlex
 import signal
@@ -23,7 +22,8 @@ from packnet_pl.configuration.arch_names import short_names
 from packnet_pl.configuration.overrides import key_of, quoted
 from packnet_pl.configuration.resume_rules import is_harmless
 from packnet_pl.ranks import without_ranks
-from packnet_pl.run_directory import is_complete, read_run
+from packnet_pl.results import is_complete, read_results
+from packnet_pl.run_directory import read_run
 from packnet_pl.sweep_jobs import Job, append_job
 
 _OF_THE_SWEEP = ("hydra.mode", "hydra.run", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher")
@@ -108,12 +108,12 @@ def objective(folder: Path, aims: Any) -> float | tuple[float, ...]:
         aims: "val_accuracy" (mean over the tasks at the end of the run, in [0, 1]), "free" (share of weights that
             nobody owns, in [0, 1]), or a list of both.
     """
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    known = [value for value in results["val_now"] if value is not None]
-    values = {"val_accuracy": sum(known) / len(known), "free": results["free"]}
-    if OmegaConf.is_list(aims):
-        return tuple(float(values[aim]) for aim in aims)
-    return float(values[aims])
+    results = read_results(folder)
+    known = [value for value in results.val_now if value is not None]
+    values = {"val_accuracy": sum(known) / len(known)}
+    if results.free is not None:  # methods that own nothing are not judged by it
+        values["free"] = results.free
+    return tuple(values[aim] for aim in aims) if OmegaConf.is_list(aims) else values[aims]
 
 
 def _identifying(overrides: list[str]) -> list[str]:

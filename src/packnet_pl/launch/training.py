@@ -80,7 +80,7 @@ def train(prepared: Prepared, folder: Path, rank: Rank, rendezvous: Rendezvous |
         _say(f"{error}. Try it again with a tenth of the rate: {again}")
         sys.exit(2)
     console = output_console(quiet=not rank.is_main)
-    console.print(results_table(results.dump()))
+    console.print(results_table(results))
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
 
 

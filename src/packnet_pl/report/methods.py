@@ -55,10 +55,9 @@ class MethodRow:
         return fmean(run.networks for run in self.runs)
 
     @property
-    def megabytes(self) -> float | None:
+    def megabytes(self) -> float:
         """Mean size of the file with all tasks, in 10^6 bytes."""
-        found = [run.megabytes for run in self.runs if run.megabytes is not None]
-        return fmean(found) if found else None
+        return fmean(run.megabytes for run in self.runs)
 
 
 @dataclass(frozen=True)

@@ -51,18 +51,16 @@ def draw_methods(comparison: MethodComparison, path: str | os.PathLike[str]) -> 
 
     rows = comparison.rows
     columns = [*comparison.tasks, None]
-    sized = [(number, row) for number, row in enumerate(rows, start=1) if row.megabytes is not None]
     height = 1.5 + 0.27 * max(len(rows), 6)
-    figure = Figure(figsize=(2.8 + 1.1 * len(columns) + (2.9 if sized else 0), height), layout="constrained")
-    ratios = [*[1.0] * len(columns), *([2.7] if sized else [])]
+    figure = Figure(figsize=(5.7 + 1.1 * len(columns), height), layout="constrained")
+    ratios = [*[1.0] * len(columns), 2.7]
     panels = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
     for index, (axes, task) in enumerate(zip(panels[: len(columns)], columns, strict=True)):
         _draw_errors(axes, rows, task)
         title = "mean" if task is None else "\n".join(_wrapped(task))
         axes.set_title(title, fontsize=10, fontweight="bold" if task is None else "normal")
         axes.tick_params(axis="y", length=0, labelleft=index == 0)
-    if sized:
-        _draw_sizes(panels[-1], sized)
+    _draw_sizes(panels[-1], rows)
     figure.suptitle(_title(comparison), fontsize=11)
     FigureCanvasAgg(figure)
     with replacing(path) as temporary:
@@ -99,12 +97,12 @@ def _draw_errors(axes: "Axes", rows: Sequence[MethodRow], task: str | None) -> N
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_sizes(axes: "Axes", sized: Sequence[tuple[int, MethodRow]]) -> None:
-    """Draws the mean error of numbered rows against the size of what is kept."""
+def _draw_sizes(axes: "Axes", rows: Sequence[MethodRow]) -> None:
+    """Draws the mean error of each row, by its number, against the size of what is kept."""
     points = []
-    for number, row in sized:
+    for number, row in enumerate(rows, start=1):
         mean, deviation = _percent(row.errors(None))
-        size = row.megabytes or 0.0
+        size = row.megabytes
         if row.method == "individual":
             axes.plot((0, size), (mean, mean), color="#000000", linewidth=0.8, linestyle=":", zorder=1)
         _draw_point(axes, size, mean, row, yerr=deviation)

@@ -86,9 +86,8 @@ def _cells(row: MethodRow, tasks: Sequence[str]) -> list[str]:
     forgetting = "0" if row.forgets_nothing else _points(row.forgetting)
     # Individual networks have a gap of 0 because the gap is to them.
     gap = "0" if row.gaps and not any(row.gaps) else _points(row.gaps)
-    megabytes = "-" if row.megabytes is None else f"{row.megabytes:.2f}"
     errors = [spread(row.errors(task)) for task in [*tasks, None]]
-    return [*errors, gap, forgetting, f"{row.networks:g}", megabytes, str(len(row.runs))]
+    return [*errors, gap, forgetting, f"{row.networks:g}", f"{row.megabytes:.2f}", str(len(row.runs))]
 
 
 def _points(fractions: Sequence[float]) -> str:

@@ -1,14 +1,14 @@
 """Finds the finished runs below some folders, and reads what ``results.json`` says of each."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from packnet_pl.counting import counted
+from packnet_pl.results import read_results
+from packnet_pl.run_directory import results_path, run_path
 from packnet_pl.sweep_jobs import jobs_since
 
 __all__ = ["SPLITS", "Run", "find_runs"]
@@ -24,7 +24,7 @@ class Run:
         folder: Its directory.
         method: Name of the method.
         arch: Name of the backbone.
-        settings: What the method was set to, name -> value in words; empty where the results file says nothing of it.
+        settings: What the method was set to, name -> value in words; empty where it has nothing to set.
         seed: Of the run.
         tasks: In order.
         ratios: Prune ratio per task; None where nothing was released.
@@ -34,7 +34,7 @@ class Run:
             meaning, and on the validation split.
         free: Share of all prunable weights that nobody owns, or None.
         networks: How many networks are kept.
-        megabytes: Of the file with all tasks, in 10^6 bytes, or None.
+        megabytes: Of the file with all tasks, in 10^6 bytes.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class Run:
     forgetting: Mapping[str, float | None]
     free: float | None
     networks: int
-    megabytes: float | None
+    megabytes: float
 
     def error(self, task: str | None) -> float:
         """Returns the error of ``task``, or of None: the mean over the tasks; in [0, 1]."""
@@ -85,7 +85,7 @@ def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], 
             paths.setdefault(path.resolve(), path)
     runs, unfinished = [], []
     for path in paths.values():
-        run = _read(path / "results.json", split) if (path / "results.json").is_file() else None
+        run = _read(path, split) if results_path(path).is_file() else None
         if run is None:
             unfinished.append(path)
         else:
@@ -100,7 +100,7 @@ def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], 
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("results.json", "run.yaml")) or (folder / ".hydra").is_dir()
+    return results_path(folder).exists() or run_path(folder).exists() or (folder / ".hydra").is_dir()
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -124,36 +124,28 @@ def _by_numbers(folder: Path) -> list[tuple[float, str]]:
     return [(float(part) if part.isdecimal() else float("inf"), part) for part in folder.parts]
 
 
-def _read(path: Path, split: str) -> Run | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not found["complete"]:
-            return None
-        names = tuple(task["name"] for task in found["tasks"])
-        if split == "test":
-            accuracy, forgetting = found["accuracy"][-1], found["forgetting"]
-        else:
-            accuracy, forgetting = found.get("val_now") or [None] * len(names), [None] * len(names)
-        # Older files do not say how many networks there are, nor what the method was set to.
-        storage = found.get("storage", {})
-        packed = storage.get("packed_bytes")
-        return Run(
-            folder=path.parent,
-            method=found["method"],
-            arch=found["arch"],
-            settings={name: _as_text(value) for name, value in found.get("settings", {}).items()},
-            seed=found["seed"],
-            tasks=names,
-            ratios=tuple(task["prune_ratio"] for task in found["tasks"]),
-            split=split,
-            errors={name: 1 - part for name, part in zip(names, accuracy, strict=True) if part is not None},
-            forgetting=dict(zip(names, forgetting, strict=True)),
-            free=found["free"],
-            networks=storage.get("networks", len(names) if found["method"] == "individual" else 1),
-            megabytes=None if packed is None else packed / 1e6,
-        )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path} is not a results file, or is damaged: {error}") from error
+def _read(folder: Path, split: str) -> Run | None:
+    results = read_results(folder)
+    if not results.complete:
+        return None
+    names = tuple(task.name for task in results.tasks)
+    unknown: list[float | None] = [None] * len(names)
+    accuracy, forgetting = (results.accuracy[-1], results.forgetting) if split == "test" else (results.val_now, unknown)
+    return Run(
+        folder=folder,
+        method=results.method,
+        arch=results.arch,
+        settings={name: _as_text(value) for name, value in results.settings.items()},
+        seed=results.seed,
+        tasks=names,
+        ratios=tuple(task.prune_ratio for task in results.tasks),
+        split=split,
+        errors={name: 1 - part for name, part in zip(names, accuracy, strict=True) if part is not None},
+        forgetting=dict(zip(names, forgetting, strict=True)),
+        free=results.free,
+        networks=results.storage.networks,
+        megabytes=results.storage.packed_bytes / 1e6,
+    )
 
 
 def _as_text(value: object) -> str:

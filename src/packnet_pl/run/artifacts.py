@@ -1,18 +1,18 @@
 """Writes the artifacts of a run after each task: packed file, report, and last ``results.json``."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 from pytorch_lightning.utilities import rank_zero_only
 
 from packnet_pl.container import PackedFile, open_packed
 from packnet_pl.packed import NetworkPerTask, TaskFigures, save_packed
 from packnet_pl.report import draw_ownership
+from packnet_pl.results import Results, Storage, write_results
 from packnet_pl.run.metrics import Scores, write_accuracy_csv, write_class_csv
 from packnet_pl.run.plan import RunPlan
-from packnet_pl.run.results import Results
-from packnet_pl.run.task_record import Entry
-from packnet_pl.run_directory import packed_path, results_path
+from packnet_pl.run.task_record import TaskRecord
+from packnet_pl.run_directory import packed_path
 from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["gather_results", "is_main", "write_outcome"]
@@ -26,74 +26,93 @@ def is_main() -> bool:
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
-def write_outcome(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry]) -> None:
+def write_outcome(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRecord]) -> None:
     """Writes all artifacts; each file is replaced as a whole, and ``results.json`` comes last.
 
     Args:
         plan: Of the run.
         model: With the finished tasks.
-        entries: One per finished task.
+        records: One per finished task.
     """
-    # The packed file of two equal runs is equal, and the time they took is not.
-    history = [replace(entry, task=replace(entry.task, seconds=None)).dump() for entry in entries]
-    rows = _rows(entries)
-    finished = {e.task.name: next(row[e.task.name].top1 for row in rows if e.task.name in row) for e in entries}
-    figures = {e.task.name: TaskFigures(e.task.prune_ratio, finished[e.task.name]) for e in entries}
+    rows = _rows(records)
+    finished = {r.task.name: next(row[r.task.name].top1 for row in rows if r.task.name in row) for r in records}
+    figures = {r.task.name: TaskFigures(r.task.prune_ratio, finished[r.task.name]) for r in records}
+    history = [record.dump() for record in records]
     packed = save_packed(model, packed_path(plan.folder), figures=figures, history=history, recipe=plan.recipe)
     if model.packnet is not None:
         draw_ownership(model.packnet.summary(), plan.folder / "report" / "ownership.png")
     write_accuracy_csv(plan.folder / "report" / "accuracy.csv", rows)
-    class_names = {entry.task.name: entry.task.class_names for entry in entries}
-    write_class_csv(plan.folder / "report" / "per_class.csv", entries[-1].scores, class_names)
-    _results(plan, model, entries, packed).write(results_path(plan.folder))
+    class_names = {record.task.name: record.task.class_names for record in records}
+    write_class_csv(plan.folder / "report" / "per_class.csv", records[-1].scores, class_names)
+    write_results(plan.folder, _results(plan, model, records, packed))
 
 
-def gather_results(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry]) -> Results:
+def gather_results(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRecord]) -> Results:
     """Returns the content of ``results.json``; the packed file must be there.
 
     Args:
         plan: Of the run.
         model: With the finished tasks.
-        entries: One per finished task.
+        records: One per finished task.
     """
-    return _results(plan, model, entries, open_packed(packed_path(plan.folder)))
+    return _results(plan, model, records, open_packed(packed_path(plan.folder)))
 
 
-def _results(plan: RunPlan, model: MultiHeadClassifier, entries: Sequence[Entry], packed: PackedFile) -> Results:
+def _results(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRecord], packed: PackedFile) -> Results:
     parameters = list(model.backbone.parameters())
     backbone_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     head_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.heads.parameters())
-    storage = {
-        "dense_bytes": len(entries) * backbone_bytes + head_bytes,
-        "networks": len(model.networks) if isinstance(model, NetworkPerTask) else 1,
-        "packed_bytes": packed.size,
-        "owner_bits_per_weight": packed.owner_bits_per_weight or 0.0,
-    }
-    free = None
-    if model.packnet is not None:
-        free = model.packnet.summary().total.free_fraction
+    storage = Storage(
+        dense_bytes=len(records) * backbone_bytes + head_bytes,
+        networks=len(model.networks) if isinstance(model, NetworkPerTask) else 1,
+        packed_bytes=packed.size,
+        owner_bits_per_weight=packed.owner_bits_per_weight or 0.0,
+    )
+    accuracy = [[scores.top1 for scores in row.values()] for row in _rows(records)]
+    data_changed = [_is_retested(record, records[-1]) for record in records]
     return Results(
-        plan.method,
-        plan.arch,
-        plan.seed,
-        settings=plan.settings,
-        tasks=[entry.task for entry in entries],
-        scores=_rows(entries),
-        val_now=entries[-1].val_now,
-        outputs_unchanged=entries[-1].outputs_unchanged,
-        data_changed=[_is_retested(entry, entries[-1]) for entry in entries],
-        free=free,
+        format=1,
+        method=plan.method,
+        arch=plan.arch,
+        seed=plan.seed,
+        complete=len(records) == len(plan.tasks),
+        versions=_versions(),
+        tasks=[record.task for record in records],
+        accuracy=accuracy,
+        outputs_unchanged=records[-1].outputs_unchanged,
+        data_changed=data_changed,
+        forgetting=_forgetting(accuracy, data_changed),
+        free=model.packnet.summary().total.free_fraction if model.packnet is not None else None,
         storage=storage,
-        complete=len(entries) == len(plan.tasks),
+        settings=dict(plan.settings),
+        val_now=[records[-1].val_now.get(record.task.name) for record in records],
     )
 
 
-def _is_retested(then: Entry, now: Entry) -> bool:
+def _forgetting(accuracy: Sequence[Sequence[float]], data_changed: Sequence[bool]) -> list[float | None]:
+    """Returns, per task, its accuracy when it was finished minus that of now; None where it has no meaning."""
+    if len(accuracy) != len(data_changed):  # tasks that were learned together forget nothing one by one
+        return [None] * len(data_changed)
+    pairs = zip(accuracy, accuracy[-1], data_changed, strict=True)
+    return [None if changed else row[-1] - now for row, now, changed in pairs]
+
+
+def _is_retested(then: TaskRecord, now: TaskRecord) -> bool:
     """Returns whether the task was tested, at the end, on another split than when it was finished."""
-    splits = [entry.data.get(then.task.name) for entry in (then, now)]
+    splits = [record.data.get(then.task.name) for record in (then, now)]
     return None not in splits and splits[0]["test"] != splits[1]["test"]  # type: ignore[index]
 
 
-def _rows(entries: Sequence[Entry]) -> list[dict[str, Scores]]:
+def _rows(records: Sequence[TaskRecord]) -> list[dict[str, Scores]]:
     """Returns the scores after each fit: of tasks that were learned together, only the last has any."""
-    return [entry.scores for entry in entries if entry.scores]
+    return [record.scores for record in records if record.scores]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("packnet-pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy"):
+        try:
+            found[name.replace("-", "_")] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

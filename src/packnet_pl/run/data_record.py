@@ -6,15 +6,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from packnet_pl.data import TaskData
-from packnet_pl.data.inventory import Inventory, SplitInventory, list_files
+from packnet_pl.data.inventory import Inventory, list_files
 from packnet_pl.files import replacing
 from packnet_pl.names import shown
 from packnet_pl.run_directory import data_record_path
 
-__all__ = ["DataRecord", "differing_data", "keep_record", "parse_splits", "read_record"]
+__all__ = ["DataRecord", "differing_data", "keep_data_record", "read_data_record"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class DataRecord:
     files: Mapping[str, Sequence[str]] | None
 
 
-def keep_record(folder: Path, task: str, data: TaskData) -> None:
+def keep_data_record(folder: Path, task: str, data: TaskData) -> None:
     """Records ``data`` in the run directory ``folder``, unless the record is there already."""
-    before = read_record(folder, task)
+    before = read_data_record(folder, task)
     if before is not None and before.inventory == data.inventory:
         return
     files = list_files(data.splits)
@@ -44,23 +45,14 @@ def keep_record(folder: Path, task: str, data: TaskData) -> None:
         temporary.write_bytes(gzip.compress(text.encode(), compresslevel=1, mtime=0))
 
 
-def read_record(folder: Path, task: str) -> DataRecord | None:
+def read_data_record(folder: Path, task: str) -> DataRecord | None:
     """Returns the record of ``task``; None if it is missing, as in runs of earlier versions, or unreadable."""
     try:
-        found: Any = json.loads(gzip.decompress(data_record_path(folder, task).read_bytes()))
-        inventory = Inventory(tuple(found["inventory"]["class_names"]), parse_splits(found["inventory"]["splits"]))
-        return DataRecord(inventory, dict(found["files"]))
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
+        # Python's own decoder: msgspec's takes no names of files that are no Unicode.
+        found = json.loads(gzip.decompress(data_record_path(folder, task).read_bytes()))
+        return msgspec.convert(found, DataRecord)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return None
-
-
-def parse_splits(dumped: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitInventory]:
-    """Parses what ``dataclasses.asdict`` made of the splits of an inventory.
-
-    Raises:
-        KeyError: If it is something else; or AttributeError or TypeError.
-    """
-    return {name: SplitInventory(split["images"], split["digest"]) for name, split in dumped.items()}
 
 
 def differing_data(before: DataRecord, data: TaskData, splits: Sequence[str]) -> str | None:

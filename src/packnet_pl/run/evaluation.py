@@ -1,16 +1,15 @@
 """Evaluates every task so far: its accuracy now, and whether its probe's logits are still the same bits."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 
 from packnet_pl.core.bits import same_bits
+from packnet_pl.results import TaskResult
 from packnet_pl.run.metrics import Scores, measure_together
 from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.probe import load_probe
-from packnet_pl.run.results import TaskResult
-from packnet_pl.run.task_record import Entry
+from packnet_pl.run.task_record import TaskRecord
 from packnet_pl.run_directory import probe_path
 from packnet_pl.training import MultiHeadClassifier
 
@@ -22,8 +21,8 @@ def evaluate(
     tasks: Sequence[TaskPlan],
     model: MultiHeadClassifier,
     results: Sequence[TaskResult],
-    before: Sequence[Entry],
-) -> list[Entry]:
+    before: Sequence[TaskRecord],
+) -> list[TaskRecord]:
     """Returns the records of the tasks that were just finished; all processes have to call it.
 
     Args:
@@ -49,10 +48,10 @@ def evaluate(
             val_now[task.name] = measure_together(predict, datamodule, "val", num_classes, plan.device).top1
     model.cpu()
     data = dict(before[-1].data) if before else {}
-    data |= {task.name: asdict(task.data.inventory)["splits"] for task in tasks if task.data is not None}
+    data |= {task.name: dict(task.data.inventory.splits) for task in tasks if task.data is not None}
     return [
-        *(Entry(result, {}, [], {}) for result in results[:-1]),
-        Entry(results[-1], scores, unchanged, val_now, data),
+        *(TaskRecord(result, {}, [], {}) for result in results[:-1]),
+        TaskRecord(results[-1], scores, unchanged, val_now, data),
     ]
 
 

@@ -3,9 +3,9 @@
 import csv
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -16,29 +16,28 @@ from packnet_pl.training import TaskDataModule
 __all__ = ["Scores", "measure", "measure_together", "write_accuracy_csv", "write_class_csv"]
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(msgspec.Struct, frozen=True):
     """Counts of correct predictions over a split; integers, as a mean of float32 would not be the exact fraction.
 
     Attributes:
         right: Per class, the images whose highest logit is that of their class.
         among_five: Images whose class is among the five highest logits; None with five classes or fewer.
-        pictures: Per class, the number of images; the name in ``finished.json``.
+        images: Per class, how many there are; ``pictures`` in ``finished.json``.
     """
 
     right: tuple[int, ...]
     among_five: int | None
-    pictures: tuple[int, ...]
+    images: tuple[int, ...] = msgspec.field(name="pictures")
 
     @property
     def top1(self) -> float:
         """Top-1 accuracy in [0, 1]."""
-        return sum(self.right) / sum(self.pictures)
+        return sum(self.right) / sum(self.images)
 
     @property
     def top5(self) -> float | None:
         """Top-5 accuracy in [0, 1]; None with five classes or fewer."""
-        return None if self.among_five is None else self.among_five / sum(self.pictures)
+        return None if self.among_five is None else self.among_five / sum(self.images)
 
 
 @torch.no_grad()
@@ -85,7 +84,7 @@ def measure_together(
         device: Where ``predict`` computes.
     """
     mine = measure(predict, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
-    counts = sum_(torch.tensor([*mine.right, *mine.pictures, mine.among_five or 0])).tolist()
+    counts = sum_(torch.tensor([*mine.right, *mine.images, mine.among_five or 0])).tolist()
     right, images = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
     return Scores(right, None if mine.among_five is None else counts[-1], images)
 
@@ -116,7 +115,7 @@ def write_class_csv(
     """
     lines: list[list[Any]] = [["task", "class", "pictures", "accuracy"]]
     for task, found in scores.items():
-        for name, right, images in zip(class_names[task], found.right, found.pictures, strict=True):
+        for name, right, images in zip(class_names[task], found.right, found.images, strict=True):
             lines.append([task, name, images, right / images if images else None])
     _write(path, lines)
 

@@ -12,8 +12,8 @@ from packnet_pl.choices import Phase
 from packnet_pl.files import replacing
 from packnet_pl.packed import NetworkPerTask, Packed, packed_networks, read_packed, unpack_into
 from packnet_pl.run.plan import RunPlan
-from packnet_pl.run.task_record import Entry
-from packnet_pl.run_directory import checkpoint_path, journal_path, packed_path
+from packnet_pl.run.task_record import parse_history, write_task_record
+from packnet_pl.run_directory import checkpoint_path, packed_path
 from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["Start", "adopt_packed", "find_start"]
@@ -67,11 +67,11 @@ def adopt_packed(folder: Path, packed: Packed) -> None:
     """
     if packed_path(folder).exists():
         return
-    entries = [Entry.parse(dumped) for dumped in packed.history]
-    if [entry.task.name for entry in entries] != packed.tasks:
+    records = parse_history(packed.history)
+    if [record.task.name for record in records] != packed.tasks:
         raise ValueError(f"{packed.path} does not tell what was measured of its tasks {packed.tasks}")
-    for entry in entries:
-        entry.write(journal_path(folder, entry.task.name))
+    for record in records:
+        write_task_record(folder, record)
     with replacing(packed_path(folder)) as temporary:
         shutil.copyfile(packed.path, temporary)
 

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from packnet_pl.distributed import wait_for_all
+from packnet_pl.results import Results
 from packnet_pl.run.artifacts import gather_results, is_main, write_outcome
-from packnet_pl.run.data_record import keep_record
+from packnet_pl.run.data_record import keep_data_record
 from packnet_pl.run.evaluation import evaluate
 from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.progress import RunProgress
-from packnet_pl.run.results import Results
 from packnet_pl.run.resume_point import find_start
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.stage_fit import fit_stage
-from packnet_pl.run.task_record import read_entries
-from packnet_pl.run_directory import journal_path
+from packnet_pl.run.task_record import read_task_records, write_task_record
 from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["run_sequence"]
@@ -46,12 +45,12 @@ def run_sequence(plan: RunPlan, model: MultiHeadClassifier, console: Console, st
     start = find_start(plan, model)
     finished, resume = start.finished, start.resume
     names = [task.name for task in plan.tasks]
-    entries = read_entries(plan.folder, names[:finished])
+    records = read_task_records(plan.folder, names[:finished])
     if resume is not None:
         _log.info("%s goes on from %s", names[finished], resume[1])
     if model.tasks and is_main():
         _record_data(plan, plan.tasks[:finished])
-        write_outcome(plan, model, entries)  # a killed run may have left it one task behind
+        write_outcome(plan, model, records)  # a killed run may have left it one task behind
 
     todo = [stage for stage in plan.stages if stage.last.name not in names[:finished]]
     with RunProgress(console, sum(sum(stage.last.epochs.values()) for stage in todo)) as progress:
@@ -61,17 +60,17 @@ def run_sequence(plan: RunPlan, model: MultiHeadClassifier, console: Console, st
                 _record_data(plan, stage.tasks)
             results = fit_stage(plan, stage, model, progress, resume, stop)
             finished, resume = finished + len(results), None
-            new = evaluate(plan, plan.tasks[:finished], model, results, entries)
-            entries += new
+            new = evaluate(plan, plan.tasks[:finished], model, results, records)
+            records += new
             if is_main():
-                for entry in new:
-                    entry.write(journal_path(plan.folder, entry.task.name))
-                write_outcome(plan, model, entries)
+                for record in new:
+                    write_task_record(plan.folder, record)
+                write_outcome(plan, model, records)
             wait_for_all()
-    return gather_results(plan, model, entries)
+    return gather_results(plan, model, records)
 
 
 def _record_data(plan: RunPlan, tasks: Sequence[TaskPlan]) -> None:
     for task in tasks:
         if task.data is not None:
-            keep_record(plan.folder, task.name, task.data)
+            keep_data_record(plan.folder, task.name, task.data)

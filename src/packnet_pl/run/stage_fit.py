@@ -10,13 +10,13 @@ from pytorch_lightning import seed_everything
 from packnet_pl.choices import Phase
 from packnet_pl.data import derive_seed
 from packnet_pl.distributed import wait_for_all
+from packnet_pl.results import TaskResult
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.checkpointing import SaveState
 from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
 from packnet_pl.run.probe import probe_images, save_probe
 from packnet_pl.run.progress import RunProgress
-from packnet_pl.run.results import TaskResult
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.validation_record import ValidationRecord
 from packnet_pl.run_directory import checkpoint_path, probe_path, task_folder

@@ -1,20 +1,28 @@
 """Records each finished task in a file of its own, from which ``results.json`` is put together."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from packnet_pl.container import open_packed
-from packnet_pl.files import replacing
+from packnet_pl.data.inventory import SplitInventory
 from packnet_pl.names import mended_class_names
+from packnet_pl.records import read_json, write_json
+from packnet_pl.results import TaskResult
 from packnet_pl.run.metrics import Scores
-from packnet_pl.run.results import TaskResult
 from packnet_pl.run_directory import journal_path, packed_path
 
-__all__ = ["DamagedRunError", "Entry", "read_entries"]
+__all__ = [
+    "DamagedRunError",
+    "TaskRecord",
+    "parse_history",
+    "read_task_record",
+    "read_task_records",
+    "write_task_record",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -23,71 +31,65 @@ class DamagedRunError(ValueError):
     """A run directory lacks what the run cannot do without."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class TaskRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The record of one finished task.
 
     Attributes:
         task: Its figures.
         scores: Scores of all tasks so far, right after it was finished; none if others were learned with it, and come
             after it.
-        val_now: Likewise, accuracy on their validation splits, in [0, 1]; None where the data are not here.
-        data: Likewise, what their splits held: task -> split -> a SplitInventory as a dict.
         outputs_unchanged: Likewise, whether their probes' logits were the same bits; None without a probe.
+        val_now: Likewise, accuracy on their validation splits, in [0, 1]; None where the data are not here.
+        data: Likewise, what their splits held: task -> split -> inventory; empty in files of earlier versions.
     """
 
     task: TaskResult
     scores: dict[str, Scores]
     outputs_unchanged: list[bool | None]
     val_now: dict[str, float | None]
-    data: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    data: dict[str, dict[str, SplitInventory]] = {}
 
     def dump(self) -> dict[str, Any]:
-        """Returns it as JSON."""
-        return asdict(self)
-
-    @classmethod
-    def parse(cls, dumped: Mapping[str, Any]) -> "Entry":
-        """Reads what :meth:`dump` wrote.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        try:
-            scores = {
-                task: Scores(tuple(found["right"]), found["among_five"], tuple(found["pictures"]))
-                for task, found in dumped["scores"].items()
-            }
-            # Files of earlier versions have neither.
-            val_now, data = dict(dumped.get("val_now", {})), dict(dumped.get("data", {}))
-            # Which also let two classes have one name; the packed file mends that in the same way.
-            names = {"class_names": list(mended_class_names(dumped["task"]["class_names"]))}
-            return cls(
-                TaskResult(**{**dumped["task"], **names}), scores, list(dumped["outputs_unchanged"]), val_now, data
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not the record of a finished task: {error}") from error
-
-    def write(self, path: Path) -> None:
-        """Replaces ``path`` as a whole."""
-        text = json.dumps(self.dump(), indent=1, allow_nan=False, ensure_ascii=False)
-        with replacing(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> "Entry":
-        """Reads what :meth:`write` wrote.
-
-        Raises:
-            ValueError: If it is damaged, or not there.
-        """
-        try:
-            return cls.parse(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+        """Returns it for the packed file, without the seconds: two equal runs write equal files."""
+        untimed = msgspec.structs.replace(self, task=msgspec.structs.replace(self.task, seconds=None))
+        dumped: dict[str, Any] = msgspec.to_builtins(untimed)
+        return dumped
 
 
-def read_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
+def parse_history(history: Sequence[Mapping[str, Any]]) -> list[TaskRecord]:
+    """Reads what :meth:`TaskRecord.dump` returned for each finished task.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    return [_mended(record) for record in msgspec.convert(history, list[TaskRecord])]
+
+
+def write_task_record(folder: Path, record: TaskRecord) -> None:
+    """Replaces the record of a task in the run directory ``folder`` as a whole."""
+    write_json(journal_path(folder, record.task.name), record)
+
+
+def read_task_record(folder: Path, task: str) -> TaskRecord:
+    """Reads the record of ``task`` in the run directory ``folder``.
+
+    Raises:
+        ValueError: If it is damaged, or not there.
+    """
+    path = journal_path(folder, task)
+    try:
+        return _mended(read_json(path, TaskRecord))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _mended(record: TaskRecord) -> TaskRecord:
+    """Returns ``record`` with two classes of one name, which earlier versions let pass, as the packed file has them."""
+    names = list(mended_class_names(record.task.class_names))
+    return msgspec.structs.replace(record, task=msgspec.structs.replace(record.task, class_names=names))
+
+
+def read_task_records(folder: Path, names: Sequence[str]) -> list[TaskRecord]:
     """Returns the records of the finished tasks ``names`` of a run, in order.
 
     A file that cannot be read is named in a warning; the packed file has the same, but for the seconds it took.
@@ -99,24 +101,24 @@ def read_entries(folder: Path, names: Sequence[str]) -> list[Entry]:
     Raises:
         DamagedRunError: If neither has it.
     """
-    entries = []
+    records = []
     for name in names:
         try:
-            entries.append(Entry.read(journal_path(folder, name)))
+            records.append(read_task_record(folder, name))
         except ValueError as error:
-            entries.append(_from_packed(folder, name, error))
+            records.append(_from_packed(folder, name, error))
             _log.warning("%s; what the packed file tells of it is used", error)
-    return entries
+    return records
 
 
-def _from_packed(folder: Path, name: str, reason: ValueError) -> Entry:
+def _from_packed(folder: Path, name: str, reason: ValueError) -> TaskRecord:
     try:
-        history = [Entry.parse(dumped) for dumped in open_packed(packed_path(folder)).history]
+        history = parse_history(open_packed(packed_path(folder)).history)
     except (ValueError, OSError):
         history = []
-    for entry in history:
-        if entry.task.name == name:
-            return entry
+    for record in history:
+        if record.task.name == name:
+            return record
     raise DamagedRunError(
         f"{reason}; {packed_path(folder)} does not tell how well {name!r} does either: put one of them back from a "
         "copy, or start a new run in another hydra.run.dir"
