@@ -76,6 +76,7 @@ def rows(run: Path, task: str, image: str) -> list[Row]:
         Row("`packnet-predict`, no such task", ("packnet-predict", file, "--task", "nothing", image), "hydra", 2, 2),
         Row("`packnet-predict` of one image", ("packnet-predict", file, "--task", task, image), "torch, PIL", 1.3),
         Row("`packnet-train prune.ratoi=1`", ("packnet-train", "prune.ratoi=1"), "hydra", 1.5, 2),
+        Row("`packnet-train prune.ratio=75`", ("packnet-train", "prune.ratio=75"), "hydra", 1.5, 2),
     ]
 
 

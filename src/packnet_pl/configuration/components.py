@@ -77,6 +77,12 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
     check_optimizer(config, model.backbone, trainer)
     if packed is not None:
         _check_types(packed, str(trainer.precision))
+    shares = {}
+    if model.packnet is not None:
+        rule = build_target(config.prune.rule, "prune.rule")
+        if not isinstance(rule, PruneRule):
+            raise UsageError(f"prune.rule is a {type(rule).__name__}; it takes a packnet_pl.core.PruneRule")
+        shares = forecast_shares(config, tasks, rule, model.packnet, packed)
     device, processes = str(trainer.strategy.root_device), trainer.num_devices * trainer.num_nodes
     data = build_data(config)
     for task in tasks:
@@ -85,12 +91,6 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
             _try_images(model, task.name, images, packed if config.packed else None)
         if images is not None and not task.finished:
             _try_head(model, task.name, task.head, len(images.class_names))
-    shares = {}
-    if model.packnet is not None:
-        rule = build_target(config.prune.rule, "prune.rule")
-        if not isinstance(rule, PruneRule):
-            raise UsageError(f"prune.rule is a {type(rule).__name__}; it takes a packnet_pl.core.PruneRule")
-        shares = forecast_shares(config, tasks, rule, model.packnet, packed)
     return Parts(tasks, data, model, shares, packed, device, str(trainer.precision), processes)
 
 

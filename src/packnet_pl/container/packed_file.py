@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,8 +33,8 @@ class PackedFile:
     """
 
     path: str
-    header: Mapping[str, Any]
-    stored: Mapping[str, Stored]
+    header: Mapping[str, Any] = field(repr=False)
+    stored: Mapping[str, Stored] = field(repr=False)
     size: int
 
     @property

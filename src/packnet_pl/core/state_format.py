@@ -130,8 +130,9 @@ def _check_tasks(state: State) -> None:
 
 def _check_fingerprints(state: State) -> None:
     for of_tasks in (state.fingerprints, state.private_fingerprints):
-        if not all(isinstance(found, str) for of_task in of_tasks.values() for found in of_task.values()):
-            raise ValueError("PackNet state: a fingerprint is not a string")
+        every = [found for of_task in of_tasks.values() for found in of_task.values()]
+        if not all(isinstance(found, str) and found.isascii() and found.isprintable() for found in every):
+            raise ValueError("PackNet state: a fingerprint is not a string of letters and digits")
     tasks, names = set(state.tasks), set(state.names)
     if set(state.fingerprints) != tasks or not set(state.private) <= names:
         raise ValueError("PackNet state: fingerprints or private modules do not belong to its tasks")
