@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from packnet_pl.counting import counted
 from packnet_pl.records import read_json, write_json
 from packnet_pl.run_directory import SavedRun, results_path
 
@@ -104,7 +105,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         }
         for name, size in sizes.items():
             if size != len(self.tasks):
-                raise ValueError(f"{name} has {size} entries for {len(self.tasks)} tasks")
+                raise ValueError(f"{name} has {size} entries for {counted(len(self.tasks), 'task')}")
 
 
 def write_results(folder: Path, results: Results) -> None:

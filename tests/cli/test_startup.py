@@ -13,6 +13,7 @@ from PIL import Image
 from packnet_pl import save_packed
 from packnet_pl.configuration.compose import compose
 from packnet_pl.configuration.given_values import check_given
+from packnet_pl.configuration.run_config import configure
 from packnet_pl.configuration.schema import schema_keys
 from packnet_pl.errors import UsageError
 from packnet_pl.models import Preparation
@@ -83,7 +84,7 @@ def test_a_wrong_override_is_refused_before_anything_is_composed(override, monke
     composed = []
     monkeypatch.setattr(hydra, "compose", lambda *_, **__: composed.append(1))
     with pytest.raises(UsageError, match=override.partition("=")[0]):
-        compose(Namespace(config_dir=None, config_name=None), [override])
+        configure(Namespace(config_dir=None, config_name=None, overrides=[override]))
     assert not composed
 
 

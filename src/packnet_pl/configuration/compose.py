@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.choices import nearest
 from packnet_pl.configuration.arch_names import check_network
-from packnet_pl.configuration.given_values import check_given
 from packnet_pl.configuration.help import GROUPS
 from packnet_pl.configuration.overrides import key_of
 from packnet_pl.errors import UsageError, one_line
@@ -62,7 +61,6 @@ def compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
     Raises:
         UsageError: If it cannot be composed.
     """
-    check_given(overrides)
     try:
         composed = _compose(arguments, overrides)
         HydraConfig.instance().set_config(composed)  # ${hydra:...} takes values from there, before Hydra starts a job

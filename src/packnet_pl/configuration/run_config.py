@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from packnet_pl.configuration.compose import compose, with_hint, without_hydra
+from packnet_pl.configuration.given_values import check_given
 from packnet_pl.configuration.overrides import check_unicode
 from packnet_pl.configuration.packed_source import packed_header, with_file
 from packnet_pl.configuration.resume_rules import finished_tasks, packed_source, with_packed_tasks
@@ -64,7 +65,9 @@ def configure(arguments: Namespace, composed: DictConfig | None = None) -> RunCo
         UsageError: If something in it cannot be run.
     """
     overrides, main = tuple(arguments.overrides), arguments.config_name or "train"
-    composed = compose(arguments, overrides) if composed is None else composed
+    if composed is None:
+        check_given(overrides)
+        composed = compose(arguments, overrides)
     folder = Path(composed.hydra.run.dir)
     with read_write(composed.hydra):
         # Written down: a time stamp in its name is one for all processes that mean it.

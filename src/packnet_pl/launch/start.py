@@ -7,6 +7,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from packnet_pl.configuration.compose import compose
+from packnet_pl.configuration.given_values import check_given
 from packnet_pl.errors import answering_errors, this_program
 from packnet_pl.ranks import Rank
 
@@ -34,6 +35,7 @@ def start(arguments: Namespace, rank: Rank) -> None:
     elif rank.meets_others:
         _train_together(arguments, rank)
     else:
+        check_given(arguments.overrides)
         composed = compose(arguments, arguments.overrides)
         if composed.hydra.mode == RunMode.MULTIRUN:  # an experiment may say so
             from packnet_pl.launch.sweep import sweep
