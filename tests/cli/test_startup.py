@@ -79,7 +79,10 @@ def test_a_command_loads_no_more_than_it_needs(folder, module, words, code, load
     assert json.loads(done.stdout.splitlines()[-1]) == [code, loaded], done.stderr
 
 
-@pytest.mark.parametrize("override", ["prune.ratio=75", "prune.ratoi=0.5", "seed=-1", "trainer.devicse=2"])
+@pytest.mark.parametrize(
+    "override",
+    ["prune.ratio=75", "prune.ratoi=0.5", "seed=-1", "trainer.devicse=2", "resume=null", "sweep.objective=null"],
+)
 def test_a_wrong_override_is_refused_before_anything_is_composed(override, monkeypatch):
     composed = []
     monkeypatch.setattr(hydra, "compose", lambda *_, **__: composed.append(1))

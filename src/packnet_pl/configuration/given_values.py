@@ -20,7 +20,7 @@ _OPEN = ("hydra", "sequence")  # these hold keys that the schema does not know, 
 
 
 def check_given(overrides: Sequence[str]) -> None:
-    """Does nothing for overrides that some configuration takes; what depends on others is checked once all is composed.
+    """Checks overrides as far as each can be wrong by itself; what depends on others is checked once all is composed.
 
     Args:
         overrides: Of a command line; Hydra can read each.

@@ -59,24 +59,27 @@ def check_values(config: DictConfig) -> None:
     Raises:
         UsageError: If one is not allowed.
     """
-    values = {key: _value(config, key) for key in (*_CHOICES, *_LEAST, *_ABOVE_ZERO, *_OTHERS)}
-    given = {key: value for key, value in values.items() if value is not None}
-    for key, value in given.items():
-        if key in _CHOICES:
-            _choice(key, value, _CHOICES[key])
-        elif key in _LEAST and value < _LEAST[key]:
-            raise UsageError(f"{key} is {value}; allowed is {_LEAST[key]} or more")
-        elif key in _ABOVE_ZERO and not value > 0:
-            raise UsageError(f"{key} is {value}; allowed is a number above 0")
-        elif key in _OTHERS:
-            _OTHERS[key](value)
+    for key in (*_CHOICES, *_LEAST, *_ABOVE_ZERO, *_OTHERS):
+        section, _, name = key.rpartition(".")
+        # Asked for each section: OmegaConf's own select takes none that is missing as a whole.
+        if section and OmegaConf.is_missing(config, section):
+            continue
+        node = config[section] if section else config
+        if not OmegaConf.is_missing(node, name):
+            _check_value(key, node[name])
 
 
-def _value(config: Any, key: str) -> Any:
-    """Returns what stands at ``key``, or None; OmegaConf's own select takes no section that is missing as a whole."""
-    section, _, name = key.rpartition(".")
-    node = config if not section else None if OmegaConf.is_missing(config, section) else config[section]
-    return None if node is None or OmegaConf.is_missing(node, name) else node[name]
+def _check_value(key: str, value: Any) -> None:
+    if key in _CHOICES:
+        _choice(key, value, _CHOICES[key])
+    elif key in _OTHERS:
+        _OTHERS[key](value)
+    elif value is None:
+        return  # the schema says which of the numbers may be left out
+    elif key in _LEAST and value < _LEAST[key]:
+        raise UsageError(f"{key} is {value}; allowed is {_LEAST[key]} or more")
+    elif key in _ABOVE_ZERO and not value > 0:
+        raise UsageError(f"{key} is {value}; allowed is a number above 0")
 
 
 def _check_resume(given: Any) -> None:
