@@ -1,4 +1,4 @@
-"""Tables on the terminal, in the look that all commands have."""
+"""Prints tables as wide as the terminal, and progress; the tables of the commands that read packed files."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
