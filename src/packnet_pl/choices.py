@@ -12,11 +12,13 @@ __all__ = [
     "HEAD_STARTS",
     "KEEPINGS",
     "PHASES",
+    "PRUNABLES",
     "SCOPES",
     "Granularity",
     "HeadStart",
     "Keeping",
     "Phase",
+    "Prunable",
     "Scope",
     "check_choice",
     "check_ratio",
@@ -33,6 +35,8 @@ Granularity = Literal["weight", "filter"]
 """What is released as a whole: single weights, or output channels."""
 Keeping = Literal["shared", "per_task"]
 """Whose norms, or biases, a task uses: the first task's, or its own."""
+Prunable = Literal["weights", "paper", "all"]
+"""What is divided among tasks: what multiplies activations; convolutions and linear layers only; or tables too."""
 HeadStart = Literal["new", "pretrained"]
 """What a head begins as: random, or the classifier that the backbone's pretrained weights came with."""
 
@@ -40,6 +44,7 @@ PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 GRANULARITIES: Final[tuple[Granularity, ...]] = get_args(Granularity)
 KEEPINGS: Final[tuple[Keeping, ...]] = get_args(Keeping)
+PRUNABLES: Final[tuple[Prunable, ...]] = get_args(Prunable)
 HEAD_STARTS: Final[tuple[HeadStart, ...]] = get_args(HeadStart)
 
 _LONGEST_TASK_NAME = 200

@@ -12,6 +12,7 @@ from packnet_pl.capacity import forecast
 from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.filters import filter_norms, filter_rows
 from packnet_pl.core.pruning import check_rule, choose_releases, count_units
+from packnet_pl.core.slots import Slot
 from tests.support.tiny import TinyNet, equal, marked, pack, plain_choice, snapshot, train
 
 # Squares and their sums are exact for these, and equal norms of unequal filters are common.
@@ -27,6 +28,10 @@ def linear(rows):
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(rows, dtype=torch.float32))
     return layer
+
+
+def weight_of(layer):
+    return Slot(layer, "weight", is_parameter=True, is_saved=True)
 
 
 def begun(module):
@@ -46,7 +51,7 @@ def filters_of(owner):
 def test_the_smallest_norms_go_and_ties_go_by_the_index(rows, ratio, data):
     mine = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
     layer, mask = linear(rows), torch.tensor(mine).unsqueeze(1).expand(-1, 3)
-    released = choose_releases({"w": layer}, {"w": layer.weight}, {"w": mask}, ratio, FILTERS)["w"]
+    released = choose_releases({"w": weight_of(layer)}, {"w": mask}, ratio, FILTERS)["w"]
     expected = plain_choice([sum(value**2 for value in row) for row in rows], mine, round(ratio * sum(mine)))
     assert marked(released) == {3 * f + i for f in expected for i in range(3)}
 
@@ -67,7 +72,7 @@ def test_the_forecast_in_filters_is_what_happens(chosen, scope):
     net = nn.Sequential(nn.Conv2d(2, 5, 3), nn.Flatten(), nn.LazyLinear(7), nn.Linear(7, 1))
     net(torch.zeros(1, 2, 4, 4))
     packnet = PackNet(net)
-    layers = {"0.weight": net[0], "2.weight": net[2], "3.weight": net[3]}
+    slots = {f"{number}.weight": weight_of(net[number]) for number in (0, 2, 3)}
     for number, (owned, free) in enumerate(forecast([5, 7, 1], chosen, scope=scope), start=1):
         if packnet.summary().total.free == 0:
             assert (owned, free) == (0, 0)
@@ -76,7 +81,7 @@ def test_the_forecast_in_filters_is_what_happens(chosen, scope):
         packnet.prune(chosen[number - 1], scope=scope, granularity="filter")
         packnet.finish_task()
         for wanted, count in ((number, owned), (0, free)):
-            found = [count_units(name, layers[name], o == wanted, "filter") for name, o in packnet.owners.items()]
+            found = [count_units(name, slots[name], o == wanted, "filter") for name, o in packnet.owners.items()]
             assert sum(found) == count
 
 
@@ -95,7 +100,7 @@ def test_a_released_filter_is_an_output_channel_that_says_nothing(kind, groups):
     with torch.no_grad():
         layer.weight.copy_(torch.randn_like(layer.weight))
     packnet, before = begun(layer), layer.weight.detach().clone()
-    norms = filter_rows(layer, before).square().sum(1)
+    norms = filter_rows("w", weight_of(layer), before).square().sum(1)
     packnet.prune(0.5, granularity="filter")
     silent = [not channel.any() for channel in layer(torch.randn(2, 4, 5, 5)).transpose(0, 1)]
     assert silent == [float(norm) <= norms.sort().values[2] for norm in norms]
@@ -139,8 +144,8 @@ def test_norms_are_taken_in_double_precision(dtype):
     rows = torch.tensor([[300.0, 300.0], [1e-3, 1e-3]], dtype=dtype)
     expected = [sum(float(value) ** 2 for value in row) for row in rows]
     layer = nn.Linear(2, 2)
-    assert filter_norms(layer, rows).tolist() == expected
-    assert filter_norms(layer, torch.zeros(0, 3)).shape == (0,)
+    assert filter_norms("w", weight_of(layer), rows).tolist() == expected
+    assert filter_norms("w", weight_of(nn.Linear(3, 0)), torch.zeros(0, 3)).shape == (0,)
 
 
 def test_the_norm_counts_and_not_the_largest_weight():
@@ -234,5 +239,5 @@ def test_what_was_agreed_on_is_what_is_released():
 
 
 def test_a_layer_without_weights_has_no_filters():
-    assert count_units("w", nn.Linear(3, 2), torch.zeros(2, 0, dtype=torch.bool), "filter") == 0
-    assert count_units("w", nn.Linear(3, 2), torch.ones(2, 3, dtype=torch.bool), "weight") == 6
+    assert count_units("w", weight_of(nn.Linear(0, 2)), torch.zeros(2, 0, dtype=torch.bool), "filter") == 0
+    assert count_units("w", weight_of(nn.Linear(3, 2)), torch.ones(2, 3, dtype=torch.bool), "weight") == 6

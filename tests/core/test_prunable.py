@@ -5,6 +5,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.inventory import take_inventory
+from packnet_pl.core.prunable import RULES, is_weight
 from packnet_pl.core.slots import Slot, plain_name, slots_of
 from tests.support.tiny import TinyNet, equal, pack, snapshot
 
@@ -56,21 +57,18 @@ def test_a_single_layer_is_named_without_a_dot():
         nn.BatchNorm2d(3),
         nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
         nn.PReLU(),
-        nn.Bilinear(2, 2, 2),
-        nn.LSTM(2, 3),
-        nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_everything_in_other_layers_is_frozen(layer):
+def test_norms_tables_and_vectors_are_frozen(layer):
     inventory = take_inventory(layer)
     assert inventory.owned == {}
     assert inventory.refused == {}
     assert set(inventory.frozen) == set(layer.state_dict())
 
 
-def test_attention_owns_its_output_projection_and_freezes_the_packed_input_projection():
-    inventory = take_inventory(nn.MultiheadAttention(4, 2))
+def test_by_the_paper_s_rule_attention_owns_its_output_projection_only():
+    inventory = take_inventory(nn.MultiheadAttention(4, 2), RULES["paper"])
     assert list(inventory.owned) == ["out_proj.weight"]
     assert set(inventory.frozen) == {"in_proj_weight", "in_proj_bias", "out_proj.bias"}
 
@@ -144,16 +142,20 @@ def test_a_module_used_twice_is_owned_once():
     assert list(inventory.frozen) == ["0.bias"]
 
 
-def test_prunable_is_asked_about_convolutions_and_linear_layers_only():
+def test_a_function_is_asked_about_every_parameter_once():
     net = TinyNet()
     asked = []
-    take_inventory(net, lambda name, module: asked.append((name, module)) or True)
-    assert asked == [("conv", net.conv), ("fc", net.fc)]
+    take_inventory(net, lambda *given: asked.append(given))
+    layers = {"conv": net.conv, "bn": net.bn, "fc": net.fc}
+    assert [(name, module) for name, module, _ in asked] == [
+        (f"{name}.{key}", layer) for name, layer in layers.items() for key in ("weight", "bias")
+    ]
+    assert all(parameter is net.get_parameter(name) for name, _, parameter in asked)
 
 
 def test_prunable_narrows_what_is_owned_and_the_rest_stands_still_after_the_first_task():
     net = TinyNet()
-    packnet = PackNet(net, prunable=lambda name, _: name != "conv")
+    packnet = PackNet(net, prunable=lambda name, module, parameter: name == "fc.weight")
     assert list(packnet.owners) == ["fc.weight"]
     assert "conv.weight" in packnet.summary().frozen
     start = net.conv.weight.detach().clone()
@@ -164,8 +166,8 @@ def test_prunable_narrows_what_is_owned_and_the_rest_stands_still_after_the_firs
     assert torch.equal(net.conv.weight, frozen)
 
 
-def test_prunable_cannot_widen_the_choice():
-    assert take_inventory(nn.LayerNorm(3), lambda *_: True).owned == {}
+def test_prunable_can_widen_the_choice():
+    assert list(take_inventory(nn.LayerNorm(3), lambda *_: True).owned) == ["weight", "bias"]
 
 
 @pytest.mark.parametrize("layer", [nn.LazyLinear(2), nn.LazyConv2d(2, 1), nn.LazyBatchNorm1d()])
@@ -235,10 +237,10 @@ def test_names_are_those_of_the_plain_module_also_when_it_is_compiled():
 
     net.fc = torch.compile(net.fc)
     asked = []
-    part = take_inventory(net, lambda name, _: asked.append(name) or True)
+    part = take_inventory(net, lambda name, *given: asked.append(name) or is_weight(name, *given))
     assert list(part.owned) == list(plain.owned)
     assert list(part.frozen) == list(plain.frozen)
-    assert asked == ["conv", "fc"]
+    assert asked == [plain_name(name) for name, _ in net.named_parameters()]
 
 
 def test_a_state_moves_between_a_plain_and_a_compiled_module():
@@ -336,7 +338,13 @@ def test_norms_and_biases_are_each_task_s_own_if_that_is_asked_for(own_norms, ow
     net = Everything()
     inventory = take_inventory(net, own_norms=own_norms, own_biases=own_biases)
     assert set(inventory.per_task) == (NORMS if own_norms else set()) | (BIASES if own_biases else set())
-    assert list(inventory.owned) == ["conv.weight", "attention.out_proj.weight"]
+    assert list(inventory.owned) == [
+        "conv.weight",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "lstm.weight_ih_l0",
+        "lstm.weight_hh_l0",
+    ]
     assert list(inventory.unsaved) == ([] if own_norms else ["bn.scratch"])
     sorted_in = [*inventory.owned, *inventory.frozen, *inventory.per_task, *inventory.unsaved]
     assert sorted(sorted_in) == sorted(name for name, _ in [*net.named_parameters(), *net.named_buffers()])
@@ -380,6 +388,6 @@ def test_sharded_and_quantized_tensors_are_refused_wherever_they_stand():
     inventory = take_inventory(net)
     assert set(inventory.refused) == {"fc.weight", "fc.bias", "bn.weight", "bn.bias"}
     with pytest.raises(
-        ValueError, match=r"'cubs': parameter fc\.weight is refused: it is a TwoTensor \(sharded or quant"
+        ValueError, match=r"'cubs': parameter bn\.weight is refused: it is a TwoTensor \(sharded or quant"
     ):
         PackNet(net).begin_task("cubs")

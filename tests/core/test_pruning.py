@@ -10,6 +10,7 @@ from torch import nn
 
 from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.pruning import check_finite, choose_releases, lowest
+from packnet_pl.core.slots import Slot
 from tests.support.tiny import bits, equal, marked, plain_choice, same_bits, snapshot
 
 # Few distinct magnitudes make ties common; both zeros and the smallest subnormal are among them.
@@ -129,11 +130,17 @@ def test_lowest_chooses_what_a_plain_sort_by_value_and_index_does(pairs, data):
     assert marked(chosen) == plain_choice(scores, eligible, count)
 
 
+def slots(weights):
+    layer = nn.Module()
+    layer._parameters.update(weights)
+    return {name: Slot(layer, name, is_parameter=True, is_saved=True) for name in weights}
+
+
 @given(entries, ratios)
 def test_exactly_the_rounded_share_is_released_and_nothing_larger(pairs, ratio):
     values, eligible = [value for value, _ in pairs], [mine for _, mine in pairs]
     weight, mine = torch.tensor(values), torch.tensor(eligible)
-    released = choose_releases({}, {"w": weight}, {"w": mine}, ratio, PruneRule())["w"]
+    released = choose_releases(slots({"w": weight}), {"w": mine}, ratio, PruneRule())["w"]
     assert int(released.sum()) == round(ratio * sum(eligible))
     assert not (released & ~mine).any()
     kept = weight[mine & ~released].abs()
@@ -145,7 +152,7 @@ def test_exactly_the_rounded_share_is_released_and_nothing_larger(pairs, ratio):
 def test_global_scope_ranks_all_layers_together(layers, ratio):
     weights = {str(i): torch.tensor([value for value, _ in pairs]) for i, pairs in enumerate(layers)}
     eligible = {str(i): torch.tensor([mine for _, mine in pairs]) for i, pairs in enumerate(layers)}
-    released = choose_releases({}, weights, eligible, ratio, PruneRule(scope="global"))
+    released = choose_releases(slots(weights), eligible, ratio, PruneRule(scope="global"))
     flat = [pair for pairs in layers for pair in pairs]
     count = round(ratio * sum(mine for _, mine in flat))
     expected = plain_choice([value for value, _ in flat], [mine for _, mine in flat], count)
@@ -156,7 +163,7 @@ def test_global_scope_ranks_all_layers_together(layers, ratio):
 def test_layer_scope_counts_each_layer_by_itself(sizes, ratio):
     weights = {str(i): torch.randn(size) for i, size in enumerate(sizes)}
     eligible = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-    released = choose_releases({}, weights, eligible, ratio, PruneRule())
+    released = choose_releases(slots(weights), eligible, ratio, PruneRule())
     assert [int(mask.sum()) for mask in released.values()] == [round(ratio * size) for size in sizes]
 
 

@@ -170,7 +170,7 @@ REPLACEMENTS = {
     "another kind": (nn.Identity, r"changed since PackNet was made: \['fc\.weight'\]"),
     "parametrized": (
         lambda: nn.utils.parametrizations.weight_norm(nn.Linear(16, 6)),
-        r"changed since PackNet was made: \['fc\.weight'\]",
+        r"changed since PackNet was made: \['fc\.parametrizations\.weight\.original1', 'fc\.weight'\]",
     ),
 }
 

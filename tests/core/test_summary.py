@@ -36,7 +36,8 @@ def test_the_printed_summary_has_a_row_for_each_layer_and_the_total():
     assert lines[1].split() == ["conv.weight", "36", "25.00%", "75.00%"]
     assert lines[2].split() == ["fc.weight", "96", "25.00%", "75.00%"]
     assert lines[3].split() == ["total", "132", "25.00%", "75.00%"]
-    assert lines[4] == "frozen after the first task: 7 tensors"
+    assert lines[4] == "usable by later tasks: 88.00% of all 150 parameters"
+    assert lines[5] == "frozen after the first task: 7 tensors"
 
 
 def test_the_summary_says_what_each_task_has_for_itself():
@@ -49,6 +50,7 @@ def test_the_summary_says_what_each_task_has_for_itself():
         f"bn.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     )
     assert str(summary).splitlines()[4:] == [
+        "usable by later tasks: 93.33% of all 150 parameters",
         "frozen after the first task: 2 tensors",
         "of its own for each task: 5 tensors",
     ]

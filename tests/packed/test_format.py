@@ -133,13 +133,13 @@ def test_wrong_precisions_are_refused(model, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["finished", "per_task", "individual"])
-def test_a_file_of_format_1_answers_with_the_same_bits_and_is_saved_as_format_2(kind, tmp_path):
+def test_a_file_of_format_1_answers_with_the_same_bits_and_is_saved_as_format_3(kind, tmp_path):
     path, new = MADE / kind / "packed.safetensors", tmp_path / "new.safetensors"
     old = load_packed(path)
     assert independent.read(path)[0]["format"] == 1
     save_packed(old, new)
     header, arrays = independent.read(new)
-    assert header["format"] == 2
+    assert header["format"] == 3
     for net in (old, load_packed(new)):
         assert net.tasks == ["digits", "latin"]
         for task in net.tasks:
@@ -173,7 +173,7 @@ def test_the_keys_of_format_1_are_all_that_a_file_of_format_1_may_have(tmp_path)
     with pytest.raises(ValueError, match=r"a task has \['more'\]"):
         load_packed(target)
     reseal(path, header=lambda header: header.update(format=0), target=target)
-    with pytest.raises(ValueError, match="it has format 0; this version reads formats 1 to 2"):
+    with pytest.raises(ValueError, match="it has format 0; this version reads formats 1 to 3"):
         load_packed(target)
 
 

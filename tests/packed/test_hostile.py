@@ -429,7 +429,7 @@ def test_a_key_that_comes_twice_is_refused(path):
     table = content[8 : 8 + length].strip()
     for twice in (
         b'{"checksum":{},' + table[1:],
-        table.replace(b'{\\"format\\": 2,', b'{\\"format\\":2,\\"format\\":2,'),
+        table.replace(b'{\\"format\\": 3,', b'{\\"format\\":3,\\"format\\":3,'),
     ):
         assert twice != table
         twice += b" " * (-len(twice) % 8)

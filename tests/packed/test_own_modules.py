@@ -128,11 +128,6 @@ REFUSED = {
     ),
     "no bias": (lambda: trained(MyModel(heads={"cats": nn.Linear(64, 12, bias=False)}), ["cats"]), {}, "with a bias"),
     "an unknown task": (MyModel, {"heads": {"dogs": nn.Linear(64, 2)}}, "task 'dogs' was given, and finished are"),
-    "narrowed": (
-        lambda: trained(MyModel(prunable=lambda name, module: name != "0"), ["cats", "cars"]),
-        {},
-        "its PackNet was made with prunable=..., and load_packed makes one without.*0.weight",
-    ),
 }
 
 

@@ -24,7 +24,7 @@ def read(path):
     metadata = table.pop("__metadata__")
     text = metadata["packnet_pl"]
     header = json.loads(text)
-    assert header["format"] in (1, 2)
+    assert header["format"] in (1, 3)
     arrays = {}
     for name, entry in table.items():
         begin, end = entry["data_offsets"]

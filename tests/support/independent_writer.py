@@ -56,10 +56,16 @@ def write(path, *, backbone, tasks, shared, weights, owners, heads, copies=(), n
         arrays[f"owners/{name}"] = np.frombuffer(coded(owners[name], counts), np.uint8)
     for k, (weight, add) in enumerate(heads):
         arrays |= {f"heads/{k}/weight": weight, f"heads/{k}/bias": add}
-    state = {"format": 2, "tasks": names, "open_task": None, "phase": None, "norm": norm, "bias": bias}
+    state = {"format": 3, "tasks": names, "open_task": None, "phase": None, "norm": norm, "bias": bias}
+    state["prunable"] = "paper"
     state |= {"fingerprints": {name: {} for name in names}, "private": {}, "private_fingerprints": {}}
-    header = {"format": 2, "backbone": backbone, "tasks": tasks, "packnet": state, "weights": layers, "aliases": {}}
-    header |= {"history": [], "recipe": None, "checksums": {name: mark(array) for name, array in arrays.items()}}
+    header = {"format": 3, "backbone": backbone, "tasks": tasks, "packnet": state, "weights": layers, "aliases": {}}
+    header |= {
+        "parameters": None,
+        "history": [],
+        "recipe": None,
+        "checksums": {name: mark(array) for name, array in arrays.items()},
+    }
     text = json.dumps(header)
     arrays["checksum"] = np.frombuffer(digest(text.encode()).digest(), np.uint8)
 

@@ -58,8 +58,8 @@ def forecast_shares(
 
 
 def _free_units(rule: PruneRule, packnet: PackNet, owners: Mapping[str, Tensor]) -> list[int]:
-    layers = {name: packnet.module.get_submodule(name.rpartition(".")[0]) for name in owners}
+    slots = packnet.inventory().owned
     try:
-        return [count_units(name, layers[name], owner == FREE, rule.granularity) for name, owner in owners.items()]
+        return [count_units(name, slots[name], owner == FREE, rule.granularity) for name, owner in owners.items()]
     except ValueError as error:
         raise UsageError(f"prune.granularity is {rule.granularity!r}: {error}") from error

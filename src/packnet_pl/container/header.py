@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from packnet_pl.capacity import MAX_TASKS
-from packnet_pl.choices import KEEPINGS, check_choice
+from packnet_pl.choices import KEEPINGS, PRUNABLES, check_choice
 from packnet_pl.container.old_formats import OLDEST
 from packnet_pl.container.table import parse_json
 from packnet_pl.container.task_header import check_task, is_count
@@ -14,12 +14,12 @@ from packnet_pl.text import brief, check_text, named
 
 __all__ = ["FORMAT", "STORED_TYPES", "check_header", "parse_header"]
 
-FORMAT = 2
+FORMAT = 3
 STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Types that weights may have in the network, and bytes of each."""
 
-# Of format 2. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
-_KEYS = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "history", "recipe", "checksums"}
+# Of format 3. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
+_KEYS = {"format", "backbone", "tasks", "packnet", "parameters", "weights", "aliases", "history", "recipe", "checksums"}
 _MOST_DIMENSIONS = 8
 _LONGEST_NAME = 1000
 _DEEPEST = 32
@@ -44,7 +44,7 @@ def parse_header(text: str) -> dict[str, Any]:
 
 
 def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a list of checks
-    """Checks every entry of a header of format 2.
+    """Checks every entry of a header of format 3.
 
     Names of tensors are compared with the table, and what the state of PackNet says is checked where it is loaded.
 
@@ -60,6 +60,8 @@ def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a 
     for key in ("backbone", "packnet", "recipe"):
         if not isinstance(header[key], (dict, type(None))):
             _refuse(f"{key} in its header is a {type(header[key]).__name__}")
+    if header["parameters"] is not None and not is_count(header["parameters"], 0, 1 << 60):
+        _refuse(f"parameters in its header is {brief(header['parameters'])}; allowed is a count, or null")
     if not header["tasks"]:
         _refuse("it holds no task")
     if len(header["tasks"]) > MAX_TASKS:
@@ -129,6 +131,9 @@ def _check_packnet(state: Any, names: list[str]) -> None:  # noqa: C901 - a list
         if key not in state:
             _refuse(f"the state of PackNet in its header has no {key}")
         check_choice(key, state[key], KEEPINGS)
+    if "prunable" not in state:
+        _refuse("the state of PackNet in its header has no prunable")
+    check_choice("prunable", state["prunable"], (*PRUNABLES, "function"))
     for key in ("owners", "copies"):
         if key in state:
             _refuse(f"the state of PackNet in its header has {key}, which are tensors")

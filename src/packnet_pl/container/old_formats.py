@@ -14,12 +14,30 @@ OLDEST = 1
 _KEYS_1 = {"format", "backbone", "tasks", "packnet", "weights", "aliases", "history", "checksums"}
 _TASK_KEYS_1 = {"name", "num_classes", "class_names", "input_shape", "mean", "std", "resize", "ratio", "accuracy"}
 
-# What a file of format 1 says of the keys that format 2 added: that nobody knows.
+# What older files say of the keys that later formats added: that nobody knows.
 _NEW_IN_2: dict[str, Any] = {"recipe": None}
+_NEW_IN_3: dict[str, Any] = {"parameters": None}
 
 
 def upgrade(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a header of format 1 in format 2; the tensors are the same.
+    """Returns a header of an earlier format in format 3; the tensors are the same.
+
+    Args:
+        header: Parsed, its values not checked.
+
+    Raises:
+        ValueError: If it has not the keys of its format.
+    """
+    if header["format"] == 1:
+        header = _from_1(header)
+    packnet = header.get("packnet")
+    if isinstance(packnet, Mapping) and packnet.get("format") == 2:
+        packnet = {**packnet, "format": 3, "prunable": "paper"}  # there was no other rule
+    return {**header, **_NEW_IN_3, "format": 3, "packnet": packnet}
+
+
+def _from_1(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a header of format 1 in format 2.
 
     Args:
         header: Parsed, its values not checked; other keys than those of format 1 were never read, and are left out.

@@ -27,7 +27,7 @@ class PackedFile:
 
     Attributes:
         path: Where it is.
-        header: Of format 2, checked.
+        header: Of format 3, checked.
         stored: Name -> type, shape and offsets of each tensor, which are those that the header asks for.
         size: Of the file, in bytes.
     """

@@ -2,7 +2,8 @@
 
 In the order of the paper's section 3:
 
-- ``ownership``: one owner per weight, and the masks that follow from it. ``inventory`` finds the weights in a module.
+- ``ownership``: one owner per weight, and the masks that follow from it. ``prunable``: which parameters have owners;
+  ``inventory`` finds them in a module, ``unowned`` warns of the rest.
 - ``pruning``, ``scores``, ``filters``: which of a task's weights are released.
 - ``freezing``: gradients masked before a step, values restored after it. ``task_freezer``: what is frozen when.
   ``module_modes``: layers kept in eval mode.
@@ -12,8 +13,9 @@ In the order of the paper's section 3:
 
 from packnet_pl.core.capacity import CapacityError
 from packnet_pl.core.packnet import PackNet
+from packnet_pl.core.prunable import Role, is_weight, role_of
 from packnet_pl.core.pruning import PruneRule
 from packnet_pl.core.scores import magnitude
 from packnet_pl.core.summary import Share, Summary
 
-__all__ = ["CapacityError", "PackNet", "PruneRule", "Share", "Summary", "magnitude"]
+__all__ = ["CapacityError", "PackNet", "PruneRule", "Role", "Share", "Summary", "is_weight", "magnitude", "role_of"]

@@ -14,7 +14,7 @@ class CapacityError(RuntimeError):
     """There is no free weight, or no free task number, for another task."""
 
 
-def check_room(task: str, tasks: Sequence[str], owners: Mapping[str, Tensor], network: str) -> None:
+def check_room(task: str, tasks: Sequence[str], owners: Mapping[str, Tensor], network: str, prunable: str) -> None:
     """Raises unless a weight and a task number are free.
 
     Args:
@@ -22,6 +22,7 @@ def check_room(task: str, tasks: Sequence[str], owners: Mapping[str, Tensor], ne
         tasks: The finished ones.
         owners: Parameter name -> owner map.
         network: What the network is called in the message.
+        prunable: By which rule it was chosen what has owners, for the message.
 
     Raises:
         CapacityError: Otherwise.
@@ -31,8 +32,8 @@ def check_room(task: str, tasks: Sequence[str], owners: Mapping[str, Tensor], ne
     weights = sum(owner.numel() for owner in owners.values())
     if not weights:
         raise CapacityError(
-            f"cannot begin {task!r}: {network} has no weights to divide among tasks (those of convolutions and linear "
-            "layers that are not parametrized)"
+            f"cannot begin {task!r}: {network} has no weights to divide among tasks by prunable={prunable!r}; "
+            "PackNet(..., prunable=...) takes 'weights', 'paper', 'all' or a function of name, module and parameter"
         )
     if not any(bool((owner == FREE).any()) for owner in owners.values()):
         raise CapacityError(

@@ -1,53 +1,82 @@
-"""Whole filters (output channels) of a layer: as rows, their norms, and back to weights."""
+"""Whole filters (what makes one output) of a weight: as rows, their norms, and back to weights.
+
+================================================  ==================================================================
+weight                                            its filters
+================================================  ==================================================================
+convolution, linear, bilinear, their look-alikes  one per output channel or feature
+transposed convolution                            one per output channel; those of a group see only its inputs
+``Conv1D`` of transformers                        one per output feature, which is the second dimension
+attention, packed or separate projections         one per head: its rows of query, key and value together
+RNN, LSTM, GRU and their cells                    one per hidden unit: its rows of all gates; or per projected feature
+embedding                                         one per row
+other                                             refused: nobody knows which dimension the outputs are
+================================================  ==================================================================
+"""
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from packnet_pl.core.slots import Slot
+
 __all__ = ["filter_norms", "filter_rows", "owned_filters", "spread_filters"]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
-def filter_rows(layer: nn.Module, tensor: Tensor) -> Tensor:
-    """Returns one row per output channel of ``layer``.
+def filter_rows(name: str, slot: Slot, tensor: Tensor) -> Tensor:
+    """Returns one row per filter.
 
     Args:
-        layer: A convolution, transposed convolution or linear layer.
-        tensor: Of the shape of its weight: the weight itself, or a map of it.
+        name: Of the weight, for the message.
+        slot: Of the weight.
+        tensor: Of the shape of the weight: the weight itself, or a map of it.
+
+    Raises:
+        ValueError: If it is not known what the outputs of its layer are.
     """
-    if not isinstance(layer, _TRANSPOSED):
-        return tensor.flatten(1)
-    # Here the weight is in x out/groups x kernel, and the channels of a group see only that group's inputs.
-    parts = tensor.reshape(layer.groups, tensor.shape[0] // layer.groups, tensor.shape[1], -1)
-    return parts.transpose(1, 2).flatten(0, 1).flatten(1)
+    layer: Any = slot.layer
+    if isinstance(layer, _TRANSPOSED):
+        # Here the weight is in x out/groups x kernel, and the channels of a group see only that group's inputs.
+        parts = tensor.reshape(layer.groups, tensor.shape[0] // layer.groups, tensor.shape[1], -1)
+        return parts.transpose(1, 2).flatten(0, 1).flatten(1)
+    if _is_transformers_conv1d(slot):
+        return tensor.T
+    blocks, filters = _rows_of(name, slot, tensor.shape)
+    parts = tensor.reshape(blocks, filters, tensor.shape[0] // max(1, blocks * filters), math.prod(tensor.shape[1:]))
+    return parts.transpose(0, 1).flatten(1)
 
 
-def filter_norms(layer: nn.Module, scores: Tensor) -> Tensor:
+def filter_norms(name: str, slot: Slot, scores: Tensor) -> Tensor:
     """Returns the sum of squared scores of each filter (float64), which ranks filters as the L2 norm does.
 
     Equal filters give equal sums.
 
     Args:
-        layer: The layer.
+        name: Of the weight, for the message.
+        slot: Of the weight.
         scores: One per weight, in the weight's shape.
     """
     # Row by row: a sum over all of them at once may round equal rows differently, and fc6 of VGG-16 would need 1.6 GB.
-    sums = [row.contiguous().double().square().sum() for row in filter_rows(layer, scores)]
+    sums = [row.contiguous().double().square().sum() for row in filter_rows(name, slot, scores)]
     return torch.stack(sums) if sums else torch.zeros(0, dtype=torch.float64, device=scores.device)
 
 
-def owned_filters(name: str, layer: nn.Module, owned: Tensor) -> Tensor:
-    """Returns which filters are owned (bool, one per output channel).
+def owned_filters(name: str, slot: Slot, owned: Tensor) -> Tensor:
+    """Returns which filters are owned (bool, one per filter).
 
     Args:
         name: Of the weight, for the message.
-        layer: The layer.
+        slot: Of the weight.
         owned: Which weights are (bool, the weight's shape).
 
     Raises:
-        ValueError: If a filter is owned in part.
+        ValueError: If a filter is owned in part, or it is not known what the outputs of the layer are.
     """
-    rows = filter_rows(layer, owned)
+    rows = filter_rows(name, slot, owned)
     some = rows.any(1)
     split = some & ~rows.all(1)
     if split.any():
@@ -58,17 +87,48 @@ def owned_filters(name: str, layer: nn.Module, owned: Tensor) -> Tensor:
     return some
 
 
-def spread_filters(layer: nn.Module, filters: Tensor, shape: torch.Size) -> Tensor:
+def spread_filters(name: str, slot: Slot, filters: Tensor, shape: torch.Size) -> Tensor:
     """Returns which weights belong to the chosen filters (bool, the weight's shape).
 
     Args:
-        layer: The layer.
-        filters: The choice: bool, one per output channel.
+        name: Of the weight, for the message.
+        slot: Of the weight.
+        filters: The choice: bool, one per filter.
         shape: Of the weight.
     """
-    kernel = [1] * (len(shape) - 2)
-    if isinstance(layer, _TRANSPOSED):
-        inputs = shape[0] // layer.groups
-        columns = filters.reshape(layer.groups, 1, shape[1], *kernel).expand(-1, inputs, *shape[1:])
-        return columns.reshape(shape).clone()
-    return filters.reshape(-1, 1, *kernel).expand(shape).clone()
+    numbers = torch.arange(shape.numel(), device=filters.device).reshape(shape)
+    places = filter_rows(name, slot, numbers)
+    spread = torch.zeros(shape.numel(), dtype=torch.bool, device=filters.device)
+    spread[places[filters].flatten()] = True
+    return spread.reshape(shape)
+
+
+def _rows_of(name: str, slot: Slot, shape: torch.Size) -> tuple[int, int]:
+    """Returns into how many blocks (gates, projections) the rows of a weight fall, and how many filters each has."""
+    layer: Any = slot.layer
+    if isinstance(layer, nn.MultiheadAttention) and slot.key.endswith("proj_weight"):
+        return shape[0] // layer.embed_dim, layer.num_heads
+    if isinstance(layer, _RECURRENT) and slot.key.startswith(("weight_ih", "weight_hh")):
+        return shape[0] // layer.hidden_size, layer.hidden_size
+    if isinstance(layer, _RECURRENT) or _has_output_rows(slot, shape):
+        return 1, shape[0]
+    raise ValueError(
+        f"the filters of {name} are not known: nothing says which dimension of {tuple(shape)} in a "
+        f"{type(layer).__name__} is that of its outputs; use granularity='weight', or leave it out with "
+        "PackNet(..., prunable=...): 'paper' divides convolutions and linear layers only"
+    )
+
+
+def _has_output_rows(slot: Slot, shape: torch.Size) -> bool:
+    """Returns whether each row of a ``weight`` makes one output, as its layer says by its kind or its attributes."""
+    layer = slot.layer
+    if slot.key != "weight":
+        return False
+    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+        return True
+    outputs = [getattr(layer, key, None) for key in ("out_features", "out_channels")]
+    return shape[0] in [count for count in outputs if type(count) is int]
+
+
+def _is_transformers_conv1d(slot: Slot) -> bool:
+    return slot.key == "weight" and type(slot.layer).__name__ == "Conv1D" and hasattr(slot.layer, "nf")

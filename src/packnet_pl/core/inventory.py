@@ -1,28 +1,17 @@
 """The tensors of the shared module, sorted: which are owned weight by weight, which are frozen, which are refused."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from packnet_pl.core.module_modes import is_bias, is_norm
+from packnet_pl.core.prunable import PRUNABLE_TYPES, PrunableRule, is_weight
 from packnet_pl.core.slots import Slot, memory_of, plain_name, slots_of, why_not_frozen
 
-__all__ = ["PRUNABLE_MODULES", "Inventory", "PrunableFilter", "take_inventory"]
+__all__ = ["Inventory", "take_inventory"]
 
-PrunableFilter = Callable[[str, nn.Module], bool]
-
-PRUNABLE_MODULES = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.Linear,
-)
-"""Layers whose ``weight`` is divided among tasks: convolutions and fully connected layers, as in the paper."""
+_TYPES = "float16, bfloat16, float32 and float64"
 
 
 @dataclass(frozen=True)
@@ -55,14 +44,13 @@ class Inventory:
 
 
 def take_inventory(
-    module: nn.Module, prunable: PrunableFilter | None = None, *, own_norms: bool = False, own_biases: bool = False
+    module: nn.Module, rule: PrunableRule = is_weight, *, own_norms: bool = False, own_biases: bool = False
 ) -> Inventory:
     """Sorts the tensors of ``module``.
 
     Args:
         module: The shared part of the network.
-        prunable: Called with the name and the module of each convolution and linear layer; False leaves its weight out
-            of pruning, so that it is frozen after the first task. It can narrow the choice, not widen it.
+        rule: Which parameters are divided among tasks. A tied one is, if any of its names is.
         own_norms: Whether each task has norm parameters and statistics of its own.
         own_biases: Whether each task has biases of its own.
 
@@ -72,21 +60,21 @@ def take_inventory(
     """
     found = Inventory()
     seen: set[object] = set()  # by memory: weights may be tied without being one object
-    for module_name, layer in module.named_modules():
-        weight = layer._parameters.get("weight") if isinstance(layer, PRUNABLE_MODULES) else None
-        if weight is None or memory_of(weight) in seen:
+    slots = [(plain_name(name), slot) for name, slot in slots_of(module)]
+    for name, slot in slots:
+        tensor = slot.now
+        if not slot.is_parameter or why_not_frozen(tensor) or memory_of(tensor) in seen:
             continue
-        if prunable is not None and not prunable(plain_name(module_name), layer):
+        if not rule(name, slot.layer, tensor):
             continue
-        seen.add(memory_of(weight))
-        name = plain_name(f"{module_name}.weight" if module_name else "weight")
-        reason = why_not_frozen(weight) or _why_not_owned(weight)
+        seen.add(memory_of(tensor))
+        reason = _why_not_owned(slot)
         if reason:
             found.refused[name] = reason
         else:
-            found.owned[name] = Slot(layer, "weight", is_parameter=True, is_saved=True)
-    for full_name, slot in slots_of(module):
-        tensor, name = slot.now, plain_name(full_name)
+            found.owned[name] = slot
+    for name, slot in slots:
+        tensor = slot.now
         if memory_of(tensor) in seen:
             continue
         seen.add(memory_of(tensor))
@@ -100,9 +88,12 @@ def take_inventory(
     return found
 
 
-def _why_not_owned(weight: Tensor) -> str | None:
-    if not weight.is_floating_point():
-        return f"its type is {weight.dtype}: only real floating point weights have a magnitude to prune by"
+def _why_not_owned(slot: Slot) -> str | None:
+    weight, layer = slot.now, slot.layer
+    if weight.dtype not in PRUNABLE_TYPES:
+        return f"its type is {weight.dtype}: only {_TYPES} weights have a magnitude to prune by"
     if weight.layout != torch.strided:
         return f"its layout is {weight.layout}: only dense (strided) weights can be owned one by one"
+    if getattr(layer, "max_norm", None) is not None:
+        return f"{type(layer).__name__}(max_norm={layer.max_norm}) changes it in each forward pass: use it without"
     return None

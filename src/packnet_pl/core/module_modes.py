@@ -10,14 +10,19 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrizations
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["EvalMode", "in_eval_mode", "is_bias", "is_norm", "is_observer", "layers_with_statistics"]
+__all__ = ["EvalMode", "in_eval_mode", "is_bias", "is_norm", "is_observer", "is_torch_norm", "layers_with_statistics"]
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def is_norm(layer: nn.Module) -> bool:
     """Returns whether ``layer`` normalises: one of torch's norms, or a class with "norm" in its name, as timm's."""
-    return isinstance(layer, _NORMS) or "norm" in type(layer).__name__.lower()
+    return is_torch_norm(layer) or "norm" in type(layer).__name__.lower()
+
+
+def is_torch_norm(layer: nn.Module) -> bool:
+    """Returns whether ``layer`` is one of torch's norms, or a subclass."""
+    return isinstance(layer, _NORMS)
 
 
 def is_bias(key: str) -> bool:

@@ -12,20 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Scope, check_choice, check_ratio
+from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, Scope, check_choice, check_ratio
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
-from packnet_pl.core.inventory import Inventory, PrunableFilter, take_inventory
+from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
+from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_in
 from packnet_pl.core.pruning import PruneRule, check_finite, choose_releases, rule_of
 from packnet_pl.core.slots import tensors_in
 from packnet_pl.core.state import State
-from packnet_pl.core.state_format import parse, read_state
+from packnet_pl.core.state_format import parse, read_state, recorded_prunable
 from packnet_pl.core.subnetwork import shown
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.task_freezer import TaskFreezer
+from packnet_pl.core.unowned import warn_of_large, warn_of_later, warn_of_unknown
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
 
 __all__ = ["PackNet"]
@@ -44,8 +46,12 @@ class PackNet:  # noqa: PLR0904
 
     Args:
         module: The shared part of the network, without the tasks' output layers.
-        prunable: Narrows what may be owned: called with the name and the module of each convolution and linear layer,
-            False leaves its weight out (it is then frozen after the first task).
+        prunable: Which parameters are divided among tasks; all others are frozen after the first one. "weights": each
+            floating-point parameter that multiplies activations, whatever the layer, as
+            :func:`packnet_pl.core.role_of` tells them from norms, biases, vectors that scale, and tables that are
+            looked up or added. "paper": the ``weight`` of convolutions and linear layers only. "all": embeddings and
+            position tables too. Or a function of a parameter's name, its module and itself that returns a bool.
+            A loaded state brings the rule that it was made with.
         norm: "shared": norm parameters and running statistics are the first task's, and frozen after it (the paper's).
             "per_task": each task trains its own, which begin as those of the task before.
         bias: The same for biases of other layers.
@@ -62,7 +68,7 @@ class PackNet:  # noqa: PLR0904
         self,
         module: nn.Module,
         *,
-        prunable: PrunableFilter | None = None,
+        prunable: Prunable | PrunableRule = "weights",
         norm: Keeping = "shared",
         bias: Keeping = "shared",
     ) -> None:
@@ -72,17 +78,20 @@ class PackNet:  # noqa: PLR0904
             )
         self.module = module
         self.requires_grad = RequiresGrad()
-        self._prunable = prunable
-        self._state = State(norm=check_choice("norm", norm, KEEPINGS), bias=check_choice("bias", bias, KEEPINGS))
+        given = check_prunable(prunable)
+        self._function = None if isinstance(given, str) else given
+        self._state = State(
+            norm=check_choice("norm", norm, KEEPINGS),
+            bias=check_choice("bias", bias, KEEPINGS),
+            prunable=given if isinstance(given, str) else "function",
+        )
         self._frozen = TaskFreezer(self.inventory)
         self._shown: str | None = None
-        self.inventory()
+        warn_of_unknown(self.inventory(), self._state.prunable)
 
     @classmethod
-    def from_checkpoint(
-        cls, module: nn.Module, path: str | PathLike[str], *, prunable: PrunableFilter | None = None
-    ) -> "PackNet":
-        """Returns a PackNet for ``module`` with the state that a Lightning checkpoint holds.
+    def from_checkpoint(cls, module: nn.Module, path: str | PathLike[str]) -> "PackNet":
+        """Returns a PackNet for ``module`` with the state that a Lightning checkpoint holds, and by its rule.
 
         The weights are the module's own business: load them with Lightning, before or after.
 
@@ -90,7 +99,7 @@ class PackNet:  # noqa: PLR0904
             ValueError: If the checkpoint holds no PackNet state, that of another network, or what is not plain data.
         """
         state = read_state(path)
-        packnet = cls(module, prunable=prunable, norm=state.get("norm", "shared"), bias=state.get("bias", "shared"))
+        packnet = cls(module, norm=state.get("norm", "shared"), bias=state.get("bias", "shared"))
         packnet.load_state_dict(state)
         return packnet
 
@@ -161,6 +170,8 @@ class PackNet:  # noqa: PLR0904
         begun = self._state.begin(task, private, type(self.module).__name__)
         self.verify(root)
         self._restore_copies(inventory)
+        if len(self._state.tasks) == 1:
+            warn_of_large(inventory, task)
         self._freeze(begun)
         self._state = begun
 
@@ -234,8 +245,7 @@ class PackNet:  # noqa: PLR0904
             raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
         slots = self._restored().owned
-        layers, weights = {name: slot.layer for name, slot in slots.items()}, tensors_in(slots)
-        released = choose_releases(layers, weights, self._state.trainable(), ratio, rule)
+        released = choose_releases(slots, self._state.trainable(), ratio, rule)
         if agree is not None:
             agree(released.values())
         pruned = self._state.prune(released)
@@ -366,7 +376,12 @@ class PackNet:  # noqa: PLR0904
             ValueError: If it belongs to another network, keeps norms or biases otherwise, or contradicts itself.
         """
         self._refuse_inside_subnetwork("load_state_dict")
-        parsed = parse(state, self._state, self.inventory())
+        recorded = recorded_prunable(state, self._state)
+        owners = state.get("owners") if isinstance(state, Mapping) else None
+        inventory = self._sorted(self._rule(recorded, owners or {}))
+        parsed = parse(state, self._state, inventory)
+        if parsed.prunable != self._state.prunable:
+            warn_of_later(inventory, self.inventory(), parsed.prunable, self._state.prunable)
         self._frozen.end()
         self._frozen.freeze_statistics(self.module, parsed)
         self._state = parsed
@@ -377,8 +392,7 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If these are not the weights that tasks own.
         """
-        own_norms, own_biases = self._state.norm == "per_task", self._state.bias == "per_task"
-        inventory = take_inventory(self.module, self._prunable, own_norms=own_norms, own_biases=own_biases)
+        inventory = self._sorted(self._rule(self._state.prunable, self._state.owners))
         self._state = self._state.beside(tensors_in(inventory.owned))
         return inventory
 
@@ -393,6 +407,14 @@ class PackNet:  # noqa: PLR0904
         # A copy made inside subnetwork() would never get its other tasks' weights back.
         self._refuse_inside_subnetwork("copying or pickling PackNet")
         return self.__dict__.copy()
+
+    def _rule(self, prunable: str, owners: Mapping[str, Any]) -> PrunableRule:
+        """Returns a rule by its name; what a function chose that only another process has is known by ``owners``."""
+        return RULES[prunable] if prunable in RULES else self._function or named_in(owners)
+
+    def _sorted(self, rule: PrunableRule) -> Inventory:
+        own_norms, own_biases = self._state.norm == "per_task", self._state.bias == "per_task"
+        return take_inventory(self.module, rule, own_norms=own_norms, own_biases=own_biases)
 
     def _restored(self) -> Inventory:
         """Restores what finished tasks use, and returns the inventory."""

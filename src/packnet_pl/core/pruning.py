@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from packnet_pl.choices import GRANULARITIES, SCOPES, Granularity, Scope, check_choice
 from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import FREE
 from packnet_pl.core.scores import Score, magnitude
+from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
 
 __all__ = ["PruneRule", "check_finite", "check_rule", "choose_releases", "count_units", "lowest", "rule_of"]
@@ -62,8 +63,7 @@ def rule_of(rule: PruneRule | None, scope: Scope | None, granularity: Granularit
 
 
 def choose_releases(
-    layers: Mapping[str, nn.Module],
-    weights: Mapping[str, Tensor],
+    slots: Mapping[str, Slot],
     owned: Mapping[str, Tensor],
     ratio: float,
     rule: PruneRule,
@@ -71,8 +71,7 @@ def choose_releases(
     """Chooses the weights that a task gives up (paper, section 3.1, "Pruning").
 
     Args:
-        layers: Name of the weight -> the layer whose weight it is.
-        weights: Name -> weight.
+        slots: Name -> slot of each weight.
         owned: Name -> which entries the task owns (bool, the weight's shape).
         ratio: Share to release, in [0, 1).
         rule: How.
@@ -81,8 +80,10 @@ def choose_releases(
         Name -> which entries to release (bool, the weight's shape).
 
     Raises:
-        ValueError: If a weight or score is not finite, or ``rule`` releases filters and one is owned in part.
+        ValueError: If a weight or score is not finite, or ``rule`` releases filters and one is owned in part, or the
+            outputs of a layer are not known.
     """
+    weights = tensors_in(slots)
     for name, weight in weights.items():
         check_finite(name, weight)
 
@@ -90,7 +91,7 @@ def choose_releases(
         scores = _score(rule.score, name, weights[name])
         if rule.granularity == "weight":
             return scores, owned[name]
-        return filter_norms(layers[name], scores), owned_filters(name, layers[name], owned[name])
+        return filter_norms(name, slots[name], scores), owned_filters(name, slots[name], owned[name])
 
     if rule.scope == "layer":
         chosen = {name: _lowest_share(*units(name), ratio) for name in weights}
@@ -98,27 +99,28 @@ def choose_releases(
         chosen = _lowest_share_over_all({name: units(name) for name in weights}, ratio)
     if rule.granularity == "weight":
         return chosen
-    return {name: spread_filters(layers[name], chosen[name], weight.shape) for name, weight in weights.items()}
+    return {name: spread_filters(name, slots[name], chosen[name], weight.shape) for name, weight in weights.items()}
 
 
 def check_rule(rule: PruneRule, state: State, inventory: Inventory) -> None:
     """Checks that the open task, or else the next one, can be pruned by ``rule``.
 
     Raises:
-        ValueError: If it releases filters, and one belongs to that task and to earlier ones.
+        ValueError: If it releases filters, and one belongs to that task and to earlier ones, or the outputs of a layer
+            are not known.
     """
     number = FREE if state.open_task is None else len(state.names)
     for name, owner in state.owners.items():
-        count_units(name, inventory.owned[name].layer, owner == number, rule.granularity)
+        count_units(name, inventory.owned[name], owner == number, rule.granularity)
 
 
-def count_units(name: str, layer: nn.Module, mask: Tensor, granularity: Granularity) -> int:
-    """Returns how many weights, or whole filters, of ``layer`` are marked in ``mask`` (bool, the weight's shape).
+def count_units(name: str, slot: Slot, mask: Tensor, granularity: Granularity) -> int:
+    """Returns how many weights, or whole filters, of a weight are marked in ``mask`` (bool, its shape).
 
     Raises:
-        ValueError: If a filter is marked in part.
+        ValueError: If a filter is marked in part, or the outputs of the layer are not known.
     """
-    return int((mask if granularity == "weight" else owned_filters(name, layer, mask)).sum())
+    return int((mask if granularity == "weight" else owned_filters(name, slot, mask)).sum())
 
 
 def lowest(scores: Tensor, eligible: Tensor, count: int) -> Tensor:

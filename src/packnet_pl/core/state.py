@@ -6,18 +6,18 @@ A state never changes: each step of a task's life returns the next state, which 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
-from packnet_pl.choices import Keeping, Phase, check_task_name
+from packnet_pl.choices import Keeping, Phase, Prunable, check_task_name
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable, visible
 
 __all__ = ["FORMAT", "State"]
 
-FORMAT = 2
+FORMAT = 3
 """Of a dumped state."""
 
 
@@ -36,6 +36,7 @@ class State:
         norm: Whether norms (parameters and statistics) are "shared" after the first task or "per_task".
         bias: Whether biases are "shared" after the first task or "per_task".
         copies: Finished task -> tensor name -> its own values of what is kept per task (maybe nothing).
+        prunable: By which rule it was chosen what has owners; "function" if by one of the user's.
     """
 
     tasks: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class State:
     norm: Keeping = "shared"
     bias: Keeping = "shared"
     copies: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    prunable: Prunable | Literal["function"] = "weights"
 
     @property
     def names(self) -> list[str]:
@@ -102,7 +104,7 @@ class State:
             )
         if task in self.tasks:
             raise ValueError(f"task {task!r} is finished already; finished are {list(self.tasks)}: choose a new name")
-        check_room(task, self.tasks, self.owners, network)
+        check_room(task, self.tasks, self.owners, network, self.prunable)
         number = len(self.tasks) + 1
         return replace(
             self,
@@ -207,6 +209,7 @@ class State:
             "private_fingerprints": {task: dict(found) for task, found in self.private_fingerprints.items()},
             "norm": self.norm,
             "bias": self.bias,
+            "prunable": self.prunable,
             "copies": {task: dict(copies) for task, copies in self.copies.items()},
         }
 

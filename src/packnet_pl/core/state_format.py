@@ -2,20 +2,23 @@
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from packnet_pl.capacity import MAX_TASKS
 from packnet_pl.checkpoint_reading import read_checkpoint
-from packnet_pl.choices import KEEPINGS, PHASES, check_choice, check_task_name
+from packnet_pl.choices import KEEPINGS, PHASES, PRUNABLES, Prunable, check_choice, check_task_name
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import FORMAT, State
 from packnet_pl.counting import counted
 
-__all__ = ["parse", "read_state"]
+__all__ = ["parse", "read_state", "recorded_prunable"]
+
+_BEFORE_RULES = 2
+"""The format before states recorded their rule: what is divided was always the paper's choice, or narrowed from it."""
 
 
 def read_state(path: str | PathLike[str]) -> Mapping[str, Any]:
@@ -34,13 +37,34 @@ def read_state(path: str | PathLike[str]) -> Mapping[str, Any]:
     return state
 
 
+def recorded_prunable(dumped: object, here: State) -> Prunable | Literal["function"]:
+    """Returns by which rule a dumped state chose what has owners.
+
+    Args:
+        dumped: The dict.
+        here: The state that it is to replace.
+
+    Raises:
+        ValueError: If that is no rule, or a function was given here, and the state was made with a rule.
+    """
+    given = dumped.get("prunable") if isinstance(dumped, Mapping) else None
+    if given is None:
+        return "function" if here.prunable == "function" else "paper"
+    if here.prunable == "function" and given in PRUNABLES:
+        raise ValueError(
+            f"the state was made with prunable={given!r}, and this PackNet with a function: make it without, or use "
+            "PackNet.from_checkpoint(), which reads the rule"
+        )
+    return given if given == "function" else check_choice("prunable", given, PRUNABLES)
+
+
 def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State:
     """Parses what :meth:`State.dump` wrote.
 
     Args:
         dumped: The dict.
         here: The state that it is to replace: norms and biases must be shared, or each task's own, as in it.
-        inventory: The tensors of the network that it must belong to.
+        inventory: The tensors of the network that it must belong to, by the rule of :func:`recorded_prunable`.
 
     Raises:
         ValueError: If it is of another format, belongs to another network, keeps norms or biases otherwise, or
@@ -58,6 +82,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
             private_fingerprints={task: dict(found) for task, found in dumped["private_fingerprints"].items()},
             norm=check_choice("norm", dumped["norm"], KEEPINGS),
             bias=check_choice("bias", dumped["bias"], KEEPINGS),
+            prunable=recorded_prunable(dumped, here),
             copies={task: dict(copies) for task, copies in dumped["copies"].items()},
         )
     except (TypeError, ValueError, AttributeError) as error:
@@ -71,6 +96,8 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
 
 def _check_keys(dumped: Mapping[str, Any], here: State) -> None:
     expected = set(here.dump())
+    if isinstance(dumped, Mapping) and dumped.get("format") == _BEFORE_RULES:
+        expected.discard("prunable")
     if not isinstance(dumped, Mapping):
         raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {type(dumped).__name__}")
     for what, own in (("norm", here.norm), ("bias", here.bias)):
@@ -80,8 +107,9 @@ def _check_keys(dumped: Mapping[str, Any], here: State) -> None:
                 f"the state was made with {what}={given!r}, and this PackNet with {what}={own!r}: make it with "
                 f"{what}={given!r}, or use PackNet.from_checkpoint(), which reads it"
             )
-    if dumped.get("format", FORMAT) != FORMAT:
-        raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads format {FORMAT}")
+    if dumped.get("format", FORMAT) not in (_BEFORE_RULES, FORMAT):
+        reads = f"formats {_BEFORE_RULES} and {FORMAT}"
+        raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads {reads}")
     if set(dumped) != expected:
         raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {list(map(str, dumped))}")
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import count_owners
+from packnet_pl.core.unowned import parameter_count, usable_fraction
 from packnet_pl.counting import counted
 
 __all__ = ["Share", "Summary", "summarize"]
@@ -47,6 +48,9 @@ class Summary:
         frozen: Names of the parameters and buffers that are frozen after the first task.
         per_task: Names of the parameters and buffers of which each task has its own copy.
         refused: Name -> reason of the parameters that PackNet cannot handle.
+        parameters: Number of all parameters of the shared part, each once.
+        usable: Share of them, in [0, 1], that is divided among tasks, or that each task has of its own: all that later
+            tasks could use, as far as it is free.
     """
 
     total: Share
@@ -55,6 +59,8 @@ class Summary:
     frozen: tuple[str, ...]
     per_task: tuple[str, ...]
     refused: dict[str, str]
+    parameters: int
+    usable: float
 
     def shares(self, open_task: str | None, phase: str | None) -> str:
         """Returns one line: how many weights there are, and what share of them each task owns and is free."""
@@ -70,6 +76,7 @@ class Summary:
         for name, share in [*self.layers.items(), ("total", self.total)]:
             parts = [share.fraction(task) for task in tasks] + [share.free_fraction]
             lines.append(f"{name:<{width}}  {share.weights:>11,}" + "".join(f"  {part:>10.2%}" for part in parts))
+        lines.append(f"usable by later tasks: {self.usable:.2%} of all {self.parameters:,} parameters")
         lines.append(f"frozen after the first task: {counted(len(self.frozen), 'tensor')}")
         lines += [f"of its own for each task: {counted(len(self.per_task), 'tensor')}"] if self.per_task else []
         lines += [f"refused: {name}: {reason}" for name, reason in self.refused.items()]
@@ -100,4 +107,6 @@ def summarize(inventory: Inventory, owners: Mapping[str, Tensor], tasks: Sequenc
         tuple(inventory.frozen),
         tuple(inventory.per_task),
         dict(inventory.refused),
+        parameter_count(inventory),
+        usable_fraction(inventory),
     )

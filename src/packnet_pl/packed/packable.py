@@ -1,14 +1,10 @@
-"""Checks that a network can be packed: tasks finished, tensors of one type, owners that can be loaded."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Checks that a network can be packed: tasks finished, and tensors of one type."""
 
 from torch import Tensor
 
-from packnet_pl.core import PackNet
 from packnet_pl.packed.parts import Packable, networks_of
 
-__all__ = ["check_loads", "check_packable"]
+__all__ = ["check_packable"]
 
 
 def check_packable(parts: Packable, path: object, dtype: str | None) -> None:
@@ -42,26 +38,6 @@ def check_packable(parts: Packable, path: object, dtype: str | None) -> None:
         raise ValueError(
             f"cannot save {path}: its networks are of {list(networks)}, and its heads of {tasks}; it "
             "needs one for each task, in the same order, and no weights that tasks share (packnet is None)"
-        )
-
-
-def check_loads(parts: Packable, owners: Mapping[str, Tensor], state: Mapping[str, Any], path: object) -> None:
-    """Checks that a PackNet made for the backbone by :func:`load_packed` would take these owners.
-
-    Args:
-        parts: The network.
-        owners: Parameter name -> owner map.
-        state: Of its PackNet.
-        path: As above.
-
-    Raises:
-        ValueError: If some of them are owners of other parameters.
-    """
-    loaded = PackNet(parts.backbone, norm=state["norm"], bias=state["bias"]).owners
-    if other := sorted(loaded.keys() ^ owners.keys()):
-        raise ValueError(
-            f"cannot save {path}: its PackNet was made with prunable=..., and load_packed makes one without: it would "
-            f"not agree on who may own {other[0]}"
         )
 
 

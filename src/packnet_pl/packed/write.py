@@ -14,7 +14,7 @@ from packnet_pl.core.fingerprints import fingerprint
 from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.slots import plain_name
 from packnet_pl.models import TaskInfo
-from packnet_pl.packed.packable import check_loads, check_packable
+from packnet_pl.packed.packable import check_packable
 from packnet_pl.packed.parts import Packable, networks_of, parts_of, private_as_heads
 from packnet_pl.packed.tensors import write_packed
 from packnet_pl.packed.weights import pack_weights
@@ -91,6 +91,7 @@ def save_packed(
             for task, info in parts.heads.infos.items()
         ],
         "packnet": None,
+        "parameters": sum(parameter.numel() for parameter in parts.backbone.parameters()),
         "weights": {},
         "aliases": {},
         "history": list(history),
@@ -102,7 +103,6 @@ def save_packed(
         owners = {name: _plain(owner) for name, owner in state.pop("owners").items()}
         for number, copies in enumerate(state.pop("copies").values()):
             tensors |= {f"copies/{number}/{name}": _plain(value) for name, value in copies.items()}
-        check_loads(parts, owners, state, path)
         header["packnet"] = state if parts is model else {**state, **private_as_heads(parts.heads, state)}
     networks = networks_of(parts)
     for name, tensor in _distinct(parts.backbone, owners, header["aliases"]):

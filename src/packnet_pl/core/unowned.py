@@ -1,0 +1,124 @@
+"""Warns of parameters that are not divided among tasks: of kinds that the rule does not know, and of large ones."""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+
+from packnet_pl.core.inventory import Inventory
+from packnet_pl.core.prunable import Role, role_of
+from packnet_pl.core.slots import Slot
+from packnet_pl.counting import counted
+
+__all__ = ["parameter_count", "usable_fraction", "warn_of_large", "warn_of_later", "warn_of_unknown"]
+
+_LARGE = 0.1
+"""Share of all parameters that may be frozen after the first task without a word."""
+_SHOWN = 8
+
+
+def parameter_count(inventory: Inventory) -> int:
+    """Returns the number of parameters, each counted once, but for the refused."""
+    return sum(_size(slot) for slot in _slots(inventory))
+
+
+def usable_fraction(inventory: Inventory) -> float:
+    """Returns the share of all parameters, in [0, 1], that are divided among tasks, or each task's own."""
+    usable = sum(_size(slot) for slot in {**inventory.owned, **inventory.per_task}.values() if slot.is_parameter)
+    return usable / max(1, parameter_count(inventory))
+
+
+def warn_of_unknown(inventory: Inventory, prunable: str) -> None:
+    """Names the first parameter of each kind that the rule does not know, and that is therefore frozen.
+
+    A kind is a class of modules and a name in it, such as ``gate`` of ``Mixer``.
+
+    Args:
+        inventory: The tensors of the shared module, sorted by the rule.
+        prunable: The rule as the user named it; only "weights" and "all" judge by what parameters do.
+    """
+    if prunable not in ("weights", "all"):
+        return
+    kinds: dict[tuple[str, str], list[tuple[str, Slot]]] = {}
+    for name, slot in _standing(inventory).items():
+        if role_of(name, slot.layer, slot.now) is Role.UNKNOWN:
+            kind = type(slot.layer).__name__, re.sub(r"\d+", "#", slot.key)
+            kinds.setdefault(kind, []).append((name, slot))
+    if not kinds:
+        return
+    total = parameter_count(inventory)
+    found = [
+        f"{slots[0][0]} ({kind}, {slots[0][1].now.dtype} {tuple(slots[0][1].now.shape)}"
+        f"{f', and {len(slots) - 1} more like it' if len(slots) > 1 else ''}: "
+        f"{_percent(sum(_size(slot) for _, slot in slots), total)} of all parameters)"
+        for (kind, _), slots in kinds.items()
+    ]
+    more = f"; and {counted(len(found) - _SHOWN, 'more kind')}" if len(found) > _SHOWN else ""
+    warnings.warn(
+        f"prunable={prunable!r} does not know whether these multiply activations, so they are frozen after the first "
+        f"task: {'; '.join(found[:_SHOWN])}{more}; to divide them among tasks, say which: "
+        f"prunable=lambda name, module, parameter: packnet_pl.core.is_weight(name, module, parameter) or "
+        f"name == {next(iter(kinds.values()))[0][0]!r}",
+        stacklevel=3,
+    )
+
+
+def warn_of_large(inventory: Inventory, task: str) -> None:
+    """Says, as the second task begins, what can no longer move, if that is more than a tenth of all parameters.
+
+    Args:
+        inventory: The tensors of the shared module.
+        task: The task that begins.
+    """
+    standing, total = _standing(inventory), parameter_count(inventory)
+    frozen = sum(map(_size, standing.values()))
+    if frozen <= _LARGE * total:
+        return
+    largest = sorted(standing.items(), key=lambda item: -_size(item[1]))[:3]
+    names = ", ".join(f"{name} ({_percent(_size(slot), total)})" for name, slot in largest)
+    warnings.warn(
+        f"task {task!r} and later ones cannot change {_percent(frozen, total)} of the parameters, which were the first "
+        f"task's and are not divided among tasks; the largest are {names}; PackNet(..., prunable=...) says what is "
+        "divided: 'all' takes embeddings and position tables too, a function (name, module, parameter) whatever it "
+        "chooses; it can only be said before the first task",
+        stacklevel=3,
+    )
+
+
+def warn_of_later(recorded: Inventory, wanted: Inventory, prunable: str, later: str) -> None:
+    """Says, as a state is loaded, which weights stay frozen although the rule of this PackNet would divide them.
+
+    Args:
+        recorded: Sorted by the rule that the state was made with.
+        wanted: Sorted by the rule of this PackNet.
+        prunable: The former.
+        later: The latter.
+    """
+    names = [name for name in wanted.owned if name not in recorded.owned and name in recorded.frozen]
+    if not names:
+        return
+    total = parameter_count(wanted)
+    share = _percent(sum(_size(wanted.owned[name]) for name in names), total)
+    warnings.warn(
+        f"these tasks were trained with prunable={prunable!r}, which stays: {counted(len(names), 'parameter tensor')} "
+        f"({share} of all parameters, {names[0]} first), which prunable={later!r} would divide among tasks, remain "
+        "frozen",
+        stacklevel=3,
+    )
+
+
+def _standing(inventory: Inventory) -> dict[str, Slot]:
+    """Returns the parameters that are frozen after the first task."""
+    return {name: slot for name, slot in inventory.frozen.items() if slot.is_parameter}
+
+
+def _slots(inventory: Inventory) -> Iterator[Slot]:
+    parts: tuple[Mapping[str, Slot], ...] = (inventory.owned, inventory.frozen, inventory.per_task)
+    return (slot for part in parts for slot in part.values() if slot.is_parameter)
+
+
+def _size(slot: Slot) -> int:
+    return slot.now.numel()
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / max(1, whole):.2%}"
