@@ -1,4 +1,4 @@
-"""Translates settings of earlier versions, in configurations, saved runs and recipes: moved ``_target_``, pruning."""
+"""Translates settings of earlier versions, in configurations, saved runs and recipes: targets, pruning, images."""
 
 from typing import Any
 
@@ -28,12 +28,14 @@ _FIT_TASK = ("packnet_pl.fit_task", "packnet_pl.training.fit_task")
 _CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier")
 """Names of the class that, with ``pack=False``, was what FineTuning is."""
 
+_IMAGES = ("packnet_pl.data.image_folder", "packnet_pl.data.published_images")
+
 
 def upgrade_settings(node: Any) -> Any:
     """Returns a configuration of an earlier version in the names and keys of this one.
 
     A ``_target_`` that moved is named by where it is now; pruning that was given by scope and granularity alone gets a
-    rule of these.
+    rule of these; images that were resized to 256 / 224 of their size, bilinear, whatever the weights, stay so.
 
     Args:
         node: Plain objects, with or without interpolations; it is left as it is.
@@ -48,6 +50,10 @@ def upgrade_settings(node: Any) -> Any:
         new["_target_"] = MOVED[target]
     if target in _CLASSIFIERS and isinstance(new.get("pack"), bool) and not new.pop("pack"):
         new["_target_"] = "packnet_pl.methods.FineTuning"
+    if new.get("_target_") in _IMAGES and "image_size" in new and "interpolation" not in new:
+        new["interpolation"] = "bilinear"
+        if "resize" in new:
+            new |= {"resize": 0.875 if new["resize"] is None else new["resize"], "squash": False}
     short = {key: new[key] for key in ("scope", "granularity") if key in new}
     if short and "rule" not in new and target in _FIT_TASK:
         new = {key: child for key, child in new.items() if key not in short} | {"rule": _rule(short)}

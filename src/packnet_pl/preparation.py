@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-__all__ = ["Colour", "Preparation", "cut_out_of"]
+__all__ = ["Colour", "Interpolation", "Preparation", "cut_out_of"]
 
 Colour = Literal["L", "RGB"]
 """Luminance (ITU-R 601, one channel) or red, green and blue, as Pillow calls them."""
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""Kernel with which images are resized: a triangle, or cubic (a = -0.5); Pillow's, and so timm's and torchvision's."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Preparation:
     """The steps from an image file to 8-bit pixels; mean and standard deviation follow them.
 
     The image is decoded, a box is cut out of it if there is one, it is turned upright, and put on white where it is
-    transparent. Then it is resized, bilinear and with antialiasing, as Pillow does it.
+    transparent. Then it is resized with antialiasing, as Pillow does it.
 
     Attributes:
         colour: "L" or "RGB".
@@ -23,15 +26,20 @@ class Preparation:
         shorter_side: Pixels that the shorter side is resized to before the middle is cut out. None: nothing is cut, and
             all of the image is squashed into ``size``, whatever its proportions.
         boxes: Whether the images of the data set were cut out of larger ones by annotated boxes.
+        interpolation: "bilinear" or "bicubic".
+        squash: Whether both sides, not the shorter one alone, become ``shorter_side`` pixels, whatever the image's
+            proportions; always true where that is None.
 
     Raises:
-        ValueError: If there is no such colour, or a size is out of its range.
+        ValueError: If there is no such colour or interpolation, or a size is out of its range.
     """
 
     colour: Colour
     size: tuple[int, int]
     shorter_side: int | None = None
     boxes: bool = False
+    interpolation: Interpolation = "bilinear"
+    squash: bool = False
 
     def __post_init__(self) -> None:
         if self.colour not in get_args(Colour):
@@ -47,6 +55,10 @@ class Preparation:
             )
         if type(self.boxes) is not bool:
             raise ValueError(f"boxes is {self.boxes!r}; allowed are true and false")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation is {self.interpolation!r}; allowed are {list(get_args(Interpolation))}")
+        if self.shorter_side is None:
+            object.__setattr__(self, "squash", True)  # the class is frozen
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -56,14 +68,14 @@ class Preparation:
     def dump(self) -> dict[str, Any]:
         """Returns it as JSON, with all that is always done spelled out, as ``docs/format.md`` explains it."""
         return {
-            "jpeg_at_least": None if self.shorter_side is None else 2 * self.shorter_side,
+            "jpeg_at_least": None if self.squash or self.shorter_side is None else 2 * self.shorter_side,
             "boxes": self.boxes,
             "upright": True,
             "background": "white",
             "colour": self.colour,
-            "resize": "squash" if self.shorter_side is None else "shorter_side",
+            "resize": "squash" if self.squash else "shorter_side",
             "shorter_side": self.shorter_side,
-            "interpolation": "bilinear",
+            "interpolation": self.interpolation,
             "antialias": True,
             "size": list(self.size),
         }
@@ -76,7 +88,14 @@ class Preparation:
             ValueError: If it is something else, or asks for what this version does not do.
         """
         try:
-            found = cls(dumped["colour"], tuple(dumped["size"]), dumped["shorter_side"], dumped["boxes"])
+            found = cls(
+                dumped["colour"],
+                tuple(dumped["size"]),
+                dumped["shorter_side"],
+                dumped["boxes"],
+                dumped["interpolation"],
+                squash=dumped["resize"] == "squash",
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the preparation of an image: {type(error).__name__} {error}") from error
         expected = found.dump()

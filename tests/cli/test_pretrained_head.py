@@ -10,6 +10,7 @@ from PIL import Image
 
 from packnet_pl import load_packed
 from packnet_pl.data import image_folder
+from packnet_pl.models.pretrained_inputs import timm_input
 from tests.support import warm
 
 pytestmark = pytest.mark.slow
@@ -61,8 +62,10 @@ def test_the_weights_answer_before_the_pruning_as_they_did_where_they_came_from(
     found = json.loads((finished[0] / "results.json").read_text())
     full = timm.create_model("test_resnet", num_classes=3).eval()
     full.load_state_dict(torch.load(home / "weights.pth", weights_only=True))
-    cfg = full.pretrained_cfg
-    val = image_folder(home / "first", image_size=32, mean=cfg["mean"], std=cfg["std"]).val
+    wanted = timm_input("test_resnet", 32)
+    assert (wanted.resize, wanted.interpolation) == (33, "bilinear")
+    given = {"resize": wanted.resize, "interpolation": wanted.interpolation, "mean": wanted.mean, "std": wanted.std}
+    val = image_folder(home / "first", image_size=32, **given).val
     with torch.no_grad():
         right = [int(full(image.unsqueeze(0)).argmax()) == int(label) for image, label in val]
     assert found["tasks"][0]["val_accuracy"]["dense"] == sum(right) / len(right)

@@ -7,6 +7,7 @@ import timm
 import torch
 
 from packnet_pl import load_packed
+from packnet_pl.models import Preparation
 from tests.support import published as toys
 from tests.support import warm
 
@@ -41,7 +42,9 @@ def words(root, *more):
 
 
 def test_a_sequence_of_all_of_them(root, tmp_path):
-    done = warm.run("packnet-train", *words(root), cwd=tmp_path)
+    given = [f"sequence.tasks.{name}.data.interpolation=bicubic" for name in ("wikiart", "cubs")]
+    given += ["sequence.tasks.wikiart.data.squash=true", "sequence.tasks.wikiart.data.resize=0.8"]
+    done = warm.run("packnet-train", *words(root, *given), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "r" / "results.json").read_text())
     assert [task["name"] for task in found["tasks"]] == ORDER
@@ -50,10 +53,15 @@ def test_a_sequence_of_all_of_them(root, tmp_path):
     assert found["outputs_unchanged"] == [True] * 7
     assert found["forgetting"] == [0.0] * 7
     assert "imagenet, train: 0 epochs" in done.stderr
-    info = load_packed(tmp_path / "r" / "packed.safetensors").info("cubs")
+    network = load_packed(tmp_path / "r" / "packed.safetensors")
+    info = network.info("cubs")
     assert (info.class_names, info.input_shape) == (("Black footed Albatross", "Laysan Albatross"), (3, 32, 32))
     # timm's metadata of these weights say 0.5, not ImageNet's mean.
     assert info.mean == tuple(timm.get_pretrained_cfg("test_resnet").mean) == (0.5,) * 3
+    # Nor that of resizing and cutting; birds are cut out by their boxes.
+    assert network.info("flowers").preparation == Preparation("RGB", (32, 32), 33)
+    assert network.info("wikiart").preparation == Preparation("RGB", (32, 32), 40, interpolation="bicubic", squash=True)
+    assert network.info("cubs").preparation == Preparation("RGB", (32, 32), boxes=True, interpolation="bicubic")
     evaluated = warm.run("packnet-eval", "r", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stdout + evaluated.stderr
     # The data may have moved meanwhile.

@@ -139,7 +139,12 @@ def test_a_split_or_class_that_is_a_link_to_another_is_noticed(tmp_path):
     [
         ({"channels": 2}, "channels is 2; allowed is 1 (luminance) or 3 (RGB)"),
         ({"image_size": 0}, "image_size is 0; allowed is 1 or more pixels"),
-        ({"image_size": 8, "resize": 7}, "resize is 7; allowed is None, or image_size (8) or more pixels"),
+        ({"image_size": 8, "resize": 7}, "resize is 7; allowed is None, image_size (8) or more pixels, or the share"),
+        (
+            {"image_size": 8, "resize": 1.2},
+            "resize is 1.2; allowed is None, image_size (8) or more pixels",
+        ),
+        ({"interpolation": "nearest"}, "interpolation is 'nearest'; allowed are ['bilinear', 'bicubic']"),
         ({"augment": "mixup"}, "augment is 'mixup'; there are ['flip_crop', 'crop', 'flip', 'none']"),
         ({"augment": None}, "augment is None; there are"),
         ({"val_fraction": 0}, "val_fraction is 0; allowed is a number in (0, 1)"),

@@ -15,12 +15,13 @@ from packnet_pl.preparation import Preparation
 
 def by_torchvision(how, augment):
     """The same steps, all of them torchvision's."""
-    wanted = how.preparation
+    wanted, crop = how.preparation, v2.RandomCrop if "crop" in augment else v2.CenterCrop
+    sides = [wanted.shorter_side] * (2 if wanted.squash else 1)
+    kernel = v2.InterpolationMode(wanted.interpolation)
     if wanted.shorter_side is None:
-        steps = [v2.Resize(list(wanted.size), antialias=True)]
+        steps = [v2.Resize(list(wanted.size), kernel, antialias=True)]
     else:
-        crop = v2.RandomCrop if "crop" in augment else v2.CenterCrop
-        steps = [v2.Resize(wanted.shorter_side, antialias=True), crop(wanted.size)]
+        steps = [v2.Resize(sides, kernel, antialias=True), crop(wanted.size)]
     if "flip" in augment:
         steps.append(v2.RandomHorizontalFlip())
     divided = [v2.PILToTensor(), lambda pixels: pixels.float() / 255]
@@ -37,7 +38,9 @@ def test_tensors_are_torchvisions_to_the_bit_and_so_is_what_is_drawn(colour, aug
         height, width = rng.integers(1, 60, 2).tolist()
         side = None if seed % 3 == 0 else max(height, width) + int(rng.integers(0, 40))
         mean, std = rng.uniform(0.1, 1, (2, len(colour))).tolist()
-        how = Processing(Preparation(colour, (height, width), side), tuple(mean), tuple(std))
+        interpolation, squash = ("bilinear", "bicubic")[seed % 2], seed % 5 == 0
+        wanted = Preparation(colour, (height, width), side, interpolation=interpolation, squash=squash)
+        how = Processing(wanted, tuple(mean), tuple(std))
         found = []
         for transform in (how.transform(augment), by_torchvision(how, augment)):
             torch.manual_seed(seed)

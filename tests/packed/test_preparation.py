@@ -27,6 +27,8 @@ from tests.support.published import WNIDS, cars, class_folders, cubs, flowers
 SQUASHED = Preparation("RGB", (16, 16), boxes=True)
 CUT = Preparation("RGB", (16, 16), shorter_side=18)
 GREY = Preparation("L", (24, 24), shorter_side=24)
+BICUBIC = Preparation("RGB", (16, 16), shorter_side=17, interpolation="bicubic")
+CUT_OF_SQUASHED = Preparation("RGB", (16, 16), shorter_side=20, interpolation="bicubic", squash=True)
 
 
 def noisy(folder):
@@ -92,6 +94,10 @@ def colour(tmp_path_factory):
         "flowers": published(read_flowers, root / "flowers"),
         "imagenet": published(read_imagenet, root / "imagenet"),
         "folders": image_folder(root / "folders", image_size=16),
+        "bicubic": image_folder(root / "folders", image_size=16, resize=17, interpolation="bicubic"),
+        "cut of squashed": image_folder(
+            root / "folders", image_size=16, resize=0.8, squash=True, interpolation="bicubic"
+        ),
     }
     return tasks, packed(root / "packed.safetensors", tasks, in_channels=3, image_size=16)
 
@@ -111,7 +117,15 @@ def grey(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("task", "expected"),
-    [("cars", SQUASHED), ("cubs", SQUASHED), ("flowers", CUT), ("imagenet", CUT), ("folders", CUT)],
+    [
+        ("cars", SQUASHED),
+        ("cubs", SQUASHED),
+        ("flowers", CUT),
+        ("imagenet", CUT),
+        ("folders", CUT),
+        ("bicubic", BICUBIC),
+        ("cut of squashed", CUT_OF_SQUASHED),
+    ],
 )
 def test_predictions_see_the_pixels_of_the_test_split(colour, task, expected):
     tasks, network = colour
@@ -167,14 +181,19 @@ def test_what_is_done_is_spelled_out_for_readers_elsewhere():
         None,
         True,
     )
-    for one in (CUT, SQUASHED, GREY):
+    assert (BICUBIC.dump()["interpolation"], CUT_OF_SQUASHED.dump()["resize"]) == ("bicubic", "squash")
+    assert (CUT_OF_SQUASHED.dump()["shorter_side"], CUT_OF_SQUASHED.dump()["jpeg_at_least"]) == (20, None)
+    for one in (CUT, SQUASHED, GREY, BICUBIC, CUT_OF_SQUASHED):
         assert Preparation.parse(json.loads(json.dumps(one.dump()))) == one
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"interpolation": "bicubic"}, "interpolation='bicubic'; this version does 'bilinear'"),
+        ({"interpolation": "lanczos"}, r"interpolation is 'lanczos'; allowed are \['bilinear', 'bicubic'\]"),
+        ({"interpolation": ["bicubic"]}, r"interpolation is \['bicubic'\]; allowed are"),
+        ({"resize": "squash"}, "jpeg_at_least=36; this version does None"),
+        ({"resize": "longer_side"}, "resize='longer_side'; this version does 'shorter_side'"),
         ({"background": "black"}, "background='black'; this version does 'white'"),
         ({"gamma": 2.2}, "gamma=2.2; this version does None"),
         ({"colour": "CMYK"}, "colour is 'CMYK'; allowed are"),

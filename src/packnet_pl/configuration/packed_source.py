@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,12 +12,13 @@ from packnet_pl.configuration.overrides import key_of
 from packnet_pl.configuration.packed_recipe import with_recipe
 from packnet_pl.container import open_packed
 from packnet_pl.errors import UsageError
+from packnet_pl.preparation import Interpolation
 from packnet_pl.text import brief, named
 
 __all__ = ["arch_name", "input_of", "packed_header", "report_recipe", "sequence_name", "with_file"]
 
 _log = logging.getLogger(__name__)
-_INPUTS = {"image_size", "channels", "mean", "std"}
+_INPUTS = {"image_size", "resize", "squash", "interpolation", "channels", "mean", "std"}
 _BUILDERS = {name: f"packnet_pl.models.{name}" for name in ("vgg_small", "resnet20")} | {
     name: f"packnet_pl.models.{name}_backbone" for name in ("torchvision", "timm")
 }
@@ -119,38 +120,38 @@ def sequence_name(header: Mapping[str, Any], overrides: Sequence[str], main: str
 
 
 def input_of(header: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns channels, size, mean and std that a new task's images have by default; None if the file has none.
+    """Returns how a new task's images are prepared by default; None if the file does not say it.
 
     Args:
         header: Of the file.
 
     Raises:
-        UsageError: If its recipe has something else there than numbers.
+        UsageError: If its recipe has something else there.
     """
     recipe = header.get("recipe")
     if isinstance(recipe, Mapping):
-        return _numbers_of(recipe.get("inputs"))
+        return _checked_inputs(recipe.get("inputs"))
     shapes = [task.get("input_shape") for task in header.get("tasks") or [] if isinstance(task, Mapping)]
     known = [shape for shape in shapes if isinstance(shape, list) and len(shape) == 3]
     return {"channels": known[-1][0], "image_size": known[-1][1]} if known else None
 
 
-def _numbers_of(inputs: Any) -> dict[str, Any] | None:
-    """Returns sizes, mean and std of the recipe's inputs, checked to be numbers."""
+def _checked_inputs(inputs: Any) -> dict[str, Any] | None:
+    """Returns the recipe's inputs, checked to be plain values; the data sets check them further."""
     if inputs is None:
         return None
-    if not isinstance(inputs, Mapping) or not inputs.keys() <= _INPUTS or not all(map(_is_numeric, inputs.values())):
+    if not isinstance(inputs, Mapping) or not inputs.keys() <= _INPUTS or not all(map(_is_input, inputs.values())):
         raise UsageError(
             f"the recipe of the packed file has the inputs {brief(inputs)}; allowed are {sorted(_INPUTS)}, each a "
-            "number, a list of up to 8192 numbers or null"
+            f"number, a list of up to 8192 numbers, true, false, one of {list(get_args(Interpolation))}, or null"
         )
     return dict(inputs)
 
 
-def _is_numeric(value: Any) -> bool:
+def _is_input(value: Any) -> bool:
     if isinstance(value, list) and len(value) <= 8192:
         return all(type(number) in (int, float) for number in value)
-    return value is None or type(value) in (int, float)
+    return value is None or type(value) in (int, float, bool) or value in get_args(Interpolation)
 
 
 def _is_whole(given: Collection[str], main: str) -> bool:
@@ -183,6 +184,8 @@ def _take_arch(config: DictConfig, builder: Any, given: Collection[str], path: P
             if value and f"arch.{key}" in given:
                 raise UsageError(f"arch.pretrained is {value}, and the weights are those of {path}: leave it out")
             continue
+        if value is None and key in has:
+            continue  # left open
         if key not in has or has[key] != value:
             name = "arch" if key == "_target_" else f"arch.{key}"
             there = has.get(key, "no such argument")

@@ -118,6 +118,7 @@ def checked(
     # The network first: images have its size where they have none of their own.
     bind_targets({"arch": resolved["arch"], **{key: value for key, value in resolved.items() if key != "sequence"}})
     bind_targets(resolved["sequence"]["tasks"], "sequence.tasks")
-    fill_inputs(resolved, header)
+    run = read_run(folder) if config.get("resume") else None
+    fill_inputs(resolved, header, None if run is None else run.config)
     created: DictConfig = OmegaConf.create(resolved)
     return created, tasks

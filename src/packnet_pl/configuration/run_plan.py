@@ -49,7 +49,8 @@ def build_plan(
         tasks.append(TaskPlan(task.name, parts.data[task.name], ratio, epochs, recipes, task.head))
     plain: Any = OmegaConf.to_container(config)
     source = parts.packed if config.packed else None
-    inputs = pretrained_inputs(plain["arch"]) if source is None else input_of(source.header)
+    arguments = plain["arch"]
+    inputs = input_of(source.header) if source else pretrained_inputs(arguments, arguments.get("image_size"))
     return RunPlan(
         folder=folder,
         tasks=tuple(tasks),

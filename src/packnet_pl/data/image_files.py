@@ -114,7 +114,7 @@ def open_image(path: str, preparation: Preparation, box: Box | None = None) -> I
         ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
     """
     # A JPEG that comes reduced would have other pixels than the box counts.
-    at_least = preparation.shorter_side if box is None else None
+    at_least = preparation.shorter_side if box is None and not preparation.squash else None
     return read_image(path, len(preparation.colour), at_least=at_least, box=box)
 
 

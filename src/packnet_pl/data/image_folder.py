@@ -8,6 +8,7 @@ from packnet_pl.data.image_files import ImageFiles
 from packnet_pl.data.image_list import ImageList, cut_validation
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
+from packnet_pl.preparation import Interpolation
 
 __all__ = ["image_folder"]
 
@@ -16,7 +17,9 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
     path: str | os.PathLike[str],
     *,
     image_size: int | None = None,
-    resize: int | None = None,
+    resize: float | None = None,
+    squash: bool | None = None,
+    interpolation: Interpolation | None = None,
     channels: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -34,7 +37,10 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
     Args:
         path: The folder; ``~`` is the home folder.
         image_size: Height and width of an item in pixels; None is 224.
-        resize: Pixels of the shorter side before cutting; None is ``image_size`` x 256 / 224, rounded.
+        resize: Pixels of the shorter side before the middle is cut out, an int of ``image_size`` or more; or, as a
+            float in (0, 1], the share of it that is cut out. None is 0.875, as 224 of 256 pixels.
+        squash: Whether both sides are resized to that, whatever the image's proportions; None is False.
+        interpolation: "bilinear" or "bicubic"; None is "bilinear".
         channels: 1 (luminance) or 3 (RGB); None is 3.
         mean: One number per channel, subtracted from pixel values in [0, 1]; None is 0.5 for one channel, and that of
             ImageNet for three.
@@ -50,7 +56,16 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
         ValueError: If an argument is out of its range, or the folders do not hold what they should: see
             :func:`packnet_pl.data.folder_layout.find_images`.
     """
-    how = processing(image_size=image_size, resize=resize, channels=channels, mean=mean, std=std, augment=augment)
+    how = processing(
+        image_size=image_size,
+        resize=resize,
+        squash=squash,
+        interpolation=interpolation,
+        channels=channels,
+        mean=mean,
+        std=std,
+        augment=augment,
+    )
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in (0, 1)")
 

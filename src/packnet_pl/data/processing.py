@@ -11,7 +11,7 @@ from torch import Tensor
 
 from packnet_pl.data.image_files import Box, ImageFiles, open_image
 from packnet_pl.data.to_tensor import center_crop, normalised, resized
-from packnet_pl.preparation import Colour, Preparation
+from packnet_pl.preparation import Colour, Interpolation, Preparation
 
 __all__ = ["AUGMENTATIONS", "Processing", "processing"]
 
@@ -76,8 +76,8 @@ class Processing:
         """Returns what makes a tensor of the Pillow image that :func:`packnet_pl.data.image_files.open_image` returns.
 
         Args:
-            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test images go through. Where the
-                image is squashed there is nothing to crop.
+            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test images go through. Where all of
+                the image is squashed into the size of an item there is nothing to crop.
         """
         how = self.preparation
         steps: list[Callable[[Any], Any]] = [partial(resized, preparation=how)]
@@ -107,7 +107,9 @@ def _in_turn(steps: Sequence[Callable[[Any], Any]], image: Any) -> Tensor:
 def processing(
     *,
     image_size: int | None = None,
-    resize: int | None = None,
+    resize: float | None = None,
+    squash: bool | None = None,
+    interpolation: Interpolation | None = None,
     channels: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -117,7 +119,10 @@ def processing(
 
     Args:
         image_size: Height and width of an item in pixels; None is 224.
-        resize: Pixels of the shorter side before cutting; None is ``image_size`` x 256 / 224, rounded.
+        resize: Pixels of the shorter side before the middle is cut out, an int of ``image_size`` or more; or, as a
+            float in (0, 1], the share of it that is cut out. None is 0.875, as 224 of 256 pixels.
+        squash: Whether both sides are resized to that, whatever the image's proportions; None is False.
+        interpolation: "bilinear" or "bicubic"; None is "bilinear".
         channels: 1 (luminance) or 3 (RGB); None is 3.
         mean: One number per channel; None is 0.5 for one channel, and that of ImageNet for three.
         std: One number per channel, above 0; None is 0.25 for one channel, and that of ImageNet for three.
@@ -136,12 +141,22 @@ def processing(
         raise ValueError(f"std is {list(stds)}; allowed are numbers above 0")
     if image_size < 1:
         raise ValueError(f"image_size is {image_size}; allowed is 1 or more pixels")
-    shorter_side = round(image_size * 256 / 224) if resize is None else resize
-    if shorter_side < image_size:
-        raise ValueError(f"resize is {resize}; allowed is None, or image_size ({image_size}) or more pixels")
+    resize = 0.875 if resize is None else resize
+    shorter_side = round(image_size / resize) if isinstance(resize, float) and 0 < resize <= 1 else resize
+    if type(shorter_side) is not int or shorter_side < image_size:
+        raise ValueError(
+            f"resize is {resize}; allowed is None, image_size ({image_size}) or more pixels, or the share that is cut "
+            "out, such as 0.875"
+        )
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augment is {augment!r}; there are {list(AUGMENTATIONS)}")
-    how = Preparation(_COLOURS[channels], (image_size, image_size), shorter_side)
+    how = Preparation(
+        _COLOURS[channels],
+        (image_size, image_size),
+        shorter_side,
+        interpolation="bilinear" if interpolation is None else interpolation,
+        squash=bool(squash),
+    )
     return Processing(how, means, stds, augment)
 
 

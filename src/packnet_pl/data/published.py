@@ -11,6 +11,7 @@ from packnet_pl.data.image_files import ImageFiles, check_image, check_sizes
 from packnet_pl.data.image_list import ImageList, cut_validation
 from packnet_pl.data.processing import processing
 from packnet_pl.data.task_data import TaskData
+from packnet_pl.preparation import Interpolation
 
 __all__ = ["Listing", "Published", "published_images"]
 
@@ -89,7 +90,9 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
     *,
     subset: bool = False,
     image_size: int | None = None,
-    resize: int | None = None,
+    resize: float | None = None,
+    squash: bool | None = None,
+    interpolation: Interpolation | None = None,
     channels: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -106,8 +109,10 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
         read: Finds the images below ``path``: :func:`packnet_pl.data.read_cubs` and its like.
         path: The folder; ``~`` is the home folder.
         subset: Whether a part of the data set will do. Otherwise its counts must be the published ones.
-        image_size: As for :func:`packnet_pl.data.image_folder`, like the next four.
+        image_size: As for :func:`packnet_pl.data.image_folder`, like the next six.
         resize: Not used, and refused, where there are boxes.
+        squash: Not used where there are boxes, as these images are squashed.
+        interpolation: See there.
         channels: See there.
         mean: See there.
         std: See there.
@@ -125,7 +130,14 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; allowed is a number in [0, 1), 0 to train on all images")
     how = processing(
-        image_size=image_size, resize=resize, channels=channels, mean=mean, std=std, augment=augment or "flip_crop"
+        image_size=image_size,
+        resize=resize,
+        squash=squash,
+        interpolation=interpolation,
+        channels=channels,
+        mean=mean,
+        std=std,
+        augment=augment or "flip_crop",
     )
     listing = read(path)
     boxed = listing.train.boxes is not None

@@ -15,6 +15,8 @@ from packnet_pl.preparation import Preparation
 
 __all__ = ["center_crop", "normalised", "resized"]
 
+_KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
 
 def resized(image: Image.Image, preparation: Preparation) -> Image.Image:
     """Returns ``image`` with its shorter side, or both sides, resized as ``preparation`` says.
@@ -22,10 +24,10 @@ def resized(image: Image.Image, preparation: Preparation) -> Image.Image:
     Pillow computes with integers, so the pixels are the same on every machine.
     """
     height, width = preparation.size
-    if preparation.shorter_side is not None:
-        side, short = preparation.shorter_side, min(image.size)
-        width, height = (int(side * length / short) for length in image.size)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+    side, short = preparation.shorter_side, min(image.size)
+    if side is not None:
+        width, height = (side if preparation.squash else int(side * length / short) for length in image.size)
+    return image.resize((width, height), _KERNELS[preparation.interpolation])
 
 
 def center_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

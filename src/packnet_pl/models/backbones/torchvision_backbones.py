@@ -9,7 +9,7 @@ from torch import nn
 from packnet_pl.choices import nearest_of_many
 from packnet_pl.models.arguments import check_in_channels, check_patches
 from packnet_pl.models.backbones.torchvision_families import Family, family_of, torchvision_names
-from packnet_pl.models.backbones.torchvision_weights import load_torchvision_weights
+from packnet_pl.models.backbones.torchvision_weights import default_size, load_torchvision_weights
 
 __all__ = ["SMALL_IMAGE", "torchvision_backbone"]
 
@@ -21,7 +21,7 @@ def torchvision_backbone(
     name: str,
     *,
     in_channels: int = 3,
-    image_size: int = 224,
+    image_size: int | None = None,
     width: float = 1.0,
     pretrained: bool | str | os.PathLike[str] = False,
 ) -> nn.Module:
@@ -35,7 +35,7 @@ def torchvision_backbone(
         name: One of :func:`torchvision_names`.
         in_channels: Channels of an image. Other than 3, the first convolution is made anew.
         image_size: Height and width of an image in pixels: for VGG at least 32, DenseNet 8, ConvNeXt 16; for ViT a
-            multiple of the patch size.
+            multiple of the patch size. None is what the pretrained weights were trained on, or 224.
         width: Scales the channels, above 0, to multiples of 8 (ViT: number of heads); 1 is the original.
         pretrained: False, True for torchvision's default weights (from its cache, or downloaded), the name of others
             that it has ("IMAGENET1K_V1"), or a file with the original's state dict (.pth, .pt or .safetensors), whose
@@ -57,6 +57,7 @@ def torchvision_backbone(
         raise ValueError(f"torchvision has no backbone {name!r}; {listed}; timm_backbone has more")
     family = family_of(name)
     wants_weights = pretrained is not False
+    image_size = default_size(name, pretrained) if image_size is None else image_size
     check_in_channels(in_channels, pretrained=wants_weights)
     if image_size < family.smallest:
         raise ValueError(f"image_size is {image_size}; {name} takes images of at least {family.smallest} pixels")

@@ -10,13 +10,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from packnet_pl.models.backbones.torchvision_families import Family
+from packnet_pl.models.backbones.torchvision_families import Family, torchvision_names
 from packnet_pl.models.pretrained import cut_off_head, load_weights, read_weights, without
 
-__all__ = ["load_torchvision_weights"]
+__all__ = ["default_size", "load_torchvision_weights", "weights_of"]
 
 _POSITIONS = "encoder.pos_embedding"
 _log = logging.getLogger(__name__)
+
+
+def weights_of(name: str, pretrained: object) -> Any:
+    """Returns torchvision's entry of pretrained weights: its metadata say what images they expect.
+
+    Args:
+        name: Of the network.
+        pretrained: The name of weights; anything else, a file too, counts as the default ones.
+    """
+    from torchvision import models
+
+    known: Any = models.get_model_weights(name)
+    return known[pretrained if isinstance(pretrained, str) and pretrained in known.__members__ else "DEFAULT"]
+
+
+def default_size(name: str, pretrained: object) -> int:
+    """Returns height and width in pixels of the images that a network is built for if nothing else is said.
+
+    Args:
+        name: Of the network.
+        pretrained: False, or as for :func:`weights_of`.
+    """
+    if pretrained is False or name not in torchvision_names():
+        return 224
+    size: int = weights_of(name, pretrained).transforms().crop_size[0]
+    return size
 
 
 def load_torchvision_weights(
