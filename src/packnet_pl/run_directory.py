@@ -119,9 +119,18 @@ def read_run(folder: Path) -> SavedRun | None:
         msgspec.convert(
             run.config["sequence"]["order"], list[str]
         )  # all that is asked for before Hydra checks the rest
-        return run
+        return _with_rule(run)
     except Exception as error:  # YAML has many ways to be wrong
         raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def _with_rule(run: SavedRun) -> SavedRun:
+    """Returns ``run`` with what it divides among tasks: before there was a choice, that was the paper's."""
+    if "prunable" in run.config:
+        return run
+    packs = run.config["method"].get("pack", True)
+    rule, added = ("paper", ["prunable=paper"]) if packs else ("weights", [])  # the latter: it has no meaning there
+    return msgspec.structs.replace(run, overrides=[*run.overrides, *added], config={**run.config, "prunable": rule})
 
 
 def write_run(folder: Path, run: SavedRun) -> None:

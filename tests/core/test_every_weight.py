@@ -221,6 +221,29 @@ def test_filters_of_a_weight_whose_outputs_are_unknown_are_refused_before_anythi
     assert all(torch.equal(owner, packnet.owners[name]) for name, owner in before.items())
 
 
+def by_hooks(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(layer)
+
+
+@pytest.mark.parametrize("normed", [by_hooks, nn.utils.parametrizations.weight_norm])
+@pytest.mark.parametrize("layer", [lambda: nn.Linear(3, 2), lambda: nn.ConvTranspose1d(2, 3, 1)])
+def test_pruning_leaves_no_row_empty_whose_length_weight_norm_divides_by(normed, layer):
+    layer = layer()
+    with torch.no_grad():
+        layer.weight.fill_(2.0)
+        layer.weight[0].fill_(1.0)
+    packnet = PackNet(normed(layer))
+    packnet.begin_task("a")
+    (name,) = packnet.owners
+    with pytest.raises(ValueError, match=rf"would leave nothing of row 0 of {name}, and its weight norm divides"):
+        packnet.prune(0.5)
+    assert packnet.phase == "train"
+    packnet.prune(0.3)
+    assert torch.isfinite(layer.weight if hasattr(layer, "parametrizations") else layer.weight_v).all()
+
+
 # What is not owned.
 
 

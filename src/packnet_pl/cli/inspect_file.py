@@ -47,6 +47,7 @@ def main() -> None:
             console.print(_layers(packed))
         console.print(_sizes(packed))
         if packed.counts:
+            sys.stdout.write(_usable(packed) + "\n")
             sys.stdout.write(_room(packed, arguments.ratio) + "\n")
 
 
@@ -101,6 +102,15 @@ def _sizes(packed: PackedFile) -> Table:
     table.add_row("header", f"{rest:,}")
     table.add_row("file", f"{packed.size:,}")
     return table
+
+
+def _usable(packed: PackedFile) -> str:
+    """Returns which share of all parameters is divided among tasks, and by which rule."""
+    weights, parameters = sum(map(sum, packed.counts.values())), packed.header["parameters"]
+    rule = f"divided among tasks: {weights:,} weights (prunable={packed.header['packnet']['prunable']})"
+    if parameters is None:
+        return f"{rule}; the file is older than its count of all parameters"
+    return f"{rule}, {100 * weights / max(1, parameters):.2f} % of all {parameters:,} parameters of the backbone"
 
 
 def _room(packed: PackedFile, ratio: float) -> str:

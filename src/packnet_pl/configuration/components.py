@@ -12,7 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
-from packnet_pl.choices import KEEPINGS, HeadStart, check_choice
+from packnet_pl.choices import HeadStart
 from packnet_pl.configuration.forecast import forecast_shares
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.optimizer_check import check_optimizer
@@ -175,10 +175,11 @@ def _check_batches(config: DictConfig, trainer: pl.Trainer) -> None:
 
 def _build_model(config: DictConfig, packed: Packed | None) -> MultiHeadClassifier:
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
-    norm, bias = check_choice("norm", config.norm, KEEPINGS), check_choice("bias", config.bias, KEEPINGS)
+    kept: dict[str, Any] = {"norm": config.norm, "bias": config.bias, "prunable": config.prunable}
     if config.packed and packed is not None:
-        # The file says what network it is; arch, norm and bias have nothing to say.
+        # The file says what network it is: arch, norm, bias and prunable have nothing to say.
         norm, bias = packed_keeping(packed)
+        kept = {"norm": norm, "bias": bias}
         try:
             backbone = build_packed_backbone(packed)
         except ValueError as error:
@@ -187,7 +188,7 @@ def _build_model(config: DictConfig, packed: Packed | None) -> MultiHeadClassifi
         backbone = build_target(config.arch, "arch")
     make = build_target(config.method.classifier, "method.classifier")
     try:
-        model: MultiHeadClassifier = make(backbone, norm=norm, bias=bias) if config.method.pack else make(backbone)
+        model: MultiHeadClassifier = make(backbone, **kept) if config.method.pack else make(backbone)
     except ValueError as error:
         raise UsageError(f"method={config.method.name} with arch: {error}") from error
     return model

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from packnet_pl.choices import PRUNABLES
 from packnet_pl.configuration.overrides import key_of
 from packnet_pl.configuration.packed_recipe import with_recipe
 from packnet_pl.container import open_packed
@@ -66,6 +67,11 @@ def with_file(
         if config.get(key) != kept and (key in given or (whole and config.get(key) != "shared")):
             raise UsageError(f"{key} is {config.get(key)}, and the network in {path} has {kept}: leave {key} out")
         changed[key] = kept
+    rule = state.get("prunable") if isinstance(state, Mapping) else None
+    if rule is not None and "prunable" in given and config.get("prunable") != rule:
+        raise UsageError(f"prunable is {config.get('prunable')}, and {path} was made with {rule}: leave prunable out")
+    if rule in PRUNABLES:
+        changed["prunable"] = rule
     return changed
 
 

@@ -77,7 +77,8 @@ def storage_lines(parts: Parts) -> Iterator[str]:
     """Yields the number of parameters, and about how large the packed file will be."""
     tasks, model = _to_train(parts), parts.model
     weights = sum(parameter.numel() for parameter in model.backbone.parameters())
-    prunable = model.packnet.summary().total.weights if model.packnet else 0
+    summary = model.packnet.summary() if model.packnet else None
+    prunable = summary.total.weights if summary else 0
     heads = sum((model.heads.num_features + 1) * len(_data(parts, task).class_names) for task in tasks)
     # Free weights are not stored, and an owner takes at most this many bits.
     free = list(parts.shares.values())[-1][1] if parts.shares else 0
@@ -86,7 +87,8 @@ def storage_lines(parts: Parts) -> Iterator[str]:
     separate = weight_bytes * (weights * len(tasks) + heads)
     shared = weight_bytes * (weights - free + heads) + owner_bytes
     packed = separate if isinstance(model, NetworkPerTask) else shared
-    yield f"backbone: {weights:,} parameters, {prunable:,} of them prunable"
+    usable = f"; {summary.usable:.2%} of all can be used by later tasks" if summary else ""
+    yield f"backbone: {weights:,} parameters, {prunable:,} of them prunable{usable}"
     networks = counted(len(tasks), "separate network")
     yield f"storage: about {packed / 1e6:,.1f} MB packed; {separate / 1e6:,.1f} MB as {networks}"
 

@@ -88,6 +88,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if score != MAGNITUDE:  # the paper's goes unsaid
         found["score"] = score.rpartition(".")[2]
     kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
+    if config.prunable != "weights":  # the usual goes unsaid, as in runs from before there was a choice
+        kept["prunable"] = config.prunable
     return {**found, **kept, "later_lr": config.optim.later_lr}
 
 

@@ -128,6 +128,7 @@ class TrainConfig:
     packed: str | None = None
     resume: Any = False
     changed_data: str = "refuse"
+    prunable: str = "weights"
     norm: str = MISSING
     bias: str = MISSING
     seed: int = MISSING

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.choices import GRANULARITIES, KEEPINGS, SCOPES, check_choice
+from packnet_pl.choices import GRANULARITIES, KEEPINGS, PRUNABLES, SCOPES, check_choice
 from packnet_pl.configuration.schema import TrainConfig
 from packnet_pl.configuration.task_settings import TaskSettings, ratios_of, task_settings
 from packnet_pl.errors import UsageError
@@ -18,6 +18,7 @@ _CHOICES = {
     "prune.granularity": GRANULARITIES,
     "norm": KEEPINGS,
     "bias": KEEPINGS,
+    "prunable": PRUNABLES,
     "changed_data": ("refuse", "accept"),
 }
 _LEAST = {
@@ -113,9 +114,9 @@ def _check_packing(config: Any) -> None:
     if config.method.pack:
         return
     method = f"method={config.method.name} packs nothing"
-    for key in ("norm", "bias"):
-        if config[key] == "per_task":
-            raise UsageError(f"{key}=per_task was given, but {method}; leave it out")
+    for key, usual in (("norm", "shared"), ("bias", "shared"), ("prunable", "weights")):
+        if config[key] != usual:
+            raise UsageError(f"{key}={config[key]} was given, but {method}; leave it out")
     if config.packed:
         raise UsageError(f"packed was given, but {method}; leave one of them out")
     if "free" in _aims(config.sweep.objective):

@@ -13,9 +13,20 @@ In the order of the paper's section 3:
 
 from packnet_pl.core.capacity import CapacityError
 from packnet_pl.core.packnet import PackNet
-from packnet_pl.core.prunable import Role, is_weight, role_of
+from packnet_pl.core.prunable import PrunableRule, Role, is_weight, role_of
 from packnet_pl.core.pruning import PruneRule
 from packnet_pl.core.scores import magnitude
 from packnet_pl.core.summary import Share, Summary
 
-__all__ = ["CapacityError", "PackNet", "PruneRule", "Role", "Share", "Summary", "is_weight", "magnitude", "role_of"]
+__all__ = [
+    "CapacityError",
+    "PackNet",
+    "PrunableRule",
+    "PruneRule",
+    "Role",
+    "Share",
+    "Summary",
+    "is_weight",
+    "magnitude",
+    "role_of",
+]

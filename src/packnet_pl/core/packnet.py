@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, Scope, check_choice, check_ratio
 from packnet_pl.core.compiled import check_weights_are_read
+from packnet_pl.core.directions import check_directions
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
@@ -238,7 +239,8 @@ class PackNet:  # noqa: PLR0904
 
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
-            ValueError: If an argument is not allowed, a weight is NaN or infinite, or a filter is the task's in part.
+            ValueError: If an argument is not allowed, a weight is NaN or infinite, a filter is the task's in part, or
+                weight norm would have to divide by the length of a row of zeros.
         """
         self._open_number("prune")
         if self.phase != "train":
@@ -248,6 +250,7 @@ class PackNet:  # noqa: PLR0904
         released = choose_releases(slots, self._state.trainable(), ratio, rule)
         if agree is not None:
             agree(released.values())
+        check_directions(slots, released)
         pruned = self._state.prune(released)
         self._freeze(pruned)
         self._state = pruned

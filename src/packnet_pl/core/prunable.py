@@ -44,8 +44,11 @@ PRUNABLE_TYPES: Final = (torch.float32, torch.float64, torch.float16, torch.bflo
 _BIAS = re.compile(r"(^|_)(bias|biases)(_|\d|$)")
 _WEIGHT = re.compile(r"(^|_)weight(_(?!g$)|\d|$)")
 _TABLE = re.compile(
-    r"(^|_)(tokens?|pos|positions?|embed|embeds|embedding|embeddings|emb|table|latents|prompts?|probe)(_[hwdt])?\d*$"
+    r"(^|_)(tokens?|pos|positions?|positional|embeds?|embeddings?|emb|table|latents?|prompts?|probe|queries|rel|ape|freqs)"
+    r"(_|\d|$)"
 )
+_MATRIX = re.compile(r"(^|_)(weights?|proj|projection|kernel|matrix)(_|\d|$)")
+"""Names that say more than those of tables: ``embed_proj_weight`` is no table."""
 _SCALE = re.compile(r"(scale|gamma|gain|temperature|^original\d?$|_g$)")
 _SCALED = (nn.PReLU,)
 
@@ -92,7 +95,7 @@ def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: P
         return Role.NORM
     if _BIAS.search(key):
         return Role.BIAS
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or _TABLE.search(key):
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or (_TABLE.search(key) and not _MATRIX.search(key)):
         return Role.TABLE
     if matrix or (parameter.dim() >= 2 and _WEIGHT.search(key)):
         return Role.UNKNOWN if "embedding" in kind and key == "weight" else Role.WEIGHT

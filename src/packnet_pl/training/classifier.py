@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 
 from torch import nn
 
-from packnet_pl.choices import Keeping, Phase
-from packnet_pl.core import PackNet
+from packnet_pl.choices import Keeping, Phase, Prunable
+from packnet_pl.core import PackNet, PrunableRule
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.multi_head import MultiHeadClassifier
 from packnet_pl.training.packnet_checkpoint import PackNetMixin
@@ -24,6 +24,7 @@ class TaskClassifier(PackNetMixin, MultiHeadClassifier):
         recipes: Phase -> recipe; it may be replaced before each task.
         norm: "shared" or "per_task": see :class:`PackNet`.
         bias: "shared" or "per_task", likewise.
+        prunable: "weights", "paper", "all" or a function, likewise.
 
     Attributes:
         packnet: Who owns the weights of the backbone.
@@ -43,9 +44,10 @@ class TaskClassifier(PackNetMixin, MultiHeadClassifier):
         recipes: Mapping[Phase, Recipe] | None = None,
         norm: Keeping = "shared",
         bias: Keeping = "shared",
+        prunable: Prunable | PrunableRule = "weights",
     ) -> None:
         super().__init__(backbone, num_features=num_features, recipes=recipes)
-        self.packnet = PackNet(backbone, norm=norm, bias=bias)
+        self.packnet = PackNet(backbone, prunable=prunable, norm=norm, bias=bias)
 
     @property
     def phase(self) -> Phase:
