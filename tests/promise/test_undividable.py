@@ -91,10 +91,6 @@ def test_refused_by_name(what):
 WITHOUT = {
     "no prunable weight": lambda: nn.Sequential(nn.Embedding(20, 8), nn.LayerNorm(8)),
     "no weight at all": lambda: nn.Sequential(nn.Tanh(), nn.Flatten()),
-    "all weights parametrized": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)),
-    "a recurrent network alone": lambda: nn.LSTM(8, 8),
-    "torch.jit.script": lambda: torch.jit.script(plain()),
-    "torch.jit.trace": lambda: torch.jit.trace(plain(), torch.randn(2, 8)),
 }
 
 
@@ -148,21 +144,30 @@ def test_a_network_that_changes_after_the_first_task(change):
 
 @pytest.mark.promise("Modules", label="prunable= leaves layers out: they stand still after the first task")
 def test_layers_left_out():
-    def prunable(name, layer):
-        return name != "2"
+    def prunable(name, layer, parameter):
+        return name in ("0.weight", "4.weight")
 
     module = UserModule(plain(), 8, prunable=prunable)
     check_promise(subject_of(module, vectors()), "prunable", trainer=trainer())
     assert list(module.packnet.owners) == ["0.weight", "4.weight"]
 
 
-@pytest.mark.promise("Modules", label="weights that are computed stand still, the others are divided")
-def test_computed_weights_are_not_divided():
-    make, inputs = NETWORKS["weight_norm (parametrization)"]
-    module = UserModule(make(), 8)
-    promise = Promise(subject_of(module, inputs), "weight_norm")
+@pytest.mark.promise("Modules", label="prunable='paper': all but convolutions and linear layers stands still")
+def test_the_paper_s_layers_only():
+    make, inputs = NETWORKS["LSTM"]
+    module = UserModule(make(), 8, prunable="paper")
+    promise = Promise(subject_of(module, inputs), "paper")
     promise.fit("a", trainer=trainer())
-    computed = module.backbone[2].weight.clone()
+    recurrent = module.backbone.rnn.weight_hh_l0.clone()
     promise.fit("b", trainer=trainer())
-    assert list(module.packnet.owners) == ["0.weight", "4.weight"]
-    assert torch.equal(module.backbone[2].weight, computed)
+    assert torch.equal(module.backbone.rnn.weight_hh_l0, recurrent)
+
+
+@pytest.mark.promise("Modules", label="prunable='all': embeddings are divided too")
+def test_tables_too():
+    make, inputs, *_ = NETWORKS["an embedding with sparse gradients"]
+    module = UserModule(
+        make(), 8, prunable="all", optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    )
+    check_promise(subject_of(module, inputs), "all", trainer=trainer())
+    assert "embed.weight" in module.packnet.owners

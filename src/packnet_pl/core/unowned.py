@@ -4,6 +4,8 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 
+import torch
+
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.prunable import Role, role_of
 from packnet_pl.core.slots import Slot
@@ -53,12 +55,11 @@ def warn_of_unknown(inventory: Inventory, prunable: str) -> None:
         for (kind, _), slots in kinds.items()
     ]
     more = f"; and {counted(len(found) - _SHOWN, 'more kind')}" if len(found) > _SHOWN else ""
-    warnings.warn(
+    _warn(
         f"prunable={prunable!r} does not know whether these multiply activations, so they are frozen after the first "
         f"task: {'; '.join(found[:_SHOWN])}{more}; to divide them among tasks, say which: "
         f"prunable=lambda name, module, parameter: packnet_pl.core.is_weight(name, module, parameter) or "
         f"name == {next(iter(kinds.values()))[0][0]!r}",
-        stacklevel=3,
     )
 
 
@@ -75,12 +76,11 @@ def warn_of_large(inventory: Inventory, task: str) -> None:
         return
     largest = sorted(standing.items(), key=lambda item: -_size(item[1]))[:3]
     names = ", ".join(f"{name} ({_percent(_size(slot), total)})" for name, slot in largest)
-    warnings.warn(
+    _warn(
         f"task {task!r} and later ones cannot change {_percent(frozen, total)} of the parameters, which were the first "
         f"task's and are not divided among tasks; the largest are {names}; PackNet(..., prunable=...) says what is "
         "divided: 'all' takes embeddings and position tables too, a function (name, module, parameter) whatever it "
         "chooses; it can only be said before the first task",
-        stacklevel=3,
     )
 
 
@@ -98,11 +98,10 @@ def warn_of_later(recorded: Inventory, wanted: Inventory, prunable: str, later: 
         return
     total = parameter_count(wanted)
     share = _percent(sum(_size(wanted.owned[name]) for name in names), total)
-    warnings.warn(
+    _warn(
         f"these tasks were trained with prunable={prunable!r}, which stays: {counted(len(names), 'parameter tensor')} "
         f"({share} of all parameters, {names[0]} first), which prunable={later!r} would divide among tasks, remain "
         "frozen",
-        stacklevel=3,
     )
 
 
@@ -122,3 +121,9 @@ def _size(slot: Slot) -> int:
 
 def _percent(part: int, whole: int) -> str:
     return f"{part / max(1, whole):.2%}"
+
+
+def _warn(text: str) -> None:
+    """Warns the caller of PackNet, in the first of several processes."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank()):
+        warnings.warn(text, stacklevel=4)

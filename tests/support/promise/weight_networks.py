@@ -83,6 +83,32 @@ class Branches(nn.Module):
         return self.branches[self.turn](x)
 
 
+class StackedExperts(nn.Module):
+    """As transformers has them since its version 5: the experts' matrices, and biases, are one parameter each."""
+
+    def __init__(self):
+        super().__init__()
+        self.route = nn.Linear(8, 3)
+        self.gate_up_proj = nn.Parameter(0.3 * torch.randn(3, 8, 8))
+        self.gate_up_proj_bias = nn.Parameter(torch.zeros(3, 8))
+
+    def forward(self, x):
+        made = torch.tanh(torch.einsum("nd,kde->nke", x, self.gate_up_proj) + self.gate_up_proj_bias)
+        return (self.route(x).softmax(1)[:, :, None] * made).sum(1)
+
+
+class MixedKernels(nn.Module):
+    """As CondConv: each image has a mix of the kernels, which are the rows of one parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.route, self.weight = nn.Linear(8, 3), nn.Parameter(0.3 * torch.randn(3, 64))
+
+    def forward(self, x):
+        kernels = (self.route(x).sigmoid() @ self.weight).view(-1, 8, 1)
+        return F.conv1d(x.reshape(1, -1, 1), kernels, groups=len(x)).view(len(x), 8)
+
+
 class Experts(nn.Module):
     """Sends each sample to one expert; some experts get none."""
 
