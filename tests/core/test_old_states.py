@@ -1,5 +1,6 @@
 """States and packed files from before there were rules: the paper's holds on, and what stays frozen is said once."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,8 @@ def test_a_packed_file_of_format_1_predicts_the_same_bits_and_is_saved_with_its_
         net = load_packed(MADE / "packed.safetensors", backbone=Backbone())
     assert len(found) == 1
     save_packed(net, tmp_path / "again.safetensors")
-    with pytest.warns(UserWarning, match="prunable='paper', which stays"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         again = load_packed(tmp_path / "again.safetensors", backbone=Backbone())
     for network in (net, again):
         assert network.packnet.state.prunable == "paper"

@@ -107,7 +107,7 @@ def _sizes(packed: PackedFile) -> Table:
 def _usable(packed: PackedFile) -> str:
     """Returns which share of all parameters is divided among tasks, and by which rule."""
     weights, parameters = sum(map(sum, packed.counts.values())), packed.header["parameters"]
-    rule = f"divided among tasks: {weights:,} weights (prunable={packed.header['packnet']['prunable']})"
+    rule = f"divided among tasks: {weights:,} weights (prunable={packed.header['packnet'].get('prunable', 'paper')})"
     if parameters is None:
         return f"{rule}; the file is older than its count of all parameters"
     return f"{rule}, {100 * weights / max(1, parameters):.2f} % of all {parameters:,} parameters of the backbone"

@@ -67,7 +67,7 @@ def with_file(
         if config.get(key) != kept and (key in given or (whole and config.get(key) != "shared")):
             raise UsageError(f"{key} is {config.get(key)}, and the network in {path} has {kept}: leave {key} out")
         changed[key] = kept
-    rule = state.get("prunable") if isinstance(state, Mapping) else None
+    rule = state.get("prunable", "paper") if isinstance(state, Mapping) else None
     if rule is not None and "prunable" in given and config.get("prunable") != rule:
         raise UsageError(f"prunable is {config.get('prunable')}, and {path} was made with {rule}: leave prunable out")
     if rule in PRUNABLES:

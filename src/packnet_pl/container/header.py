@@ -131,9 +131,8 @@ def _check_packnet(state: Any, names: list[str]) -> None:  # noqa: C901 - a list
         if key not in state:
             _refuse(f"the state of PackNet in its header has no {key}")
         check_choice(key, state[key], KEEPINGS)
-    if "prunable" not in state:
-        _refuse("the state of PackNet in its header has no prunable")
-    check_choice("prunable", state["prunable"], (*PRUNABLES, "function"))
+    if "prunable" in state:  # a state of format 2 has none, and means the paper's
+        check_choice("prunable", state["prunable"], (*PRUNABLES, "function"))
     for key in ("owners", "copies"):
         if key in state:
             _refuse(f"the state of PackNet in its header has {key}, which are tensors")

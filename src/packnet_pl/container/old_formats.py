@@ -20,7 +20,7 @@ _NEW_IN_3: dict[str, Any] = {"parameters": None}
 
 
 def upgrade(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a header of an earlier format in format 3; the tensors are the same.
+    """Returns a header of an earlier format in format 3; the tensors, and the state of PackNet in it, are the same.
 
     Args:
         header: Parsed, its values not checked.
@@ -30,10 +30,7 @@ def upgrade(header: Mapping[str, Any]) -> dict[str, Any]:
     """
     if header["format"] == 1:
         header = _from_1(header)
-    packnet = header.get("packnet")
-    if isinstance(packnet, Mapping) and packnet.get("format") == 2:
-        packnet = {**packnet, "format": 3, "prunable": "paper"}  # there was no other rule
-    return {**header, **_NEW_IN_3, "format": 3, "packnet": packnet}
+    return {**header, **_NEW_IN_3, "format": 3}
 
 
 def _from_1(header: Mapping[str, Any]) -> dict[str, Any]:

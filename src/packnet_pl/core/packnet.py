@@ -383,7 +383,7 @@ class PackNet:  # noqa: PLR0904
         owners = state.get("owners") if isinstance(state, Mapping) else None
         inventory = self._sorted(self._rule(recorded, owners or {}))
         parsed = parse(state, self._state, inventory)
-        if parsed.prunable != self._state.prunable:
+        if "prunable" not in state:
             warn_of_later(inventory, self.inventory(), parsed.prunable, self._state.prunable)
         self._frozen.end()
         self._frozen.freeze_statistics(self.module, parsed)

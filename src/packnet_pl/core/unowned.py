@@ -85,7 +85,7 @@ def warn_of_large(inventory: Inventory, task: str) -> None:
 
 
 def warn_of_later(recorded: Inventory, wanted: Inventory, prunable: str, later: str) -> None:
-    """Says, as a state is loaded, which weights stay frozen although the rule of this PackNet would divide them.
+    """Says, as a state from before there were rules is loaded, which weights stay frozen that could be divided now.
 
     Args:
         recorded: Sorted by the rule that the state was made with.
