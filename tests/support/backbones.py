@@ -42,7 +42,7 @@ def check_rebuilt(net, images):
         assert torch.equal(net.eval()(images), again.eval()(images))
 
 
-def check_packing(net, images, path):
+def check_packing(net, images, path, lr=0.01):
     """Two tasks go in, and both come out of a file to the bit, built by name."""
     packnet = PackNet(net)
     assert packnet.summary().refused == {}
@@ -51,9 +51,9 @@ def check_packing(net, images, path):
     for number, task in enumerate(("latin", "greek")):
         head = model.heads.add(task, TaskInfo(number + 2))
         packnet.begin_task(task)
-        step(packnet, head, images)
+        step(packnet, head, images, lr)
         packnet.prune(0.5)
-        step(packnet, head, images)
+        step(packnet, head, images, lr)
         packnet.finish_task()
         with torch.no_grad():
             expected[task] = head(net.eval()(images))
@@ -67,8 +67,8 @@ def check_packing(net, images, path):
         assert torch.equal(loaded.heads["greek"](loaded.backbone.eval()(images)), expected["greek"])
 
 
-def step(packnet, head, images):
-    optimizer = torch.optim.SGD([*packnet.module.parameters(), *head.parameters()], lr=0.01)
+def step(packnet, head, images, lr):
+    optimizer = torch.optim.SGD([*packnet.module.parameters(), *head.parameters()], lr=lr)
     optimizer.zero_grad()
     head(packnet.module.train()(images)).square().mean().backward()
     packnet.mask_gradients_()

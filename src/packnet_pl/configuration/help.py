@@ -17,7 +17,7 @@ Choices (the first line of each configuration; * is the default):
 """
 
 TAIL = """\
-arch= also takes the name of any torchvision VGG, ResNet, DenseNet, ViT or ConvNeXt, and timm/NAME.
+arch= also takes the name of any torchvision network that classifies images, and timm/NAME.
 Every key can be set: packnet-train --cfg job shows them all. -m GROUP=A,B runs a sweep.
 
 Examples:

@@ -1,6 +1,6 @@
 """Checks of arguments that all backbones built by name share: channels and patches."""
 
-__all__ = ["check_in_channels", "check_patches"]
+__all__ = ["check_grid", "check_in_channels", "check_patches"]
 
 
 def check_in_channels(in_channels: int, *, pretrained: bool) -> None:
@@ -24,10 +24,20 @@ def check_patches(name: str, image_size: int, patch_size: int) -> None:
     Raises:
         ValueError: If ``image_size`` is not a multiple of ``patch_size``, both in pixels.
     """
-    if image_size % patch_size or image_size < patch_size:
-        below = image_size // patch_size * patch_size
-        allowed = f"{below} or {below + patch_size}" if below else f"{patch_size}"
-        raise ValueError(
-            f"image_size is {image_size}; {name} cuts patches of {patch_size} x {patch_size} pixels: "
-            f"allowed are multiples of that, the nearest is {allowed}"
-        )
+    _check_multiple(image_size, patch_size, f"{name} cuts patches of {patch_size} x {patch_size} pixels")
+
+
+def check_grid(name: str, image_size: int, grid: int) -> None:
+    """Checks that each of a network's feature maps can be divided into its windows.
+
+    Raises:
+        ValueError: If ``image_size`` is not a multiple of ``grid``, both in pixels.
+    """
+    _check_multiple(image_size, grid, f"{name} divides images into windows and grids, for {grid} x {grid} pixels")
+
+
+def _check_multiple(image_size: int, step: int, why: str) -> None:
+    if image_size % step or image_size < step:
+        below = image_size // step * step
+        allowed = f"{below} or {below + step}" if below else f"{step}"
+        raise ValueError(f"image_size is {image_size}; {why}: allowed are multiples of that, the nearest is {allowed}")

@@ -51,11 +51,14 @@ def with_head(backbone: Any, head: nn.Linear) -> nn.Module | None:
         head: From its features to classes.
 
     Returns:
-        The network, or None if the family has no last layer of its own, or one that is more than a linear layer.
+        The network, or None if the family has no last layer of its own, or one that is not linear with a bias.
     """
     builder = getattr(backbone, "builder", None) or {}
     if builder.get("name") == "torchvision":
-        backbone.set_submodule(family_of(builder["arguments"]["name"]).last, head)
+        family = family_of(builder["arguments"]["name"])
+        if family.pools_logits or not family.bias:
+            return None
+        backbone.set_submodule(family.last, head)
         # Neither is true of the whole network.
         del backbone.builder, backbone.num_features
         whole: nn.Module = backbone

@@ -51,7 +51,7 @@ def without(state: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, Ten
 
 
 def cut_off_head(state: Mapping[str, Tensor], last: str, num_features: int) -> dict[str, Tensor] | None:
-    """Returns weight (classes x features) and bias of the output layer, or None if it is not in ``state``.
+    """Returns weight (classes x features) and bias (0 if it has none) of the output layer; None if it is not there.
 
     Args:
         state: The state dict of the whole network.
@@ -59,8 +59,9 @@ def cut_off_head(state: Mapping[str, Tensor], last: str, num_features: int) -> d
         num_features: Length of the feature vectors that it takes.
     """
     weight, bias = state.get(f"{last}.weight"), state.get(f"{last}.bias")
-    if weight is None or bias is None or weight.numel() != len(weight) * num_features:
+    if weight is None or weight.ndim < 2 or weight.numel() != len(weight) * num_features:
         return None
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
     return {"weight": weight.detach().flatten(1).clone(), "bias": bias.detach().clone()}
 
 

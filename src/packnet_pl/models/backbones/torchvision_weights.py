@@ -68,7 +68,8 @@ def load_torchvision_weights(
     state, source = _weights(name, pretrained)
     if family.renamed is not None:
         state = {re.sub(*family.renamed, key): value for key, value in state.items()}
-    head, state = cut_off_head(state, family.last, net.num_features), without(state, [family.last])
+    head = None if family.pools_logits else cut_off_head(state, family.last, net.num_features)
+    state = without(state, [family.last, *family.auxiliary])
     first = family.first
     filters = state.get(f"{first}.weight")
     if filters is not None and filters.ndim == 4 and net.get_submodule(first).in_channels == 1:
