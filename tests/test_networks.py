@@ -1,0 +1,47 @@
+"""A sample of the networks that benchmarks/networks.py tries: equal outputs to the bit, 95 % of the weights divided."""
+
+import importlib
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore:task 'second' and later ones cannot change")
+
+NETWORKS = [
+    ("torch", "nn.LSTM"),
+    ("torch", "nn.GRUCell"),
+    ("torch", "nn.MultiheadAttention, packed"),
+    ("torch", "nn.MultiheadAttention, separate"),
+    ("torch", "nn.TransformerEncoder"),
+    ("torch", "nn.Bilinear"),
+    ("timm", "test_vit"),
+    ("timm", "efficientnet_cc_b0_4e"),
+    ("torchvision", "lraspp_mobilenet_v3_large"),
+    ("torchvision", "mnasnet0_5"),
+    ("transformers", "bert"),
+    ("transformers", "gpt2"),
+    ("transformers", "mixtral"),
+    ("transformers", "xlnet"),
+    ("transformers", "unispeech"),
+]
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """The package of the benchmark, which is a script's and not installed."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        yield importlib.import_module("network_sweep.processes"), importlib.import_module("network_sweep.trial")
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.mark.parametrize(("library", "name"), NETWORKS, ids=[name for _, name in NETWORKS])
+def test_two_tasks_in_a_network_of_a_library(sweep, library, name):
+    record = sweep[0].tried(library, name)
+    assert record.kind == "holds", record.detail
+    assert record.of_weights >= 0.95, record.shares["left"]
+    assert 0.2 < record.moved <= 0.51  # half is the second task's; of that, what gets a gradient and is not zero
+    assert record.published["owned"] > 0.25 * record.published["total"]
