@@ -43,10 +43,8 @@ PRUNABLE_TYPES: Final = (torch.float32, torch.float64, torch.float16, torch.bflo
 
 _BIAS = re.compile(r"(^|_)(bias|biases)(_|\d|$)")
 _WEIGHT = re.compile(r"(^|_)weight(_(?!g$)|\d|$)")
-_TABLE = re.compile(
-    r"(^|_)(tokens?|pos|positions?|positional|embeds?|embeddings?|emb|table|latents?|prompts?|probe|queries|rel|ape|freqs)"
-    r"(_|\d|$)"
-)
+_TABLE = re.compile(r"(^|_)(pos|positions?|positional|embeds?|embeddings?|emb)(_|\d|$)|(^|_)tokens?_?\d*$")
+_PERHAPS_TABLE = re.compile(r"(^|_)(tokens?|table|latents?|prompts?|probe|queries|rel|ape|freqs)(_|\d|$)")
 _MATRIX = re.compile(r"(^|_)(weights?|proj|projection|kernel|matrix)(_|\d|$)")
 """Names that say more than those of tables: ``embed_proj_weight`` is no table."""
 _SCALE = re.compile(r"(scale|gamma|gain|temperature|^original\d?$|_g$)")
@@ -73,9 +71,10 @@ def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: P
     2. UNKNOWN: of another type than float16, bfloat16, float32 and float64.
     3. NORM: in one of torch's norms, or a vector in a class with "norm" in its name.
     4. BIAS: called so.
-    5. TABLE: in an embedding layer, or called a token, an embedding, a position or a table.
-    6. WEIGHT: at least two of its dimensions are longer than 1; or it has two, and is called a weight.
-       (UNKNOWN instead in a class that is called an embedding, and is none of torch's: it may be a table.)
+    5. TABLE: in an embedding layer, or called a token, an embedding or a position.
+    6. WEIGHT: at least two of its dimensions are longer than 1; or it has two, and is called a weight. UNKNOWN instead
+       if its name may be that of a table (latents, prompts, queries ...), or it is the weight of a class that is called
+       an embedding and is none of torch's.
     7. SCALE: a vector that is called one, or that a parametrization scales another with.
     8. UNKNOWN: all else.
 
@@ -95,10 +94,12 @@ def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: P
         return Role.NORM
     if _BIAS.search(key):
         return Role.BIAS
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or (_TABLE.search(key) and not _MATRIX.search(key)):
+    says_matrix = _MATRIX.search(key) is not None
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or (_TABLE.search(key) and not says_matrix):
         return Role.TABLE
     if matrix or (parameter.dim() >= 2 and _WEIGHT.search(key)):
-        return Role.UNKNOWN if "embedding" in kind and key == "weight" else Role.WEIGHT
+        perhaps_table = ("embedding" in kind and key == "weight") or (_PERHAPS_TABLE.search(key) and not says_matrix)
+        return Role.UNKNOWN if perhaps_table else Role.WEIGHT
     return Role.SCALE if _SCALE.search(key) or isinstance(module, _SCALED) else Role.UNKNOWN
 
 
