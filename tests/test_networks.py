@@ -30,17 +30,17 @@ NETWORKS = [
 
 @pytest.fixture(scope="module")
 def sweep():
-    """The package of the benchmark, which is a script's and not installed."""
+    """What tries one network; the package is that of a script, and not installed."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        yield importlib.import_module("network_sweep.processes"), importlib.import_module("network_sweep.trial")
+        yield importlib.import_module("network_sweep.attempt")
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
 
 
 @pytest.mark.parametrize(("library", "name"), NETWORKS, ids=[name for _, name in NETWORKS])
 def test_two_tasks_in_a_network_of_a_library(sweep, library, name):
-    record = sweep[0].tried(library, name)
+    record = sweep.tried(library, name)
     assert record.kind == "holds", record.detail
     assert record.of_weights >= 0.95, record.shares["left"]
     assert 0.2 < record.moved <= 0.51  # half is the second task's; of that, what gets a gradient and is not zero

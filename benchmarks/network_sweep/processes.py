@@ -1,30 +1,23 @@
-"""Tries each network in a process of its own, several at a time, each with a limit of time and memory."""
+"""Tries networks in processes of their own, several at a time, with limits of time and memory for each network."""
 
 import json
-import math
 import multiprocessing
 import os
 import resource
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
-from typing import Any
-
-from torch import nn
 
 from network_sweep import LIBRARIES
-from network_sweep.network import NotTriedError
+from network_sweep.attempt import tried
 from network_sweep.record import Record
-from network_sweep.trial import try_network
-from packnet_pl import PackNet
-from packnet_pl.core import is_weight
 
-__all__ = ["Limits", "in_processes", "tried"]
+__all__ = ["Limits", "in_processes"]
+
+NETWORKS_EACH = 30  # networks that a process tries, before another one takes its place: memory that is not given back
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,7 @@ class Limits:
 
     Attributes:
         seconds: Of one core, for one network; by the clock, eight times as many.
-        gigabytes: Memory for one network.
+        gigabytes: Memory of a process.
         until: No network is begun after it, by ``time.monotonic``.
     """
 
@@ -43,106 +36,88 @@ class Limits:
 
 
 def in_processes(names: list[tuple[str, str]], workers: int, limits: Limits) -> Iterator[Record]:
-    """Yields the outcome of each network, as libraries and names, when it is known.
+    """Yields the outcome of each network, given as library and name, when it is known.
 
-    The processes are forked from this one, which has the libraries loaded: a new one begins at once.
+    Processes are forked from this one, which has the libraries loaded: a new one, where one broke down, begins at once.
     """
     for library in {library for library, _ in names}:
         LIBRARIES[library]()
     tried("torch", "nn.LSTM")  # loads what torch imports when it is first used
-    waiting, running = list(reversed(names)), dict[Connection, tuple[ForkProcess, str, str, float]]()
+    waiting, running, idle = list(reversed(names)), list[_Worker](), list[_Worker]()
     while waiting or running:
         while waiting and len(running) < workers and time.monotonic() < limits.until:
-            library, name = waiting.pop()
-            process, connection = _begin(library, name, limits)
-            running[connection] = process, library, name, time.monotonic()
+            worker = idle.pop() if idle else _Worker(limits)
+            worker.begin(*waiting.pop())
+            running.append(worker)
         if not running:
-            return
-        ready = wait(list(running), timeout=1)
-        for connection, (process, library, name, began) in list(running.items()):
-            seconds = time.monotonic() - began
-            if connection not in ready and seconds < 8 * limits.seconds:
-                continue
-            yield _outcome(process, connection if connection in ready else None, library, name, seconds)
-            connection.close()
-            del running[connection]
+            break
+        ready = wait([worker.connection for worker in running], timeout=1)
+        for worker in list(running):
+            record = worker.outcome(is_ready=worker.connection in ready)
+            if record:
+                yield record
+                running.remove(worker)
+                idle += [worker] if worker.is_usable else []
+    for worker in idle:
+        worker.end()
 
 
-def tried(library: str, name: str) -> Record:
-    """Builds a network, trains two tasks in it, and counts its parameters in published size."""
-    began = time.monotonic()
-    networks = LIBRARIES[library]()
-    shares, moved = dict[str, Any](), math.nan
-    try:
-        outcome = try_network(networks.build(name), packnet_for)
-        kind, detail, moved = outcome.kind, outcome.detail, outcome.moved
-        shares = vars(outcome.shares) if outcome.shares else {}
-    except NotTriedError as error:
-        kind, detail = "not built", str(error)
-    except MemoryError as error:
-        kind, detail = "too large", str(error)
-    except Exception as error:  # of any kind: networks of others
-        kind, detail = "failed", f"{_where(error)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    published = _published(lambda: networks.published(name)) if shares else {}
-    return Record(library, name, kind, detail, round(time.monotonic() - began, 1), shares, moved, published)
+class _Worker:
+    """A process that tries one network after the other.
+
+    Args:
+        limits: Of each network.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._tried, self.is_usable = limits, 0, True
+        context = multiprocessing.get_context("fork")
+        self.connection, other = context.Pipe()
+        self._process = context.Process(target=_work, args=(other, limits), daemon=True)
+        self._process.start()
+        other.close()
+
+    def begin(self, library: str, name: str) -> None:
+        """Lets the process try a network."""
+        self._network, self._began = (library, name), time.monotonic()
+        self._tried += 1
+        self.connection.send(self._network)
+
+    def outcome(self, *, is_ready: bool) -> Record | None:
+        """Returns what the process sent, or why it cannot send anything any more; None while it is at work."""
+        seconds = time.monotonic() - self._began
+        try:
+            if is_ready:
+                record = Record(**json.loads(self.connection.recv()))
+                if self._tried >= NETWORKS_EACH:
+                    self.end()
+                return record
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            slow = self._process.exitcode == -signal.SIGXCPU
+            return self._broken("too slow" if slow else "too large", seconds)
+        return self._broken("too slow", seconds) if seconds > 8 * self._limits.seconds else None
+
+    def end(self) -> None:
+        """Ends the process."""
+        self.is_usable = False
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+    def _broken(self, kind: str, seconds: float) -> Record:
+        self.end()
+        detail = "beyond the limit of time" if kind == "too slow" else "its process ended: the limit of memory"
+        return Record(*self._network, kind, detail, round(seconds, 1))
 
 
-def _where(error: Exception) -> str:
-    """Returns whose code raised: that of packnet_pl, or the network's own."""
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    return "in packnet_pl" if any("/packnet_pl/" in file for file in files) else "in the network"
-
-
-def packnet_for(module: nn.Module) -> PackNet:
-    """Returns the PackNet that is measured: with the rule that it has if none is given."""
-    return PackNet(module)
-
-
-def _published(make: Callable[[], nn.Module]) -> dict[str, int]:
-    """Returns the numbers of parameters, by the rule alone: PackNet takes no weights that have no values."""
-    try:
-        module = make()
-    except Exception:  # of any kind: networks of others; the small size is shown then
-        return {}
-    owned = [
-        parameter.numel()
-        for name, parameter in module.named_parameters()
-        if is_weight(name, module.get_submodule(name.rpartition(".")[0]), parameter)
-    ]
-    return {"total": sum(each.numel() for each in module.parameters()), "owned": sum(owned)}
-
-
-def _begin(library: str, name: str, limits: Limits) -> tuple[ForkProcess, Connection]:
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, library, name, limits))
-    process.start()
-    sender.close()
-    return process, receiver
-
-
-def _child(sender: Any, library: str, name: str, limits: Limits) -> None:
+def _work(connection: Connection, limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limits.gigabytes << 30, limits.gigabytes << 30))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds))
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nothing, stream.fileno())
-    sender.send(json.dumps(vars(tried(library, name))))
-
-
-def _outcome(process: ForkProcess, connection: Connection | None, library: str, name: str, seconds: float) -> Record:
-    """Returns what the process sent, or why it sent nothing, and ends it."""
-    try:
-        return Record(**json.loads(connection.recv())) if connection else _ended(library, name, "too slow", seconds)
-    except EOFError:
-        process.join()
-        slow = process.exitcode == -signal.SIGXCPU
-        return _ended(library, name, "too slow" if slow else "too large", seconds)
-    finally:
-        process.kill()
-        process.join()
-
-
-def _ended(library: str, name: str, kind: str, seconds: float) -> Record:
-    detail = "beyond the limit of time" if kind == "too slow" else "its process ended: the limit of memory"
-    return Record(library, name, kind, detail, round(seconds, 1))
+    while True:
+        library, name = connection.recv()
+        used = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (used + limits.seconds, resource.RLIM_INFINITY))
+        connection.send(json.dumps(vars(tried(library, name))))

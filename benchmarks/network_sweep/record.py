@@ -16,7 +16,8 @@ class Record:
     Attributes:
         library: The library it is from.
         name: Its name there.
-        kind: As in ``trial.Outcome``; or "not built", "failed", "too slow", "too large".
+        kind: As in ``trial.Outcome``; or "not built", "does not train" (the network's own code
+            raises), "failed" (that of packnet_pl), "too slow", "too large".
         detail: What is known beside it.
         seconds: How long it took, on one core.
         shares: ``vars`` of ``parameters.Shares`` for the network as it was trained; empty if it was not.

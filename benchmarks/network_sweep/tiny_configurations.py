@@ -32,6 +32,8 @@ _COUNTS: tuple[tuple[str, int], ...] = (
     (r"num_experts_per_tok(en)?|moe_topk|moe_k|top_?k_experts", 2),
     (r"(.*_)?(sliding_window|sliding_window_size|attention_window|local_attention|attention_chunk_size)", 8),
     (r"index_topk", 4),
+    (r"attn_layer_offset", 1),
+    (r"attn_layer_period|expert_layer_period|full_attention_interval|decoder_sparse_step", 2),
 )
 
 # The same for widths and heads -> what they are set to on level "constant".
@@ -54,6 +56,8 @@ _HEADS: tuple[tuple[str, int], ...] = (
 
 # Fields that follow from others: the configuration makes them anew.
 _DERIVED = {"out_features", "out_indices", "stage_names", "per_layer_config", "_out_features", "_out_indices"}
+# Fields that a model type may need, although its default configuration leaves them open.
+_MISSING = {"num_experts_per_tok": 2, "head_dim": 16, "vocab_size": VOCABULARY, "prediction_length": 4}
 _TOKEN = re.compile(r".*_token_(id|index)|.*_token|.*_id")
 
 
@@ -65,12 +69,18 @@ def shrunk(fields: dict[str, Any], level: str) -> dict[str, Any]:
         level: One of ``LEVELS``, but "none".
     """
     layers = {value for name, value in fields.items() if type(value) is int and re.fullmatch(_LAYERS, name)}
-    small = {name: _small(name, value, layers, level) for name, value in fields.items() if name not in _DERIVED}
+    derived = _DERIVED
+    if "depths" in fields:  # stages, whose number stays
+        layers, derived = set(), set()
+    small = {name: _small(name, value, layers, level) for name, value in fields.items() if name not in derived}
     if level == "constant":
+        small |= {name: size for name, size in _MISSING.items() if name in fields and fields[name] is None}
         _fit_heads(fields, small)
     if level != "depth":
         _fit_image(small)
     _fit_tokens(small)
+    if "use_cache" in small:
+        small["use_cache"] = False  # some caches ask for layers that are left out here
     return small
 
 
@@ -79,13 +89,11 @@ def _small(name: str, value: Any, layers: set[int], level: str) -> Any:
         if "mrope_section" in value and level != "depth":
             return value | {"mrope_section": [2, 3, 3]}
         return shrunk(value, level) if "model_type" in value or name.endswith("config") else value
-    if name in {"depths", "num_blocks", "blocks_per_stage", "layer_depths"} and isinstance(value, (list, tuple)):
-        return [1] * len(value)
-    if isinstance(value, (list, tuple)) and len(value) in layers and len(value) > LAYERS:
-        return [*value[: LAYERS - 1], value[-1]]
-    if type(value) is not int or value <= 0:
-        return value
-    return min(value, _size(name, value, level))
+    if isinstance(value, (list, tuple)):
+        if name in {"depths", "num_blocks", "blocks_per_stage", "layer_depths"}:
+            return [1] * len(value)
+        return [*value[: LAYERS - 1], value[-1]] if len(value) in layers and len(value) > LAYERS else value
+    return min(value, _size(name, value, level)) if type(value) is int and value > 0 else value
 
 
 def _size(name: str, value: int, level: str) -> int:

@@ -65,8 +65,9 @@ def _normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _tokens(seed: int, *shape: int) -> Tensor:
-    return torch.randint(5, 120, shape, generator=torch.Generator().manual_seed(seed))
+def _tokens(sizes: Sizes, seed: int, *shape: int) -> Tensor:
+    largest = min(120, sizes.get("vocab_size", default=120))
+    return torch.randint(5, largest, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _images(sizes: Sizes, seed: int) -> Tensor:
@@ -118,8 +119,8 @@ def _grid(_: Sizes, __: int) -> Tensor:
 
 # Name of the argument -> what may be given, the first that the model takes.
 MAKERS: dict[str, tuple[Maker, ...]] = {
-    "input_ids": (lambda _, seed: _tokens(seed, BATCH, TOKENS),),
-    "decoder_input_ids": (lambda _, seed: _tokens(seed + 1, BATCH, 8),),
+    "input_ids": (lambda sizes, seed: _tokens(sizes, seed, BATCH, TOKENS),),
+    "decoder_input_ids": (lambda sizes, seed: _tokens(sizes, seed + 1, BATCH, 8),),
     "pixel_values": (_small_images, _images, _video, _patches),
     "pixel_values_videos": (_video,),
     "input_values": (_sound, _mel_last, _sound_channel, _mel_first),
@@ -133,12 +134,17 @@ MAKERS: dict[str, tuple[Maker, ...]] = {
     "past_values": (_series,),
     "spectrogram": (_mel_last,),
     "input_features_mask": (lambda *_: torch.ones(BATCH, 128, dtype=torch.long),),
+    "states": (lambda sizes, seed: _normal(seed, BATCH, TOKENS, sizes.get("state_dim", default=17)),),
+    "actions": (lambda sizes, seed: _normal(seed + 1, BATCH, TOKENS, sizes.get("act_dim", default=4)),),
+    "rewards": (lambda _, seed: _normal(seed + 2, BATCH, TOKENS, 1),),
+    "returns_to_go": (lambda _, seed: _normal(seed + 3, BATCH, TOKENS, 1),),
+    "timesteps": (lambda sizes, seed: _tokens(sizes, seed, BATCH, TOKENS),),
     "image": (_small_images, _images),
-    "input": (lambda sizes, seed: _tokens(seed, BATCH, TOKENS),),
+    "input": (lambda sizes, seed: _tokens(sizes, seed, BATCH, TOKENS),),
     "bbox": (lambda *_: torch.zeros(BATCH, TOKENS, 4, dtype=torch.long),),
     "attention_mask": (lambda *_: torch.ones(BATCH, TOKENS, dtype=torch.long),),
     "input_points": (lambda *_: torch.ones(BATCH, 1, 1, 2),),
-    "audio_codes": (lambda sizes, seed: _tokens(seed, BATCH, sizes.get("num_quantizers", default=8), TOKENS),),
+    "audio_codes": (lambda sizes, seed: _tokens(sizes, seed, BATCH, sizes.get("num_quantizers", default=8), TOKENS),),
 }
 
 # Which arguments together make sense; an entry that the model does not know is left out.
@@ -165,6 +171,8 @@ SETS = (
     ("past_values",),
     ("spectrogram",),
     ("image",),
+    ("states", "actions", "rewards", "returns_to_go", "timesteps"),
+    ("input_ids", "bbox"),
 )
 
 
