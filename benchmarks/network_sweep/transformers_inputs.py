@@ -113,6 +113,14 @@ def _series(sizes: Sizes, seed: int) -> Tensor:
     return _normal(seed, BATCH, sizes.get("context_length", default=32), sizes.get("num_input_channels", default=1))
 
 
+def _past_length(sizes: Sizes) -> int:
+    return sizes.get("context_length", "prediction_length", default=4) + 7  # the largest of the default lags
+
+
+def _past(sizes: Sizes, seed: int) -> Tensor:
+    return _normal(seed, BATCH, _past_length(sizes))
+
+
 def _grid(_: Sizes, __: int) -> Tensor:
     return torch.tensor([[1, 4, 4]])
 
@@ -131,9 +139,17 @@ MAKERS: dict[str, tuple[Maker, ...]] = {
     "query_embeds": (_hidden,),
     "encoder_hidden_states": (_hidden,),
     "grid_thw": (_grid,),
-    "past_values": (_series,),
+    "past_values": (_series, _past),
+    "past_time_features": (lambda sizes, _: torch.zeros(BATCH, _past_length(sizes), 0),),
+    "past_observed_mask": (lambda sizes, _: torch.ones(BATCH, _past_length(sizes)),),
+    "future_values": (lambda _, seed: _normal(seed + 1, BATCH, 4),),
+    "future_time_features": (lambda *_: torch.zeros(BATCH, 4, 0),),
+    "task_inputs": (lambda sizes, seed: _tokens(sizes, seed, BATCH, sizes.get("task_seq_len", default=77)),),
     "spectrogram": (_mel_last,),
-    "input_features_mask": (lambda *_: torch.ones(BATCH, 128, dtype=torch.long),),
+    "input_features_mask": (
+        lambda sizes, _: torch.ones(BATCH, 2 * sizes.get("max_source_positions", default=64), dtype=torch.long),
+        lambda *_: torch.ones(BATCH, 128, dtype=torch.long),
+    ),
     "states": (lambda sizes, seed: _normal(seed, BATCH, TOKENS, sizes.get("state_dim", default=17)),),
     "actions": (lambda sizes, seed: _normal(seed + 1, BATCH, TOKENS, sizes.get("act_dim", default=4)),),
     "rewards": (lambda _, seed: _normal(seed + 2, BATCH, TOKENS, 1),),
@@ -159,6 +175,7 @@ SETS = (
     ("pixel_values", "decoder_input_ids"),
     ("pixel_values_videos",),
     ("input_features", "decoder_input_ids"),
+    ("input_features", "input_features_mask"),
     ("input_features",),
     ("input_values", "decoder_input_ids"),
     ("input_values",),
@@ -168,6 +185,7 @@ SETS = (
     ("inputs_embeds",),
     ("query_embeds", "encoder_hidden_states"),
     ("hidden_states",),
+    ("past_values", "past_time_features", "past_observed_mask", "future_values", "future_time_features"),
     ("past_values",),
     ("spectrogram",),
     ("image",),
