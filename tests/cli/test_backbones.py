@@ -8,6 +8,7 @@ from packnet_pl.configuration.arch_names import TORCHVISION, short_names
 from packnet_pl.configuration.compose import compose
 from packnet_pl.errors import UsageError
 from packnet_pl.models.backbones.torchvision_families import torchvision_names
+from tests.support import warm
 from tests.support.commands import run_installed
 
 NOTHING = SimpleNamespace(config_dir=None, config_name=None)
@@ -86,3 +87,24 @@ def test_the_network_that_was_chosen_is_the_one_that_is_trained(tmp_path):
     with pytest.raises(UsageError, match=r"arch=resnet34 was chosen, but a configuration sets arch.name to 'resnet18'"):
         composed(*words, config_dir=tmp_path)
     assert composed(*words, "arch.name=resnet34", config_dir=tmp_path).arch.name == "resnet34"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["arch=timm/dla34", "arch.image_size=100"],
+            "(3 x 100 x 100): the nearest sizes that dla34 takes are 96 and 128: give arch.image_size=128 (",
+        ),
+        (
+            ["arch=timm/vit_tiny_patch16_224", "sequence.task.data.image_size=96"],
+            "(3 x 96 x 96): the nearest size that vit_tiny_patch16_224 takes is 96: give arch.image_size=96 (",
+        ),
+        (["arch=maxvit_t", "arch.image_size=200"], "image_size is 200; maxvit_t divides images into windows and grids"),
+    ],
+)
+def test_a_size_of_images_that_does_not_fit_is_refused_before_data_are_read(tmp_path, words, said):
+    folders = f"sequence.folders={{a: {tmp_path}/nowhere, b: {tmp_path}/nowhere}}"
+    done = warm.run("packnet-plan", "sequence=folders", folders, *words, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert said in done.stderr

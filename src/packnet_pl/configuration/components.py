@@ -14,15 +14,15 @@ from pytorch_lightning import seed_everything
 
 from packnet_pl.choices import HeadStart
 from packnet_pl.configuration.forecast import forecast_shares
+from packnet_pl.configuration.image_check import check_images, configured_shape
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.optimizer_check import check_optimizer
 from packnet_pl.configuration.resume_rules import packed_source
 from packnet_pl.configuration.task_settings import TaskSettings
 from packnet_pl.core import PruneRule
-from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.errors import UsageError
-from packnet_pl.models import as_input, head_values
+from packnet_pl.models import head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.ranks import this_process
 from packnet_pl.run.process_environment import environment_of
@@ -84,11 +84,18 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
             raise UsageError(f"prune.rule is a {type(rule).__name__}; it takes a packnet_pl.core.PruneRule")
         shares = forecast_shares(config, tasks, rule, model.packnet, packed)
     device, processes = str(trainer.strategy.root_device), trainer.num_devices * trainer.num_nodes
+    source, tried = packed if config.packed else None, set()
+    shapes = [(task.name, configured_shape(config, task.name)) for task in tasks if not task.finished]
+    for name, shape in shapes:
+        if shape is not None and shape not in tried:
+            check_images(model.backbone, model.heads.num_features, name, shape, source)
+            tried.add(shape)
     data = build_data(config)
     for task in tasks:
         images = data[task.name]
-        if images is not None:
-            _try_images(model, task.name, images, packed if config.packed else None)
+        if images is not None and images.input_shape not in tried:
+            check_images(model.backbone, model.heads.num_features, task.name, images.input_shape, source)
+            tried.add(images.input_shape)
         if images is not None and not task.finished:
             _try_head(model, task.name, task.head, len(images.class_names))
     return Parts(tasks, data, model, shares, packed, device, str(trainer.precision), processes)
@@ -220,35 +227,6 @@ def build_data(config: DictConfig) -> dict[str, TaskData | None]:
 def trainer_settings(config: DictConfig) -> dict[str, Any]:
     """Returns the keyword arguments of every Trainer of the run."""
     return {**config.trainer, "gradient_clip_val": config.optim.gradient_clip}
-
-
-def _try_images(model: MultiHeadClassifier, task: str, data: TaskData, source: Packed | None) -> None:
-    """Sends one empty image through the backbone, which is that of the packed file ``source`` if there is one.
-
-    Raises:
-        UsageError: If it does not take images of this shape.
-    """
-    try:
-        with torch.no_grad(), in_eval_mode(model.backbone.modules()):
-            features = model.backbone(as_input(torch.zeros(1, *data.input_shape), model.backbone))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        shape, reason = " x ".join(map(str, data.input_shape)), str(error).splitlines()[0]
-        if source is not None:
-            known = " x ".join(map(str, source.header["tasks"][-1]["input_shape"])) or "unknown"
-            raise UsageError(
-                f"the network in {source.path} does not take the images of task {task!r} ({shape}; those of its own "
-                f"tasks are {known}): give matching sequence.tasks.{task}.data.image_size and channels, if the data "
-                f"have them ({reason})"
-            ) from error
-        raise UsageError(
-            f"arch does not take the images of task {task!r} ({shape}): give matching arch.in_channels and "
-            f"arch.image_size ({reason})"
-        ) from error
-    if features.shape != (1, model.heads.num_features):
-        raise UsageError(
-            f"arch gives features of shape {tuple(features.shape)} for one image of task {task!r}; "
-            f"expected (1, {model.heads.num_features})"
-        )
 
 
 def _try_head(model: MultiHeadClassifier, task: str, head: HeadStart, num_classes: int) -> None:

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from packnet_pl.text import as_line
 
-__all__ = ["backbone_skeleton"]
+__all__ = ["Weightless", "backbone_skeleton"]
 
 _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
 
@@ -29,14 +29,14 @@ def backbone_skeleton(build: Callable[[Mapping[str, Any]], Any], builder: Mappin
     """
     _check_arguments(builder.get("arguments"))
     try:
-        with _Weightless(), torch.random.fork_rng(devices=[]):
+        with Weightless(), torch.random.fork_rng(devices=[]):
             net = build(builder)
         return {name: value.to("meta") for name, value in net.state_dict().items()}
     except (RuntimeError, TypeError, AttributeError, ArithmeticError, LookupError, AssertionError) as error:
         raise ValueError(f"backbone {builder.get('name')!r} cannot be built: {as_line(error, 200)}") from error
 
 
-class _Weightless(TorchFunctionMode):
+class Weightless(TorchFunctionMode):
     """Makes weights on the meta device, but not ranges and the like, from which some networks compute."""
 
     def __torch_function__(

@@ -73,9 +73,8 @@ def timm_backbone(
             f"no pretrained weights for {name}: they are not in the cache of the Hugging Face hub and could not be "
             f"downloaded ({' '.join(str(error).split())}); give a file as pretrained=PATH"
         ) from error
-    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
-    if "img_size" in settings and isinstance(patch, tuple):
-        check_patches(name, settings["img_size"], patch[0])
+    if image_size is not None and (patch := _patch_size(net, built_for_size="img_size" in settings)):
+        check_patches(name, image_size, patch)
     # What comes out, which for networks with a hidden layer behind their pooling is not timm's num_features.
     net.num_features = int(getattr(net, "head_hidden_size", None) or net.num_features)
     if whole is not None:
@@ -139,6 +138,18 @@ def _settings(name: str, in_channels: int, image_size: int | None) -> dict[str, 
     if image_size is not None and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
         settings["img_size"] = image_size
     return settings
+
+
+def _patch_size(net: Any, *, built_for_size: bool) -> int | None:
+    """Returns the side in pixels of the patches that images must be cut into as a whole; None if there are none."""
+    from timm.layers.patch_embed import PatchEmbed
+
+    if built_for_size:
+        patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+        return patch[0] if isinstance(patch, tuple) else None
+    embeds = (layer for layer in net.modules() if isinstance(layer, PatchEmbed))
+    strict = (layer for layer in embeds if not (layer.img_size is None or layer.strict_img_size))
+    return next((layer.patch_size[0] for layer in strict if not layer.dynamic_img_pad), None)
 
 
 def _check_name(name: str) -> None:
