@@ -35,15 +35,15 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="writes docs/networks.md from the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    known = read(arguments.results)
     if arguments.hours:
-        tried = {(record.library, record.name) for record in known}
+        tried = {(record.library, record.name) for record in read(arguments.results)}
         names = [each for each in order(arguments.libraries) if each not in tried]
         names = [each for each in names if arguments.only is None or each[1] in arguments.only]
         limits = Limits(arguments.seconds, arguments.gigabytes, time.monotonic() + 3600 * arguments.hours)
         sweep(names, arguments.results, arguments.workers, limits)
     if arguments.page:
-        write_page(read(arguments.results), ROOT / "docs" / "networks.md")
+        known = {library: load().count() for library, load in LIBRARIES.items()}
+        write_page(read(arguments.results), known, ROOT / "docs" / "networks.md")
 
 
 def read(path: Path) -> list[Record]:

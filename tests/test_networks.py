@@ -45,3 +45,28 @@ def test_two_tasks_in_a_network_of_a_library(sweep, library, name):
     assert record.of_weights >= 0.95, record.shares["left"]
     assert 0.2 < record.moved <= 0.51  # half is the second task's; of that, what gets a gradient and is not zero
     assert record.published["owned"] > 0.25 * record.published["total"]
+
+
+def test_the_page_counts_what_holds_and_names_what_does_not(sweep):
+    page = importlib.import_module("network_sweep.page").page
+    record = importlib.import_module("network_sweep.record").Record
+    shares = {
+        "total": 100,
+        "owned": 90,
+        "weights": 100,
+        "left": {"layer.odd": (10, "multiplies")},
+        "not_multiplying": {},
+    }
+    text = page(
+        [
+            record("timm", "good", "holds", "64 pixels", 1.0, {**shares, "owned": 100, "left": {}}),
+            record("timm", "partly", "holds", "64 pixels", 1.0, shares),
+            record("timm", "bad", "changed", "output 0 by 0.1", 1.0, shares),
+            record("transformers", "none", "not built", "no class has this configuration", 1.0),
+        ],
+        {"torch": 0, "torchvision": 0, "timm": 5, "transformers": 1},
+    )
+    assert "| timm | 2 | 3 | 0 | 1 | 0 | 0 | 0 | 2 | 2 |" in text
+    assert "| timm | bad | changed | output 0 by 0.1 |" in text
+    assert "| timm | partly | 90.0% | 90.0% | `layer.odd` 10.0% (multiplies) |" in text
+    assert "| transformers | none | not built | no class has this configuration |" in text

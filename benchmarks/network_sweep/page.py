@@ -1,8 +1,9 @@
 """Writes docs/networks.md from the results of a sweep: counts, exceptions, then every network."""
 
 import importlib.metadata
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from network_sweep.record import HELD, Record
@@ -30,48 +31,77 @@ every model type, of which each part that the inputs named below reach is traine
   magnitudes of weight norms. What is a table is no matter of names here: a traced forward pass tells what multiplies
   activations from what is looked up, added or joined to them, or scales them. The bar is {bar:.0%}.
 
-`python benchmarks/networks.py --hours H --page` wrote this page, seed 0, on the CPU with one thread, with {versions}.
+`python benchmarks/networks.py --hours H --page` wrote this page, seed 0, on the CPU with one
+thread, with {versions}.
 """
 
 
-def write_page(records: Sequence[Record], path: Path) -> None:
+def write_page(records: Sequence[Record], known: Mapping[str, int], path: Path) -> None:
     """Writes the page to ``path``."""
-    path.write_text(page(records) + "\n")
+    path.write_text(page(records, known) + "\n")
 
 
-def page(records: Sequence[Record]) -> str:
-    """Returns the page, in Markdown."""
+def page(records: Sequence[Record], known: Mapping[str, int]) -> str:
+    """Returns the page, in Markdown.
+
+    Args:
+        records: Of all networks that were begun.
+        known: Library -> number of networks that it has.
+    """
     versions = ", ".join(f"{name} {importlib.metadata.version(name).partition('+')[0]}" for name in LIBRARIES)
     parts = [HEAD.format(bar=BAR, versions=versions)]
-    parts += ["## Counts\n", *_counts(records), "", "## Exceptions\n", *_exceptions(records), "", "## Not tried\n"]
+    parts += [
+        "## Counts\n",
+        *_counts(records, known),
+        "",
+        "## Exceptions\n",
+        *_exceptions(records),
+        "",
+        "## Not tried\n",
+    ]
     parts += _not_tried(records)
     for library in LIBRARIES:
         parts += ["", f"## {library}\n", *_networks(each for each in records if each.library == library)]
     return "\n".join(parts)
 
 
-def _counts(records: Sequence[Record]) -> Iterator[str]:
-    yield "| library | hold | of | differ by themselves | changed | refused | fail | not tried | under the bar |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+def _counts(records: Sequence[Record], known: Mapping[str, int]) -> Iterator[str]:
+    columns = ["library", "hold", "of", "differ by themselves", "changed", "refused", "fail"]
+    columns += ["not tried", "under the bar", "not begun"]
+    yield _row(columns)
+    yield "|---" * len(columns) + "|"
     for library in (*LIBRARIES, "all"):
         found = [each for each in records if library in (each.library, "all")]
         kinds = Counter(each.kind for each in found)
         tried = sum(kinds[kind] for kind in TRIED)
         under = sum(1 for each in found if _is_under(each))
-        row = [library, kinds[HELD], tried, *(kinds[kind] for kind in TRIED[1:]), len(found) - tried, under]
+        begun = sum(known.values()) if library == "all" else known[library]
+        row = [
+            library,
+            kinds[HELD],
+            tried,
+            *(kinds[kind] for kind in TRIED[1:]),
+            len(found) - tried,
+            under,
+            begun - len(found),
+        ]
         yield _row(row)
 
 
 def _exceptions(records: Sequence[Record]) -> Iterator[str]:
     found = [each for each in _sorted(records) if each.kind in TRIED[1:]]
-    if found:
+    if not found:
+        yield "Every network that was tried holds.\n"
+    else:
         yield "Networks that were tried, and do not count as holding:\n"
         yield "| library | network | | |"
         yield "|---|---|---|---|"
         yield from (_row([each.library, each.name, each.kind, each.detail]) for each in found)
         yield ""
     under = [each for each in _sorted(records) if _is_under(each)]
-    if under:
+    if not under:
+        yield f"Of every network that was tried, at least {BAR:.0%} of the weights are divided."
+    else:
         yield f"Networks of whose weights less than {BAR:.0%} are divided, and what the rest is:\n"
         yield "| library | network | of weights | of all | the rest, and what the forward pass does with it |"
         yield "|---|---|---|---|---|"
@@ -83,11 +113,17 @@ def _not_tried(records: Sequence[Record]) -> Iterator[str]:
     reasons = defaultdict(list)
     for each in _sorted(records):
         if each.kind not in TRIED:
-            reasons[each.library].append(f"{each.name}: {each.kind}: {each.detail}")
-    for library, lines in reasons.items():
-        yield f"{library}:\n"
-        yield from (f"- {_short(line, 200)}" for line in lines)
-        yield ""
+            reasons[each.library, each.kind, _reason(each.detail)].append(each.name)
+    yield "| library | networks | | |"
+    yield "|---|---|---|---|"
+    for (library, kind, reason), names in reasons.items():
+        yield f"| {library} | {', '.join(names)} | {kind} | {_short(reason, 120)} |"
+
+
+def _reason(detail: str) -> str:
+    """Returns why the smallest size that was tried did not do."""
+    reason = re.sub(r"^(constant: )?(NotTriedError: )?", "", detail.partition("; ")[0].partition(" / ")[0])
+    return "too large in every size" if re.fullmatch(r"[\d,]+ parameters", reason) else reason
 
 
 def _networks(records: Iterable[Record]) -> Iterator[str]:

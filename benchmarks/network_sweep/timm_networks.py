@@ -1,5 +1,6 @@
 """Networks of timm: the smallest of every family first, then the second smallest, and so on."""
 
+import copy
 from collections import defaultdict
 from functools import cache, partial
 from itertools import zip_longest
@@ -12,7 +13,7 @@ from torch import nn
 from network_sweep.network import Network, NotTriedError, on_images, random_images
 from network_sweep.weightless import weightless
 
-__all__ = ["build", "families", "names", "published"]
+__all__ = ["build", "count", "families", "names", "published"]
 
 LARGEST = 120_000_000  # parameters of a network that is trained here
 
@@ -32,6 +33,11 @@ def families() -> int:
     return len(set(_model_to_module.values()))
 
 
+def count() -> int:
+    """Returns the number of networks that there are."""
+    return len(timm.list_models())
+
+
 def build(name: str) -> Network:
     """Returns the network without its head, with images of the smallest size that it takes.
 
@@ -43,28 +49,25 @@ def build(name: str) -> Network:
     if size > LARGEST:
         raise NotTriedError(f"{size:,} parameters")
     torch.manual_seed(0)
-    reasons = []
-    for side in (64, 96, 128, 160, 192, 224, 256, None):
+    module = timm.create_model(name, pretrained=False, num_classes=0)
+    channels, *own = timm.get_pretrained_cfg_value(name, "input_size") or (3, 224, 224)
+    reason = ""
+    for sides in ([64, 64], [128, 128], own):
+        shape = (2, channels, *sides)
         try:
-            return _with_images(name, side)
-        except Exception as error:
-            reasons.append(f"{side}: {type(error).__name__}: {' '.join(str(error).split())[:100]}")
-    raise NotTriedError("; ".join(reasons[-2:]))
+            with torch.no_grad():
+                copy.deepcopy(module).eval()(random_images(0, *shape))
+                copy.deepcopy(module).train()(random_images(0, *shape))
+        except Exception as error:  # too small
+            reason = f"{sides}: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        else:
+            return Network(module, partial(on_images, shape=shape), (f"{shape[-1]} pixels",))
+    raise NotTriedError(reason)
 
 
 def published(name: str) -> nn.Module:
     """Returns the network in its published size without its head, on the meta device."""
     return weightless(lambda: timm.create_model(name, pretrained=False, num_classes=0))
-
-
-def _with_images(name: str, side: int | None) -> Network:
-    module = timm.create_model(name, pretrained=False, num_classes=0)
-    channels, *sides = timm.get_pretrained_cfg_value(name, "input_size") or (3, 224, 224)
-    shape = (2, channels, *(sides if side is None else (side, side)))
-    with torch.no_grad():
-        module.eval()(random_images(0, *shape))
-        module.train()(random_images(0, *shape))
-    return Network(module, partial(on_images, shape=shape), (f"{shape[-1]} pixels",))
 
 
 def _size(name: str) -> tuple[int, str]:

@@ -70,8 +70,8 @@ def shrunk(fields: dict[str, Any], level: str) -> dict[str, Any]:
     """
     layers = {value for name, value in fields.items() if type(value) is int and re.fullmatch(_LAYERS, name)}
     derived = _DERIVED
-    if "depths" in fields:  # stages, whose number stays
-        layers, derived = set(), set()
+    if "depths" in fields:  # stages: their number stays, and widths grow from one to the next
+        layers, derived, level = set(), set(), "scaled" if level == "constant" else level
     small = {name: _small(name, value, layers, level) for name, value in fields.items() if name not in derived}
     if level == "constant":
         small |= {name: size for name, size in _MISSING.items() if name in fields and fields[name] is None}

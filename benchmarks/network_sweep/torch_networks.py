@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from network_sweep.network import Network, random_images
 from network_sweep.weightless import weightless
 
-__all__ = ["build", "names", "published"]
+__all__ = ["build", "count", "names", "published"]
 
 
 class _Attention(nn.Module):
@@ -118,6 +118,11 @@ MAKERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, int], Tens
 def names() -> list[str]:
     """Returns the names of the layers."""
     return list(MAKERS)
+
+
+def count() -> int:
+    """Returns the number of layers that there are."""
+    return len(MAKERS)
 
 
 def build(name: str) -> Network:

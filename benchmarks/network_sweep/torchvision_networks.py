@@ -11,7 +11,7 @@ from torchvision.models import detection, get_model, list_models, optical_flow, 
 from network_sweep.network import Network, NotTriedError, on_images, random_images
 from network_sweep.weightless import weightless
 
-__all__ = ["build", "names", "published"]
+__all__ = ["build", "count", "names", "published"]
 
 LARGEST = 150_000_000  # parameters of a network that is trained here
 _KINDS = {"detection": detection, "segmentation": segmentation, "video": video, "optical flow": optical_flow}
@@ -23,6 +23,11 @@ def names() -> list[str]:
     kinds = [torchvision.models, *_KINDS.values()]
     found = [name for kind in kinds for name in sorted(list_models(module=kind), key=_size)]
     return [*found, *list_models(module=quantization)]
+
+
+def count() -> int:
+    """Returns the number of networks that there are."""
+    return sum(len(list_models(module=kind)) for kind in (torchvision.models, *_KINDS.values(), quantization))
 
 
 def build(name: str) -> Network:

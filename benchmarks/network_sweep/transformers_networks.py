@@ -1,5 +1,6 @@
 """Every model type of transformers, from a small configuration with random weights."""
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from network_sweep.tiny_configurations import LEVELS, shrunk
 from network_sweep.transformers_inputs import candidates
 from network_sweep.weightless import weightless
 
-__all__ = ["build", "names", "published"]
+__all__ = ["build", "count", "names", "published"]
 
 LARGEST = 40_000_000  # parameters of a network that is trained here
 
@@ -26,6 +27,11 @@ LARGEST = 40_000_000  # parameters of a network that is trained here
 def names() -> list[str]:
     """Returns the model types that transformers knows."""
     return sorted(CONFIG_MAPPING_NAMES)
+
+
+def count() -> int:
+    """Returns the number of model types that there are."""
+    return len(CONFIG_MAPPING_NAMES)
 
 
 def build(name: str) -> Network:
@@ -90,7 +96,7 @@ def _with_inputs(module: nn.Module, config: Any) -> Network:
     for make in candidates(module, config):
         try:
             with torch.no_grad():
-                found = tensors_of(module.eval()(**make(0)))
+                found = tensors_of(copy.deepcopy(module).eval()(**make(0)))  # Swin keeps what it learned of a size
             if not any(each.is_floating_point() and each.numel() for each in found):
                 raise NotTriedError("no output with a gradient")
         except Exception as error:
