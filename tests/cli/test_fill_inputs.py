@@ -2,13 +2,15 @@
 
 import hydra
 import pytest
+import timm
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.pretrained_inputs import fill_inputs
+from packnet_pl.configuration.resume_rules import refuse_mixing
 from packnet_pl.configuration.run_config import checked
 from packnet_pl.errors import UsageError
 from packnet_pl.old_settings import upgrade_settings
-from packnet_pl.run_directory import SavedRun, write_run
+from packnet_pl.run_directory import SavedRun, read_run, write_run
 
 
 def filled(data, header=None, saved=None, **arch):
@@ -80,6 +82,8 @@ def test_each_of_them_may_be_given():
 
 @pytest.mark.parametrize("name", ["volo_d5_512", "vit_base_patch16_sapiens2"])
 def test_what_weights_ask_and_cannot_be_done_is_refused_until_something_else_is_given(name):
+    if not timm.is_model(name):
+        pytest.skip("this timm does not have it yet")
     with pytest.raises(
         UsageError, match=rf"the weights of {name} expect images that are .*tasks\.a\.data\.resize=0\.8"
     ):
@@ -116,6 +120,22 @@ def test_runs_of_earlier_versions_keep_their_256_pixels_bilinear():
     assert filled({**OPEN_ALL, **RESNET50}, saved=saved, **RESNET50)["resize"] == 0.875
     assert prepared(OPEN_ALL, saved=saved) == (224, 0.875, False, "bilinear")
     assert prepared({**OPEN_ALL, "image_size": 64}, saved=saved, **RESNET50) == (64, 66, False, "bilinear")
+
+
+@pytest.mark.parametrize("words", [["sequence=paper", "arch=vit_h_14"], ["experiment=paper/resnet50"]])
+def test_runs_of_earlier_versions_with_pretrained_weights_resume_with_their_images_as_they_were(tmp_path, words):
+    given = [*words, "sequence.root=/data", "arch.pretrained=true"]
+    saved = OmegaConf.to_container(checked(composed(*given), tmp_path)[0])
+    saved["arch"]["image_size"] = 224
+    for task in saved["sequence"]["tasks"].values():  # as it was written then
+        task["data"] = {key: value for key, value in task["data"].items() if key not in ("squash", "interpolation")}
+        task["data"] |= {key: None for key in ("resize",) if key in task["data"]} | {"image_size": 224}
+    write_run(tmp_path, SavedRun(given, None, "train", str(tmp_path), saved))
+    now = OmegaConf.to_container(checked(composed(*given, "resume=true"), tmp_path)[0])
+    before = read_run(tmp_path).config
+    assert refuse_mixing(before, now, ["imagenet", "cubs", "cars", "flowers"]) == ()
+    assert now["sequence"]["tasks"]["flowers"]["data"]["resize"] == 0.875
+    assert now["sequence"]["tasks"]["cubs"]["data"]["interpolation"] == "bilinear"
 
 
 def test_the_size_that_a_network_of_torchvision_is_built_for_is_that_of_its_weights_or_of_the_resumed_run(tmp_path):
