@@ -279,6 +279,7 @@ def test_the_first_parameter_of_each_unknown_kind_is_named_with_its_share():
         ("cls_token", (1, 1, D), Role.TABLE),
         ("pos_embed_window", (1, D, 4, 4), Role.TABLE),
         ("embed_proj_weight", (D, D), Role.WEIGHT),
+        ("embedding_to_hidden", (D, D), Role.UNKNOWN),
         ("token_mixing", (D, D), Role.UNKNOWN),
         ("latents", (4, D), Role.UNKNOWN),
         ("height_rel", (4, D), Role.UNKNOWN),
@@ -310,6 +311,12 @@ def test_a_class_name_says_norm_of_vectors_only_and_embedding_is_asked_about():
     assert role_of("weight", nn.Embedding(4, 4), torch.empty(4, 4)) is Role.TABLE
     assert role_of("weight", nn.LayerNorm((4, 4)), torch.empty(4, 4)) is Role.NORM
     assert role_of("weight", nn.PReLU(4), torch.empty(4)) is Role.SCALE
+
+
+def test_a_parameter_that_could_not_be_divided_anyhow_is_named_without_advice():
+    with pytest.warns(UserWarning, match=r"0\.filter \(Odd, torch\.complex64 \(2, 2\): 5\.26% of all") as found:
+        PackNet(nn.Sequential(Odd(torch.ones(2, 2, dtype=torch.complex64), "filter")))
+    assert "lambda" not in str(found[0].message)
 
 
 def test_no_warning_names_norms_biases_tables_or_scales():

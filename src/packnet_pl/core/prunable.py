@@ -14,6 +14,7 @@ from packnet_pl.core.module_modes import is_torch_norm
 
 __all__ = [
     "PAPER_LAYERS",
+    "PRUNABLE_TYPES",
     "RULES",
     "PrunableRule",
     "Role",
@@ -43,8 +44,10 @@ PRUNABLE_TYPES: Final = (torch.float32, torch.float64, torch.float16, torch.bflo
 
 _BIAS = re.compile(r"(^|_)(bias|biases)(_|\d|$)")
 _WEIGHT = re.compile(r"(^|_)weight(_(?!g$)|\d|$)")
-_TABLE = re.compile(r"(^|_)(pos|positions?|positional|embeds?|embeddings?|emb)(_|\d|$)|(^|_)tokens?_?\d*$")
-_PERHAPS_TABLE = re.compile(r"(^|_)(tokens?|table|latents?|prompts?|probe|queries|rel|ape|freqs)(_|\d|$)")
+_TABLE = re.compile(r"(^|_)(pos|positions?|positional)(_|\d|$)|(^|_)(tokens?|embeds?|embeddings?|emb)_?\d*$")
+_PERHAPS_TABLE = re.compile(
+    r"(^|_)(tokens?|embeds?|embeddings?|emb|table|latents?|prompts?|probe|queries|rel|ape|freqs)(_|\d|$)"
+)
 _MATRIX = re.compile(r"(^|_)(weights?|proj|projection|kernel|matrix)(_|\d|$)")
 """Names that say more than those of tables: ``embed_proj_weight`` is no table."""
 _SCALE = re.compile(r"(scale|gamma|gain|temperature|^original\d?$|_g$)")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from packnet_pl.core.inventory import Inventory
-from packnet_pl.core.prunable import Role, role_of
+from packnet_pl.core.prunable import PRUNABLE_TYPES, Role, role_of
 from packnet_pl.core.slots import Slot
 from packnet_pl.counting import counted
 
@@ -57,9 +57,18 @@ def warn_of_unknown(inventory: Inventory, prunable: str) -> None:
     more = f"; and {counted(len(found) - _SHOWN, 'more kind')}" if len(found) > _SHOWN else ""
     _warn(
         f"prunable={prunable!r} does not know whether these multiply activations, so they are frozen after the first "
-        f"task: {'; '.join(found[:_SHOWN])}{more}; to divide them among tasks, say which: "
-        f"prunable=lambda name, module, parameter: packnet_pl.core.is_weight(name, module, parameter) or "
-        f"name == {next(iter(kinds.values()))[0][0]!r}",
+        f"task: {'; '.join(found[:_SHOWN])}{more}{_advice(kinds)}",
+    )
+
+
+def _advice(kinds: Mapping[tuple[str, str], list[tuple[str, Slot]]]) -> str:
+    """Returns how to divide the first of them that can be divided; complex and integer ones cannot."""
+    names = [slots[0][0] for slots in kinds.values() if slots[0][1].now.dtype in PRUNABLE_TYPES]
+    if not names:
+        return ""
+    return (
+        "; to divide one among tasks all the same, say so: prunable=lambda name, module, parameter: "
+        f"packnet_pl.core.is_weight(name, module, parameter) or name == {names[0]!r}"
     )
 
 
