@@ -1,48 +1,91 @@
-"""Weight norm divides a weight by its length: where pruning leaves nothing of a row, the layer would compute 0 / 0."""
+"""Weights that a layer divides by their own length: where pruning leaves nothing of one, it would compute 0 / 0.
+
+Weight norm divides each row by its length, spectral norm the whole weight by its largest singular value. So pruning
+leaves an entry of each row, or of the whole: the one that is worth most.
+"""
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from packnet_pl.core.slots import Slot
 
-__all__ = ["check_directions"]
+__all__ = ["clear_", "has_no_choice", "last_entries"]
+
+_WHOLE = -1
 
 
-def check_directions(slots: Mapping[str, Slot], released: Mapping[str, Tensor]) -> None:
-    """Checks that every row of a weight under weight norm keeps an entry, so that it has a length to divide by.
+def has_no_choice(slot: Slot) -> bool:
+    """Returns whether each row of a weight under weight norm is one number, of which only the sign counts."""
+    return _kept_dimension(slot) is not None and _rows(slot, slot.now).shape[1] == 1
+
+
+def last_entries(slot: Slot, owned: Tensor, scores: Tensor) -> Tensor | None:
+    """Returns the entries (bool) without which a row that is divided by its length would be nothing but zeros.
+
+    Args:
+        slot: Of a weight.
+        owned: Which entries are to be pruned from (bool, the weight's shape).
+        scores: What each entry is worth: of the entries of a row that are not zero, the one worth most is left.
+
+    Returns:
+        In the weight's shape; None if the layer divides by no length.
+    """
+    if _kept_dimension(slot) is None:
+        return None
+    weight = slot.now
+    there = _rows(slot, weight != 0)
+    mine = there & _rows(slot, owned)
+    alone = mine.any(1) & ~(there & ~mine).any(1)
+    worth = _rows(slot, scores).masked_fill(~mine, -torch.inf)
+    left = torch.zeros_like(mine)
+    left[torch.arange(len(left), device=left.device), worth.argmax(1)] = True
+    numbers = _rows(slot, torch.arange(weight.numel(), device=weight.device).reshape(weight.shape))
+    kept = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+    kept[numbers[left & alone.unsqueeze(1)]] = True
+    return kept.reshape(weight.shape)
+
+
+@torch.no_grad()
+def clear_(slots: Mapping[str, Slot], owned: Mapping[str, Tensor]) -> None:
+    """Sets the owned entries to zero, but for one of each row that is divided by its length: that is set to one.
 
     Args:
         slots: Name -> slot of each weight.
-        released: Name -> which entries pruning makes zero (bool, the weight's shape).
-
-    Raises:
-        ValueError: Otherwise; it names the weight.
+        owned: Name -> which entries (bool, the weight's shape); they may be NaN.
     """
     for name, slot in slots.items():
-        dim = _kept_dimension(slot)
-        if dim is None:
-            continue
-        left = (slot.now != 0) & ~released[name]
-        rows = left.movedim(dim, 0).flatten(1).any(1) if 0 <= dim < left.dim() else left.any().reshape(1)
-        if not bool(rows.all()):
-            row = int((~rows).nonzero()[0])
-            raise ValueError(
-                f"pruning would leave nothing of row {row} of {name}, and its weight norm divides by the row's length: "
-                "the layer would compute NaN; release less (a lower ratio, scope='layer'), or leave the weight out "
-                "with PackNet(..., prunable=...)"
-            )
+        weight, mask = slot.now.detach(), owned[name]
+        kept = last_entries(slot, mask, weight.abs())
+        weight.masked_fill_(mask, 0)
+        if kept is not None:
+            weight.masked_fill_(kept, 1)
+
+
+def _rows(slot: Slot, tensor: Tensor) -> Tensor:
+    """Returns what each length is of, one row each; ``tensor`` has the weight's shape."""
+    dim = _kept_dimension(slot)
+    if dim is None or not 0 <= dim < tensor.dim():
+        return tensor.reshape(1, -1)
+    return tensor.movedim(dim, 0).flatten(1)
 
 
 def _kept_dimension(slot: Slot) -> int | None:
-    """Returns along which dimension weight norm has a length for each index (-1: one for all); None without it."""
+    """Returns along which dimension there is a length for each index (-1: one for all); None if there is none."""
     if isinstance(slot.layer, ParametrizationList):
         norms = [part for part in slot.layer if isinstance(part, parametrizations._WeightNorm)]
-        return norms[0].dim if norms and slot.key == "original1" else None
+        if norms:
+            return norms[0].dim if slot.key == "original1" else None
+        spectral = any(isinstance(part, parametrizations._SpectralNorm) for part in slot.layer)
+        return _WHOLE if spectral and slot.key == "original" else None
     for hook in slot.layer._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and slot.key == f"{hook.name}_v":
             return hook.dim
+        if isinstance(hook, SpectralNorm) and slot.key == f"{hook.name}_orig":
+            return _WHOLE
     return None

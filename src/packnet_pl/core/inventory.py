@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from packnet_pl.core.directions import has_no_choice
 from packnet_pl.core.module_modes import is_bias, is_norm
 from packnet_pl.core.prunable import PRUNABLE_TYPES, PrunableRule, is_weight
 from packnet_pl.core.slots import Slot, memory_of, plain_name, slots_of, why_not_frozen
@@ -50,7 +51,8 @@ def take_inventory(
 
     Args:
         module: The shared part of the network.
-        rule: Which parameters are divided among tasks. A tied one is, if any of its names is.
+        rule: Which parameters are divided among tasks. A tied one is, if any of its names is. A weight under weight
+            norm of which each row is one number is not: only its sign counts.
         own_norms: Whether each task has norm parameters and statistics of its own.
         own_biases: Whether each task has biases of its own.
 
@@ -65,7 +67,7 @@ def take_inventory(
         tensor = slot.now
         if not slot.is_parameter or why_not_frozen(tensor) or memory_of(tensor) in seen:
             continue
-        if not rule(name, slot.layer, tensor):
+        if not rule(name, slot.used_by, tensor) or has_no_choice(slot):
             continue
         seen.add(memory_of(tensor))
         reason = _why_not_owned(slot)

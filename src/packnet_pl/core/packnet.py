@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, Scope, check_choice, check_ratio
 from packnet_pl.core.compiled import check_weights_are_read
-from packnet_pl.core.directions import check_directions
+from packnet_pl.core.directions import clear_
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
@@ -73,6 +73,10 @@ class PackNet:  # noqa: PLR0904
         norm: Keeping = "shared",
         bias: Keeping = "shared",
     ) -> None:
+        self._take(module, prunable, norm, bias)
+        warn_of_unknown(self.inventory(), self._state.prunable)
+
+    def _take(self, module: nn.Module, prunable: Prunable | PrunableRule, norm: Keeping, bias: Keeping) -> None:
         if not isinstance(module, nn.Module):
             raise ValueError(
                 f"PackNet was given a {type(module).__name__}; it takes the nn.Module that all tasks share"
@@ -88,7 +92,6 @@ class PackNet:  # noqa: PLR0904
         )
         self._frozen = TaskFreezer(self.inventory)
         self._shown: str | None = None
-        warn_of_unknown(self.inventory(), self._state.prunable)
 
     @classmethod
     def from_checkpoint(cls, module: nn.Module, path: str | PathLike[str]) -> "PackNet":
@@ -99,8 +102,17 @@ class PackNet:  # noqa: PLR0904
         Raises:
             ValueError: If the checkpoint holds no PackNet state, that of another network, or what is not plain data.
         """
-        state = read_state(path)
-        packnet = cls(module, norm=state.get("norm", "shared"), bias=state.get("bias", "shared"))
+        return cls.from_state(module, read_state(path))
+
+    @classmethod
+    def from_state(cls, module: nn.Module, state: Mapping[str, Any]) -> "PackNet":
+        """Returns a PackNet for ``module`` with a state that :meth:`state_dict` returned, and by its rule.
+
+        Raises:
+            ValueError: As :meth:`load_state_dict`.
+        """
+        packnet = cls.__new__(cls)  # what the rule does not know was named when the state was made
+        packnet._take(module, "weights", state.get("norm", "shared"), state.get("bias", "shared"))
         packnet.load_state_dict(state)
         return packnet
 
@@ -240,7 +252,7 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
             ValueError: If an argument is not allowed, a weight is NaN or infinite, a filter is the task's in part, or
-                weight norm would have to divide by the length of a row of zeros.
+                weight norm or spectral norm would have to divide by the length of zeros.
         """
         self._open_number("prune")
         if self.phase != "train":
@@ -250,7 +262,6 @@ class PackNet:  # noqa: PLR0904
         released = choose_releases(slots, self._state.trainable(), ratio, rule)
         if agree is not None:
             agree(released.values())
-        check_directions(slots, released)
         pruned = self._state.prune(released)
         self._freeze(pruned)
         self._state = pruned
@@ -287,14 +298,15 @@ class PackNet:  # noqa: PLR0904
         """Zeroes and frees the open task's weights; finished tasks are untouched.
 
         The first task's biases and norms keep what training made of them: they are the next task's to train. Of what is
-        kept per task, the module gets that of the last finished task.
+        kept per task, the module gets that of the last finished task. Where a layer divides by a weight's length
+        (weight norm, spectral norm), an entry is one instead of zero.
 
         Raises:
             RuntimeError: If no task is open.
         """
         self._open_number("abort_task")
         inventory = self._restored()
-        _zero_(tensors_in(inventory.owned), self._state.trainable())
+        clear_(inventory.owned, self._state.trainable())
         self._restore_copies(inventory)
         self._close(self._state.abort())
 

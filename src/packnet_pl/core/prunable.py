@@ -8,6 +8,8 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from packnet_pl.choices import PRUNABLES, Prunable
 from packnet_pl.core.module_modes import is_torch_norm
@@ -22,6 +24,7 @@ __all__ = [
     "is_matrix",
     "is_weight",
     "named_in",
+    "own_name",
     "role_of",
 ]
 
@@ -50,8 +53,9 @@ _PERHAPS_TABLE = re.compile(
 )
 _MATRIX = re.compile(r"(^|_)(weights?|proj|projection|kernel|matrix)(_|\d|$)")
 """Names that say more than those of tables: ``embed_proj_weight`` is no table."""
-_SCALE = re.compile(r"(scale|gamma|gain|temperature|^original\d?$|_g$)")
+_SCALE = re.compile(r"(scale|gamma|gain|temperature|_g$)")
 _SCALED = (nn.PReLU,)
+_PARAMETRIZED = re.compile(r"(?:^|\.)parametrizations\.([^.]+)\.original(\d*)$")
 
 
 class Role(Enum):
@@ -68,9 +72,10 @@ class Role(Enum):
 def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: PLR0911 - one for each line below
     """Returns what a parameter does to activations, from its shape, its own name and the kind of its module.
 
-    The first that applies:
+    A tensor that a parametrization computes another from is judged as that one; one in a list of parameters goes by the
+    list's name too. The first that applies:
 
-    1. WEIGHT: the ``weight`` of a convolution or linear layer, whatever its shape.
+    1. WEIGHT: the ``weight`` of a convolution or linear layer, whatever its shape (SCALE: its length in weight norm).
     2. UNKNOWN: of another type than float16, bfloat16, float32 and float64.
     3. NORM: in one of torch's norms, or a vector in a class with "norm" in its name.
     4. BIAS: called so.
@@ -78,16 +83,18 @@ def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: P
     6. WEIGHT: at least two of its dimensions are longer than 1; or it has two, and is called a weight. UNKNOWN instead
        if its name may be that of a table (latents, prompts, queries ...), or it is the weight of a class that is called
        an embedding and is none of torch's.
-    7. SCALE: a vector that is called one, or that a parametrization scales another with.
+    7. SCALE: a vector that is called one.
     8. UNKNOWN: all else.
 
     Args:
         name: Of the parameter; what stands after the last dot is its own.
-        module: The module that has it.
+        module: The module that has it, or whose tensor is computed from it.
         parameter: Of any shape.
     """
-    key = name.rpartition(".")[2]
-    if is_paper_weight(name, module, parameter):
+    key = own_name(name, module)
+    if _is_length(name, module):
+        return Role.SCALE
+    if isinstance(module, PAPER_LAYERS) and key == "weight":
         return Role.WEIGHT
     if parameter.dtype not in PRUNABLE_TYPES:
         return Role.UNKNOWN
@@ -111,7 +118,7 @@ def is_weight(name: str, module: nn.Module, parameter: Tensor) -> bool:
 
     Args:
         name: Of the parameter, such as "encoder.0.in_proj_weight".
-        module: The module that has it.
+        module: The module that has it, or whose tensor is computed from it.
         parameter: Of any shape.
     """
     return role_of(name, module, parameter) is Role.WEIGHT
@@ -136,6 +143,23 @@ RULES: Final[Mapping[str, PrunableRule]] = {
     "all": is_weight_or_table,
 }
 """The rules that have a name."""
+
+
+def own_name(name: str, module: nn.Module) -> str:
+    """Returns what a parameter is called in its module: as the tensor computed from it, or with its list's name.
+
+    Args:
+        name: Of the parameter: "0.bias", "0.parametrizations.bias.original", "biases.3".
+        module: As for :func:`role_of`.
+
+    Returns:
+        Such as "bias", "bias", "biases_3".
+    """
+    parametrized = _PARAMETRIZED.search(name)
+    if parametrized:
+        return parametrized[1]
+    parts = name.rsplit(".", 2)
+    return "_".join(parts[-2:]) if isinstance(module, (nn.ParameterList, nn.ParameterDict)) else parts[-1]
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -169,6 +193,15 @@ def check_prunable(given: object) -> Prunable | PrunableRule:
     except ValueError:  # some functions written in C do not say what they take
         pass
     return given
+
+
+def _is_length(name: str, module: nn.Module) -> bool:
+    """Returns whether a parameter holds the lengths that weight norm scales the rows of another to."""
+    parametrized = _PARAMETRIZED.search(name)
+    if parametrized is None or parametrized[2] != "0":
+        return False
+    lists = module.parametrizations if is_parametrized(module) else {parametrized[1]: module}
+    return any(isinstance(part, _WeightNorm) for part in lists[parametrized[1]].children())  # type: ignore[index,union-attr]
 
 
 def _class_name(module: nn.Module) -> str:

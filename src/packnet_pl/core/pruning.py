@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from packnet_pl.choices import GRANULARITIES, SCOPES, Granularity, Scope, check_choice
+from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import FREE
@@ -70,6 +71,9 @@ def choose_releases(
 ) -> dict[str, Tensor]:
     """Chooses the weights that a task gives up (paper, section 3.1, "Pruning").
 
+    Where a layer divides a row by its length (:mod:`packnet_pl.core.directions`), the best entry of the row is passed
+    over if the row would be nothing but zeros without it, and the next lowest is released instead.
+
     Args:
         slots: Name -> slot of each weight.
         owned: Name -> which entries the task owns (bool, the weight's shape).
@@ -81,20 +85,22 @@ def choose_releases(
 
     Raises:
         ValueError: If a weight or score is not finite, or ``rule`` releases filters and one is owned in part, or the
-            outputs of a layer are not known.
+            outputs of a layer are not known, or fewer may be released than ``ratio`` says.
     """
     weights = tensors_in(slots)
     for name, weight in weights.items():
         check_finite(name, weight)
 
-    def units(name: str) -> tuple[Tensor, Tensor]:
+    def units(name: str) -> _Units:
         scores = _score(rule.score, name, weights[name])
         if rule.granularity == "weight":
-            return scores, owned[name]
-        return filter_norms(name, slots[name], scores), owned_filters(name, slots[name], owned[name])
+            kept = last_entries(slots[name], owned[name], scores)
+            return _Units(scores, owned[name], owned[name] if kept is None else owned[name] & ~kept)
+        filters = owned_filters(name, slots[name], owned[name])
+        return _Units(filter_norms(name, slots[name], scores), filters, filters)
 
     if rule.scope == "layer":
-        chosen = {name: _lowest_share(*units(name), ratio) for name in weights}
+        chosen = {name: _lowest_share(name, units(name), ratio) for name in weights}
     else:
         chosen = _lowest_share_over_all({name: units(name) for name in weights}, ratio)
     if rule.granularity == "weight":
@@ -174,17 +180,42 @@ def _score(score: Score, name: str, weight: Tensor) -> Tensor:
     return found
 
 
-def _lowest_share(scores: Tensor, owned: Tensor, ratio: float) -> Tensor:
-    return lowest(scores, owned, round(ratio * int(owned.sum())))
+@dataclass(frozen=True)
+class _Units:
+    """What is ranked in one layer, or in all: weights, or whole filters.
+
+    Attributes:
+        scores: One per unit.
+        owned: Which are the task's (bool).
+        eligible: Which of those may be released (bool).
+    """
+
+    scores: Tensor
+    owned: Tensor
+    eligible: Tensor
 
 
-def _lowest_share_over_all(units: Mapping[str, tuple[Tensor, Tensor]], ratio: float) -> dict[str, Tensor]:
-    first, _ = next(iter(units.values()))
-    exact = torch.float64 if any(scores.dtype == torch.float64 for scores, _ in units.values()) else torch.float32
-    scores = torch.cat([scores.reshape(-1).to(first.device, exact) for scores, _ in units.values()])
-    owned = torch.cat([owned.reshape(-1).to(first.device) for _, owned in units.values()])
-    parts = torch.split(_lowest_share(scores, owned, ratio), [owned.numel() for _, owned in units.values()])
+def _lowest_share(name: str, units: _Units, ratio: float) -> Tensor:
+    count, most = round(ratio * int(units.owned.sum())), int(units.eligible.sum())
+    if count > most:
+        raise ValueError(
+            f"prune ratio {ratio:g} would release {count} weights of {name}, and only {most} can be: its layer divides "
+            "each row by its length, so one weight of each must stay, or it would compute NaN; release less, or leave "
+            "the weight out with PackNet(..., prunable=...)"
+        )
+    return lowest(units.scores, units.eligible, count)
+
+
+def _lowest_share_over_all(units: Mapping[str, _Units], ratio: float) -> dict[str, Tensor]:
+    device = next(iter(units.values())).scores.device
+    exact = torch.float64 if any(part.scores.dtype == torch.float64 for part in units.values()) else torch.float32
+    every = _Units(
+        torch.cat([part.scores.reshape(-1).to(device, exact) for part in units.values()]),
+        torch.cat([part.owned.reshape(-1).to(device) for part in units.values()]),
+        torch.cat([part.eligible.reshape(-1).to(device) for part in units.values()]),
+    )
+    parts = torch.split(_lowest_share("all layers", every, ratio), [part.owned.numel() for part in units.values()])
     return {
-        name: part.reshape(owned.shape).to(owned.device)
-        for (name, (_, owned)), part in zip(units.items(), parts, strict=True)
+        name: part.reshape(unit.owned.shape).to(unit.owned.device)
+        for (name, unit), part in zip(units.items(), parts, strict=True)
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from packnet_pl.core.bits import identity
@@ -33,12 +34,19 @@ class Slot:
         key: Name of the parameter or buffer in that module.
         is_parameter: Whether it is a parameter; else it is a buffer.
         is_saved: Whether a state dict has it.
+        parametrized: The module whose tensor is computed from this one by a parametrization; None without.
     """
 
     layer: nn.Module
     key: str
     is_parameter: bool
     is_saved: bool
+    parametrized: nn.Module | None = None
+
+    @property
+    def used_by(self) -> nn.Module:
+        """The module that computes with the tensor: a parametrized one, or that which has it."""
+        return self.parametrized or self.layer
 
     @property
     def table(self) -> Mapping[str, Tensor | None]:
@@ -66,15 +74,23 @@ class Slot:
 
 def slots_of(module: nn.Module) -> Iterator[tuple[str, Slot]]:
     """Yields name and slot of every parameter, then of every buffer of ``module``; shared tensors come repeatedly."""
+    users = _users_of_parametrizations(module)
     for prefix, layer in module.named_modules():
+        user = users.get(layer)
         for key, tensor in layer._parameters.items():
             if tensor is not None:
-                yield f"{prefix}.{key}" if prefix else key, Slot(layer, key, is_parameter=True, is_saved=True)
+                yield f"{prefix}.{key}" if prefix else key, Slot(layer, key, True, True, user)
     for prefix, layer in module.named_modules():
         for key, buffer in layer._buffers.items():
             if buffer is not None:
                 saved = key not in layer._non_persistent_buffers_set
                 yield f"{prefix}.{key}" if prefix else key, Slot(layer, key, is_parameter=False, is_saved=saved)
+
+
+def _users_of_parametrizations(module: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Returns the list of parametrizations of each tensor -> the module that has that tensor."""
+    parametrized = [layer for layer in module.modules() if parametrize.is_parametrized(layer)]
+    return {parts: layer for layer in parametrized for parts in layer.parametrizations.children()}  # type: ignore[union-attr]
 
 
 def tensors_in(slots: Mapping[str, Slot]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from packnet_pl.core.inventory import Inventory
-from packnet_pl.core.prunable import PRUNABLE_TYPES, Role, role_of
+from packnet_pl.core.prunable import PRUNABLE_TYPES, Role, own_name, role_of
 from packnet_pl.core.slots import Slot
 from packnet_pl.counting import counted
 
@@ -42,8 +42,8 @@ def warn_of_unknown(inventory: Inventory, prunable: str) -> None:
         return
     kinds: dict[tuple[str, str], list[tuple[str, Slot]]] = {}
     for name, slot in _standing(inventory).items():
-        if role_of(name, slot.layer, slot.now) is Role.UNKNOWN:
-            kind = type(slot.layer).__name__, re.sub(r"\d+", "#", slot.key)
+        if role_of(name, slot.used_by, slot.now) is Role.UNKNOWN:
+            kind = type(slot.used_by).__name__, re.sub(r"\d+", "#", own_name(name, slot.used_by))
             kinds.setdefault(kind, []).append((name, slot))
     if not kinds:
         return
@@ -115,8 +115,8 @@ def warn_of_later(recorded: Inventory, wanted: Inventory, prunable: str, later: 
 
 
 def _standing(inventory: Inventory) -> dict[str, Slot]:
-    """Returns the parameters that are frozen after the first task."""
-    return {name: slot for name, slot in inventory.frozen.items() if slot.is_parameter}
+    """Returns the parameters that the first task can train, and later ones cannot."""
+    return {name: slot for name, slot in inventory.frozen.items() if slot.is_parameter and slot.now.requires_grad}
 
 
 def _slots(inventory: Inventory) -> Iterator[Slot]:
