@@ -221,29 +221,6 @@ def test_filters_of_a_weight_whose_outputs_are_unknown_are_refused_before_anythi
     assert all(torch.equal(owner, packnet.owners[name]) for name, owner in before.items())
 
 
-def by_hooks(layer):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return nn.utils.weight_norm(layer)
-
-
-@pytest.mark.parametrize("normed", [by_hooks, nn.utils.parametrizations.weight_norm])
-@pytest.mark.parametrize("layer", [lambda: nn.Linear(3, 2), lambda: nn.ConvTranspose1d(2, 3, 1)])
-def test_pruning_leaves_no_row_empty_whose_length_weight_norm_divides_by(normed, layer):
-    layer = layer()
-    with torch.no_grad():
-        layer.weight.fill_(2.0)
-        layer.weight[0].fill_(1.0)
-    packnet = PackNet(normed(layer))
-    packnet.begin_task("a")
-    (name,) = packnet.owners
-    with pytest.raises(ValueError, match=rf"would leave nothing of row 0 of {name}, and its weight norm divides"):
-        packnet.prune(0.5)
-    assert packnet.phase == "train"
-    packnet.prune(0.3)
-    assert torch.isfinite(layer.weight if hasattr(layer, "parametrizations") else layer.weight_v).all()
-
-
 # What is not owned.
 
 
@@ -500,3 +477,73 @@ def test_the_default_rule_can_be_narrowed_and_widened():
     assert list(narrowed.owners) == ["2.weight"]
     widened = PackNet(net, prunable=lambda name, *given: is_weight(name, *given) or name == "0.weight")
     assert list(widened.owners) == ["0.weight", "1.weight", "2.weight"]
+
+
+# What is loaded says nothing anew.
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.gate = nn.Linear(20, 20), nn.Parameter(torch.ones(20))
+
+
+@pytest.mark.parametrize("prunable", [*RULES, lambda name, module, parameter: name == "fc.weight"])
+def test_a_state_that_is_read_from_a_file_brings_its_rule_without_a_word(prunable, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        packnet = begun_twice(Gated(), prunable=prunable)
+    torch.save({"packnet": packnet.state_dict()}, tmp_path / "last.ckpt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = PackNet.from_checkpoint(packnet.module, tmp_path / "last.ckpt")
+    assert loaded.state_dict()["prunable"] == (prunable if isinstance(prunable, str) else "function")
+
+
+def test_a_state_with_no_rule_where_there_should_be_one_is_refused():
+    state = {**begun_twice(nn.Linear(20, 20)).state_dict(), "prunable": None}
+    with pytest.raises(ValueError, match="prunable is None; allowed are 'weights', 'paper' and 'all'"):
+        PackNet(nn.Linear(20, 20)).load_state_dict(state)
+
+
+def test_another_function_than_the_state_was_made_with_is_named_as_the_cause():
+    packnet = begun_twice(attention(), prunable=only_out)
+    with pytest.raises(ValueError, match="or prunable is another function than it was made with: 1 parameter without"):
+        PackNet(packnet.module, prunable=lambda name, *_: name in {"0.out_proj.weight", "1.weight"}).load_state_dict(
+            packnet.state_dict()
+        )
+
+
+class Lists(nn.Module):
+    """Parameters that are called by the list that they are in."""
+
+    def __init__(self):
+        super().__init__()
+        self.projections = nn.ParameterList([torch.randn(D, D), torch.randn(D, D)])
+        self.biases = nn.ParameterList([torch.randn(D), torch.randn(3, D)])
+        self.pos_embeds = nn.ParameterDict({"text": torch.randn(4, D)})
+        self.gates = nn.ParameterList([torch.ones(D), torch.ones(D)])
+
+
+def test_parameters_in_a_list_go_by_its_name():
+    with pytest.warns(UserWarning, match="does not know") as found:
+        packnet = PackNet(Lists())
+    assert list(packnet.owners) == ["projections.0", "projections.1"]
+    (text,) = [str(warning.message) for warning in found]
+    assert "task: gates.0 (ParameterList, torch.float32 (8,), and 1 more like it: 7.69% of all parameters); to" in text
+
+
+def test_no_way_to_divide_it_is_offered_for_what_cannot_be_divided():
+    with pytest.warns(UserWarning, match=r"of all parameters\)$"):
+        PackNet(Odd(torch.ones(2, 2, dtype=torch.complex64)))
+
+
+def test_what_is_never_trained_is_not_said_to_stand_still():
+    net = nn.Sequential(nn.Embedding(10, D, _freeze=True), nn.Linear(20, 20), Odd(torch.ones(D)))
+    net[2].gate.requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begun_twice(net)
+    net[2].gate.requires_grad_(True)
+    with pytest.warns(UserWarning, match="2.gate"):
+        PackNet(net)

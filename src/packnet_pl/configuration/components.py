@@ -184,9 +184,9 @@ def _build_model(config: DictConfig, packed: Packed | None) -> MultiHeadClassifi
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
     kept: dict[str, Any] = {"norm": config.norm, "bias": config.bias, "prunable": config.prunable}
     if config.packed and packed is not None:
-        # The file says what network it is: arch, norm, bias and prunable have nothing to say.
+        # The file says what network it is: arch, norm and bias have nothing to say, and prunable was taken from it.
         norm, bias = packed_keeping(packed)
-        kept = {"norm": norm, "bias": bias}
+        kept |= {"norm": norm, "bias": bias}
         try:
             backbone = build_packed_backbone(packed)
         except ValueError as error:

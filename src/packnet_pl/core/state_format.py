@@ -47,9 +47,9 @@ def recorded_prunable(dumped: object, here: State) -> Prunable | Literal["functi
     Raises:
         ValueError: If that is no rule, or a function was given here, and the state was made with a rule.
     """
-    given = dumped.get("prunable") if isinstance(dumped, Mapping) else None
-    if given is None:
+    if not isinstance(dumped, Mapping) or "prunable" not in dumped:
         return "function" if here.prunable == "function" else "paper"
+    given = dumped["prunable"]
     if here.prunable == "function" and given in PRUNABLES:
         raise ValueError(
             f"the state was made with prunable={given!r}, and this PackNet with a function: make it without, or use "
@@ -121,8 +121,9 @@ def _shapes(slots: Mapping[str, Slot]) -> dict[str, torch.Size]:
 def _check_owners(state: State, shapes: Mapping[str, torch.Size]) -> None:
     missing, unknown = sorted(set(shapes) - set(state.owners)), sorted(set(state.owners) - set(shapes))
     if missing or unknown:
+        other = ", or prunable is another function than it was made with" if state.prunable == "function" else ""
         raise ValueError(
-            f"PackNet state belongs to another network: {counted(len(missing), 'parameter')} without owners "
+            f"PackNet state belongs to another network{other}: {counted(len(missing), 'parameter')} without owners "
             f"{missing[:3]}, {counted(len(unknown), 'owner map')} without a parameter {unknown[:3]}"
         )
     for name, owner in state.owners.items():

@@ -112,10 +112,8 @@ def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
         del state
         if header["packnet"] is None:
             return heads, None
-        norm, bias = packed_keeping(packed)
-        packnet = PackNet(backbone, norm=norm, bias=bias)
         copies = {task: below(f"copies/{number}/", tensors) for number, task in enumerate(packed.tasks)}
-        packnet.load_state_dict({**header["packnet"], "owners": owners, "copies": copies})
+        packnet = PackNet.from_state(backbone, {**header["packnet"], "owners": owners, "copies": copies})
         packnet.verify()
     return heads, packnet
 
