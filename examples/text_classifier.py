@@ -131,8 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains both tasks, then asks both once more."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prunable", default="weights", choices=["weights", "paper", "all"])
-    parser.add_argument("--epochs", type=int, default=10, help="per task, and half as many after pruning")
-    parser.add_argument("--ratio", type=float, default=0.5, help="share of its weights that a task gives up")
+    parser.add_argument("--epochs", type=int, default=8, help="per task, and half as many after pruning")
+    parser.add_argument("--ratio", type=float, default=0.75, help="share of its weights that a task gives up")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

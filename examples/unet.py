@@ -29,7 +29,7 @@ def shapes(count: int) -> TensorDataset:
         distances = torch.stack([y - top, x - left]).abs()
         distance = distances.norm(dim=0) if kind == 1 else distances.amax(dim=0)
         labels[distance < radius] = kind
-    # Both are equally bright, on the average: what tells them apart is their shape.
+    # Both are equally bright: what tells them apart is their shape.
     brightness = 0.5 + torch.rand(count, 1, 1)
     images = brightness * (labels > 0) + 0.3 * torch.randn(count, SIZE, SIZE)
     return TensorDataset(images.unsqueeze(1), labels)

@@ -41,3 +41,12 @@ def test_two_tasks_are_learned_and_the_first_stays_as_it_was(name):
 def test_the_readme_of_the_examples_names_each():
     for path in FOLDER.glob("*.py"):
         assert f"]({path.name})" in README
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_by_the_rule_of_the_paper_a_gpt2_has_nothing_to_divide():
+    done = example("language_model", "--epochs", "1", "--prunable", "paper")
+    assert done.returncode != 0
+    assert "CapacityError: cannot begin 'manual'" in done.stderr.strip().splitlines()[-1]
+    assert not ROW.findall(done.stdout)
