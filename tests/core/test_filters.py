@@ -241,3 +241,37 @@ def test_what_was_agreed_on_is_what_is_released():
 def test_a_layer_without_weights_has_no_filters():
     assert count_units("w", weight_of(nn.Linear(0, 2)), torch.zeros(2, 0, dtype=torch.bool), "filter") == 0
     assert count_units("w", weight_of(nn.Linear(3, 2)), torch.ones(2, 3, dtype=torch.bool), "weight") == 6
+
+
+class GraphLayer(nn.Module):
+    """Multiplies from the left, so its outputs are columns; a square does not tell."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.in_features, self.out_features = inputs, outputs
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+
+
+class QuantLinear(GraphLayer):
+    """Has its outputs in rows, as I-BERT's."""
+
+
+class Experts(nn.Module):
+    """Each row is a whole kernel, and there are as many as outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_channels, self.out_channels, self.groups = 3, 4, 1
+        self.weight = nn.Parameter(torch.randn(4, 4 * 3))
+
+
+@pytest.mark.parametrize("layer", [GraphLayer(4, 4), GraphLayer(4, 6), Experts()])
+def test_a_shape_that_only_looks_like_rows_of_outputs_is_refused(layer):
+    with pytest.raises(ValueError, match=r"the filters of weight are not known: nothing says which dimension of"):
+        count_units("weight", weight_of(layer), torch.ones(layer.weight.shape, dtype=torch.bool), "filter")
+
+
+@pytest.mark.parametrize("layer", [QuantLinear(4, 4), QuantLinear(6, 6)])
+def test_a_square_of_a_class_that_is_called_linear_has_rows_of_outputs(layer):
+    everything = torch.ones(layer.weight.shape, dtype=torch.bool)
+    assert count_units("weight", weight_of(layer), everything, "filter") == layer.out_features

@@ -63,6 +63,13 @@ def test_a_row_of_one_number_under_weight_norm_has_only_a_sign_and_is_not_divide
     packnet.prune(0.9)
 
 
+def test_the_lengths_of_a_recurrent_layer_s_rows_are_not_divided():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        layer = nn.utils.weight_norm(nn.LSTM(4, 4), "weight_hh_l0")
+    assert set(PackNet(layer).owners) == {"weight_ih_l0", "weight_hh_l0_v"}
+
+
 def test_factors_of_a_weight_are_divided_also_of_rank_one():
     layer = parametrize.register_parametrization(nn.Linear(4, 4), "weight", LowRank())
     assert list(PackNet(layer).owners) == ["parametrizations.weight.original0", "parametrizations.weight.original1"]

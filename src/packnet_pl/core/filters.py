@@ -6,8 +6,10 @@ weight                                            its filters
 convolution, linear, bilinear, their look-alikes  one per output channel or feature
 transposed convolution                            one per output channel; those of a group see only its inputs
 ``Conv1D`` of transformers                        one per output feature, which is the second dimension
-attention, packed or separate projections         one per head: its rows of query, key and value together
-RNN, LSTM, GRU and their cells                    one per hidden unit: its rows of all gates; or per projected feature
+attention, packed projections                     one per head: its rows of query, key and value together
+attention, separate projections                   one per head, chosen in each projection by itself
+RNN, LSTM, GRU and their cells                    one per hidden unit: its rows of all gates, chosen in each weight by
+                                                  itself; or per projected feature
 embedding                                         one per row
 other                                             refused: nobody knows which dimension the outputs are
 ================================================  ==================================================================
@@ -25,6 +27,7 @@ __all__ = ["filter_norms", "filter_rows", "owned_filters", "spread_filters"]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+_WITH_OUTPUT_ROWS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag)
 
 
 def filter_rows(name: str, slot: Slot, tensor: Tensor) -> Tensor:
@@ -124,10 +127,22 @@ def _has_output_rows(slot: Slot, shape: torch.Size) -> bool:
     layer = slot.layer
     if slot.key != "weight":
         return False
-    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+    if isinstance(layer, _WITH_OUTPUT_ROWS):
         return True
-    outputs = [getattr(layer, key, None) for key in ("out_features", "out_channels")]
-    return shape[0] in [count for count in outputs if type(count) is int]
+    outputs, inputs = (_count(layer, f"{side}_features", f"{side}_channels") for side in ("out", "in"))
+    if outputs is None or shape[0] != outputs:
+        return False
+    if inputs is None or len(shape) == 1:
+        return True
+    if shape[1] != inputs // (_count(layer, "groups") or 1):
+        return False  # as where each row is an expert's, and there are as many as outputs
+    # Of a square, only the name says that it is not multiplied from the left, as graph layers do.
+    return len(shape) > 2 or inputs != outputs or "linear" in type(layer).__name__.lower()
+
+
+def _count(layer: nn.Module, *keys: str) -> int | None:
+    """Returns the first of these attributes that is an integer."""
+    return next((value for key in keys if type(value := getattr(layer, key, None)) is int), None)
 
 
 def _is_transformers_conv1d(slot: Slot) -> bool:

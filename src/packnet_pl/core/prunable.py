@@ -46,7 +46,7 @@ PRUNABLE_TYPES: Final = (torch.float32, torch.float64, torch.float16, torch.bflo
 """Types of numbers that are ranked by magnitude, and frozen entry by entry."""
 
 _BIAS = re.compile(r"(^|_)(bias|biases)(_|\d|$)")
-_WEIGHT = re.compile(r"(^|_)weight(_(?!g$)|\d|$)")
+_WEIGHT = re.compile(r"(^|_)weight(?!\w*_g$)(_|\d|$)")
 _TABLE = re.compile(r"(^|_)(pos|positions?|positional)(_|\d|$)|(^|_)(tokens?|embeds?|embeddings?|emb)_?\d*$")
 _PERHAPS_TABLE = re.compile(
     r"(^|_)(tokens?|embeds?|embeddings?|emb|table|latents?|prompts?|probe|queries|rel|ape|freqs)(_|\d|$)"

@@ -88,8 +88,8 @@ def warn_of_large(inventory: Inventory, task: str) -> None:
     _warn(
         f"task {task!r} and later ones cannot change {_percent(frozen, total)} of the parameters, which were the first "
         f"task's and are not divided among tasks; the largest are {names}; PackNet(..., prunable=...) says what is "
-        "divided: 'all' takes embeddings and position tables too, a function (name, module, parameter) whatever it "
-        "chooses; it can only be said before the first task",
+        "divided ('all' takes embeddings and position tables too, a function whatever it chooses), and norm='per_task' "
+        "and bias='per_task' give each task its own; all that can only be said before the first task",
     )
 
 
