@@ -29,7 +29,8 @@ every model type, of which each part that the inputs named below reach is traine
   or in that of the default configuration; the head is part of it in torchvision only.
 - **of weights**: the same in the size that was trained, without embeddings and position tables, norms, biases and the
   magnitudes of weight norms. What is a table is no matter of names here: a traced forward pass tells what multiplies
-  activations from what is looked up, added or joined to them, or scales them. The bar is {bar:.0%}.
+  activations from what is looked up, added or joined to them, or scales them; only what the inputs do not reach is
+  told by name. The bar is {bar:.0%}.
 
 `python benchmarks/networks.py --hours H --page` wrote this page, seed 0, on the CPU with one
 thread, with {versions}.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from network_sweep.network import Network
 from network_sweep.roles import roles_of
 from packnet_pl import PackNet
+from packnet_pl.core import Role, role_of
 from packnet_pl.core.module_modes import is_bias, is_norm
 
 __all__ = ["Shares", "is_magnitude", "shares_of"]
@@ -36,7 +37,7 @@ def shares_of(network: Network, packnet: PackNet) -> Shares:
     """Counts the parameters, by what a traced forward pass does with each.
 
     What is an embedding or a table is decided by the trace (it is looked up, added, joined or compared, and multiplies
-    nothing), not by the rule that PackNet has; where the pass did not come by, by the layer: nn.Embedding.
+    nothing), not by the rule that PackNet has; by its name only where the pass did not come by.
     """
     owned = set(packnet.summary().owned)
     roles = roles_of(network)
@@ -67,6 +68,6 @@ def is_magnitude(name: str) -> bool:
 def _is_exempt(layer: nn.Module, key: str, name: str, parameter: Tensor, roles: set[str]) -> bool:
     if is_norm(layer) or is_bias(key) or is_magnitude(name) or isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
         return True
-    if not roles:  # not in the forward pass
-        return parameter.dim() < 2
+    if not roles:
+        return parameter.dim() < 2 or role_of(name, layer, parameter) is Role.TABLE
     return "multiplies" not in roles

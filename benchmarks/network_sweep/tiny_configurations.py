@@ -39,7 +39,10 @@ _COUNTS: tuple[tuple[str, int], ...] = (
 # The same for widths and heads -> what they are set to on level "constant".
 _WIDTHS: tuple[tuple[str, int], ...] = (
     (r"qk_rope_head_dim|rotary_dim|adanorm_num_embeddings", 8),
-    (r"(.*_)?head_dim|d_kv|d_head|(.*_)?dim_head|head_size|mamba_d_head", 16),
+    (r"(.*_)?head_dim|d_kv|d_head|(.*_)?dim_head|head_size", 16),
+    (r"mamba_d_head", 32),
+    (r"mamba_d_ssm", 128),
+    (r"upsample_groups", 64),
     (r"qk_head_dim", 24),
     (r"(kv|q|o)_lora_rank", 16),
     (r"(.*_)?(intermediate_size|ffn_dim|ffn_hidden_size|mlp_dim|d_ff|n_inner|ff_dim|intermediate_dim|dim_feedforward"
@@ -86,14 +89,20 @@ def shrunk(fields: dict[str, Any], level: str) -> dict[str, Any]:
 
 def _small(name: str, value: Any, layers: set[int], level: str) -> Any:
     if isinstance(value, dict):
-        if "mrope_section" in value and level != "depth":
-            return value | {"mrope_section": [2, 3, 3]}
+        if name.startswith("rope") and level != "depth":
+            return value | {"mrope_section": _small_section(value.get("mrope_section") or [16, 24, 24])}
         return shrunk(value, level) if "model_type" in value or name.endswith("config") else value
     if isinstance(value, (list, tuple)):
         if name in {"depths", "num_blocks", "blocks_per_stage", "layer_depths"}:
             return [1] * len(value)
         return [*value[: LAYERS - 1], value[-1]] if len(value) in layers and len(value) > LAYERS else value
     return min(value, _size(name, value, level)) if type(value) is int and value > 0 else value
+
+
+def _small_section(section: list[int]) -> list[int]:
+    """Returns the shares of a rotary embedding, divided as its width is."""
+    *first, _ = (each // FACTOR for each in section)
+    return [*first, sum(section) // FACTOR - sum(first)]
 
 
 def _size(name: str, value: int, level: str) -> int:
