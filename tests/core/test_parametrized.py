@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from packnet_pl.core import PackNet, PruneRule
+from packnet_pl.core.pruning import check_rule
 from tests.support.tiny import bits, same_bits
 
 
@@ -137,6 +138,18 @@ def test_what_cannot_be_released_is_said_and_nothing_is_done():
         packnet.prune(0.75)
     assert packnet.phase == "train"
     packnet.prune(0.5)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_cannot_be_released_is_known_before_anything_is_trained(scope, begun):
+    packnet = PackNet(parametrizations.weight_norm(nn.Conv1d(4, 4, 2, groups=4)))
+    if begun:
+        packnet.begin_task("a")
+    rule, inventory = PruneRule(scope=scope), packnet.inventory()
+    check_rule(rule, packnet.state, inventory, 0.5)
+    with pytest.raises(ValueError, match=r"prune ratio 0.75 would release 6 weights of .*, and only 4 can be"):
+        check_rule(rule, packnet.state, inventory, 0.75)
 
 
 def test_the_score_says_which_entry_of_a_row_is_left():

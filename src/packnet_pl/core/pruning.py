@@ -17,6 +17,8 @@ from packnet_pl.core.state import State
 
 __all__ = ["PruneRule", "check_finite", "check_rule", "choose_releases", "count_units", "lowest", "rule_of"]
 
+_ALL = "all layers"
+
 
 @dataclass(frozen=True)
 class PruneRule:
@@ -108,16 +110,29 @@ def choose_releases(
     return {name: spread_filters(name, slots[name], chosen[name], weight.shape) for name, weight in weights.items()}
 
 
-def check_rule(rule: PruneRule, state: State, inventory: Inventory) -> None:
+def check_rule(rule: PruneRule, state: State, inventory: Inventory, ratio: float = 0.0) -> None:
     """Checks that the open task, or else the next one, can be pruned by ``rule``.
+
+    Args:
+        rule: How.
+        state: Of the tasks.
+        inventory: The tensors of the network.
+        ratio: Share to release, in [0, 1).
 
     Raises:
         ValueError: If it releases filters, and one belongs to that task and to earlier ones, or the outputs of a layer
-            are not known.
+            are not known; or if fewer weights may be released than ``ratio`` says.
     """
     number = FREE if state.open_task is None else len(state.names)
+    counts: dict[str, tuple[int, int]] = {}
     for name, owner in state.owners.items():
-        count_units(name, inventory.owned[name], owner == number, rule.granularity)
+        slot, mask = inventory.owned[name], owner == number
+        kept = last_entries(slot, mask, slot.now.detach().abs()) if rule.granularity == "weight" else None
+        counts[name] = count_units(name, slot, mask, rule.granularity), 0 if kept is None else int(kept.sum())
+    if rule.scope == "global":
+        counts = {_ALL: (sum(owned for owned, _ in counts.values()), sum(kept for _, kept in counts.values()))}
+    for name, (owned, kept) in counts.items():
+        _count_of(name, ratio, owned, owned - kept)
 
 
 def count_units(name: str, slot: Slot, mask: Tensor, granularity: Granularity) -> int:
@@ -196,14 +211,24 @@ class _Units:
 
 
 def _lowest_share(name: str, units: _Units, ratio: float) -> Tensor:
-    count, most = round(ratio * int(units.owned.sum())), int(units.eligible.sum())
+    count = _count_of(name, ratio, int(units.owned.sum()), int(units.eligible.sum()))
+    return lowest(units.scores, units.eligible, count)
+
+
+def _count_of(name: str, ratio: float, owned: int, most: int) -> int:
+    """Returns how many units to release.
+
+    Raises:
+        ValueError: If these are more than ``most``.
+    """
+    count = round(ratio * owned)
     if count > most:
         raise ValueError(
             f"prune ratio {ratio:g} would release {count} weights of {name}, and only {most} can be: its layer divides "
             "each row by its length, so one weight of each must stay, or it would compute NaN; release less, or leave "
             "the weight out with PackNet(..., prunable=...)"
         )
-    return lowest(units.scores, units.eligible, count)
+    return count
 
 
 def _lowest_share_over_all(units: Mapping[str, _Units], ratio: float) -> dict[str, Tensor]:
@@ -214,7 +239,7 @@ def _lowest_share_over_all(units: Mapping[str, _Units], ratio: float) -> dict[st
         torch.cat([part.owned.reshape(-1).to(device) for part in units.values()]),
         torch.cat([part.eligible.reshape(-1).to(device) for part in units.values()]),
     )
-    parts = torch.split(_lowest_share("all layers", every, ratio), [part.owned.numel() for part in units.values()])
+    parts = torch.split(_lowest_share(_ALL, every, ratio), [part.owned.numel() for part in units.values()])
     return {
         name: part.reshape(unit.owned.shape).to(unit.owned.device)
         for (name, unit), part in zip(units.items(), parts, strict=True)

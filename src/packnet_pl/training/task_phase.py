@@ -126,7 +126,7 @@ class TaskPhase:
             raise ValueError(f"{given}: the task is {state}")
         if self.prune_ratio is not None:
             inventory = packnet.inventory()  # first: layers may have been added, and the state then knows them
-            check_rule(self.rule, packnet.state, inventory)
+            check_rule(self.rule, packnet.state, inventory, self.prune_ratio if self.phase == "train" else 0.0)
         selected = selected_task_of(module, self.task)
         if selected != self.task:
             raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")
