@@ -1,5 +1,7 @@
 """Validation, test and prediction change nothing; what is owned and free is logged."""
 
+import warnings
+
 import pytest
 
 from packnet_pl import PackNetCallback
@@ -24,6 +26,21 @@ def test_validation_during_the_fit_changes_nothing_that_is_held():
     quiet(callback, max_epochs=2, num_sanity_val_steps=2).fit(module, loader(), loader(3))
     assert module.packnet.phase == "retrain"
     assert same(used_by(module.packnet, 1), finished)
+
+
+def said_of_later_tasks(fit):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fit()
+    return [str(warning.message) for warning in found if "later ones cannot change" in str(warning.message)]
+
+
+def test_the_second_task_of_a_fit_says_once_what_can_no_longer_move():
+    module = OwnModule()
+    assert not said_of_later_tasks(lambda: fit_own(module, "a"))
+    (text,) = said_of_later_tasks(lambda: fit_own(module, "b"))
+    assert "task 'b' and later ones cannot change 12.00% of the parameters" in text
+    assert not said_of_later_tasks(lambda: fit_own(module, "c"))
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])

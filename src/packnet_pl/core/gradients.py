@@ -22,6 +22,11 @@ class RequiresGrad:
             self._before.setdefault(parameter, parameter.requires_grad)
             parameter.requires_grad_(False)
 
+    def was(self, tensor: Tensor) -> bool:
+        """Returns the ``requires_grad`` that ``tensor`` has, or had before it was turned off."""
+        turned_off = isinstance(tensor, nn.Parameter) and self._before.get(tensor)
+        return bool(turned_off) or tensor.requires_grad
+
     def restore(self) -> None:
         """Restores the ``requires_grad`` of every parameter."""
         self._restore()

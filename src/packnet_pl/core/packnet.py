@@ -74,7 +74,7 @@ class PackNet:  # noqa: PLR0904
         bias: Keeping = "shared",
     ) -> None:
         self._take(module, prunable, norm, bias)
-        warn_of_unknown(self.inventory(), self._state.prunable)
+        warn_of_unknown(self.inventory(), self._state.prunable, self.requires_grad)
 
     def _take(self, module: nn.Module, prunable: Prunable | PrunableRule, norm: Keeping, bias: Keeping) -> None:
         if not isinstance(module, nn.Module):
@@ -184,7 +184,7 @@ class PackNet:  # noqa: PLR0904
         self.verify(root)
         self._restore_copies(inventory)
         if len(self._state.tasks) == 1:
-            warn_of_large(inventory, task)
+            warn_of_large(inventory, task, self.requires_grad)
         self._freeze(begun)
         self._state = begun
 

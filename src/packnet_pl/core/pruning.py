@@ -130,9 +130,9 @@ def check_rule(rule: PruneRule, state: State, inventory: Inventory, ratio: float
         kept = last_entries(slot, mask, slot.now.detach().abs()) if rule.granularity == "weight" else None
         counts[name] = count_units(name, slot, mask, rule.granularity), 0 if kept is None else int(kept.sum())
     if rule.scope == "global":
-        counts = {_ALL: (sum(owned for owned, _ in counts.values()), sum(kept for _, kept in counts.values()))}
-    for name, (owned, kept) in counts.items():
-        _count_of(name, ratio, owned, owned - kept)
+        counts = {_ALL: (sum(owned for owned, _ in counts.values()), sum(stay for _, stay in counts.values()))}
+    for name, (owned, stay) in counts.items():
+        _count_of(name, ratio, owned, owned - stay)
 
 
 def count_units(name: str, slot: Slot, mask: Tensor, granularity: Granularity) -> int:

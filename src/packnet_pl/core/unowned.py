@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from packnet_pl.core.gradients import RequiresGrad
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.prunable import PRUNABLE_TYPES, Role, own_name, role_of
 from packnet_pl.core.slots import Slot
@@ -29,7 +30,7 @@ def usable_fraction(inventory: Inventory) -> float:
     return usable / max(1, parameter_count(inventory))
 
 
-def warn_of_unknown(inventory: Inventory, prunable: str) -> None:
+def warn_of_unknown(inventory: Inventory, prunable: str, trained: RequiresGrad) -> None:
     """Names the first parameter of each kind that the rule does not know, and that is therefore frozen.
 
     A kind is a class of modules and a name in it, such as ``gate`` of ``Mixer``.
@@ -37,11 +38,12 @@ def warn_of_unknown(inventory: Inventory, prunable: str) -> None:
     Args:
         inventory: The tensors of the shared module, sorted by the rule.
         prunable: The rule as the user named it; only "weights" and "all" judge by what parameters do.
+        trained: Knows which parameters are trained at all.
     """
     if prunable not in ("weights", "all"):
         return
     kinds: dict[tuple[str, str], list[tuple[str, Slot]]] = {}
-    for name, slot in _standing(inventory).items():
+    for name, slot in _standing(inventory, trained).items():
         if role_of(name, slot.used_by, slot.now) is Role.UNKNOWN:
             kind = type(slot.used_by).__name__, re.sub(r"\d+", "#", own_name(name, slot.used_by))
             kinds.setdefault(kind, []).append((name, slot))
@@ -72,14 +74,15 @@ def _advice(kinds: Mapping[tuple[str, str], list[tuple[str, Slot]]]) -> str:
     )
 
 
-def warn_of_large(inventory: Inventory, task: str) -> None:
+def warn_of_large(inventory: Inventory, task: str, trained: RequiresGrad) -> None:
     """Says, as the second task begins, what can no longer move, if that is more than a tenth of all parameters.
 
     Args:
         inventory: The tensors of the shared module.
         task: The task that begins.
+        trained: Knows which parameters are trained at all.
     """
-    standing, total = _standing(inventory), parameter_count(inventory)
+    standing, total = _standing(inventory, trained), parameter_count(inventory)
     frozen = sum(map(_size, standing.values()))
     if frozen <= _LARGE * total:
         return
@@ -114,9 +117,9 @@ def warn_of_later(recorded: Inventory, wanted: Inventory, prunable: str, later: 
     )
 
 
-def _standing(inventory: Inventory) -> dict[str, Slot]:
+def _standing(inventory: Inventory, trained: RequiresGrad) -> dict[str, Slot]:
     """Returns the parameters that the first task can train, and later ones cannot."""
-    return {name: slot for name, slot in inventory.frozen.items() if slot.is_parameter and slot.now.requires_grad}
+    return {name: slot for name, slot in inventory.frozen.items() if slot.is_parameter and trained.was(slot.now)}
 
 
 def _slots(inventory: Inventory) -> Iterator[Slot]:
