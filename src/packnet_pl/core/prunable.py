@@ -53,6 +53,7 @@ _PERHAPS_TABLE = re.compile(
 )
 _MATRIX = re.compile(r"(^|_)(weights?|proj|projection|kernel|matrix)(_|\d|$)")
 """Names that say more than those of tables: ``embed_proj_weight`` is no table."""
+_PERHAPS_MATRIX = re.compile(r"(^|_)[wW](_|$)|^to_")
 _SCALE = re.compile(r"(scale|gamma|gain|temperature|_g$)")
 _SCALED = (nn.PReLU,)
 _PARAMETRIZED = re.compile(r"(?:^|\.)parametrizations\.([^.]+)\.original(\d*)$")
@@ -78,8 +79,9 @@ def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: P
     1. WEIGHT: the ``weight`` of a convolution or linear layer, whatever its shape (SCALE: its length in weight norm).
     2. UNKNOWN: of another type than float16, bfloat16, float32 and float64.
     3. NORM: in one of torch's norms, or a vector in a class with "norm" in its name.
-    4. BIAS: called so.
-    5. TABLE: in an embedding layer, or called a token, an embedding or a position.
+    4. BIAS: called so; but a matrix that is called the weight, projection or kernel of a bias.
+    5. TABLE: in an embedding layer, or called a token, an embedding or a position. UNKNOWN instead if it may be what
+       multiplies one (``W_pos``, ``to_tokens``).
     6. WEIGHT: at least two of its dimensions are longer than 1; or it has two, and is called a weight. UNKNOWN instead
        if its name may be that of a table (latents, prompts, queries ...), or it is the weight of a class that is called
        an embedding and is none of torch's.
@@ -102,11 +104,13 @@ def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: P
     kind = _class_name(module)
     if is_torch_norm(module) or ("norm" in kind and not matrix):
         return Role.NORM
-    if _BIAS.search(key):
-        return Role.BIAS
     says_matrix = _MATRIX.search(key) is not None
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or (_TABLE.search(key) and not says_matrix):
+    if _BIAS.search(key) and not (matrix and _MATRIX.search(key.rpartition("bias")[2])):
+        return Role.BIAS
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return Role.TABLE
+    if _TABLE.search(key) and not says_matrix:
+        return Role.UNKNOWN if matrix and _PERHAPS_MATRIX.search(key) else Role.TABLE
     if matrix or (parameter.dim() >= 2 and _WEIGHT.search(key)):
         perhaps_table = ("embedding" in kind and key == "weight") or (_PERHAPS_TABLE.search(key) and not says_matrix)
         return Role.UNKNOWN if perhaps_table else Role.WEIGHT
