@@ -45,9 +45,16 @@ def test_rows_are_in_the_order_of_the_paper_and_named_by_what_tells_them_apart(t
         "packnet [0.5, 0.75]",
     ]
     assert (
-        "packnet: bias shared, granularity weight, norm shared, scope layer where not said otherwise"
+        "packnet: bias shared, granularity weight, norm shared, prunable paper, scope layer where not said otherwise"
         in comparison.notes
     )
+
+
+def test_a_run_from_before_there_was_a_choice_of_what_tasks_divide_is_not_one_of_todays(tmp_path):
+    write_run(tmp_path / "0", settings=PAPER)
+    write_run(tmp_path / "1", settings=PAPER | {"prunable": "paper"})
+    write_run(tmp_path / "2", settings=PAPER | {"prunable": "weights"})
+    assert labels(compare(tmp_path)) == ["packnet 0.5", "packnet 0.5, prunable weights"]
 
 
 def test_a_setting_that_a_file_does_not_have_is_told_from_the_papers(tmp_path):

@@ -100,7 +100,7 @@ def test_the_csv_has_one_line_per_run_and_task(study):
         "split": "test",
         "row": "packnet 0.5",
         "method": "packnet",
-        "settings": "bias=shared; granularity=weight; norm=shared; scope=layer",
+        "settings": "bias=shared; granularity=weight; norm=shared; prunable=paper; scope=layer",
         "prune_ratio": "0.5",
         "seed": "1",
         "task": "greek",

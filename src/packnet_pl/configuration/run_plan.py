@@ -87,9 +87,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     score = rule.get("score", {}).get("_target_", MAGNITUDE)
     if score != MAGNITUDE:  # the paper's goes unsaid
         found["score"] = score.rpartition(".")[2]
-    kept = {"norm": config.norm, "bias": config.bias} if config.method.pack else {}
-    if config.prunable != "weights":  # the usual goes unsaid, as in runs from before there was a choice
-        kept["prunable"] = config.prunable
+    kept = {key: config[key] for key in ("norm", "bias", "prunable")} if config.method.pack else {}
     return {**found, **kept, "later_lr": config.optim.later_lr}
 
 

@@ -12,7 +12,9 @@ __all__ = ["Kind", "by_kind", "is_comparison", "label", "ratio_of", "remarks", "
 _ORDER = {"individual": 0, "classifier_only": 1, "finetune": 2, "lwf": 3, "joint": 4, "packnet": 6}
 _UNKNOWN = 5
 # What the paper's PackNet is set to goes unsaid, so that the plain name means the paper's.
-_PAPER = {"packnet": {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared"}}
+_PAPER = {
+    "packnet": {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared", "prunable": "paper"}
+}
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _read(folder: Path, split: str) -> Run | None:
         folder=folder,
         method=results.method,
         arch=results.arch,
-        settings={name: _as_text(value) for name, value in results.settings.items()},
+        settings={name: _as_text(value) for name, value in _with_rule(results.settings).items()},
         seed=results.seed,
         tasks=names,
         ratios=tuple(task.prune_ratio for task in results.tasks),
@@ -146,6 +146,11 @@ def _read(folder: Path, split: str) -> Run | None:
         networks=results.storage.networks,
         megabytes=results.storage.packed_bytes / 1e6,
     )
+
+
+def _with_rule(settings: Mapping[str, object]) -> Mapping[str, object]:
+    """Returns ``settings`` with what tasks divide: before there was a choice, that was the paper's."""
+    return {"prunable": "paper", **settings} if {"norm", "bias"} <= settings.keys() else settings
 
 
 def _as_text(value: object) -> str:
