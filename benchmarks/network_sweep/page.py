@@ -22,8 +22,9 @@ are taken from the live network in eval mode before it is finished, and compared
 subnetwork in the middle of the second and after it. A network **holds** if no bit differs. One that gives other bits
 in two passes by itself, with one seed, is listed as such.
 
-Sizes: the smallest networks of timm and torchvision as they are published; of transformers a tiny configuration of
-every model type, of which each part that the inputs named below reach is trained.
+Sizes: of timm and torchvision small networks of many families, as they are published; of transformers a tiny
+configuration of every model type, of which each part that the inputs named below reach is trained. The sweep ended by
+the clock: what it did not come to is counted as not begun.
 
 - **of all**: the share of all parameters that the tasks divide (`prunable="weights"`), counted in the published size,
   or in that of the default configuration; the head is part of it in torchvision only.
@@ -32,8 +33,8 @@ every model type, of which each part that the inputs named below reach is traine
   activations from what is looked up, added or joined to them, or scales them; only what the inputs do not reach is
   told by name. The bar is {bar:.0%}.
 
-`python benchmarks/networks.py --hours H --page` wrote this page, seed 0, on the CPU with one
-thread, with {versions}.
+`python benchmarks/networks.py --hours H --seconds 25 --page`, in several goes, wrote this page: seed 0, the CPU with
+one thread and 25 seconds of it for each network, with {versions}.
 """
 
 

@@ -12,8 +12,9 @@ from network_sweep.network import Network
 
 __all__ = ["roles_of"]
 
-# Part of an operator's name -> what it does with a parameter.
+# Part of an operator's name -> what it does with a parameter, the first that matches.
 ROLES = (
+    ("upsample", "resized"),
     ("transformer_encoder_layer", "multiplies"),
     ("native_multi_head", "multiplies"),
     ("embedding", "looked up"),

@@ -89,7 +89,7 @@ def shrunk(fields: dict[str, Any], level: str) -> dict[str, Any]:
 
 def _small(name: str, value: Any, layers: set[int], level: str) -> Any:
     if isinstance(value, dict):
-        if name.startswith("rope") and level != "depth":
+        if "rope_type" in value and level != "depth":
             return value | {"mrope_section": _small_section(value.get("mrope_section") or [16, 24, 24])}
         return shrunk(value, level) if "model_type" in value or name.endswith("config") else value
     if isinstance(value, (list, tuple)):
