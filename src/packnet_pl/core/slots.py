@@ -89,7 +89,9 @@ def slots_of(module: nn.Module) -> Iterator[tuple[str, Slot]]:
 
 def _users_of_parametrizations(module: nn.Module) -> dict[nn.Module, nn.Module]:
     """Returns the list of parametrizations of each tensor -> the module that has that tensor."""
-    parametrized = [layer for layer in module.modules() if parametrize.is_parametrized(layer)]
+    # Asking the layer for what it has not is slow, and this is done often.
+    having = (layer for layer in module.modules() if "parametrizations" in layer._modules)
+    parametrized = [layer for layer in having if parametrize.is_parametrized(layer)]
     return {parts: layer for layer in parametrized for parts in layer.parametrizations.children()}  # type: ignore[union-attr]
 
 
