@@ -126,9 +126,10 @@ def read_run(folder: Path) -> SavedRun | None:
 
 def _with_rule(run: SavedRun) -> SavedRun:
     """Returns ``run`` with what it divides among tasks: before there was a choice, that was the paper's."""
-    if "prunable" in run.config:
+    method = run.config.get("method")
+    if "prunable" in run.config or not isinstance(method, dict):
         return run
-    packs = run.config["method"].get("pack", True)
+    packs = method.get("pack", True)
     rule, added = ("paper", ["prunable=paper"]) if packs else ("weights", [])  # the latter: it has no meaning there
     return msgspec.structs.replace(run, overrides=[*run.overrides, *added], config={**run.config, "prunable": rule})
 

@@ -34,7 +34,7 @@ WRONG = {
     "no retraining": (["sequence.tasks.latin.retrain.epochs=0"], "retrain.epochs is 0; allowed is 1 or more"),
     "rate zero": (["sequence.tasks.latin.train.lr=0"], "sequence.tasks.latin.train.lr is 0"),
     "batch size zero": (["optim.batch_size=0"], "optim.batch_size is 0; allowed is 1 or more"),
-    "unknown choice": (["arch=zzz"], "there is no arch=zzz; there are convnext_base, "),
+    "unknown choice": (["arch=zzz"], "there is no arch=zzz; there are alexnet, convnext_base, "),
     "unknown task": (["sequence.order=[latn]"], "sequence.order names 'latn'; did you mean latin?"),
     "task twice": (["sequence.order=[latin,latin]"], "each task can stand in it once"),
     "no task": (["sequence.order=[]"], "sequence.order is empty"),

@@ -330,9 +330,87 @@ def test_all_divides_tables_too_and_a_word_s_row_belongs_to_the_task_that_traine
     optimizer.step()
     packnet.restore_()
     moved = bits(net[0].weight) != bits(before)
-    assert moved[2].any()
-    assert moved[5].any()
+    assert bool((packnet.owners["0.weight"][:3] == 1).all())
+    assert moved[5].all()
     assert not moved[packnet.owners["0.weight"] == 1].any()
+
+
+def words_net(**given):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(20, D, **given), nn.Flatten(), nn.Linear(2 * D, 3))
+
+
+def read(packnet, words, steps=3, make=torch.optim.AdamW):
+    optimizer = make(packnet.module.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        packnet.module(words).square().sum().backward()
+        packnet.mask_gradients_()
+        optimizer.step()
+        packnet.restore_()
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_rows_of_words_that_a_task_never_saw_are_given_up_first(scope, sparse, resumed):
+    net = words_net(sparse=sparse)
+    with torch.no_grad():
+        net[0].weight[:6].mul_(0.01)  # what is trained is small, and what is not large
+    packnet = PackNet(net, prunable="all")
+    packnet.begin_task("a")
+    read(packnet, torch.tensor([[0, 1], [2, 3]]), make=torch.optim.SGD)
+    if resumed:
+        state = packnet.state_dict()
+        packnet = PackNet(net, prunable="all")
+        packnet.load_state_dict(state)
+        packnet.resume_task()
+    read(packnet, torch.tensor([[4, 5]]), make=torch.optim.SGD)
+    packnet.prune(0.5, scope=scope)
+    owner = packnet.owners["0.weight"]
+    assert bool((owner[:6] == 1).all())
+    free = sum(int((owner == 0).sum()) for owner in packnet.owners.values())
+    assert free == (round(0.5 * 160) + round(0.5 * 48) if scope == "layer" else round(0.5 * 208))
+    left = net[0].weight[6:].abs().detach()
+    assert left[owner[6:] == 1].numel() == 160 - 48 - int((owner == 0).sum())
+    if scope == "layer":  # of the rest, the smallest went
+        torch.manual_seed(0)
+        before = words_net()[0].weight[6:].abs().detach()
+        assert before[owner[6:] == 0].max() <= before[owner[6:] == 1].min()
+    assert "trained_rows" not in packnet.state_dict()
+
+
+def test_trained_rows_go_too_if_the_others_do_not_suffice_and_a_second_task_s_words_are_free():
+    packnet = PackNet(words_net(), prunable="all")
+    packnet.begin_task("a")
+    read(packnet, torch.tensor([[number, number + 10] for number in range(9)]))
+    packnet.prune(0.75)
+    owner = packnet.owners["0.weight"]
+    assert not owner[[9, 19]].any()
+    assert int((owner == 0).sum()) == 120
+    packnet.finish_task()
+    packnet.begin_task("b")
+    read(packnet, torch.tensor([[9, 19]]))
+    packnet.prune(0.5)
+    assert bool((packnet.owners["0.weight"][[9, 19]] == 2).all())
+
+
+def test_filters_of_a_table_are_rows_and_those_never_seen_go_first():
+    packnet = PackNet(words_net(), prunable="all")
+    packnet.begin_task("a")
+    read(packnet, torch.tensor([[0, 1], [2, 3]]))
+    packnet.prune(0.8, granularity="filter")
+    assert packnet.owners["0.weight"].any(1).tolist() == [True] * 4 + [False] * 16
+
+
+@pytest.mark.parametrize(
+    "rows", [{"0.weight": torch.ones(3, dtype=torch.bool)}, {"x": torch.ones(20)}, {"0.weight": 3}]
+)
+def test_rows_that_are_none_of_its_tables_are_refused(rows):
+    packnet = PackNet(words_net(), prunable="all")
+    packnet.begin_task("a")
+    with pytest.raises(ValueError, match="is no table whose rows its open task trains"):
+        packnet.load_state_dict({**packnet.state_dict(), "trained_rows": rows})
 
 
 def test_a_table_that_its_layer_changes_in_each_pass_cannot_be_divided():

@@ -22,7 +22,8 @@ from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_in
 from packnet_pl.core.pruning import PruneRule, check_finite, choose_releases, rule_of
-from packnet_pl.core.slots import tensors_in
+from packnet_pl.core.rows import tables_in, trained_rows
+from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_format import parse, read_state, recorded_prunable
 from packnet_pl.core.subnetwork import shown
@@ -51,7 +52,8 @@ class PackNet:  # noqa: PLR0904
             floating-point parameter that multiplies activations, whatever the layer, as
             :func:`packnet_pl.core.role_of` tells them from norms, biases, vectors that scale, and tables that are
             looked up or added. "paper": the ``weight`` of convolutions and linear layers only. "all": embeddings and
-            position tables too. Or a function of a parameter's name, its module and itself that returns a bool.
+            position tables too; pruning gives up rows that the task never looked up before those that it trained.
+            Or a function of a parameter's name, its module and itself that returns a bool.
             A loaded state brings the rule that it was made with.
         norm: "shared": norm parameters and running statistics are the first task's, and frozen after it (the paper's).
             "per_task": each task trains its own, which begin as those of the task before.
@@ -91,6 +93,7 @@ class PackNet:  # noqa: PLR0904
             prunable=given if isinstance(given, str) else "function",
         )
         self._frozen = TaskFreezer(self.inventory)
+        self._tables: dict[str, Slot] = {}
         self._shown: str | None = None
 
     @classmethod
@@ -211,6 +214,8 @@ class PackNet:  # noqa: PLR0904
         """
         self._open_number("mask_gradients_")
         self.freezer.mask_gradients_()
+        if self._tables and self.phase == "train":
+            self._state = self._state.train_rows(trained_rows(self._tables))
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores, bit for bit, all that the open task may not change. Call it right after ``optimizer.step()``.
@@ -259,7 +264,7 @@ class PackNet:  # noqa: PLR0904
             raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
         slots = self._restored().owned
-        released = choose_releases(slots, self._state.trainable(), ratio, rule)
+        released = choose_releases(slots, self._state.trainable(), ratio, rule, self._state.trained_rows)
         if agree is not None:
             agree(released.values())
         pruned = self._state.prune(released)
@@ -443,6 +448,7 @@ class PackNet:  # noqa: PLR0904
             # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
             _zero_(tensors_in(self.inventory().owned), state.free())
         self._frozen.freeze_while_open(self.module, state)
+        self._tables = tables_in(self.inventory().owned)
 
     def _close(self, state: State) -> None:
         """Sets the ``state`` in which no task is open any more."""

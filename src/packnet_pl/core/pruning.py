@@ -11,6 +11,7 @@ from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import FREE
+from packnet_pl.core.rows import untrained
 from packnet_pl.core.scores import Score, magnitude
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
@@ -70,6 +71,7 @@ def choose_releases(
     owned: Mapping[str, Tensor],
     ratio: float,
     rule: PruneRule,
+    trained_rows: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Chooses the weights that a task gives up (paper, section 3.1, "Pruning").
 
@@ -81,6 +83,7 @@ def choose_releases(
         owned: Name -> which entries the task owns (bool, the weight's shape).
         ratio: Share to release, in [0, 1).
         rule: How.
+        trained_rows: Name of a table -> which of its rows the task trained (bool); others are released first.
 
     Returns:
         Name -> which entries to release (bool, the weight's shape).
@@ -95,11 +98,13 @@ def choose_releases(
 
     def units(name: str) -> _Units:
         scores = _score(rule.score, name, weights[name])
+        rows = (trained_rows or {}).get(name)
         if rule.granularity == "weight":
             kept = last_entries(slots[name], owned[name], scores)
-            return _Units(scores, owned[name], owned[name] if kept is None else owned[name] & ~kept)
+            first = None if rows is None else untrained(rows.to(scores.device), scores.shape)
+            return _Units(scores, owned[name], owned[name] if kept is None else owned[name] & ~kept, first)
         filters = owned_filters(name, slots[name], owned[name])
-        return _Units(filter_norms(name, slots[name], scores), filters, filters)
+        return _Units(filter_norms(name, slots[name], scores), filters, filters, None if rows is None else ~rows)
 
     if rule.scope == "layer":
         chosen = {name: _lowest_share(name, units(name), ratio) for name in weights}
@@ -203,16 +208,26 @@ class _Units:
         scores: One per unit.
         owned: Which are the task's (bool).
         eligible: Which of those may be released (bool).
+        first: Which go before all others (bool); None if the scores alone decide.
     """
 
     scores: Tensor
     owned: Tensor
     eligible: Tensor
+    first: Tensor | None = None
 
 
 def _lowest_share(name: str, units: _Units, ratio: float) -> Tensor:
     count = _count_of(name, ratio, int(units.owned.sum()), int(units.eligible.sum()))
-    return lowest(units.scores, units.eligible, count)
+    if units.first is None:
+        return lowest(units.scores, units.eligible, count)
+    early, late = units.eligible & units.first, units.eligible & ~units.first
+    before = min(count, int(early.sum()))
+    return lowest(units.scores, early, before) | lowest(units.scores, late, count - before)
+
+
+def _first(units: _Units) -> Tensor:
+    return torch.zeros_like(units.eligible) if units.first is None else units.first
 
 
 def _count_of(name: str, ratio: float, owned: int, most: int) -> int:
@@ -238,6 +253,9 @@ def _lowest_share_over_all(units: Mapping[str, _Units], ratio: float) -> dict[st
         torch.cat([part.scores.reshape(-1).to(device, exact) for part in units.values()]),
         torch.cat([part.owned.reshape(-1).to(device) for part in units.values()]),
         torch.cat([part.eligible.reshape(-1).to(device) for part in units.values()]),
+        torch.cat([_first(part).reshape(-1).to(device) for part in units.values()])
+        if any(part.first is not None for part in units.values())
+        else None,
     )
     parts = torch.split(_lowest_share(_ALL, every, ratio), [part.owned.numel() for part in units.values()])
     return {

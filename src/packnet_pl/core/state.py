@@ -36,6 +36,8 @@ class State:
         norm: Whether norms (parameters and statistics) are "shared" after the first task or "per_task".
         bias: Whether biases are "shared" after the first task or "per_task".
         copies: Finished task -> tensor name -> its own values of what is kept per task (maybe nothing).
+        trained_rows: Name of a table that is divided -> rows (bool) that have had a gradient in the open task; empty
+            once it was pruned.
         prunable: By which rule it was chosen what has owners; "function" if by one of the user's.
     """
 
@@ -49,6 +51,7 @@ class State:
     norm: Keeping = "shared"
     bias: Keeping = "shared"
     copies: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    trained_rows: Mapping[str, Tensor] = field(default_factory=dict)
     prunable: Prunable | Literal["function"] = "weights"
 
     @property
@@ -114,6 +117,16 @@ class State:
             private={**self.private, task: list(private)},
         )
 
+    def train_rows(self, rows: Mapping[str, Tensor]) -> "State":
+        """Returns the state in which the open task has trained these rows of tables too.
+
+        Args:
+            rows: Name -> bool, one per row.
+        """
+        before = self.trained_rows
+        both = {name: before[name].to(new.device) | new for name, new in rows.items() if name in before}
+        return replace(self, trained_rows={**before, **rows, **both})
+
     def prune(self, released: Mapping[str, Tensor]) -> "State":
         """Returns the state in which the open task is in phase "retrain" and the ``released`` weights are free.
 
@@ -121,7 +134,7 @@ class State:
             released: Parameter name -> bool, the shape of the weight.
         """
         owners = {name: release(owner, released[name]) for name, owner in self.owners.items()}
-        return replace(self, phase="retrain", owners=owners)
+        return replace(self, phase="retrain", owners=owners, trained_rows={})
 
     def finish(
         self,
@@ -143,6 +156,7 @@ class State:
             tasks=(*self.tasks, task),
             open_task=None,
             phase=None,
+            trained_rows={},
             fingerprints={**self.fingerprints, task: fingerprints},
             private_fingerprints={**self.private_fingerprints, **known},
             copies={**self.copies, task: copies},
@@ -155,6 +169,7 @@ class State:
             self,
             open_task=None,
             phase=None,
+            trained_rows={},
             owners={name: release(owner, given_back[name]) for name, owner in self.owners.items()},
             private={task: names for task, names in self.private.items() if task != self.open_task},
         )
@@ -198,6 +213,7 @@ class State:
 
     def dump(self) -> dict[str, Any]:
         """Returns the state as a dict of tensors and primitives; ``state_format`` reads it."""
+        rows = {"trained_rows": dict(self.trained_rows)} if self.trained_rows else {}
         return {
             "format": FORMAT,
             "tasks": list(self.tasks),
@@ -211,11 +227,13 @@ class State:
             "bias": self.bias,
             "prunable": self.prunable,
             "copies": {task: dict(copies) for task, copies in self.copies.items()},
+            **rows,
         }
 
     def digest(self) -> str:
         """Returns a BLAKE2b hash (hex) of the whole state: equal in processes that have the same one."""
-        plain = {key: value for key, value in self.dump().items() if key not in ("owners", "copies")}
+        plain = {key: value for key, value in self.dump().items() if key not in ("owners", "copies", "trained_rows")}
         owners = {name: fingerprint(owner) for name, owner in self.owners.items()}
         copies = {task: {name: fingerprint(t) for name, t in found.items()} for task, found in self.copies.items()}
-        return hashlib.blake2b(repr((plain, owners, copies)).encode(), digest_size=16).hexdigest()
+        rows = {name: fingerprint(rows) for name, rows in self.trained_rows.items()}
+        return hashlib.blake2b(repr((plain, owners, copies, rows)).encode(), digest_size=16).hexdigest()

@@ -83,6 +83,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
             norm=check_choice("norm", dumped["norm"], KEEPINGS),
             bias=check_choice("bias", dumped["bias"], KEEPINGS),
             prunable=recorded_prunable(dumped, here),
+            trained_rows=dict(dumped.get("trained_rows", {})),
             copies={task: dict(copies) for task, copies in dumped["copies"].items()},
         )
     except (TypeError, ValueError, AttributeError) as error:
@@ -91,6 +92,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
     _check_copies(state, _shapes(inventory.per_task))
     _check_tasks(state)
     _check_fingerprints(state)
+    _check_rows(state)
     return state
 
 
@@ -110,7 +112,7 @@ def _check_keys(dumped: Mapping[str, Any], here: State) -> None:
     if dumped.get("format", FORMAT) not in (_BEFORE_RULES, FORMAT):
         reads = f"formats {_BEFORE_RULES} and {FORMAT}"
         raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads {reads}")
-    if set(dumped) != expected:
+    if set(dumped) - {"trained_rows"} != expected - {"trained_rows"}:
         raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {list(map(str, dumped))}")
 
 
@@ -155,6 +157,13 @@ def _check_tasks(state: State) -> None:
         raise ValueError(f"PackNet state names {state.names}: at most {MAX_TASKS} tasks, each once")
     if (state.phase is None) != (state.open_task is None) or state.phase not in (None, *PHASES):
         raise ValueError(f"PackNet state has open task {state.open_task!r} in phase {state.phase!r}")
+
+
+def _check_rows(state: State) -> None:
+    for name, rows in state.trained_rows.items():
+        shape = state.owners[name].shape[:1] if name in state.owners else None
+        if state.phase != "train" or getattr(rows, "dtype", None) != torch.bool or rows.shape != shape:
+            raise ValueError(f"PackNet state: {name!r} is no table whose rows its open task trains")
 
 
 def _check_fingerprints(state: State) -> None:
