@@ -4,7 +4,8 @@ In the order of the paper's section 3:
 
 - ``ownership``: one owner per weight, and the masks that follow from it. ``prunable``: which parameters have owners;
   ``inventory`` finds them in a module, ``unowned`` warns of the rest.
-- ``pruning``, ``scores``, ``filters``: which of a task's weights are released.
+- ``pruning``, ``scores``, ``filters``: which of a task's weights are released. ``directions``, ``rows``: where
+  magnitude alone would do harm, under weight norm and in tables.
 - ``freezing``: gradients masked before a step, values restored after it. ``task_freezer``: what is frozen when.
   ``module_modes``: layers kept in eval mode.
 - ``subnetwork``: the module as an earlier task knew it. ``fingerprints``, ``verification``: that it is the same bits.

@@ -73,6 +73,9 @@ class Role(Enum):
 def role_of(name: str, module: nn.Module, parameter: Tensor) -> Role:  # noqa: PLR0911 - one for each line below
     """Returns what a parameter does to activations, from its shape, its own name and the kind of its module.
 
+    The rule: a floating-point parameter with two or more dimensions multiplies activations, unless it belongs to a
+    norm, is called a bias, or is a table that is looked up or added. The rest says how each of these is told.
+
     A tensor that a parametrization computes another from is judged as that one; one in a list of parameters goes by the
     list's name too. The first that applies:
 
@@ -141,6 +144,7 @@ def is_weight_or_table(name: str, module: nn.Module, parameter: Tensor) -> bool:
     )
 
 
+# States name their rule: whoever changes what one of these chooses gives states a new format, and keeps the old choice.
 RULES: Final[Mapping[str, PrunableRule]] = {
     "weights": is_weight,
     "paper": is_paper_weight,
