@@ -99,9 +99,10 @@ def choose_releases(
     def units(name: str) -> _Units:
         scores = _score(rule.score, name, weights[name])
         rows = (trained_rows or {}).get(name)
+        rows = None if rows is None else rows.to(scores.device)
         if rule.granularity == "weight":
             kept = last_entries(slots[name], owned[name], scores)
-            first = None if rows is None else untrained(rows.to(scores.device), scores.shape)
+            first = None if rows is None else untrained(rows, scores.shape)
             return _Units(scores, owned[name], owned[name] if kept is None else owned[name] & ~kept, first)
         filters = owned_filters(name, slots[name], owned[name])
         return _Units(filter_norms(name, slots[name], scores), filters, filters, None if rows is None else ~rows)
