@@ -25,13 +25,14 @@ def has_no_choice(slot: Slot) -> bool:
     return _kept_dimension(slot) is not None and _rows(slot, slot.now).shape[1] == 1
 
 
-def last_entries(slot: Slot, owned: Tensor, scores: Tensor) -> Tensor | None:
+def last_entries(slot: Slot, owned: Tensor, scores: Tensor | None = None) -> Tensor | None:
     """Returns the entries (bool) without which a row that is divided by its length would be nothing but zeros.
 
     Args:
         slot: Of a weight.
         owned: Which entries are to be pruned from (bool, the weight's shape).
-        scores: What each entry is worth: of the entries of a row that are not zero, the one worth most is left.
+        scores: What each entry is worth: of the entries of a row that are not zero, the one worth most is left. None
+            is the magnitudes.
 
     Returns:
         In the weight's shape; None if the layer divides by no length.
@@ -42,7 +43,7 @@ def last_entries(slot: Slot, owned: Tensor, scores: Tensor) -> Tensor | None:
     there = _rows(slot, weight != 0)
     mine = there & _rows(slot, owned)
     alone = mine.any(1) & ~(there & ~mine).any(1)
-    worth = _rows(slot, scores).masked_fill(~mine, -torch.inf)
+    worth = _rows(slot, weight.detach().abs() if scores is None else scores).masked_fill(~mine, -torch.inf)
     left = torch.zeros_like(mine)
     left[torch.arange(len(left), device=left.device), worth.argmax(1)] = True
     numbers = _rows(slot, torch.arange(weight.numel(), device=weight.device).reshape(weight.shape))
@@ -61,7 +62,7 @@ def clear_(slots: Mapping[str, Slot], owned: Mapping[str, Tensor]) -> None:
     """
     for name, slot in slots.items():
         weight, mask = slot.now.detach(), owned[name]
-        kept = last_entries(slot, mask, weight.abs())
+        kept = last_entries(slot, mask)
         weight.masked_fill_(mask, 0)
         if kept is not None:
             weight.masked_fill_(kept, 1)

@@ -444,11 +444,12 @@ class PackNet:  # noqa: PLR0904
 
     def _freeze(self, state: State) -> None:
         """Freezes all that the open task of ``state`` may not change: what was pruned at zero, the rest as it is."""
+        owned = self.inventory().owned
         if state.phase == "retrain":
             # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
-            _zero_(tensors_in(self.inventory().owned), state.free())
+            _zero_(tensors_in(owned), state.free())
         self._frozen.freeze_while_open(self.module, state)
-        self._tables = tables_in(self.inventory().owned)
+        self._tables = tables_in(owned)
 
     def _close(self, state: State) -> None:
         """Sets the ``state`` in which no task is open any more."""

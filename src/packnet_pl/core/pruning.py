@@ -133,7 +133,7 @@ def check_rule(rule: PruneRule, state: State, inventory: Inventory, ratio: float
     counts: dict[str, tuple[int, int]] = {}
     for name, owner in state.owners.items():
         slot, mask = inventory.owned[name], owner == number
-        kept = last_entries(slot, mask, slot.now.detach().abs()) if rule.granularity == "weight" else None
+        kept = last_entries(slot, mask) if rule.granularity == "weight" else None
         counts[name] = count_units(name, slot, mask, rule.granularity), 0 if kept is None else int(kept.sum())
     if rule.scope == "global":
         counts = {_ALL: (sum(owned for owned, _ in counts.values()), sum(stay for _, stay in counts.values()))}
