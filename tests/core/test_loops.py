@@ -44,7 +44,7 @@ def test_pieces_are_all_done_and_in_order(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        values = np.arange(5_000_000)
+        values = np.arange(6_000_000)
         sums = each(lambda piece: int(values[piece].sum()), pieces(values.size))
     finally:
         torch.set_num_threads(before)
