@@ -249,6 +249,19 @@ def test_what_begins_to_learn_late_is_refused_and_the_task_stays_open():
     assert (module.packnet.open_task, module.packnet.phase) == ("a", "train")
 
 
+def test_a_gradient_that_a_hook_gives_just_before_the_step_is_refused():
+    class Late(WithNeck):
+        def on_before_optimizer_step(self, optimizer):
+            self.neck.weight.grad = torch.ones_like(self.neck.weight)
+
+    module = Late()
+    module.neck.requires_grad_(False)
+    before = snapshot(module)
+    with pytest.raises(ValueError, match=r"^neck\.weight would be trained"):
+        fit_phase(module, "a")
+    assert snapshot(module) == before
+
+
 def test_an_average_in_a_checkpoint_does_not_round_what_is_outside(tmp_path):
     module = WithNeck()
     module.neck.requires_grad_(False)

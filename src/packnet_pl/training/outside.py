@@ -45,13 +45,16 @@ class Outside:
         """Returns the parameters and buffers that are outside."""
         return [slot.now for slot in self._slots.values() if slot.found is not None]
 
-    def refuse_learning(self) -> None:
+    def refuse_learning(self, of: Iterable[Tensor] | None = None) -> None:
         """Refuses gradients outside that an optimizer would follow, registered or not.
+
+        Args:
+            of: The tensors that an optimizer has stepped just now; None: those of all optimizers, as they are now.
 
         Raises:
             ValueError: Otherwise; it names them, and says what may be done.
         """
-        stepped = _stepped(self._optimizers())
+        stepped = _stepped(self._optimizers()) if of is None else {id(tensor): tensor for tensor in of}
         names = [
             name
             for name, slot in self._slots.items()
@@ -60,8 +63,10 @@ class Outside:
         ]
         if names:
             raise ValueError(self._refusal(names, "trained by"))
-        strange = [tensor for key, tensor in (stepped or {}).items() if key not in self._known]
-        names = unregistered(self._root, filter(has_gradient, strange)) if strange else []
+        if not stepped or self._known.issuperset(stepped):
+            return
+        strange = [tensor for key, tensor in stepped.items() if key not in self._known]
+        names = unregistered(self._root, filter(has_gradient, strange))
         if names:
             raise ValueError(
                 f"{_some(names)} would be trained by the fit of task {self._packnet.open_task!r}, but is in a plain "
@@ -83,6 +88,8 @@ class Outside:
         Raises:
             ValueError: If something else changed; it names it.
         """
+        if not self._slots and not sure:
+            return
         changed = self._freezer.changed(sure=sure)
         if not changed:
             return
@@ -95,7 +102,8 @@ class Outside:
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores everything; ``of`` as in :meth:`Freezer.restore_`."""
-        self._freezer.restore_(of)
+        if self._slots:
+            self._freezer.restore_(of)
 
     def restore_all_(self, *, warn: bool) -> None:
         """Restores everything in the present layers: some may have been replaced.

@@ -92,9 +92,11 @@ class TaskFit:
         """Restores where a step may have gone unseen, and the buffers that layers wrote to."""
         if self._steps.seen and not self._is_manual:
             self._packnet.freezer.restore_buffers_()
+            with self._undone_if_refused():
+                self._look_at_values(unseen=False)  # at gradients, each step has looked
         else:
             self.restore_()
-        self._look_outside(unseen=not self._steps.seen)
+            self._look_outside(unseen=not self._steps.seen)
         if self._trained:
             self._before = None  # a batch after the first step brought nothing either
         self._trained = self._trained or bool(self._steps.seen) or self._is_manual
@@ -157,21 +159,23 @@ class TaskFit:
         return not self._module.automatic_optimization
 
     def _after_step(self, stepped: list[Tensor] | None) -> None:
-        if self._is_manual:
-            self._look_at_gradients()  # the backward pass may have gone past Lightning
+        with self._undone_if_refused():
+            self._look_at_gradients(stepped)  # hooks, or a backward pass past Lightning, may have changed them
         self.restore_(stepped)
         self._outside.restore_(stepped)
 
-    def _look_at_gradients(self) -> None:
-        self._untrained.look()
-        with self._undone_if_refused():
-            self._outside.refuse_learning()
-
     def _look_outside(self, *, unseen: bool) -> None:
-        self._look_at_gradients()
         with self._undone_if_refused():
-            # In the first batches all values are looked at: not every kernel counts what it writes.
-            self._outside.look(sure=self._before is not None, unseen=unseen)
+            self._look_at_gradients()
+            self._look_at_values(unseen=unseen)
+
+    def _look_at_gradients(self, stepped: list[Tensor] | None = None) -> None:
+        self._untrained.look()
+        self._outside.refuse_learning(stepped)
+
+    def _look_at_values(self, *, unseen: bool) -> None:
+        # In the first batches all values are looked at: not every kernel counts what it writes.
+        self._outside.look(sure=self._before is not None, unseen=unseen)
 
     def _look_outside_anew(self) -> None:
         """Finds and checks everything outside, at the begin of an epoch."""
