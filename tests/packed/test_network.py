@@ -10,9 +10,9 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
+from packnet_pl.core import task_writer
+from packnet_pl.core.task_writer import TaskWriter
 from packnet_pl.models import build_backbone, vgg_small
-from packnet_pl.packed import switch_kernel
-from packnet_pl.packed.switch_kernel import TaskWriter
 from tests.support.cases import breadth
 from tests.support.packed_models import TASKS, TINY, images, packed_model, same_bits, trained
 
@@ -218,7 +218,7 @@ def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads, compile
 
 
 def test_a_large_weight_is_written_in_pieces(monkeypatch):
-    monkeypatch.setattr(switch_kernel, "_CHUNK", 7)
+    monkeypatch.setattr(task_writer, "_CHUNK", 7)
     owner = torch.randint(0, 4, (5, 9), dtype=torch.uint8)
     source = torch.randn(5, 9)
     for threads in (1, 2):
