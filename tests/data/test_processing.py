@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from packnet_pl.data.processing import AUGMENTATIONS, Processing
+from packnet_pl.data.to_tensor import resized
 from packnet_pl.preparation import Preparation
 
 
@@ -42,7 +43,8 @@ def test_tensors_are_torchvisions_to_the_bit_and_so_is_what_is_drawn(colour, aug
         wanted = Preparation(colour, (height, width), side, interpolation=interpolation, squash=squash)
         how = Processing(wanted, tuple(mean), tuple(std))
         found = []
-        for transform in (how.transform(augment), by_torchvision(how, augment)):
+        ours = how.transform(augment)
+        for transform in (lambda image: ours(resized(image, wanted)), by_torchvision(how, augment)):  # noqa: B023
             torch.manual_seed(seed)
             found.append((transform(image), torch.rand(1)))
         (ours, ours_after), (theirs, theirs_after) = found

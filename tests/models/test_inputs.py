@@ -9,6 +9,7 @@ from timm.data import create_transform, resolve_data_config
 from torchvision import models
 
 from packnet_pl.data.processing import processing
+from packnet_pl.data.to_tensor import resized
 from packnet_pl.models import timm_backbone, torchvision_backbone
 from packnet_pl.models.backbones.torchvision_families import torchvision_names
 from packnet_pl.models.pretrained_inputs import INPUTS, timm_input, torchvision_input
@@ -37,14 +38,15 @@ def photographs():
 
 def prepared(wanted):
     """What the test split of a data set makes of an image that was read."""
-    return processing(
+    how = processing(
         image_size=wanted.image_size,
         resize=wanted.resize,
         squash=wanted.squash,
         interpolation=wanted.interpolation,
         mean=wanted.mean,
         std=wanted.std,
-    ).transform()
+    )
+    return lambda image: how.transform()(resized(image, how.preparation))
 
 
 def presets():

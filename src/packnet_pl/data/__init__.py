@@ -1,4 +1,4 @@
-"""Data sets of tasks. No Lightning: torchvision is loaded where images are read."""
+"""Data sets of tasks. No Lightning, and no torchvision but for the lists of Flowers-102."""
 
 from packnet_pl.data.cars import read_cars
 from packnet_pl.data.class_folders import read_imagenet, read_places365, read_sketch, read_wikiart

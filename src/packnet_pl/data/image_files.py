@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from packnet_pl.data.to_tensor import Pixels
 from packnet_pl.preparation import Preparation
 
 __all__ = [
@@ -43,7 +43,7 @@ class ImageError(ValueError):
 
 
 class ImageFiles(Dataset[tuple[Tensor, ...]]):
-    """Images that are read when asked for; an item is what ``transform`` makes of one, and its class index (int64).
+    """Images that are read when asked for; an item is a tensor (float, C x H x W), and its class index (int64).
 
     Attributes:
         paths: Of the images.
@@ -54,8 +54,8 @@ class ImageFiles(Dataset[tuple[Tensor, ...]]):
     Args:
         paths: See above.
         labels: See above.
-        transform: From a PIL image to a tensor (float, C x H x W).
-        preparation: How they are read; ``transform`` does the rest of it.
+        read: From a path and a box to an image's pixels, resized.
+        transform: From those to the tensor.
         random: See above.
         boxes: See above.
     """
@@ -64,15 +64,14 @@ class ImageFiles(Dataset[tuple[Tensor, ...]]):
         self,
         paths: Sequence[str],
         labels: Sequence[int],
-        transform: Callable[[Image.Image], Any],
+        read: Callable[[str, Box | None], Pixels],
+        transform: Callable[[Pixels], Tensor],
         *,
-        preparation: Preparation,
         random: bool,
         boxes: Sequence[Box] | None = None,
     ) -> None:
         self.labels, self.random = tuple(labels), random
-        self.paths, self._transform = tuple(paths), transform
-        self._preparation = preparation
+        self.paths, self._read, self._transform = tuple(paths), read, transform
         self.boxes = None if boxes is None else tuple(boxes)
 
     def __len__(self) -> int:
@@ -85,8 +84,7 @@ class ImageFiles(Dataset[tuple[Tensor, ...]]):
             ImageError: If the file cannot be read as an image, or its box leaves nothing of it.
         """
         box = None if self.boxes is None else self.boxes[index]
-        image = open_image(self.paths[index], self._preparation, box)
-        return self._transform(image), torch.tensor(self.labels[index])
+        return self._transform(self._read(self.paths[index], box)), torch.tensor(self.labels[index])
 
 
 def check_image(path: str) -> None:

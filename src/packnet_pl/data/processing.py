@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.data.image_files import Box, ImageFiles, open_image
-from packnet_pl.data.to_tensor import center_crop, normalised, resized
+from packnet_pl.data.to_tensor import Pixels, center_crop, normalised, random_crop, random_mirror, resized, row_of
 from packnet_pl.preparation import Colour, Interpolation, Preparation
 
 __all__ = ["AUGMENTATIONS", "Processing", "processing"]
@@ -51,14 +51,7 @@ class Processing:
             boxes: Of each, what is cut out of it.
         """
         augment = self.augment if training else "none"
-        return ImageFiles(
-            paths,
-            labels,
-            self.transform(augment),
-            preparation=self.preparation,
-            random=augment != "none",
-            boxes=boxes,
-        )
+        return ImageFiles(paths, labels, self.pixels, self.transform(augment), random=augment != "none", boxes=boxes)
 
     def item(self, path: str, box: Box | None = None) -> Tensor:
         """Returns the tensor (float, C x H x W) that validation and test make of a file.
@@ -70,38 +63,48 @@ class Processing:
         Raises:
             ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
         """
-        return self.transform()(open_image(path, self.preparation, box))
+        return self.transform()(self.pixels(path, box))
 
-    def transform(self, augment: str = "none") -> Callable[[Image.Image], Tensor]:
-        """Returns what makes a tensor of the Pillow image that :func:`packnet_pl.data.image_files.open_image` returns.
+    def pixels(self, path: str, box: Box | None = None) -> Pixels:
+        """Returns the image of a file, resized: what is the same each time that it is read.
+
+        Args:
+            path: Of the file.
+            box: What is cut out of it first.
+
+        Raises:
+            ImageError: If the file cannot be read as an image, or ``box`` leaves nothing of it.
+        """
+        return resized(open_image(path, self.preparation, box), self.preparation)
+
+    def transform(self, augment: str = "none") -> Callable[[Pixels], Tensor]:
+        """Returns what makes a tensor (float, C x H x W) of what :meth:`pixels` returns.
 
         Args:
             augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test images go through. Where all of
                 the image is squashed into the size of an item there is nothing to crop.
         """
-        how = self.preparation
-        steps: list[Callable[[Any], Any]] = [partial(resized, preparation=how)]
-        if augment in ("flip_crop", "crop") and how.shorter_side is not None:
-            steps.append(_torchvision().RandomCrop(how.size))
-        else:
-            steps.append(partial(center_crop, size=how.size))
-        if augment in ("flip_crop", "flip"):
-            steps.append(_torchvision().RandomHorizontalFlip())
-        return partial(_in_turn, [*steps, partial(normalised, mean=self.mean, std=self.std)])
+        size = self.preparation.size
+        cut = random_crop if augment in ("flip_crop", "crop") else center_crop
+        return partial(
+            _as_tensor,
+            cut=partial(cut, size=size),
+            mirror=augment in ("flip_crop", "flip"),
+            mean=row_of(self.mean, size[1]),
+            std=row_of(self.std, size[1]),
+        )
 
 
-def _torchvision() -> Any:
-    # Seconds to import, and only training needs it.
-    from torchvision.transforms import v2
-
-    return v2
-
-
-def _in_turn(steps: Sequence[Callable[[Any], Any]], image: Any) -> Tensor:
-    for step in steps:
-        image = step(image)
-    found: Tensor = image
-    return found
+def _as_tensor(
+    pixels: Pixels,
+    *,
+    cut: Callable[[Pixels], Pixels],
+    mirror: bool,
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+) -> Tensor:
+    part = cut(pixels)
+    return normalised(random_mirror(part) if mirror else part, mean, std)
 
 
 def processing(
