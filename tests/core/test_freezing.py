@@ -27,7 +27,8 @@ class Watched(Freezer):
 
     def __init__(self, slots, trainable=None):
         self.slots, self.told = dict(slots), []
-        super().__init__(lambda: self.slots, trainable, on_written=lambda slots: self.told.extend(slots))
+        owners = {name: torch.where(mine, 2, 1).byte() for name, mine in (trainable or {}).items()}
+        super().__init__(lambda: self.slots, owners, 2, on_written=lambda slots: self.told.extend(slots))
 
     def restore_(self, of=None):
         self.told.clear()
@@ -595,3 +596,17 @@ def test_what_is_frozen_follows_the_module_to_a_gpu_and_back():
         assert same_bits(box.bias.cpu(), before["bias"])
         assert same_bits(box.scale.cpu(), before["scale"])
         assert box.scale.device.type == device
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_free_entries_are_frozen_at_zero_and_those_of_other_tasks_at_their_bits(dtype):
+    weight = nn.Parameter(torch.tensor([WILD] * 4, dtype=dtype))
+    before = weight.detach().clone()
+    owner = torch.arange(4, dtype=torch.uint8).reshape(4, 1).expand(4, len(WILD))
+    freezer = Freezer(lambda: boxed(w=weight)[1], {"w": owner}, 2)
+    with torch.no_grad():
+        weight.fill_(math.nan)
+    freezer.restore_()
+    assert not bits(weight[0]).any()
+    assert same_bits(weight[[1, 3]], before[[1, 3]])
+    assert weight[2].isnan().all()

@@ -13,7 +13,7 @@ from tests.support.tiny import RunningCentre, TinyNet, bits, count_hooks, equal,
 
 
 def opened(net, mine, *, first=False, **given):
-    """A PackNet with an open task, the first or second one, which owns ``mine`` of each weight."""
+    """A PackNet with an open task, the first or second one, which owns ``mine`` of each weight; "a" the rest."""
     packnet = PackNet(net, **given)
     tasks = [] if first else ["a"]
     inventory = packnet.inventory()
@@ -23,9 +23,9 @@ def opened(net, mine, *, first=False, **given):
         | {
             "tasks": tasks,
             "open_task": "open",
-            "phase": "train",
+            "phase": "retrain" if first else "train",
             "owners": {
-                name: mine(name, slot.now).to(torch.uint8) * (len(tasks) + 1) for name, slot in inventory.owned.items()
+                name: mine(name, slot.now).to(torch.uint8) + len(tasks) for name, slot in inventory.owned.items()
             },
             "fingerprints": {task: {} for task in tasks},
             "copies": dict.fromkeys(tasks, own),

@@ -154,11 +154,11 @@ def test_the_check_notices_when_steps_are_not_followed_by_restore(monkeypatch):
 class MaskOnly(Freezer):
     """Masks gradients as it should, but restores nothing except the zeros of free weights."""
 
-    def __init__(self, find, trainable=None, **given):
-        super().__init__(find, trainable, **given)
-        weights = {name: slot.now.detach() for name, slot in find().items() if name in (trainable or {})}
-        may_move = {name: (weight != 0) | trainable[name] for name, weight in weights.items()}
-        self.lenient = Freezer(lambda: {name: find()[name] for name in weights}, may_move)
+    def __init__(self, find, owners=None, number=0, **given):
+        super().__init__(find, owners, number, **given)
+        weights = {name: slot.now.detach() for name, slot in find().items() if name in (owners or {})}
+        may_move = {name: ((weight != 0) | (owners[name] == number)).byte() for name, weight in weights.items()}
+        self.lenient = Freezer(lambda: {name: find()[name] for name in weights}, may_move, 1)
 
     def restore_(self, of=None):
         self.lenient.restore_(of)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from packnet_pl.core.bits import as_integers, same_bits
+from packnet_pl.core.bits import same_bits
+from packnet_pl.core.frozen_entries import FrozenEntries
 from packnet_pl.core.module_modes import EvalMode
-from packnet_pl.core.slots import Slot, conversion_error, is_alike, restore_slot_
+from packnet_pl.core.slots import Slot, is_alike, restore_slot_
 
 __all__ = ["Freezer"]
 
@@ -19,14 +20,12 @@ __all__ = ["Freezer"]
 class Freezer:
     """Freezes tensors at the bits that they have when it is made, whole or entry by entry.
 
-    It works on the bits of the numbers: an integer AND is exact (a multiplication turns inf * 0 into NaN), runs at
-    memory speed on every device (``masked_fill_`` does not on CPU), and takes any memory layout. Restoring single
-    entries is ``bits = (bits & trainable) | frozen``.
-
     Args:
         find: Returns name -> slot of all that is to be frozen, as the module has it now. A function or method that can
             be copied with the module.
-        trainable: Name -> bool, the shape of the tensor: entries that may change. Tensors without one are frozen whole.
+        owners: Name -> owner map, the shape of the tensor; never changed in place. Tensors without one are frozen
+            whole.
+        number: The task that may change its own entries. Other tasks' are frozen at their bits, free ones at zero.
         eval_mode: Layers that are kept in eval mode, in which they write to no buffer.
         on_written: Called with name -> slot of the buffers that were restored because a layer had changed them.
         leaves_converted: Whether what was converted or reshaped since is left as it is, and not refused.
@@ -36,7 +35,8 @@ class Freezer:
     def __init__(
         self,
         find: Callable[[], Mapping[str, Slot]],
-        trainable: Mapping[str, Tensor] | None = None,
+        owners: Mapping[str, Tensor] | None = None,
+        number: int = 0,
         *,
         eval_mode: EvalMode | None = None,
         on_written: Callable[[Mapping[str, Slot]], None] | None = None,
@@ -45,20 +45,18 @@ class Freezer:
         self._find, self._eval_mode, self._on_written = find, eval_mode, on_written
         self._leaves_converted = leaves_converted
         self._slots: dict[str, Slot] = {}
-        self._values: dict[str, Tensor] = {}  # whole tensors, or the bits of frozen entries and zero elsewhere
-        self._masks: dict[str, Tensor] = {}  # for the latter: integers, all bits set where an entry may change
+        self._values: dict[str, Tensor] = {}  # of what is frozen whole
+        self._entries: dict[str, FrozenEntries] = {}
         for name, slot in find().items():
-            tensor, mask = slot.now, (trainable or {}).get(name)
-            if mask is None:
-                self._values[name] = tensor.detach().clone()
-            elif bool(mask.all()):
-                continue
+            owner = (owners or {}).get(name)
+            if owner is None:
+                self._values[name] = slot.now.detach().clone()
             else:
-                bits = as_integers(tensor)
-                self._masks[name] = torch.zeros_like(bits).masked_fill_(mask, -1)
-                self._values[name] = bits & ~self._masks[name]
+                entries = FrozenEntries(slot.now, owner, number)
+                if entries.is_empty:
+                    continue
+                self._entries[name] = entries
             self._slots[name] = slot
-        self._dtypes = {name: self._slots[name].now.dtype for name in self._masks}
         self._versions = {name: _version(slot.now) for name, slot in self._slots.items()}
         self._compared = False
 
@@ -66,16 +64,15 @@ class Freezer:
     def mask_gradients_(self) -> None:
         """Sets the gradients of everything frozen to exactly zero. Call it before ``optimizer.step()``."""
         for name, slot in self._slots.items():
-            tensor, mask = slot.found, self._masks.get(name)
+            tensor = slot.found
             if tensor is None or tensor.grad is None:
                 continue
-            if mask is None:
-                tensor.grad.zero_()
-            elif tensor.grad.layout != torch.strided:
-                tensor.grad = _masked_sparse(tensor.grad, mask)
+            if name in self._entries:
+                grad = self._entries[name].masked(tensor.grad)
+                if grad is not tensor.grad:
+                    tensor.grad = grad
             else:
-                bits = as_integers(tensor.grad)
-                bits.bitwise_and_(mask.to(bits))
+                tensor.grad.zero_()
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -127,7 +124,7 @@ class Freezer:
         changed = {name: slot for name, slot in self._slots.items() if self._is_changed_buffer(name)}
         for name, slot in self._slots.items():
             tensor = slot.found
-            if name in self._masks or tensor is None or not same_bits(tensor, self._values[name]):
+            if name in self._entries or tensor is None or not same_bits(tensor, self._values[name]):
                 self._restore(name)
         self._report(changed)
 
@@ -144,7 +141,7 @@ class Freezer:
         return [
             name
             for name, slot in self._slots.items()
-            if name not in self._masks
+            if name not in self._entries
             and (sure or self._was_written(name, slot.found))
             and _has_other_values(slot, self._values[name])
         ]
@@ -157,21 +154,11 @@ class Freezer:
 
     def _restore(self, name: str) -> None:
         slot = self._slots[name]
-        if name in self._masks:
-            self._restore_entries(name, slot.now)
+        if name in self._entries:
+            self._entries[name].restore_(name, slot.now)
         else:
             self._restore_whole(name, slot)
         self._versions[name] = _version(slot.found)
-
-    def _restore_entries(self, name: str, weight: Tensor) -> None:
-        mask, frozen = self._masks[name], self._values[name]
-        if weight.dtype != self._dtypes[name] or weight.shape != mask.shape:
-            raise conversion_error(name, weight, self._dtypes[name], mask.shape)
-        bits = as_integers(weight)
-        if mask.device != bits.device:
-            mask, frozen = mask.to(bits.device), frozen.to(bits.device)
-            self._masks[name], self._values[name] = mask, frozen
-        bits.bitwise_and_(mask).bitwise_or_(frozen)
 
     def _restore_whole(self, name: str, slot: Slot) -> None:
         tensor, value = slot.found, self._values[name]
@@ -193,10 +180,10 @@ class Freezer:
         return before is not tensor or version is None or version != _version(tensor)[1]
 
     def _is_changed_buffer(self, name: str) -> bool:
-        slot, value = self._slots[name], self._values[name]
-        tensor = slot.found
+        slot = self._slots[name]
         if self._on_written is None or slot.is_parameter:
             return False
+        tensor, value = slot.found, self._values[name]
         if not is_alike(tensor, value) and (self._leaves_converted or not slot.is_saved):
             return False
         return tensor is None or not same_bits(tensor, value)
@@ -218,10 +205,3 @@ def _has_other_values(slot: Slot, value: Tensor) -> bool:
         return slot.is_saved
     # Zero may have lost its sign in an addition.
     return not (same_bits(tensor, value) or (tensor.layout == torch.strided and torch.equal(tensor, value)))
-
-
-def _masked_sparse(grad: Tensor, mask: Tensor) -> Tensor:
-    grad = grad.coalesce()
-    values = grad.values().clone()
-    as_integers(values).bitwise_and_(mask.to(grad.device)[tuple(grad.indices())].to(as_integers(values)))
-    return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True)

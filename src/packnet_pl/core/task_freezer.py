@@ -45,7 +45,8 @@ class TaskFreezer:
         """Freezes what the open task of ``state`` may not change, and keeps frozen statistics from moving."""
         self.freezer = Freezer(
             partial(_while_open, self._find, is_first=not state.tasks),
-            state.trainable(),
+            state.owners,
+            len(state.tasks) + 1,
             eval_mode=self._eval_mode,
             on_written=self._warnings.in_training,
         )
