@@ -11,7 +11,8 @@ from torch import nn
 from packnet_pl.capacity import forecast
 from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.filters import filter_norms, filter_rows
-from packnet_pl.core.pruning import check_rule, choose_releases, count_units
+from packnet_pl.core.pruning import check_rule, count_units
+from packnet_pl.core.releases import choose_releases
 from packnet_pl.core.slots import Slot
 from tests.support.tiny import TinyNet, equal, marked, pack, plain_choice, snapshot, train
 
@@ -51,7 +52,7 @@ def filters_of(owner):
 def test_the_smallest_norms_go_and_ties_go_by_the_index(rows, ratio, data):
     mine = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
     layer, mask = linear(rows), torch.tensor(mine).unsqueeze(1).expand(-1, 3)
-    released = choose_releases({"w": weight_of(layer)}, {"w": mask}, ratio, FILTERS)["w"]
+    released = choose_releases({"w": weight_of(layer)}, {"w": mask.byte()}, 1, ratio, FILTERS)["w"]
     expected = plain_choice([sum(value**2 for value in row) for row in rows], mine, round(ratio * sum(mine)))
     assert marked(released) == {3 * f + i for f in expected for i in range(3)}
 
@@ -81,7 +82,7 @@ def test_the_forecast_in_filters_is_what_happens(chosen, scope):
         packnet.prune(chosen[number - 1], scope=scope, granularity="filter")
         packnet.finish_task()
         for wanted, count in ((number, owned), (0, free)):
-            found = [count_units(name, slots[name], o == wanted, "filter") for name, o in packnet.owners.items()]
+            found = [count_units(name, slots[name], o, wanted, "filter") for name, o in packnet.owners.items()]
             assert sum(found) == count
 
 
@@ -239,8 +240,8 @@ def test_what_was_agreed_on_is_what_is_released():
 
 
 def test_a_layer_without_weights_has_no_filters():
-    assert count_units("w", weight_of(nn.Linear(0, 2)), torch.zeros(2, 0, dtype=torch.bool), "filter") == 0
-    assert count_units("w", weight_of(nn.Linear(3, 2)), torch.ones(2, 3, dtype=torch.bool), "weight") == 6
+    assert count_units("w", weight_of(nn.Linear(0, 2)), torch.zeros(2, 0, dtype=torch.uint8), 1, "filter") == 0
+    assert count_units("w", weight_of(nn.Linear(3, 2)), torch.ones(2, 3, dtype=torch.uint8), 1, "weight") == 6
 
 
 class GraphLayer(nn.Module):
@@ -268,10 +269,10 @@ class Experts(nn.Module):
 @pytest.mark.parametrize("layer", [GraphLayer(4, 4), GraphLayer(4, 6), Experts()])
 def test_a_shape_that_only_looks_like_rows_of_outputs_is_refused(layer):
     with pytest.raises(ValueError, match=r"the filters of weight are not known: nothing says which dimension of"):
-        count_units("weight", weight_of(layer), torch.ones(layer.weight.shape, dtype=torch.bool), "filter")
+        count_units("weight", weight_of(layer), torch.ones(layer.weight.shape, dtype=torch.uint8), 1, "filter")
 
 
 @pytest.mark.parametrize("layer", [QuantLinear(4, 4), QuantLinear(6, 6)])
 def test_a_square_of_a_class_that_is_called_linear_has_rows_of_outputs(layer):
-    everything = torch.ones(layer.weight.shape, dtype=torch.bool)
-    assert count_units("weight", weight_of(layer), everything, "filter") == layer.out_features
+    everything = torch.ones(layer.weight.shape, dtype=torch.uint8)
+    assert count_units("weight", weight_of(layer), everything, 1, "filter") == layer.out_features

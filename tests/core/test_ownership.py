@@ -31,7 +31,7 @@ def test_claim_takes_exactly_the_free_weights_and_changes_nothing_in_place(value
 
 
 @given(st.lists(st.tuples(st.integers(0, MAX_TASKS), st.booleans()), min_size=1, max_size=30))
-def test_release_frees_exactly_the_marked_weights_and_changes_nothing_in_place(pairs):
+def test_release_frees_exactly_the_marked_weights_and_leaves_the_map_before(pairs):
     values, marks = [value for value, _ in pairs], [mark for _, mark in pairs]
     owner = owner_map(values)
     released = release(owner, torch.tensor(marks))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.core import PackNet, PruneRule
-from packnet_pl.core.pruning import check_finite, choose_releases, lowest
+from packnet_pl.core.pruning import check_finite
+from packnet_pl.core.releases import choose_releases
 from packnet_pl.core.slots import Slot
 from tests.support.tiny import bits, equal, marked, plain_choice, same_bits, snapshot
 
@@ -122,14 +123,6 @@ def test_values_that_are_not_finite_are_refused_by_name(value):
         check_finite("fc.weight", torch.tensor([0.0, value]))
 
 
-@given(entries, st.data())
-def test_lowest_chooses_what_a_plain_sort_by_value_and_index_does(pairs, data):
-    scores, eligible = [abs(value) for value, _ in pairs], [mine for _, mine in pairs]
-    count = data.draw(st.integers(0, sum(eligible)))
-    chosen = lowest(torch.tensor(scores), torch.tensor(eligible), count)
-    assert marked(chosen) == plain_choice(scores, eligible, count)
-
-
 def slots(weights):
     layer = nn.Module()
     layer._parameters.update(weights)
@@ -140,7 +133,7 @@ def slots(weights):
 def test_exactly_the_rounded_share_is_released_and_nothing_larger(pairs, ratio):
     values, eligible = [value for value, _ in pairs], [mine for _, mine in pairs]
     weight, mine = torch.tensor(values), torch.tensor(eligible)
-    released = choose_releases(slots({"w": weight}), {"w": mine}, ratio, PruneRule())["w"]
+    released = choose_releases(slots({"w": weight}), {"w": mine.byte()}, 1, ratio, PruneRule())["w"]
     assert int(released.sum()) == round(ratio * sum(eligible))
     assert not (released & ~mine).any()
     kept = weight[mine & ~released].abs()
@@ -151,8 +144,8 @@ def test_exactly_the_rounded_share_is_released_and_nothing_larger(pairs, ratio):
 @given(st.lists(entries, min_size=1, max_size=4), ratios)
 def test_global_scope_ranks_all_layers_together(layers, ratio):
     weights = {str(i): torch.tensor([value for value, _ in pairs]) for i, pairs in enumerate(layers)}
-    eligible = {str(i): torch.tensor([mine for _, mine in pairs]) for i, pairs in enumerate(layers)}
-    released = choose_releases(slots(weights), eligible, ratio, PruneRule(scope="global"))
+    eligible = {str(i): torch.tensor([mine for _, mine in pairs]).byte() for i, pairs in enumerate(layers)}
+    released = choose_releases(slots(weights), eligible, 1, ratio, PruneRule(scope="global"))
     flat = [pair for pairs in layers for pair in pairs]
     count = round(ratio * sum(mine for _, mine in flat))
     expected = plain_choice([value for value, _ in flat], [mine for _, mine in flat], count)
@@ -162,8 +155,8 @@ def test_global_scope_ranks_all_layers_together(layers, ratio):
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), ratios)
 def test_layer_scope_counts_each_layer_by_itself(sizes, ratio):
     weights = {str(i): torch.randn(size) for i, size in enumerate(sizes)}
-    eligible = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-    released = choose_releases(slots(weights), eligible, ratio, PruneRule())
+    eligible = {name: torch.ones_like(weight, dtype=torch.uint8) for name, weight in weights.items()}
+    released = choose_releases(slots(weights), eligible, 1, ratio, PruneRule())
     assert [int(mask.sum()) for mask in released.values()] == [round(ratio * size) for size in sizes]
 
 

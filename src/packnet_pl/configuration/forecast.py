@@ -60,6 +60,6 @@ def forecast_shares(
 def _free_units(rule: PruneRule, packnet: PackNet, owners: Mapping[str, Tensor]) -> list[int]:
     slots = packnet.inventory().owned
     try:
-        return [count_units(name, slots[name], owner == FREE, rule.granularity) for name, owner in owners.items()]
+        return [count_units(name, slots[name], owner, FREE, rule.granularity) for name, owner in owners.items()]
     except ValueError as error:
         raise UsageError(f"prune.granularity is {rule.granularity!r}: {error}") from error

@@ -25,12 +25,13 @@ def has_no_choice(slot: Slot) -> bool:
     return _kept_dimension(slot) is not None and _rows(slot, slot.now).shape[1] == 1
 
 
-def last_entries(slot: Slot, owned: Tensor, scores: Tensor | None = None) -> Tensor | None:
+def last_entries(slot: Slot, owner: Tensor, task: int, scores: Tensor | None = None) -> Tensor | None:
     """Returns the entries (bool) without which a row that is divided by its length would be nothing but zeros.
 
     Args:
         slot: Of a weight.
-        owned: Which entries are to be pruned from (bool, the weight's shape).
+        owner: Its owner map (uint8, the weight's shape).
+        task: Number of the task whose entries are to be pruned.
         scores: What each entry is worth: of the entries of a row that are not zero, the one worth most is left. None
             is the magnitudes.
 
@@ -41,7 +42,7 @@ def last_entries(slot: Slot, owned: Tensor, scores: Tensor | None = None) -> Ten
         return None
     weight = slot.now
     there = _rows(slot, weight != 0)
-    mine = there & _rows(slot, owned)
+    mine = there & _rows(slot, owner == task)
     alone = mine.any(1) & ~(there & ~mine).any(1)
     worth = _rows(slot, weight.detach().abs() if scores is None else scores).masked_fill(~mine, -torch.inf)
     left = torch.zeros_like(mine)
@@ -53,17 +54,18 @@ def last_entries(slot: Slot, owned: Tensor, scores: Tensor | None = None) -> Ten
 
 
 @torch.no_grad()
-def clear_(slots: Mapping[str, Slot], owned: Mapping[str, Tensor]) -> None:
-    """Sets the owned entries to zero, but for one of each row that is divided by its length: that is set to one.
+def clear_(slots: Mapping[str, Slot], owners: Mapping[str, Tensor], task: int) -> None:
+    """Sets a task's entries to zero, but for one of each row that is divided by its length: that is set to one.
 
     Args:
         slots: Name -> slot of each weight.
-        owned: Name -> which entries (bool, the weight's shape); they may be NaN.
+        owners: Name -> owner map (uint8, the weight's shape).
+        task: Number of the task, whose weights may be NaN.
     """
     for name, slot in slots.items():
-        weight, mask = slot.now.detach(), owned[name]
-        kept = last_entries(slot, mask)
-        weight.masked_fill_(mask, 0)
+        weight, owner = slot.now.detach(), owners[name]
+        kept = last_entries(slot, owner, task)
+        weight.masked_fill_(owner == task, 0)
         if kept is not None:
             weight.masked_fill_(kept, 1)
 

@@ -1,13 +1,20 @@
 """One uint8 owner per weight; every mask is derived from it and none is stored.
 
 Owner 0 is a free weight, owner k belongs to the k-th task. The map is never changed in place, so that a state dict
-taken earlier stays as it was, and so does the map when a change fails half-way.
+taken earlier stays as it was, and so does the map when a change fails half-way. Bytes are computed with and not chosen
+among: on a CPU, ``masked_fill`` takes ten times as long.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["FREE", "all_free", "claim", "count_owners", "release", "trainable", "visible"]
+from packnet_pl.core.loops import MANY, compiled, each, in_memory_order, pieces
+
+__all__ = ["FREE", "all_free", "claim", "count_owned", "count_owners", "release", "trainable", "visible"]
 
 FREE = 0
 
@@ -19,12 +26,15 @@ def all_free(weight: Tensor) -> Tensor:
 
 def claim(owner: Tensor, task: int) -> Tensor:
     """Returns ``owner`` with every free weight given to ``task`` (1 to 255)."""
-    return owner.masked_fill(owner == FREE, task)
+    return owner.logical_not().view(torch.uint8).mul_(task).bitwise_or_(owner)
 
 
 def release(owner: Tensor, mask: Tensor) -> Tensor:
-    """Returns ``owner`` with the weights where ``mask`` (bool, same shape) is True set free."""
-    return owner.masked_fill(mask, FREE)
+    """Returns ``owner`` with the weights where ``mask`` (bool, same shape) is True set free.
+
+    The new map takes the memory of ``mask``, which is lost.
+    """
+    return mask.logical_not_().view(torch.uint8).mul_(owner)
 
 
 def trainable(owner: Tensor, task: int) -> Tensor:
@@ -37,7 +47,32 @@ def visible(owner: Tensor, task: int) -> Tensor:
     return (owner != FREE) & (owner <= task)
 
 
+def count_owned(owner: Tensor, task: int) -> int:
+    """Returns how many weights ``task`` (1 to 255) owns, or are free (0)."""
+    found = in_memory_order(owner)
+    if found is None:
+        return int((owner == task).sum())
+    # A map of bools for a piece only, and numpy counts those eight at a time.
+    return sum(each(lambda piece: int(np.count_nonzero(found[0][piece] == task)), pieces(owner.numel())))
+
+
 def count_owners(owner: Tensor, num_tasks: int) -> list[int]:
     """Returns how many weights are free and how many each task owns: ``num_tasks + 1`` counts, free first."""
-    counts: list[int] = torch.bincount(owner.reshape(-1), minlength=num_tasks + 1).tolist()
-    return counts
+    found = in_memory_order(owner) if owner.numel() >= MANY else None
+    if found is None:
+        counts: list[int] = torch.bincount(owner.reshape(-1), minlength=num_tasks + 1).tolist()
+        return counts
+    owners = found[0]
+
+    def count(piece: slice) -> NDArray[np.int64]:
+        table = np.zeros(256, np.int64)
+        compiled(_count)(owners[piece], table)
+        return table
+
+    total: list[int] = sum(each(count, pieces(owners.size))).tolist()  # type: ignore[union-attr]
+    return total[: num_tasks + 1]
+
+
+def _count(owners: NDArray[np.uint8], table: NDArray[Any]) -> None:
+    for owner in owners:
+        table[owner] += 1

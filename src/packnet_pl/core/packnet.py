@@ -18,10 +18,12 @@ from packnet_pl.core.directions import clear_
 from packnet_pl.core.fingerprints import task_fingerprints
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
+from packnet_pl.core.hiding import EVERY_TASK, hide_
 from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_in
-from packnet_pl.core.pruning import PruneRule, check_finite, choose_releases, rule_of
+from packnet_pl.core.pruning import PruneRule, check_finite, rule_of
+from packnet_pl.core.releases import choose_releases
 from packnet_pl.core.rows import tables_in, trained_rows
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
@@ -263,8 +265,8 @@ class PackNet:  # noqa: PLR0904
         if self.phase != "train":
             raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
-        slots = self._restored().owned
-        released = choose_releases(slots, self._state.trainable(), ratio, rule, self._state.trained_rows)
+        slots, state = self._restored().owned, self._state
+        released = choose_releases(slots, state.owners, state.open_number("prune"), ratio, rule, state.trained_rows)
         if agree is not None:
             agree(released.values())
         pruned = self._state.prune(released)
@@ -309,9 +311,8 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open.
         """
-        self._open_number("abort_task")
-        inventory = self._restored()
-        clear_(inventory.owned, self._state.trainable())
+        number, inventory = self._open_number("abort_task"), self._restored()
+        clear_(inventory.owned, self._state.owners, number)
         self._restore_copies(inventory)
         self._close(self._state.abort())
 
@@ -447,7 +448,7 @@ class PackNet:  # noqa: PLR0904
         owned = self.inventory().owned
         if state.phase == "retrain":
             # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
-            _zero_(tensors_in(owned), state.free())
+            hide_(tensors_in(owned), state.owners, EVERY_TASK)
         self._frozen.freeze_while_open(self.module, state)
         self._tables = tables_in(owned)
 
@@ -477,9 +478,3 @@ class PackNet:  # noqa: PLR0904
     def _refuse_inside_subnetwork(self, action: str) -> None:
         if self._shown is not None:
             raise RuntimeError(f"{action} inside subnetwork({self._shown!r}): leave the with block first")
-
-
-@torch.no_grad()
-def _zero_(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
-    for name, weight in weights.items():
-        weight.detach().masked_fill_(masks[name], 0)

@@ -131,7 +131,7 @@ class State:
         """Returns the state in which the open task is in phase "retrain" and the ``released`` weights are free.
 
         Args:
-            released: Parameter name -> bool, the shape of the weight.
+            released: Parameter name -> bool, the shape of the weight. Their memory becomes that of the owner maps.
         """
         owners = {name: release(owner, released[name]) for name, owner in self.owners.items()}
         return replace(self, phase="retrain", owners=owners, trained_rows={})

@@ -1,0 +1,197 @@
+"""Ranks many numbers exactly: compiled loops find the key of a rank and mark what lies below it.
+
+Two ways lead to the key. Usually a sample tells two keys that the wanted one lies between, and one pass keeps what is
+between them, of which only few are sorted. Where a sample cannot tell, as with many equal numbers, bits are counted:
+the upper 16 of all candidates, then the next 16 of those in the bucket in which the rank lies, and so on.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from packnet_pl.core.loops import compiled, each, pieces
+
+__all__ = ["Row", "key_by_counting", "key_by_sampling", "mark_lowest"]
+
+_DIGIT = 16
+"""Bits that are counted at a time."""
+
+_SAMPLED, _AT_MOST = 1 << 8, 1 << 17
+"""One number of this many is looked at first, and no more than so many of them."""
+
+_DEVIATIONS = 5
+"""Of the sampling, between the wanted rank and either bound."""
+
+_KEPT = 8
+"""One number of this many is kept at most: more of them would better be counted."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Numbers to choose from.
+
+    Attributes:
+        keys: 1-D, unsigned integers of 16, 32 or 64 bits.
+        mask: Which bits of them count, a scalar of their type.
+        groups: Of the same length.
+        group: Those with this number may be chosen; a scalar of the type of ``groups``.
+        chosen: Bool, of the same length: where the choice is written.
+    """
+
+    keys: NDArray[Any]
+    mask: Any
+    groups: NDArray[Any]
+    group: Any
+    chosen: NDArray[np.bool_]
+
+    def __getitem__(self, part: slice) -> "Row":
+        return Row(self.keys[part], self.mask, self.groups[part], self.group, self.chosen[part])
+
+    @property
+    def read(self) -> tuple[Any, ...]:
+        """What a loop reads."""
+        return self.keys, self.mask, self.groups, self.group
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of a rank.
+
+    Attributes:
+        key: What lies below it is chosen.
+        missing: How many of those that are equal to it are chosen besides.
+        ties: How many are equal to it in each row.
+    """
+
+    key: int
+    missing: int
+    ties: list[int]
+
+
+def mark_lowest(rows: Sequence[Row], count: int) -> None:
+    """Marks the ``count`` lowest candidates of all rows; ties go to the earlier row, and there to the lower index.
+
+    Args:
+        rows: At least one, all with keys of one type.
+        count: At least 1, at most the number of candidates.
+    """
+    parts = [row[piece] for row in rows for piece in pieces(row.keys.size)]
+    found = key_by_sampling(parts, count) or key_by_counting(parts, count)
+    missing, todo = found.missing, []
+    for part, ties in zip(parts, found.ties, strict=True):
+        # All ties of this part are chosen, or those up to some index, or none.
+        some = 0 < missing < ties
+        end = _end_of_ties_in(part, found.key, missing) if some else part.keys.size * (missing > 0)
+        todo += [(part[:end], found.key), (part[end:], found.key - 1)]
+        missing -= min(missing, ties)
+    each(lambda given: _mark_up_to(*given), todo)
+
+
+def key_by_sampling(rows: Sequence[Row], count: int) -> Key | None:
+    """Returns the key of rank ``count``; None if a sample cannot tell well enough where it is."""
+    size = sum(row.keys.size for row in rows)
+    step = max(_SAMPLED, size // _AT_MOST)
+    taken = [row.keys[::step][row.groups[::step] == row.group] & row.mask for row in rows]
+    sample = np.sort(np.concatenate(taken))
+    # Of a sampled rank, as each number is below the key, and a candidate, or not.
+    share = count / size
+    rank, spread = count / step, _DEVIATIONS * math.sqrt(size / step * share * (1 - share)) + len(rows)
+    low, high = math.floor(rank - spread), math.ceil(rank + spread)
+    unsigned: Any = rows[0].keys.dtype.type
+    lowest = sample[low] if low >= 0 else unsigned(0)
+    highest = sample[high] if high < sample.size else rows[0].mask
+
+    width = np.uint64(int(highest) - int(lowest))
+
+    def between(row: Row) -> tuple[int, NDArray[Any]]:
+        kept = np.empty(row.keys.size + 1, row.keys.dtype)
+        below, number = compiled(_keep_between)(*row.read, lowest, width, kept)
+        return below, kept[: number if number <= row.keys.size // _KEPT else 0].copy()
+
+    found = each(between, rows)
+    kept = np.concatenate([keys for _, keys in found])
+    rest = count - sum(below for below, _ in found)
+    if not 0 < rest <= kept.size:
+        return None
+    key = np.partition(kept, rest - 1)[rest - 1]
+    missing = rest - int(np.count_nonzero(kept < key))
+    return Key(int(key), missing, [int(np.count_nonzero(keys == key)) for _, keys in found])
+
+
+def key_by_counting(rows: Sequence[Row], count: int) -> Key:
+    """Returns the key of rank ``count``, in two passes for numbers of 32 bits."""
+    unsigned: Any = rows[0].keys.dtype.type
+    found, tables = 0, [np.zeros(0, np.int64)]
+    for shift in range(8 * rows[0].keys.itemsize - _DIGIT, -1, -_DIGIT):
+        above = None if tables[0].size == 0 else unsigned(found)
+        tables = each(lambda row, shift=shift, above=above: _digits(row, unsigned(shift), above), rows)  # type: ignore[misc]
+        ranks = sum(tables[1:], tables[0]).cumsum()
+        digit = int(np.searchsorted(ranks, count))
+        count -= int(ranks[digit - 1]) if digit else 0
+        found = found << _DIGIT | digit
+    return Key(found, count, [int(table[digit]) for table in tables])
+
+
+def _digits(row: Row, shift: Any, above: Any) -> NDArray[np.int64]:
+    """Returns how often the 16 bits from ``shift`` on have each value, where those above them are ``above``."""
+    table = np.zeros(1 << _DIGIT, np.int64)
+    if above is None:
+        compiled(_count_highest)(*row.read, shift, table)
+    else:
+        compiled(_count_next)(*row.read, shift, above, table)
+    return table
+
+
+def _count_highest(keys: Any, mask: Any, groups: Any, group: Any, shift: Any, table: Any) -> None:
+    for index in range(keys.size):
+        table[(keys[index] & mask) >> shift] += groups[index] == group
+
+
+def _count_next(keys: Any, mask: Any, groups: Any, group: Any, shift: Any, above: Any, table: Any) -> None:
+    digit, low = np.uint64(16), np.uint64(0xFFFF)
+    for index in range(keys.size):
+        key = np.uint64((keys[index] & mask) >> shift)
+        if key >> digit == above:
+            table[key & low] += groups[index] == group
+
+
+def _keep_between(keys: Any, mask: Any, groups: Any, group: Any, low: Any, width: Any, kept: Any) -> tuple[int, int]:
+    """Counts candidates below ``low``, and keeps those from there up to ``low + width``: without a branch."""
+    below, number = 0, 0
+    for index in range(keys.size):
+        key = keys[index] & mask
+        candidate = groups[index] == group
+        below += candidate & (key < low)
+        kept[number] = key
+        number += candidate & (np.uint64(key - low) <= width)  # what is below wraps around
+    return below, number
+
+
+def _end_of_ties_in(row: Row, key: int, wanted: int) -> int:
+    return int(compiled(_end_of_ties)(*row.read, row.keys.dtype.type(key), wanted))
+
+
+def _end_of_ties(keys: Any, mask: Any, groups: Any, group: Any, key: Any, wanted: int) -> int:
+    """Returns the index after the last of the first ``wanted`` ties."""
+    for index in range(keys.size):
+        if (keys[index] & mask) == key and groups[index] == group:
+            wanted -= 1
+            if wanted == 0:
+                return index + 1
+    return keys.size  # type: ignore[no-any-return]
+
+
+def _mark_up_to(row: Row, key: int) -> None:
+    if key < 0:
+        row.chosen[:] = False
+    else:
+        compiled(_mark)(*row.read, row.keys.dtype.type(key), row.chosen)
+
+
+def _mark(keys: Any, mask: Any, groups: Any, group: Any, key: Any, chosen: Any) -> None:
+    for index in range(keys.size):
+        chosen[index] = (groups[index] == group) & ((keys[index] & mask) <= key)

@@ -1,0 +1,136 @@
+"""Chooses the weights that a task releases: exactly ``round(ratio * owned)`` of them, the lowest scores first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from packnet_pl.core.directions import last_entries
+from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
+from packnet_pl.core.loops import MANY
+from packnet_pl.core.ownership import count_owned
+from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, check_finite, count_to_release
+from packnet_pl.core.rows import untrained
+from packnet_pl.core.scores import Score, magnitude
+from packnet_pl.core.selection import Candidates, lowest
+from packnet_pl.core.slots import Slot, tensors_in
+
+__all__ = ["choose_releases"]
+
+
+def choose_releases(
+    slots: Mapping[str, Slot],
+    owners: Mapping[str, Tensor],
+    task: int,
+    ratio: float,
+    rule: PruneRule,
+    trained_rows: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Chooses the weights that a task gives up (paper, section 3.1, "Pruning").
+
+    Where a layer divides a row by its length (:mod:`packnet_pl.core.directions`), the best entry of the row is passed
+    over if the row would be nothing but zeros without it, and the next lowest is released instead.
+
+    Args:
+        slots: Name -> slot of each weight.
+        owners: Name -> owner map (uint8, the weight's shape).
+        task: Number of the task.
+        ratio: Share to release, in [0, 1).
+        rule: How.
+        trained_rows: Name of a table -> which of its rows the task trained (bool); others are released first.
+
+    Returns:
+        Name -> which entries to release (bool, the weight's shape).
+
+    Raises:
+        ValueError: If a weight or score is not finite, or ``rule`` releases filters and one is owned in part, or the
+            outputs of a layer are not known, or fewer may be released than ``ratio`` says.
+    """
+    weights = tensors_in(slots)
+    for name, weight in weights.items():
+        check_finite(name, weight)
+    many = sum(weight.numel() for weight in weights.values()) >= MANY
+
+    def units(name: str) -> _Units:
+        rows = (trained_rows or {}).get(name)
+        rows = None if rows is None else rows.to(weights[name].device)
+        if rule.granularity == "weight":
+            return _single_weights(rule.score, name, slots[name], owners[name], task, rows)
+        return _filters(rule.score, name, slots[name], owners[name], task, rows)
+
+    if rule.scope == "layer":
+        chosen = {name: _lowest_share(name, [units(name)], ratio, many=many)[0] for name in weights}
+    else:
+        of_all = _lowest_share(ALL_LAYERS, [units(name) for name in weights], ratio, many=many)
+        chosen = dict(zip(weights, of_all, strict=True))
+    if rule.granularity == "weight":
+        return chosen
+    return {name: spread_filters(name, slots[name], chosen[name], weight.shape) for name, weight in weights.items()}
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What is ranked in one layer: weights, or whole filters.
+
+    Attributes:
+        candidates: Those that may be released.
+        owned: How many are the task's.
+        eligible: How many of them may be released.
+        first: Which go before all others (bool); None if the scores alone decide.
+    """
+
+    candidates: Candidates
+    owned: int
+    eligible: int
+    first: Tensor | None
+
+    def early(self, *, late: bool = False) -> Candidates:
+        """Returns the candidates that go before all others, or those others."""
+        eligible = self.candidates.groups == self.candidates.group
+        if self.first is None:
+            return replace(self.candidates, groups=eligible if late else torch.zeros_like(eligible), group=1)
+        return replace(self.candidates, groups=eligible & (~self.first if late else self.first), group=1)
+
+
+def _single_weights(score: Score, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None) -> _Units:
+    weight, owned = slot.now.detach(), count_owned(owner, task)
+    # The paper's score needs no memory of its own.
+    scores = None if score is magnitude else _scored(score, name, weight)
+    candidates = Candidates(weight if scores is None else scores, owner, task, by_magnitude=scores is None)
+    first = None if rows is None else untrained(rows, weight.shape)
+    kept = last_entries(slot, owner, task, scores)
+    if kept is None:
+        return _Units(candidates, owned, owned, first)
+    eligible = replace(candidates, groups=(owner == task) & ~kept, group=1)
+    return _Units(eligible, owned, owned - int(kept.sum()), first)
+
+
+def _filters(score: Score, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None) -> _Units:
+    filters = owned_filters(name, slot, owner == task)
+    norms = filter_norms(name, slot, _scored(score, name, slot.now.detach()))
+    owned = int(filters.sum())
+    return _Units(Candidates(norms, filters), owned, owned, None if rows is None else ~rows)
+
+
+def _scored(score: Score, name: str, weight: Tensor) -> Tensor:
+    found = score(weight.clone())  # it may work in place
+    if not isinstance(found, Tensor) or found.shape != weight.shape or not found.is_floating_point():
+        given = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(
+            f"the prune score of {name} is {given}; it must be a float per entry, in the shape {tuple(weight.shape)}"
+        )
+    if not torch.isfinite(found).all():
+        raise ValueError(f"the prune score of {name} holds NaN or infinity; scores must be finite to be ranked")
+    return found
+
+
+def _lowest_share(name: str, layers: Sequence[_Units], ratio: float, *, many: bool) -> list[Tensor]:
+    """Chooses ``ratio`` of what the task owns in these layers together."""
+    count = count_to_release(name, ratio, sum(units.owned for units in layers), sum(units.eligible for units in layers))
+    if all(units.first is None for units in layers):
+        return lowest([units.candidates for units in layers], count, many=many)
+    early, late = [units.early() for units in layers], [units.early(late=True) for units in layers]
+    before = min(count, sum(count_owned(candidates.groups, 1) for candidates in early))
+    sooner, later = lowest(early, before, many=many), lowest(late, count - before, many=many)
+    return [one | other for one, other in zip(sooner, later, strict=True)]
