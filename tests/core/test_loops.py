@@ -81,3 +81,11 @@ packnet.state_dict()
 assert "numba" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_strides_of_dimensions_of_size_one_do_not_count() -> None:
+    plain = torch.randn(4, 3, 1, 1)
+    last = plain.as_strided((4, 3, 1, 1), (3, 1, 3, 3))
+    found = in_memory_order(plain, last)
+    assert found is not None
+    assert np.array_equal(*found)

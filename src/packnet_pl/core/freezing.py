@@ -11,6 +11,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import same_bits
 from packnet_pl.core.frozen_entries import FrozenEntries
+from packnet_pl.core.loops import MANY
 from packnet_pl.core.module_modes import EvalMode
 from packnet_pl.core.slots import Slot, is_alike, restore_slot_
 
@@ -47,12 +48,13 @@ class Freezer:
         self._slots: dict[str, Slot] = {}
         self._values: dict[str, Tensor] = {}  # of what is frozen whole
         self._entries: dict[str, FrozenEntries] = {}
+        owners = owners or {}
+        compiles = sum(owner.numel() for owner in owners.values()) >= MANY
         for name, slot in find().items():
-            owner = (owners or {}).get(name)
-            if owner is None:
+            if name not in owners:
                 self._values[name] = slot.now.detach().clone()
             else:
-                entries = FrozenEntries(slot.now, owner, number)
+                entries = FrozenEntries(slot.now, owners[name], number, compiles=compiles)
                 if entries.is_empty:
                     continue
                 self._entries[name] = entries

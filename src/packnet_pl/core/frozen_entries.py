@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
+from packnet_pl.core.compact_entries import CompactEntries
+from packnet_pl.core.loops import in_memory_order
 from packnet_pl.core.ownership import FREE, trainable
 from packnet_pl.core.slots import conversion_error
 
@@ -21,29 +23,39 @@ class FrozenEntries:
         weight: As it is to be frozen.
         owner: Its owner map; of the same shape.
         number: The task that may change its own entries.
+        compiles: Whether there are so many weights that compiled loops are worth it.
 
     Attributes:
         is_empty: Whether the task owns every entry.
     """
 
-    def __init__(self, weight: Tensor, owner: Tensor, number: int) -> None:
-        bits = as_integers(weight)
-        self._dtype = weight.dtype
-        self._mine = trainable(owner, number)
-        owned = ~self._mine & (owner != FREE)
-        # Free entries alone need no values: the mask makes them zero.
-        self._values = bits * owned if bool(owned.any()) else None
-        self.is_empty = bool(self._mine.all())
+    def __init__(self, weight: Tensor, owner: Tensor, number: int, *, compiles: bool) -> None:
+        self._owner, self._number, self._dtype = owner, number, weight.dtype
+        arrays = in_memory_order(weight, owner) if compiles else None
+        self._compact: CompactEntries | None = None
+        self._mine: Tensor | None = None  # where compiled loops do not run: a mask, and values at full length
+        self._values: Tensor | None = None
+        if arrays is not None:
+            self._compact = CompactEntries(arrays[0], owner, number)
+            self.is_empty = self._compact.is_empty
+        else:
+            mine = self._mask_on(owner.device)
+            self.is_empty = bool(mine.all())
+            others = ~mine & (owner != FREE)
+            if bool(others.any()):  # the mask makes free ones zero
+                self._values = as_integers(weight) * others
 
     def masked(self, grad: Tensor) -> Tensor:
         """Returns ``grad`` with exact zeros in frozen entries: itself, in place, or a new one if sparse."""
+        if self._compact is not None and self._compact.mask_(grad):
+            return grad
+        mine = self._mask_on(grad.device)
         if grad.layout == torch.strided:
-            bits = as_integers(grad)
-            bits.mul_(self._mine.to(bits.device))
+            as_integers(grad).mul_(mine)
             return grad
         grad = grad.coalesce()
         values = grad.values().clone()
-        as_integers(values).mul_(self._mine.to(grad.device)[tuple(grad.indices())])
+        as_integers(values).mul_(mine[tuple(grad.indices())])
         return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True)
 
     def restore_(self, name: str, weight: Tensor) -> None:
@@ -51,17 +63,24 @@ class FrozenEntries:
 
         Args:
             name: What it is called in errors.
-            weight: It may have been moved to another device.
+            weight: It may have been moved to another device, or laid out anew.
 
         Raises:
             RuntimeError: If it has another type or shape than the weight that was frozen.
         """  # noqa: DOC501
-        if weight.dtype != self._dtype or weight.shape != self._mine.shape:
-            raise conversion_error(name, weight, self._dtype, self._mine.shape)
+        if weight.dtype != self._dtype or weight.shape != self._owner.shape:
+            raise conversion_error(name, weight, self._dtype, self._owner.shape)
+        if self._compact is not None:
+            if self._compact.restore_(weight):
+                return
+            self._values, self._compact = self._compact.expanded(), None
         bits = as_integers(weight)
-        if self._mine.device != bits.device:
-            self._mine = self._mine.to(bits.device)
-            self._values = self._values.to(bits.device) if self._values is not None else None
-        bits.mul_(self._mine)
+        bits.mul_(self._mask_on(bits.device))
         if self._values is not None:
+            self._values = self._values.to(bits.device)
             bits.bitwise_or_(self._values)
+
+    def _mask_on(self, device: torch.device) -> Tensor:
+        if self._mine is None or self._mine.device != device:
+            self._mine = trainable(self._owner, self._number).to(device)
+        return self._mine

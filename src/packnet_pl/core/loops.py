@@ -47,7 +47,7 @@ def in_memory_order(*tensors: Tensor) -> tuple[NDArray[Any], ...] | None:
         None if a tensor is on another device than the CPU or not strided, or its memory has gaps, or they are laid out
         differently.
     """
-    if not all(_is_dense(tensor) for tensor in tensors) or len({tensor.stride() for tensor in tensors}) > 1:
+    if not all(map(_is_dense, tensors)) or len(set(map(_order, tensors))) > 1:
         return None
     return tuple(_plain(tensor).as_strided((tensor.numel(),), (1,)).numpy() for tensor in tensors)
 
@@ -70,6 +70,11 @@ def each(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Resu
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach() if tensor.dtype in (torch.uint8, torch.bool) else as_integers(tensor)
+
+
+def _order(tensor: Tensor) -> tuple[int, ...]:
+    """Returns the strides that count: a dimension of size one may have any, as the 1 x 1 kernels of convolutions do."""
+    return tuple(stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1)
 
 
 def _is_dense(tensor: Tensor) -> bool:

@@ -1,0 +1,109 @@
+"""The frozen entries of a large weight, by compiled loops: the owner map is the mask, and each value is kept once.
+
+A mask and values at full length would be five bytes a weight. This is none beside the owners, and the width of a number
+for each entry that a finished task owns.
+"""
+
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from packnet_pl.core.freezing_loops import gather, mask, restore
+from packnet_pl.core.loops import compiled, each, in_memory_order, pieces
+from packnet_pl.core.ownership import FREE
+
+__all__ = ["CompactEntries"]
+
+_Array = NDArray[Any]
+
+
+class CompactEntries:
+    """Freezes what one task does not own of a weight that is in the CPU's memory, in the order that it has there.
+
+    Args:
+        bits: Of the weight, in the order of memory.
+        owner: Its owner map, in the same order.
+        number: The task that may change its own entries. Other tasks' are frozen at their bits, free ones at zero.
+
+    Attributes:
+        is_empty: Whether the task owns every entry.
+    """
+
+    def __init__(self, bits: _Array, owner: Tensor, number: int) -> None:
+        self._owner, self._number = owner, np.uint8(number)
+        self._mine, self._others = np.zeros((2, 256), bits.dtype)
+        self._mine[number] = -1
+        self._others[[other for other in range(256) if other not in {FREE, number}]] = -1
+        (owners,) = in_memory_order(owner) or ()
+        self._pieces = pieces(bits.size)
+        counts = each(lambda piece: _counts(owners[piece], number), self._pieces)
+        self.is_empty = sum(mine for mine, _ in counts) == bits.size
+        ends = list(accumulate((others for _, others in counts), initial=0))
+        self._parts = [slice(*part) for part in pairwise(ends)]
+        # One more: a loop reads the next value before it knows whether it needs it.
+        self._values = np.empty(ends[-1] + 1, bits.dtype)
+        self._values[-1] = 0
+        if ends[-1]:
+            work = compiled(gather)
+            each(
+                lambda at: work(bits[at[0]], owners[at[0]], self._others, self._values[at[1]]),
+                zip(self._pieces, self._parts, strict=True),
+            )
+
+    def mask_(self, grad: Tensor) -> bool:
+        """Sets the frozen entries of ``grad`` to exact zeros.
+
+        Returns:
+            Whether it could: its memory has the order of the weight's.
+        """
+        arrays = in_memory_order(grad, self._owner)
+        if arrays is None:
+            return False
+        (bits, owners), work = arrays, compiled(mask)
+        each(lambda piece: work(bits[piece], owners[piece], self._number), self._pieces)
+        _count_write(grad)
+        return True
+
+    def restore_(self, weight: Tensor) -> bool:
+        """Restores the bits of all frozen entries in ``weight``.
+
+        Returns:
+            Whether it could: its memory has the order that the weight had.
+        """
+        if len(self._values) == 1:  # free ones alone are zero
+            return self.mask_(weight)
+        arrays = in_memory_order(weight, self._owner)
+        if arrays is None:
+            return False
+        (bits, owners), work = arrays, compiled(restore)
+        each(
+            lambda at: work(
+                bits[at[0]], owners[at[0]], self._mine, self._others, self._values[at[1].start : at[1].stop + 1]
+            ),
+            zip(self._pieces, self._parts, strict=True),
+        )
+        _count_write(weight)
+        return True
+
+    def expanded(self) -> Tensor:
+        """Returns the bits of other tasks' entries in the shape of the weight, and zero elsewhere."""
+        full = torch.zeros_like(self._owner, dtype=torch.from_numpy(self._values).dtype)
+        bits, owners = in_memory_order(full, self._owner) or ()
+        bits[(owners != self._number) & (owners != FREE)] = self._values[:-1]
+        return full
+
+
+def _counts(owners: _Array, number: int) -> tuple[int, int]:
+    """Returns how many entries belong to the task, and how many to other tasks."""
+    mine = int(np.count_nonzero(owners == number))
+    return mine, len(owners) - mine - int(np.count_nonzero(owners == FREE))
+
+
+def _count_write(tensor: Tensor) -> None:
+    """Raises the version, as torch's own kernels do."""
+    if not tensor.is_inference():
+        torch.autograd.graph.increment_version(tensor)
