@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -52,6 +55,36 @@ def test_pieces_are_all_done_and_in_order(threads: int) -> None:
     assert sums == sorted(sums)
     assert sum(sums) == values.sum()
     assert each(str, pieces(0)) == []
+
+
+def test_nobody_works_any_more_when_a_second_interrupt_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    begun, done = threading.Event(), []
+    shut_down, calls = ThreadPoolExecutor.shutdown, []
+
+    def interrupted(pool: ThreadPoolExecutor, *, cancel_futures: bool) -> None:
+        calls.append(cancel_futures)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        shut_down(pool, cancel_futures=cancel_futures)
+
+    def work(item: int) -> None:
+        begun.set()
+        time.sleep(0.2)
+        done.append(item)
+
+    def interrupt(*_: object) -> None:
+        begun.wait()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+    monkeypatch.setattr("concurrent.futures._base.Future.result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        each(work, range(9))
+    assert calls == [True, True]
+    assert 0 < len(done) <= 2
+    time.sleep(0.3)
+    assert len(done) <= 2
 
 
 def test_a_loop_is_compiled_once() -> None:

@@ -11,6 +11,7 @@ import packnet_pl.core.inventory as inventory_module
 import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.subnetwork as view_module
 from packnet_pl.core import PackNet
+from packnet_pl.core.task_writer import TaskWriter
 from tests.support.packnet_states import (
     OWN,
     WITHOUT_WARNINGS,
@@ -136,18 +137,39 @@ def test_what_was_shown_and_restored_in_inference_mode_can_be_trained_afterwards
     packnet.verify()
 
 
-def test_subnetwork_shows_own_and_earlier_weights_and_zero_elsewhere():
+@pytest.mark.parametrize("is_compiled", [False, True], ids=["plain", "compiled"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_subnetwork_shows_own_and_earlier_weights_and_zero_elsewhere(monkeypatch, layout, is_compiled):
+    monkeypatch.setattr(TaskWriter, "written", 1 << 40 if is_compiled else 0)
     packnet = fresh()
+    packnet.module.to(memory_format=layout)
     for task in ("a", "b", "c"):
         pack(packnet, task)
     packnet.begin_task("d")
     train(packnet)
-    live = {name: packnet.module.get_parameter(name).detach().clone() for name in packnet.owners}
+    live, before = (
+        {name: packnet.module.get_parameter(name).detach().clone() for name in packnet.owners},
+        snapshot(packnet),
+    )
     for number, task in enumerate(["a", "b", "c"], start=1):
         with packnet.subnetwork(task):
             for name, owner in packnet.owners.items():
                 seen = torch.where((owner > 0) & (owner <= number), live[name], torch.zeros(()))
                 assert same_bits(packnet.module.get_parameter(name), seen), (task, name)
+        assert equal(snapshot(packnet), before)
+
+
+@pytest.mark.parametrize("when", ["inside", "after"])
+def test_a_graph_that_was_built_before_is_not_used_with_weights_that_a_task_was_shown_with(when):
+    packnet = with_open_task()
+    loss = packnet.module(images()).square().sum()
+    with packnet.subnetwork("cubs"):
+        if when == "inside":
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                loss.backward()
+    if when == "after":
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
 
 
 def test_subnetwork_uses_running_statistics_and_gives_each_norm_its_mode_back():
@@ -200,12 +222,12 @@ def test_subnetwork_hides_weights_on_the_device_where_they_are_now(monkeypatch, 
     devices = []
 
     @contextlib.contextmanager
-    def spy(places, hidden, replaced):
+    def spy(places, owners, task, replaced):
         found = places()
-        devices.extend((found[name].now.device.type, mask.device.type) for name, mask in hidden.items())
+        devices.extend((found[name].now.device.type, owner.device.type) for name, owner in owners.items())
         yield
 
-    # A meta tensor has no values to hide; a mask on another device than its weight is an error on a GPU.
+    # A meta tensor has no values to hide; owners on another device than their weight is an error on a GPU.
     monkeypatch.setattr(packnet_module, "shown", spy)
     with packnet.subnetwork("cubs"):
         pass

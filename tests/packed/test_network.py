@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
-from packnet_pl.core import task_writer
+from packnet_pl.core import loops
 from packnet_pl.core.task_writer import TaskWriter
 from packnet_pl.models import build_backbone, vgg_small
 from tests.support.cases import breadth
@@ -53,7 +53,7 @@ def test_a_write_that_fails_half_way_is_made_good_by_the_next(net, monkeypatch):
     net.show("кириллица")
     for task in ("latin", "caltech 256 v1.5"):
         with monkeypatch.context() as patch:
-            patch.setattr(TaskWriter, "write_", lambda half, _: half._chunks[0][0].fill(0) / "x")
+            patch.setattr(TaskWriter, "write_", lambda half, _: half._pieces[0][0].fill(0) / "x")
             with pytest.raises(TypeError):
                 net(images(), task=task)
         assert same_bits(net(images(), task=task), expected(net, task))
@@ -218,7 +218,7 @@ def test_what_a_task_sees_is_written_bit_for_bit(dtype, layout, threads, compile
 
 
 def test_a_large_weight_is_written_in_pieces(monkeypatch):
-    monkeypatch.setattr(task_writer, "_CHUNK", 7)
+    monkeypatch.setattr(loops, "_PIECE", 7)
     owner = torch.randint(0, 4, (5, 9), dtype=torch.uint8)
     source = torch.randn(5, 9)
     for threads in (1, 2):

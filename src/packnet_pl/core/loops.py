@@ -64,8 +64,16 @@ def each(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Resu
     threads = min(torch.get_num_threads(), len(todo))
     if threads < 2:
         return [work(item) for item in todo]
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         return list(pool.map(work, todo))
+    finally:
+        # After an interrupt, and a second one while it is waited for: nobody writes any more when it gets out.
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -341,12 +341,12 @@ class PackNet:  # noqa: PLR0904
             ValueError: If ``task`` is not finished.
         """
         self._refuse_inside_subnetwork("subnetwork")
-        self._state.finished_number(task)
+        number = self._state.finished_number(task)
         check_weights_are_read(self.module)
         self._restored()
         with (
             self.requires_grad.restored(),
-            shown(lambda: self.inventory().all, self._state.hidden(task), self._state.copies[task]),
+            shown(lambda: self.inventory().all, self._state.owners, number, self._state.copies[task]),
             in_eval_mode(layers_with_statistics(self.module)),
         ):
             self._shown = task

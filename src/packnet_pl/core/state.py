@@ -13,7 +13,7 @@ from torch import Tensor
 from packnet_pl.choices import Keeping, Phase, Prunable, check_task_name
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.fingerprints import fingerprint
-from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable, visible
+from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable
 
 __all__ = ["FORMAT", "State"]
 
@@ -205,11 +205,6 @@ class State:
     def free(self) -> dict[str, Tensor]:
         """Returns parameter name -> mask (bool) of the weights that no task owns."""
         return {name: owner == FREE for name, owner in self.owners.items()}
-
-    def hidden(self, task: str) -> dict[str, Tensor]:
-        """Returns parameter name -> mask (bool) of the weights that the finished ``task`` does not compute with."""
-        number = self.finished_number(task)
-        return {name: ~visible(owner, number) for name, owner in self.owners.items()}
 
     def dump(self) -> dict[str, Any]:
         """Returns the state as a dict of tensors and primitives; ``state_format`` reads it."""

@@ -5,23 +5,26 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from packnet_pl.core.slots import Slot, restore_slot_
+from packnet_pl.core.task_writer import TaskWriter
 
 __all__ = ["shown"]
 
 
 @contextmanager
 def shown(
-    slots: Callable[[], Mapping[str, Slot]], hidden: Mapping[str, Tensor], replaced: Mapping[str, Tensor]
+    slots: Callable[[], Mapping[str, Slot]], owners: Mapping[str, Tensor], task: int, replaced: Mapping[str, Tensor]
 ) -> Iterator[None]:
-    """Zeroes hidden entries and replaces some tensors by others; restores all at the end.
+    """Zeroes weights that a task does not compute with, and replaces some tensors by others; restores all at the end.
 
     All means every tensor: some layers write to their weights or buffers in eval mode too.
 
     Args:
         slots: Returns name -> slot of every tensor; asked again at the end, as layers may be replaced meanwhile.
-        hidden: Name -> bool of the same shape: the entries to make zero.
+        owners: Name -> owner map (uint8) of each weight that is divided among tasks, on the device of the weight.
+        task: Number of the task, 1 to 255.
         replaced: Name -> values of the same shape.
     """  # noqa: DOC501
     found = slots()
@@ -29,9 +32,9 @@ def shown(
         saved = {name: slot.now.detach().clone() for name, slot in found.items()}
     try:
         with torch.no_grad():
-            for name, mask in hidden.items():
-                if bool(mask.any()):
-                    found[name].now.detach().masked_fill_(mask, 0)
+            TaskWriter((found[name].now, saved[name], owner) for name, owner in owners.items()).write_(task)
+            # So that a graph built on the weights before is not used with those of the task.
+            increment_version([found[name].now for name in owners if not found[name].now.is_inference()])
             for name, value in replaced.items():
                 found[name].now.detach().copy_(value)
         # Autocast keeps low-precision copies of weights, which would outlive the change.

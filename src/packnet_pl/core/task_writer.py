@@ -1,8 +1,7 @@
 """Writes the weights that one task computes with into other memory, at nearly the speed of a copy."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,14 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
+from packnet_pl.core.loops import compiled, each, in_memory_order, pieces
 from packnet_pl.core.ownership import FREE, visible
 
 __all__ = ["TaskWriter"]
 
-_CHUNK = 1 << 21
 _Integers = NDArray[np.signedinteger]
-_Chunk = tuple[_Integers, _Integers, NDArray[np.uint8]]
-_Loop = Callable[[_Integers, _Integers, NDArray[np.uint8], np.uint8], None]
+_Piece = tuple[_Integers, _Integers, NDArray[np.uint8]]
 
 
 class TaskWriter:
@@ -27,58 +25,43 @@ class TaskWriter:
         weights: Of each layer target, source and owner map, all of one shape and on one device: the target is written
             to, the source (of the same type, in other memory) has the weights of all tasks, owners are uint8. Their
             memory is kept: what is changed in place shows, what is moved or replaced needs a new one.
-        compile_above: Weights, those of all switches counted, from which on the compiled loop makes up for the second
-            that it takes to load numba and to compile; numpy writes the same bits, with two passes more.
+        compile_above: Weights, those that all writers of this process write counted, from which on the compiled loop
+            makes up for the second that it takes to load numba and to compile; numpy writes the same bits, with two
+            passes more.
+
+    Attributes:
+        written: Weights that all writers of this process have written so far by either of the two.
     """
 
+    written = 0
+
     def __init__(self, weights: Iterable[tuple[Tensor, Tensor, Tensor]], *, compile_above: int = 1 << 26) -> None:
-        self._left = compile_above
-        self._chunks: list[_Chunk] = []
+        self._compile_above = compile_above
+        self._pieces: list[_Piece] = []
         self._others: list[tuple[Tensor, Tensor, Tensor]] = []
-        for target, source, owner in weights:
-            layer = as_integers(target), as_integers(source), owner
-            if all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in layer):
-                out, bits, owners = (tensor.reshape(-1).numpy() for tensor in layer)
-                parts = (slice(begin, begin + _CHUNK) for begin in range(0, owners.size, _CHUNK))
-                self._chunks += [(out[part], bits[part], owners[part]) for part in parts]
+        for layer in weights:
+            arrays: tuple[NDArray[Any], ...] | None = in_memory_order(*layer)
+            if arrays is None:
+                target, source, owner = layer
+                self._others.append((as_integers(target), as_integers(source), owner))
             else:
-                self._others.append(layer)
+                out, bits, owners = arrays
+                self._pieces += [(out[part], bits[part], owners[part]) for part in pieces(out.size)]
 
     @torch.no_grad()
     def write_(self, task: int) -> None:
         """Copies the weights that ``task`` computes with, bit for bit, from each source to its target; others become 0.
+
+        The versions of targets (their write counters) may stay what they were.
 
         Args:
             task: Number of the task, 1 to 255.
         """
         for out, bits, owner in self._others:
             torch.mul(bits, visible(owner, task), out=out)
-        # Each thread takes what is next: torch's own wait busily after each of its operations, which slows some down.
-        self._left -= sum(out.size for out, _, _ in self._chunks)
-        loop, to_do = _write_plainly if self._left >= 0 else _compiled(), iter(self._chunks)
-        helpers = min(torch.get_num_threads(), len(self._chunks)) - 1
-        if helpers < 1:
-            _write_all(loop, to_do, task)
-            return
-        with ThreadPoolExecutor(helpers) as pool:
-            working = [pool.submit(_write_all, loop, to_do, task) for _ in range(helpers)]
-            _write_all(loop, to_do, task)
-            for helper in working:
-                helper.result()
-
-
-def _write_all(loop: _Loop, chunks: Iterator[_Chunk], task: int) -> None:
-    number = np.uint8(task)
-    for out, bits, owner in chunks:
-        loop(out, bits, owner, number)
-
-
-@cache
-def _compiled() -> _Loop:
-    import numba
-
-    compiled: _Loop = numba.njit(nogil=True)(_write)
-    return compiled
+        TaskWriter.written += sum(out.size for out, _, _ in self._pieces)
+        loop, number = compiled(_write) if TaskWriter.written > self._compile_above else _write_plainly, np.uint8(task)
+        each(lambda piece: loop(*piece, number), self._pieces)
 
 
 def _write_plainly(out: _Integers, bits: _Integers, owner: NDArray[np.uint8], task: np.uint8) -> None:

@@ -57,7 +57,7 @@ class IndividualNetworks(UnprunedClassifier):
 
     def finished_view(self, task: str) -> AbstractContextManager[None] | None:
         """Returns a context in which the backbone is the network of ``task``; None if it is not finished."""
-        return shown(self._slots, {}, self.networks[task]) if task in self.networks else None
+        return shown(self._slots, {}, 1, self.networks[task]) if task in self.networks else None
 
     def begin_fit(self) -> None:
         """Refuses a task that is finished.
