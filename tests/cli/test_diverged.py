@@ -89,6 +89,7 @@ BOTH = ("retrain", "train")
         ({"prune__ratio": [0.5, 0.75, 0.5]}, ("retrain",)),
         ({"sequence__tasks__c__train__lr": 0.01, "prune__ratio": [0.5, 0.5, 0.9]}, ()),
         ({"sequence__tasks__b__data__path": "elsewhere"}, ()),
+        ({"sequence__tasks__a__data__cache_gb": 20, "sequence__tasks__b__data__cache_dir": "elsewhere"}, ()),
     ],
 )
 @pytest.mark.parametrize("finished", [["a"], []], ids=["packed", "packed file lost"])

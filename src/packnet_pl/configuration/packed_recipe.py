@@ -22,7 +22,7 @@ __all__ = ["recipe_of", "with_recipe"]
 
 _SECTIONS = ("prune", "optim", "method", "debug")
 _TRAINER = ("precision", "sync_batchnorm")  # what decides bits; the rest is the machine's
-_FOLDERS, _WORKERS = ("path", "cache_dir"), "num_workers"
+_DISK, _WORKERS = ("path", "cache_dir", "cache_gb"), "num_workers"
 _OPTIMIZERS = "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD"
 _DRAWN = ("packnet_pl.data.glyphs", "packnet_pl.data.digits", "packnet_pl.data.spectro")
 _TARGETS = {
@@ -134,7 +134,7 @@ def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of a data set that do not depend on the machine: no folders."""
     if data.get("_target_") not in (*_TARGETS["sequence.task.data"], *_DRAWN):
         return {"_target_": data.get("_target_")}  # nobody knows which of its arguments are folders
-    return {key: value for key, value in data.items() if key not in _FOLDERS}
+    return {key: value for key, value in data.items() if key not in _DISK}
 
 
 def _write(section: DictConfig, values: Mapping[str, Any]) -> None:
@@ -236,7 +236,7 @@ def _check_machine_settings(recipe: Mapping[str, Any]) -> None:
     """
     sequence = recipe["sequence"]
     for task in [sequence["task"] or {}, *sequence["tasks"].values()]:
-        for name in _FOLDERS:
+        for name in _DISK:
             if name in task.get("data", {}):
                 raise ValueError(f"its data have {name}, which is the reader's to choose")
     if _WORKERS in recipe["optim"]:

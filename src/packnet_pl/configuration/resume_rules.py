@@ -159,7 +159,9 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
         if is_harmless(key):
             continue
         of_task = next((name for name in begun if key.startswith(f"sequence.tasks.{name}.")), None)
-        if key.startswith("sequence.tasks.") and (of_task is None or key.endswith((".path", ".cache_dir"))):
+        if key.startswith("sequence.tasks.") and (
+            of_task is None or key.endswith((".path", ".cache_dir", ".cache_gb"))
+        ):
             continue
         if of_task in is_open or begun == is_open:
             anew |= {"retrain"} if key.startswith(f"sequence.tasks.{of_task}.retrain.") else {"train", "retrain"}

@@ -20,6 +20,7 @@ __all__ = [
     "Box",
     "ImageError",
     "ImageFiles",
+    "ReadPixels",
     "check_image",
     "check_sizes",
     "open_image",
@@ -38,6 +39,10 @@ Box = tuple[float, float, float, float]
 """Left, top, right and bottom edge in pixels from the top left corner of the image as it is stored."""
 
 
+ReadPixels = Callable[[str, Box | None], Pixels]
+"""From the path of an image, and what is cut out of it first, to its pixels, resized."""
+
+
 class ImageError(ValueError):
     """A file of the user's is not the image that its name promises."""
 
@@ -54,8 +59,8 @@ class ImageFiles(Dataset[tuple[Tensor, ...]]):
     Args:
         paths: See above.
         labels: See above.
-        read: From a path and a box to an image's pixels, resized.
-        transform: From those to the tensor.
+        read: Reads a file.
+        transform: From its pixels to the tensor.
         random: See above.
         boxes: See above.
     """
@@ -64,7 +69,7 @@ class ImageFiles(Dataset[tuple[Tensor, ...]]):
         self,
         paths: Sequence[str],
         labels: Sequence[int],
-        read: Callable[[str, Box | None], Pixels],
+        read: ReadPixels,
         transform: Callable[[Pixels], Tensor],
         *,
         random: bool,

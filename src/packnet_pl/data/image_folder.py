@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from packnet_pl.data.cached_pixels import cached_pixels
 from packnet_pl.data.folder_layout import find_images
 from packnet_pl.data.image_files import ImageFiles
 from packnet_pl.data.image_list import ImageList, cut_validation
@@ -26,6 +27,8 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
     augment: str = "flip_crop",
     val_fraction: float = 0.1,
     seed: int = 0,
+    cache_gb: float | None = None,
+    cache_dir: str | None = None,
 ) -> TaskData:
     """Returns the images of a folder that holds train/CLASS/*, test/CLASS/* and optionally val/CLASS/*.
 
@@ -50,6 +53,9 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
         val_fraction: Share of each class's training images to validate on instead, in (0, 1), at least one image
             and never all; not used where there is a folder val/.
         seed: Decides which images these are. It is not the run's: all runs are to be judged on the same images.
+        cache_gb: GB (10^9 bytes) on the disk for decoded and resized images, so that each is decoded once; what does
+            not fit is decoded each time. The tensors are the same. None or 0: all are decoded each time.
+        cache_dir: The folder for them; None is ``packnet_pl`` in the user's cache folder.
 
     Raises:
         FileNotFoundError: If a folder is missing.
@@ -76,8 +82,11 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
         needed = "without a folder val/ it needs at least two, one of them to validate on"
         splits["train"], splits["val"] = cut_validation(splits["train"], val_fraction, seed, names, names, needed)
 
+    paths = [path for split in splits.values() for path in split.paths]
+    read = cached_pixels(how.pixels, how.preparation, paths, cache_gb, cache_dir)
+
     def images(split: str) -> ImageFiles:
-        return how.images(splits[split].paths, splits[split].labels, training=split == "train")
+        return how.images(splits[split].paths, splits[split].labels, training=split == "train", read=read)
 
     return TaskData(
         images("train"),

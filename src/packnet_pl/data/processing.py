@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from packnet_pl.data.image_files import Box, ImageFiles, open_image
-from packnet_pl.data.to_tensor import Pixels, center_crop, normalised, random_crop, random_mirror, resized, row_of
+from packnet_pl.data.image_files import Box, ImageFiles, ReadPixels, open_image
+from packnet_pl.data.to_tensor import Pixels, center_crop, level_table, normalised, random_crop, random_mirror, resized
 from packnet_pl.preparation import Colour, Interpolation, Preparation
 
 __all__ = ["AUGMENTATIONS", "Processing", "processing"]
@@ -40,7 +40,13 @@ class Processing:
     augment: str = "none"
 
     def images(
-        self, paths: Sequence[str], labels: Sequence[int], *, training: bool, boxes: Sequence[Box] | None = None
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        *,
+        training: bool,
+        boxes: Sequence[Box] | None = None,
+        read: ReadPixels | None = None,
     ) -> ImageFiles:
         """Returns a split.
 
@@ -49,9 +55,12 @@ class Processing:
             labels: Class index of each.
             training: Whether they are augmented.
             boxes: Of each, what is cut out of it.
+            read: Does what :meth:`pixels` does; None is that.
         """
         augment = self.augment if training else "none"
-        return ImageFiles(paths, labels, self.pixels, self.transform(augment), random=augment != "none", boxes=boxes)
+        return ImageFiles(
+            paths, labels, read or self.pixels, self.transform(augment), random=augment != "none", boxes=boxes
+        )
 
     def item(self, path: str, box: Box | None = None) -> Tensor:
         """Returns the tensor (float, C x H x W) that validation and test make of a file.
@@ -90,8 +99,7 @@ class Processing:
             _as_tensor,
             cut=partial(cut, size=size),
             mirror=augment in ("flip_crop", "flip"),
-            mean=row_of(self.mean, size[1]),
-            std=row_of(self.std, size[1]),
+            levels=level_table(self.mean, self.std),
         )
 
 
@@ -100,11 +108,10 @@ def _as_tensor(
     *,
     cut: Callable[[Pixels], Pixels],
     mirror: bool,
-    mean: NDArray[np.float32],
-    std: NDArray[np.float32],
+    levels: NDArray[np.float32],
 ) -> Tensor:
     part = cut(pixels)
-    return normalised(random_mirror(part) if mirror else part, mean, std)
+    return normalised(random_mirror(part) if mirror else part, levels)
 
 
 def processing(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packnet_pl.counting import counted
+from packnet_pl.data.cached_pixels import cached_pixels
 from packnet_pl.data.class_listing import holds_something
 from packnet_pl.data.image_files import ImageFiles, check_image, check_sizes
 from packnet_pl.data.image_list import ImageList, cut_validation
@@ -99,6 +100,8 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
     augment: str | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
+    cache_gb: float | None = None,
+    cache_dir: str | None = None,
 ) -> TaskData:
     """Returns a published data set as the data of a task.
 
@@ -122,6 +125,8 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
             and never all. 0 trains on all of them, as the paper does: validation is then a tenth of what was trained
             on, which tells a fault from a run that learns, but is no ground for a choice.
         seed: Decides which images these are; it is not the run's.
+        cache_gb: As for :func:`packnet_pl.data.image_folder`.
+        cache_dir: See there.
 
     Raises:
         FileNotFoundError: If a folder or file is missing.
@@ -153,8 +158,11 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
     names, needed = listing.class_names, "at least two are needed, one of them to validate on"
     train, val = cut_validation(listing.train, val_fraction, seed, names, range(len(names)), needed)
 
+    paths = [*listing.train.paths, *listing.test.paths]
+    read_pixels = cached_pixels(how.pixels, how.preparation, paths, cache_gb, cache_dir)
+
     def images(found: ImageList, *, training: bool = False) -> ImageFiles:
-        return how.images(found.paths, found.labels, boxes=found.boxes, training=training)
+        return how.images(found.paths, found.labels, boxes=found.boxes, training=training, read=read_pixels)
 
     return TaskData(
         images(train, training=True),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from packnet_pl.preparation import Preparation
 
-__all__ = ["Pixels", "center_crop", "normalised", "random_crop", "random_mirror", "resized", "row_of"]
+__all__ = ["Pixels", "center_crop", "level_table", "normalised", "random_crop", "random_mirror", "resized"]
 
 Pixels = NDArray[np.uint8]
 """Of an image: height x width x channels."""
@@ -57,24 +57,29 @@ def random_mirror(pixels: Pixels) -> Pixels:
     return pixels[:, ::-1] if float(torch.rand(1)) < 0.5 else pixels
 
 
-def row_of(values: Sequence[float], width: int) -> NDArray[np.float32]:
-    """Returns one number per channel, repeated for each pixel of a row: what :func:`normalised` takes."""
-    return np.tile(np.asarray(values, dtype=np.float32), width)
+def level_table(mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """Returns (level / 255 - mean) / std for each channel (row) and each level of a pixel, 0 to 255 (column).
+
+    Args:
+        mean: One number per channel, subtracted from levels in [0, 1].
+        std: One number per channel, divides what is left.
+    """
+    below, scale = (np.asarray(values, dtype=np.float32).reshape(-1, 1) for values in (mean, std))
+    # Divided as the embedded tasks are; multiplied by 1 / 255, half of all values would be rounded otherwise.
+    unit = np.arange(256, dtype=np.float32) / np.float32(255)
+    return (unit - below) / scale
 
 
-def normalised(pixels: Pixels, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Tensor:
-    """Returns (pixel / 255 - mean) / std as a tensor (float, C x H x W).
+def normalised(pixels: Pixels, levels: NDArray[np.float32]) -> Tensor:
+    """Returns an image as a tensor (float, C x H x W).
 
     Args:
         pixels: Height x width x channels.
-        mean: Subtracted from pixel values in [0, 1]: of one row, as :func:`row_of` makes it.
-        std: Divides what is left; likewise.
+        levels: What each level of a channel becomes: see :func:`level_table`.
     """
-    found = pixels.astype(np.float32, order="C")
-    # Whole rows, as three numbers at a time are too few for the processor's vector instructions.
-    rows = found.reshape(len(found), -1)
-    # Divided as the embedded tasks are; multiplied by 1 / 255, half of all values would be rounded otherwise.
-    rows /= np.float32(255)
-    rows -= mean
-    rows /= std
-    return torch.from_numpy(found).permute(2, 0, 1)
+    height, width, channels = pixels.shape
+    found = torch.empty(channels, height, width)
+    for channel, numbers, plane in zip(range(channels), levels, found.numpy(), strict=True):
+        # All levels are in the table; to check that, numpy would need a copy.
+        np.take(numbers, pixels[..., channel], out=plane, mode="wrap")
+    return found
