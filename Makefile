@@ -10,7 +10,7 @@ INSTALL_exact = $(BIN)/python -m pip install --progress-bar off --constraint con
 INSTALL_newest = $(BIN)/python -m pip install --progress-bar off
 INSTALL_lowest = $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --resolution lowest-direct
 
-.PHONY: train test test-rest test-all coverage embedded far matrix soak lint types check clean
+.PHONY: train test test-rest test-all coverage embedded far matrix soak bench bench-check lint types check clean
 
 train: $(INSTALLED)
 	$(BIN)/packnet-train
@@ -57,6 +57,15 @@ matrix: $(INSTALLED)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
+
+# What packing costs, in benchmarks/speed.json; and whether any of it has become 15 % worse. ROWS="prune step" for some.
+ROWS ?=
+SPEED = $(BIN)/python benchmarks/speed.py $(if $(ROWS),--rows $(ROWS))
+bench: $(INSTALLED)
+	$(SPEED)
+
+bench-check: $(INSTALLED)
+	$(SPEED) --check
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
