@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from packnet_pl import PackNet, load_packed, save_packed
+from packnet_pl.core.content_hash import is_hash
 from tests.support.tiny import bits, same_bits
 
 MADE = Path(__file__).parents[1] / "made_at_5b152f2" / "attention"
@@ -80,3 +81,32 @@ def test_a_packed_file_of_format_1_predicts_the_same_bits_and_is_saved_with_its_
         for task in ("cats", "cars"):
             probe = load_file(MADE / f"{task}.probe.safetensors")
             assert same_bits(network(probe["images"], task=task), probe["logits"])
+
+
+def test_tasks_from_before_are_verified_by_their_hashes_and_new_ones_by_sums():
+    saved = torch.load(MADE / "open.ckpt", weights_only=True)
+    net = Net()
+    net.load_state_dict(saved["state_dict"])
+    before = PackNet(net, prunable="paper")
+    before.load_state_dict(saved["packnet"])
+    before.resume_task()
+    before.prune(0.5)
+    before.finish_task()
+    state = before.state_dict()
+    old, new = (state["fingerprints"][task] for task in ("a", "b"))
+    assert old == saved["packnet"]["fingerprints"]["a"]
+    assert all(is_hash(mark) for mark in old.values())
+    assert not any(is_hash(mark) for mark in new.values())
+    packnet = PackNet.from_state(net, state)
+    packnet.verify()
+    name, owner = next(iter(state["owners"].items()))
+    for number, task in enumerate("ab", start=1):
+        entry = tuple((owner == number).nonzero()[0])
+        value = net.get_parameter(name)[entry].item()
+        with torch.no_grad():
+            net.get_parameter(name)[entry] += 1
+        with pytest.raises(RuntimeError, match=rf"^{name} is not what it was when task '{task}' was finished"):
+            packnet.verify()
+        with torch.no_grad():
+            net.get_parameter(name)[entry] = value
+    packnet.verify()

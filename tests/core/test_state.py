@@ -156,7 +156,7 @@ def test_a_state_holds_tensors_and_primitives_only():
     assert state["tasks"] == ["a", "b"]
     assert (state["open_task"], state["phase"]) == ("c", "retrain")
     assert all(owner.dtype == torch.uint8 for owner in state["owners"].values())
-    assert (state["format"], state["norm"], state["bias"]) == (3, "shared", "shared")
+    assert (state["format"], state["norm"], state["bias"]) == (4, "shared", "shared")
     assert state["copies"] == {"a": {}, "b": {}}
     check(packed("train", **OWN).state_dict())
 
@@ -243,10 +243,10 @@ BAD_STATES = {
     "without private": (without("private"), r"has the keys"),
     "without fingerprints": (without("fingerprints"), r"has the keys"),
     "unknown key": (edit(extra=1), r"this one has .*'extra'"),
-    "older format": (edit(format=1), r"has format 1; this version reads formats 2 and 3"),
+    "older format": (edit(format=1), r"has format 1; this version reads formats 2 to 4"),
     "older format with other keys": (
         lambda state: {key: value for key, value in edit(format=1)(state).items() if key not in ("norm", "copies")},
-        r"has format 1; this version reads formats 2 and 3",
+        r"has format 1; this version reads formats 2 to 4",
     ),
     "parameter missing": (without("owners", "fc.weight"), r"another network: 1 parameter without owners.*fc\.weight"),
     "parameter unknown": (

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from packnet_pl.core.fingerprints import fingerprint, task_fingerprints
+from packnet_pl.core.fingerprints import fingerprints, task_fingerprints
 from packnet_pl.core.state import State
 from packnet_pl.core.verification import check_private, check_shared, private_fingerprints, private_tensors
 from tests.support.tiny import TinyNet
@@ -133,7 +133,7 @@ def test_fingerprints_of_private_modules_leave_out_what_the_shared_module_has():
     root.heads["a"][0].weight = root.backbone.fc.weight
     found = private_fingerprints(root, ["heads.a"], skip=root.backbone.parameters())
     assert list(found) == [f"heads.a.{name}" for name in HEAD if name != "0.weight"]
-    assert found["heads.a.0.bias"] == fingerprint(root.heads["a"][0].bias)
+    assert found["heads.a.0.bias"] == fingerprints({0: root.heads["a"][0].bias})[0]
 
 
 def test_private_modules_that_are_what_they_were_pass():

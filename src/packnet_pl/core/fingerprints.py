@@ -1,37 +1,42 @@
 """Fingerprints of what finished tasks use, to notice a change from outside and name it."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-from packnet_pl.core.bits import as_integers, parts
-from packnet_pl.core.entries import select
+from packnet_pl.core.mixed_sums import sums, sums_by_owner
 
-__all__ = ["fingerprint", "task_fingerprints", "type_of"]
+__all__ = ["fingerprints", "owned_fingerprints", "task_fingerprints", "type_of"]
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
-def fingerprint(tensor: Tensor) -> str:
-    """Returns the type of ``tensor`` and a 128-bit BLAKE2b hash of its values in row-major order, bit for bit.
+def fingerprints(tensors: Mapping[_Key, Tensor]) -> dict[_Key, str]:
+    """Returns the fingerprint of each tensor: its type, and the sum of its entries' bits, mixed with their indices.
 
-    For example "float32:9f86d081884c7d659a2feaa0c55ad015".
+    For example "float32:9f86d081884c7d65": :func:`packnet_pl.core.mixed_sums.sums`, as 16 hexadecimal digits.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts(tensor):
-        values = torch.view_as_real(part) if part.is_complex() else part
-        if not values.numel():
-            continue  # empty memory may have strides that cannot be seen as bytes
-        digest.update(values.reshape(-1).contiguous().cpu().view(torch.uint8).numpy().data)
-    return f"{str(tensor.dtype).removeprefix('torch.')}:{digest.hexdigest()}"
+    return {key: _written(tensors[key], total) for key, total in sums(tensors).items()}
+
+
+def owned_fingerprints(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], tasks: int) -> list[dict[str, str]]:
+    """Returns, for each of the first ``tasks`` tasks, name -> fingerprint of the weights that it owns in a tensor.
+
+    An entry counts with its index in the whole tensor. One pass over the weights, however many tasks there are.
+    """
+    totals = sums_by_owner(weights, owners)
+    return [
+        {name: _written(weight, totals[name][number]) for name, weight in weights.items()}
+        for number in range(1, tasks + 1)
+    ]
 
 
 def task_fingerprints(
     weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], task: int, fixed: Mapping[str, Tensor]
 ) -> dict[str, str]:
     """Returns name -> fingerprint of the weights that ``task`` (1 to 255) owns and of every tensor in ``fixed``."""
-    found = {name: fingerprint(_owned(weight.detach(), owners[name], task)) for name, weight in weights.items()}
-    return found | {name: fingerprint(tensor) for name, tensor in fixed.items()}
+    return owned_fingerprints(weights, owners, task)[-1] | fingerprints(fixed)
 
 
 def type_of(of_tensor: str) -> str:
@@ -39,9 +44,5 @@ def type_of(of_tensor: str) -> str:
     return of_tensor.partition(":")[0]
 
 
-def _owned(weight: Tensor, owner: Tensor, task: int) -> Tensor:
-    """Returns ``weight[owner == task]``."""
-    if weight.device.type != "cpu":
-        return weight[owner == task]
-    values = select(as_integers(weight).reshape(-1).numpy(), owner.reshape(-1).numpy() == task)
-    return torch.from_numpy(values).view(weight.dtype)
+def _written(tensor: Tensor, total: int) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}:{total:016x}"

@@ -32,7 +32,7 @@ from packnet_pl.core.subnetwork import shown
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.task_freezer import TaskFreezer
 from packnet_pl.core.unowned import warn_of_large, warn_of_later, warn_of_unknown
-from packnet_pl.core.verification import check_private, check_shared, private_fingerprints
+from packnet_pl.core.verification import VerifiedCopies, check_private, check_shared, private_fingerprints
 
 __all__ = ["PackNet"]
 
@@ -95,6 +95,7 @@ class PackNet:  # noqa: PLR0904
             prunable=given if isinstance(given, str) else "function",
         )
         self._frozen = TaskFreezer(self.inventory)
+        self._verified = VerifiedCopies()
         self._tables: dict[str, Slot] = {}
         self._shown: str | None = None
 
@@ -405,6 +406,7 @@ class PackNet:  # noqa: PLR0904
             warn_of_later(inventory, self.inventory(), parsed.prunable, self._state.prunable)
         self._frozen.end()
         self._frozen.freeze_statistics(self.module, parsed)
+        self._verified = VerifiedCopies()
         self._state = parsed
 
     def inventory(self) -> Inventory:
@@ -467,7 +469,7 @@ class PackNet:  # noqa: PLR0904
 
     def _verify(self, root: nn.Module | None) -> None:
         inventory = self.inventory()
-        check_shared(self._state, tensors_in(inventory.owned), tensors_in(inventory.frozen))
+        check_shared(self._state, tensors_in(inventory.owned), tensors_in(inventory.frozen), self._verified)
         if root is not None:
             check_private(self._state, root)
 

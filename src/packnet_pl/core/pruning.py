@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from packnet_pl.choices import GRANULARITIES, SCOPES, Granularity, Scope, check_choice
 from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import owned_filters
+from packnet_pl.core.finite import is_finite
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import FREE, count_owned
 from packnet_pl.core.scores import Score, magnitude
@@ -115,7 +115,7 @@ def check_finite(name: str, weight: Tensor) -> None:
     Raises:
         ValueError: If it has any; the message holds ``name``.
     """
-    if not torch.isfinite(weight).all():
+    if not is_finite(weight):
         raise ValueError(
             f"{name} holds NaN or infinity, so its weights cannot be ranked or frozen: training diverged; "
             "abort_task() gives the task's weights back, then train again with a lower learning rate"

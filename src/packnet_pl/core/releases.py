@@ -8,6 +8,7 @@ from torch import Tensor
 
 from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
+from packnet_pl.core.finite import is_finite
 from packnet_pl.core.loops import MANY
 from packnet_pl.core.ownership import count_owned
 from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, check_finite, count_to_release
@@ -120,7 +121,7 @@ def _scored(score: Score, name: str, weight: Tensor) -> Tensor:
         raise ValueError(
             f"the prune score of {name} is {given}; it must be a float per entry, in the shape {tuple(weight.shape)}"
         )
-    if not torch.isfinite(found).all():
+    if not is_finite(found):
         raise ValueError(f"the prune score of {name} holds NaN or infinity; scores must be finite to be ranked")
     return found
 

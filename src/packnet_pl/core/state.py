@@ -12,12 +12,12 @@ from torch import Tensor
 
 from packnet_pl.choices import Keeping, Phase, Prunable, check_task_name
 from packnet_pl.core.capacity import check_room
-from packnet_pl.core.fingerprints import fingerprint
+from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable
 
 __all__ = ["FORMAT", "State"]
 
-FORMAT = 3
+FORMAT = 4
 """Of a dumped state."""
 
 
@@ -228,7 +228,7 @@ class State:
     def digest(self) -> str:
         """Returns a BLAKE2b hash (hex) of the whole state: equal in processes that have the same one."""
         plain = {key: value for key, value in self.dump().items() if key not in ("owners", "copies", "trained_rows")}
-        owners = {name: fingerprint(owner) for name, owner in self.owners.items()}
-        copies = {task: {name: fingerprint(t) for name, t in found.items()} for task, found in self.copies.items()}
-        rows = {name: fingerprint(rows) for name, rows in self.trained_rows.items()}
+        owners = {name: content_hash(owner) for name, owner in self.owners.items()}
+        copies = {task: {name: content_hash(t) for name, t in found.items()} for task, found in self.copies.items()}
+        rows = {name: content_hash(rows) for name, rows in self.trained_rows.items()}
         return hashlib.blake2b(repr((plain, owners, copies, rows)).encode(), digest_size=16).hexdigest()

@@ -19,6 +19,8 @@ __all__ = ["parse", "read_state", "recorded_prunable"]
 
 _BEFORE_RULES = 2
 """The format before states recorded their rule: what is divided was always the paper's choice, or narrowed from it."""
+_BEFORE_SUMS = 3
+"""The format before fingerprints were sums; those of tasks that were finished then stay what they are."""
 
 
 def read_state(path: str | PathLike[str]) -> Mapping[str, Any]:
@@ -109,8 +111,8 @@ def _check_keys(dumped: Mapping[str, Any], here: State) -> None:
                 f"the state was made with {what}={given!r}, and this PackNet with {what}={own!r}: make it with "
                 f"{what}={given!r}, or use PackNet.from_checkpoint(), which reads it"
             )
-    if dumped.get("format", FORMAT) not in (_BEFORE_RULES, FORMAT):
-        reads = f"formats {_BEFORE_RULES} and {FORMAT}"
+    if dumped.get("format", FORMAT) not in (_BEFORE_RULES, _BEFORE_SUMS, FORMAT):
+        reads = f"formats {_BEFORE_RULES} to {FORMAT}"
         raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads {reads}")
     if set(dumped) - {"trained_rows"} != expected - {"trained_rows"}:
         raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {list(map(str, dumped))}")

@@ -4,29 +4,96 @@ from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 
-from packnet_pl.core.fingerprints import fingerprint, task_fingerprints, type_of
+from packnet_pl.core.content_hash import content_hash, hash_of_owned, is_hash
+from packnet_pl.core.fingerprints import fingerprints, owned_fingerprints, type_of
 from packnet_pl.core.slots import find_module, memory_of, plain_name, slots_of
 from packnet_pl.core.state import State
 
-__all__ = ["check_private", "check_shared", "private_fingerprints", "private_tensors"]
+__all__ = ["VerifiedCopies", "check_private", "check_shared", "private_fingerprints", "private_tensors"]
 
 
-def check_shared(state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, Tensor]) -> None:
+class VerifiedCopies:
+    """The copies of finished tasks that were verified, and that nobody has written to since.
+
+    They are PackNet's own: no layer and no optimizer has them, and torch counts what is written to a tensor.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, tuple[Tensor, int | None]]] = {}
+
+    def has(self, task: str, copies: Mapping[str, Tensor]) -> bool:
+        """Returns whether ``copies`` of ``task`` are those that were added, unwritten since."""
+        known = self._known.get(task, {})
+        if known.keys() != copies.keys():
+            return False
+        found = ((known[name], tensor) for name, tensor in copies.items())
+        return all(
+            now is tensor and version is not None and version == now._version for (tensor, version), now in found
+        )
+
+    def add(self, task: str, copies: Mapping[str, Tensor]) -> None:
+        """Adds the ``copies`` of ``task``, in the place of those that it had."""
+        self._known[task] = {name: (now, None if now.is_inference() else now._version) for name, now in copies.items()}
+
+
+def check_shared(
+    state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, Tensor], verified: VerifiedCopies | None = None
+) -> None:
     """Checks that all that finished tasks use of the shared module is, bit for bit, what it was.
 
     Args:
         state: What is known of them.
         owned: Name -> weight that is divided among tasks.
         fixed: Name -> other tensor that is frozen.
+        verified: Of the tasks' copies, those that need not be read again; the others are added.
 
     Raises:
         RuntimeError: Otherwise; it names the task and the parameter.
     """
+    verified = verified or VerifiedCopies()
+    copies = {task: {} if verified.has(task, own) else own for task, own in state.copies.items()}
+    expected = {
+        task: {name: mark for name, mark in marks.items() if name in copies[task] or name not in state.copies[task]}
+        for task, marks in state.fingerprints.items()
+    }
+    found = _fingerprints_now(state, expected, owned, {task: {**fixed, **copies[task]} for task in state.tasks})
+    for task in state.tasks:
+        _compare(task, expected[task], found[task], _buffers(fixed))
+        verified.add(task, state.copies[task])
+
+
+def _fingerprints_now(
+    state: State,
+    expected: Mapping[str, Mapping[str, str]],
+    owned: Mapping[str, Tensor],
+    whole: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, dict[str, str]]:
+    """Returns task -> tensor name -> fingerprint, of the kind that is expected, as far as there is that tensor.
+
+    Args:
+        state: Its tasks and owners.
+        expected: Task -> tensor name -> fingerprint.
+        owned: Name -> weight that is divided among tasks.
+        whole: Task -> name -> other tensor that it uses.
+    """
+    sums = {task: [name for name, mark in marks.items() if not is_hash(mark)] for task, marks in expected.items()}
+    names = {name for of_task in sums.values() for name in of_task}
+    weights = {name: weight.detach() for name, weight in owned.items() if name in names}
+    of_weights = owned_fingerprints(weights, state.owners, len(state.tasks))
+    used = {
+        (task, name): whole[task][name] for task, of_task in sums.items() for name in of_task if name in whole[task]
+    }
+    of_others = fingerprints(used)
+    found = {task: dict(marks) for task, marks in zip(state.tasks, of_weights, strict=True)}
+    for (task, name), mark in of_others.items():
+        found[task][name] = mark
     for number, task in enumerate(state.tasks, start=1):
-        expected = state.fingerprints[task]
-        of_task = {name: tensor for name, tensor in fixed.items() if name in expected}
-        found = task_fingerprints(owned, state.owners, number, {**of_task, **state.copies[task]})
-        _compare(task, expected, found, _buffers(fixed))
+        for name in expected[task].keys() - sums[task]:
+            if name in owned:
+                found[task][name] = hash_of_owned(owned[name].detach(), state.owners[name], number)
+            elif name in whole[task]:
+                found[task][name] = content_hash(whole[task][name])
+    return found
 
 
 def check_private(state: State, root: nn.Module) -> None:
@@ -40,9 +107,11 @@ def check_private(state: State, root: nn.Module) -> None:
         RuntimeError: Otherwise; it names the task and the parameter.
     """
     for task, expected in state.private_fingerprints.items():
-        found = private_fingerprints(root, state.private[task], skip=())
-        if found:  # a module built for other tasks only need not have this one's head
-            _compare(task, expected, found, _buffers(private_tensors(root, state.private[task])))
+        tensors = private_tensors(root, state.private[task])
+        if tensors:  # a module built for other tasks only need not have this one's head
+            known = {name: tensor for name, tensor in tensors.items() if name in expected}
+            hashed = {name: content_hash(tensor) for name, tensor in known.items() if is_hash(expected[name])}
+            _compare(task, expected, fingerprints(known) | hashed, _buffers(tensors))
 
 
 def private_fingerprints(root: nn.Module, names: Iterable[str], *, skip: Iterable[Tensor]) -> dict[str, str]:
@@ -55,7 +124,7 @@ def private_fingerprints(root: nn.Module, names: Iterable[str], *, skip: Iterabl
     """
     shared = {memory_of(tensor) for tensor in skip}
     found = private_tensors(root, names)
-    return {name: fingerprint(tensor) for name, tensor in found.items() if memory_of(tensor) not in shared}
+    return fingerprints({name: tensor for name, tensor in found.items() if memory_of(tensor) not in shared})
 
 
 def private_tensors(root: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:

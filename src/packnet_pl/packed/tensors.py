@@ -15,7 +15,7 @@ from packnet_pl.container.expected_tensors import CHECKSUM, check_stored
 from packnet_pl.container.header import FORMAT, check_header, parse_header
 from packnet_pl.container.packed_file import PackedFile, digest, open_packed, reading
 from packnet_pl.container.table import METADATA, Stored, read_table
-from packnet_pl.core.fingerprints import fingerprint
+from packnet_pl.core.content_hash import content_hash
 from packnet_pl.files import replacing
 from packnet_pl.text import as_line, named
 
@@ -72,7 +72,7 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
     Raises:
         ValueError: If it is not what :func:`packnet_pl.container.open_packed` takes.
     """
-    checksums = {name: fingerprint(tensors[name]) for name in sorted(tensors)}
+    checksums = {name: content_hash(tensors[name]) for name in sorted(tensors)}
     text = json.dumps({"format": FORMAT, **header, "checksums": checksums}, ensure_ascii=False, allow_nan=False)
     checksum = torch.frombuffer(bytearray.fromhex(digest(text.encode())), dtype=torch.uint8)
     try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from packnet_pl.container.packed_file import PackedFile
 from packnet_pl.core.bits import identity
-from packnet_pl.core.fingerprints import fingerprint
+from packnet_pl.core.fingerprints import owned_fingerprints
 from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.slots import plain_name
 from packnet_pl.models import TaskInfo
@@ -145,10 +145,11 @@ def _pack_layer(
     values, coded = pack_weights(weight, owner, counts)
     if dtype is not None:
         values = _rounded(values, dtype, name)
-        state, own = header["packnet"], owner.reshape(-1)
-        for number, task in enumerate(state["tasks"], start=1):
+        state, read = header["packnet"], weight.to(values.dtype).to(weight.dtype)
+        found = owned_fingerprints({name: read}, {name: owner}, len(state["tasks"]))
+        for task, of_task in zip(state["tasks"], found, strict=True):
             if task in state["fingerprints"]:
-                state["fingerprints"][task][name] = fingerprint(values.to(weight.dtype)[own[own != 0] == number])
+                state["fingerprints"][task] |= of_task
     layer = {"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."), "counts": counts}
     header["weights"][name] = layer
     tensors[f"values/{name}"], tensors[f"owners/{name}"] = values, coded
