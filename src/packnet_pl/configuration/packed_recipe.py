@@ -131,7 +131,7 @@ def _without_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a data set that do not depend on the machine: no folders."""
+    """Returns the arguments of a data set that do not depend on the machine: no folders, no room on its disk."""
     if data.get("_target_") not in (*_TARGETS["sequence.task.data"], *_DRAWN):
         return {"_target_": data.get("_target_")}  # nobody knows which of its arguments are folders
     return {key: value for key, value in data.items() if key not in _DISK}
@@ -152,7 +152,7 @@ def _write_tasks(
     sequence: DictConfig, found: Mapping[str, Any], given: Collection[str], finished: Collection[str]
 ) -> None:
     if found["task"] is not None:
-        sequence.task = {**found["task"], "data": {**found["task"]["data"], "path": None}}
+        sequence.task = {**found["task"], "data": {**found["task"]["data"], **dict.fromkeys(_DISK)}}
     for name, task in _shipped_tasks(found["name"]).items():
         sequence.tasks[name] = task
     for name in finished:
