@@ -1,10 +1,12 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.capacity import MAX_TASKS
-from packnet_pl.core.ownership import FREE, all_free, claim, count_owners, release, trainable, visible
+from packnet_pl.core import ownership
+from packnet_pl.core.ownership import FREE, all_free, claim, count_owned, count_owners, release, trainable, visible
 
 owner_lists = st.lists(st.integers(0, MAX_TASKS), min_size=1, max_size=30)
 
@@ -48,8 +50,13 @@ def test_a_task_trains_its_own_weights_and_sees_those_of_earlier_tasks_too(value
 
 @given(owner_lists)
 def test_counts_start_with_the_free_ones_and_add_up(values):
-    counts = count_owners(owner_map(values), MAX_TASKS)
-    assert counts == [values.count(owner) for owner in range(MAX_TASKS + 1)]
+    owner = owner_map(values)
+    counts = count_owners(owner, MAX_TASKS)
+    assert counts == [values.count(number) for number in range(MAX_TASKS + 1)]
+    assert counts == [count_owned(owner, number) for number in range(MAX_TASKS + 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ownership, "MANY", 0)
+        assert count_owners(owner, MAX_TASKS) == counts
 
 
 def test_tasks_that_own_nothing_are_counted_as_zero():

@@ -71,7 +71,9 @@ class State:
             RuntimeError: If these are not the weights that the owners are of.
         """
         if not self.names:
-            return replace(self, owners={name: all_free(weight) for name, weight in weights.items()})
+            known = self.owners
+            free = {n: known[n] if n in known and _is_beside(known[n], w) else all_free(w) for n, w in weights.items()}
+            return replace(self, owners=free)
         if weights.keys() != self.owners.keys():
             changed = sorted(weights.keys() ^ self.owners.keys())
             raise RuntimeError(f"the module's prunable parameters changed since PackNet was made: {changed[:3]}")
@@ -232,3 +234,7 @@ class State:
         copies = {task: {name: content_hash(t) for name, t in found.items()} for task, found in self.copies.items()}
         rows = {name: content_hash(rows) for name, rows in self.trained_rows.items()}
         return hashlib.blake2b(repr((plain, owners, copies, rows)).encode(), digest_size=16).hexdigest()
+
+
+def _is_beside(owner: Tensor, weight: Tensor) -> bool:
+    return (owner.shape, owner.device, owner.stride()) == (weight.shape, weight.device, weight.stride())
