@@ -9,12 +9,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import packnet_pl.core.packnet as packnet_module
+import packnet_pl.core.subnetwork as subnetwork_module
 import packnet_pl.core.task_freezer as task_freezer_module
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import EvalMode
-from packnet_pl.core.task_writer import TaskWriter
 from tests.support.tiny import RunningCentre, TinyNet, bits, count_hooks, images
 
 TASKS = ("a", "b", "c")
@@ -195,7 +195,7 @@ def test_the_check_notices_when_running_statistics_are_left_alone(monkeypatch):
 
 
 def test_the_check_notices_when_subnetwork_hides_nothing(monkeypatch):
-    monkeypatch.setattr(TaskWriter, "write_", lambda *_: None)
+    monkeypatch.setattr(subnetwork_module, "hide_", lambda *_: None)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD, .*: its logits"):
         check_nothing_is_forgotten(Setting("SGD"))
 

@@ -11,8 +11,8 @@ from torchvision import models as torchvision_models
 
 from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.core import loops
-from packnet_pl.core.task_writer import TaskWriter
 from packnet_pl.models import build_backbone, vgg_small
+from packnet_pl.packed.task_writer import TaskWriter
 from tests.support.cases import breadth
 from tests.support.packed_models import TASKS, TINY, images, packed_model, same_bits, trained
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn, optim
 
+import packnet_pl.core.subnetwork as subnetwork_module
 import packnet_pl.core.task_freezer as task_freezer_module
 import packnet_pl.training.private_modules as private_module
 import packnet_pl.training.task_fit as fit_module
@@ -14,7 +15,6 @@ from packnet_pl import PackNet
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.module_modes import EvalMode
-from packnet_pl.core.task_writer import TaskWriter
 from tests.support.promise.checker import Promise, bits
 from tests.support.promise.own_modules import MOMENTUM, OwnModule, subject, trainer
 from tests.support.promise.user_optimizers import InPlace
@@ -164,7 +164,7 @@ def test_it_notices_when_statistics_of_private_modules_are_left_alone(monkeypatc
 
 
 def test_it_notices_when_a_view_hides_nothing(monkeypatch):
-    monkeypatch.setattr(TaskWriter, "write_", lambda *_: None)
+    monkeypatch.setattr(subnetwork_module, "hide_", lambda *_: None)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD: the bits of its answers"):
         fit_then_break(lambda: None, OwnModule(SGD), "SGD")
 

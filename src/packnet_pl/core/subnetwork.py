@@ -5,10 +5,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
+from packnet_pl.core.hiding import hide_
 from packnet_pl.core.slots import Slot, restore_slot_
-from packnet_pl.core.task_writer import TaskWriter
 
 __all__ = ["shown"]
 
@@ -32,9 +31,7 @@ def shown(
         saved = {name: slot.now.detach().clone() for name, slot in found.items()}
     try:
         with torch.no_grad():
-            TaskWriter((found[name].now, saved[name], owner) for name, owner in owners.items()).write_(task)
-            # So that a graph built on the weights before is not used with those of the task.
-            increment_version([found[name].now for name in owners if not found[name].now.is_inference()])
+            hide_({name: found[name].now for name in owners}, owners, task)
             for name, value in replaced.items():
                 found[name].now.detach().copy_(value)
         # Autocast keeps low-precision copies of weights, which would outlive the change.

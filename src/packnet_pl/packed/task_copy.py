@@ -12,7 +12,7 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.slots import Slot, plain_name, restore_slot_, slots_of
-from packnet_pl.core.task_writer import TaskWriter
+from packnet_pl.packed.task_writer import TaskWriter
 
 __all__ = ["TaskCopy"]
 

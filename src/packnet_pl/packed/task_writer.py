@@ -25,18 +25,12 @@ class TaskWriter:
         weights: Of each layer target, source and owner map, all of one shape and on one device: the target is written
             to, the source (of the same type, in other memory) has the weights of all tasks, owners are uint8. Their
             memory is kept: what is changed in place shows, what is moved or replaced needs a new one.
-        compile_above: Weights, those that all writers of this process write counted, from which on the compiled loop
-            makes up for the second that it takes to load numba and to compile; numpy writes the same bits, with two
-            passes more.
-
-    Attributes:
-        written: Weights that all writers of this process have written so far by either of the two.
+        compile_above: Weights, those of all switches counted, from which on the compiled loop makes up for the second
+            that it takes to load numba and to compile; numpy writes the same bits, with two passes more.
     """
 
-    written = 0
-
     def __init__(self, weights: Iterable[tuple[Tensor, Tensor, Tensor]], *, compile_above: int = 1 << 26) -> None:
-        self._compile_above = compile_above
+        self._left = compile_above
         self._pieces: list[_Piece] = []
         self._others: list[tuple[Tensor, Tensor, Tensor]] = []
         for layer in weights:
@@ -59,8 +53,8 @@ class TaskWriter:
         """
         for out, bits, owner in self._others:
             torch.mul(bits, visible(owner, task), out=out)
-        TaskWriter.written += sum(out.size for out, _, _ in self._pieces)
-        loop, number = compiled(_write) if TaskWriter.written > self._compile_above else _write_plainly, np.uint8(task)
+        self._left -= sum(out.size for out, _, _ in self._pieces)
+        loop, number = _write_plainly if self._left >= 0 else compiled(_write), np.uint8(task)
         each(lambda piece: loop(*piece, number), self._pieces)
 
 
