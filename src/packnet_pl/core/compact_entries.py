@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from packnet_pl.core.freezing_loops import gather, mask, restore
+from packnet_pl.core.bits import as_integers
+from packnet_pl.core.freezing_loops import any_between, any_frozen, gather, mask, restore
 from packnet_pl.core.loops import compiled, each, in_memory_order, pieces
 from packnet_pl.core.ownership import FREE
 
@@ -20,12 +21,16 @@ __all__ = ["CompactEntries"]
 
 _Array = NDArray[Any]
 
+_SAMPLE_EVERY = 4093  # a prime: rows and filters have other lengths
+_SAMPLE_AT_LEAST = 512
+
 
 class CompactEntries:
     """Freezes what one task does not own of a weight that is in the CPU's memory, in the order that it has there.
 
     Args:
-        bits: Of the weight, in the order of memory.
+        weight: As it is to be frozen.
+        bits: The same, in the order of memory.
         owner: Its owner map, in the same order.
         number: The task that may change its own entries. Other tasks' are frozen at their bits, free ones at zero.
 
@@ -33,15 +38,17 @@ class CompactEntries:
         is_empty: Whether the task owns every entry.
     """
 
-    def __init__(self, bits: _Array, owner: Tensor, number: int) -> None:
+    def __init__(self, weight: Tensor, bits: _Array, owner: Tensor, number: int) -> None:
         self._owner, self._number = owner, np.uint8(number)
+        self._dtype, self._memory = weight.dtype, weight.data_ptr()
         self._mine, self._others = np.zeros((2, 256), bits.dtype)
         self._mine[number] = -1
         self._others[[other for other in range(256) if other not in {FREE, number}]] = -1
         (owners,) = in_memory_order(owner) or ()
         self._pieces = pieces(bits.size)
         counts = each(lambda piece: _counts(owners[piece], number), self._pieces)
-        self.is_empty = sum(mine for mine, _ in counts) == bits.size
+        num_frozen = bits.size - sum(mine for mine, _ in counts)
+        self.is_empty = not num_frozen
         ends = list(accumulate((others for _, others in counts), initial=0))
         self._parts = [slice(*part) for part in pairwise(ends)]
         # One more: a loop reads the next value before it knows whether it needs it.
@@ -53,6 +60,12 @@ class CompactEntries:
                 lambda at: work(bits[at[0]], owners[at[0]], self._others, self._values[at[1]]),
                 zip(self._pieces, self._parts, strict=True),
             )
+
+        every = max(1, min(_SAMPLE_EVERY, num_frozen // _SAMPLE_AT_LEAST))
+        sampled = np.arange(0, bits.size, every)
+        self._sampled = sampled[owners[sampled] != number]
+        self._sample = np.where(owners[self._sampled] == FREE, 0, bits[self._sampled])
+        self._is_special: bool | None = None
 
     def mask_(self, grad: Tensor) -> bool:
         """Sets the frozen entries of ``grad`` to exact zeros.
@@ -87,7 +100,34 @@ class CompactEntries:
             zip(self._pieces, self._parts, strict=True),
         )
         _count_write(weight)
+        self._memory = weight.data_ptr()
         return True
+
+    def is_zero_in(self, tensor: Tensor) -> bool:
+        """Returns whether all frozen entries of ``tensor``, of the state of an optimizer, are exact zeros."""
+        arrays = in_memory_order(tensor, self._owner)
+        if arrays is None:
+            return False
+        (bits, owners), work = arrays, compiled(any_frozen)
+        return not any(each(lambda piece: work(bits[piece], owners[piece], self._number), self._pieces))
+
+    def is_sample_in(self, weight: Tensor) -> bool:
+        """Returns whether a sample of the frozen entries of ``weight``, where it lay at last, has the frozen bits."""
+        arrays = in_memory_order(weight)
+        if arrays is None or weight.data_ptr() != self._memory:
+            return False
+        return np.array_equal(arrays[0][self._sampled], self._sample)
+
+    def stays_in_sums(self) -> bool:
+        """Returns whether adding zero changes no value: processors may flush small ones to zero, and NaN has kinds."""
+        if self._is_special is None:
+            values, work = self._values, compiled(any_between)
+            ends = torch.tensor([torch.finfo(self._dtype).tiny, torch.inf], dtype=self._dtype)
+            least, most = as_integers(ends).numpy()
+            sign = np.iinfo(values.dtype).max
+            is_special = each(lambda part: work(values[part], values.dtype.type(sign), least, most), self._parts)
+            self._is_special = any(is_special)
+        return not self._is_special
 
     def expanded(self) -> Tensor:
         """Returns the bits of other tasks' entries in the shape of the weight, and zero elsewhere."""

@@ -14,8 +14,12 @@ from packnet_pl.core.frozen_entries import FrozenEntries
 from packnet_pl.core.loops import MANY
 from packnet_pl.core.module_modes import EvalMode
 from packnet_pl.core.slots import Slot, is_alike, restore_slot_
+from packnet_pl.core.step_proof import StepProof
 
-__all__ = ["Freezer"]
+__all__ = ["LARGE", "Freezer"]
+
+LARGE = 1 << 16
+"""Entries of a weight from which on it is looked at whether a step moved anything: less is restored sooner."""
 
 
 class Freezer:
@@ -60,6 +64,8 @@ class Freezer:
                 self._entries[name] = entries
             self._slots[name] = slot
         self._versions = {name: _version(slot.now) for name, slot in self._slots.items()}
+        self._large = {n for n, e in self._entries.items() if e.compact is not None and owners[n].numel() >= LARGE}
+        self._proof = StepProof()
         self._compared = False
 
     @torch.no_grad()
@@ -75,11 +81,15 @@ class Freezer:
                     tensor.grad = grad
             else:
                 tensor.grad.zero_()
+            if name in self._large:
+                self._proof.masked(tensor)
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores the bits of everything frozen. Call it after ``optimizer.step()``.
+
+        Of large weights, those are left alone that the step is proved not to have moved.
 
         Args:
             of: The tensors that were stepped. All others are only written to if they were written to since the last
@@ -90,9 +100,12 @@ class Freezer:
                 dict has changed its shape.
         """
         stepped = None if of is None else {id(tensor) for tensor in of}
-        changed = {}
+        changed, unmoved = {}, self._unmoved()
         for name, slot in self._slots.items():
             tensor = slot.found
+            if name in unmoved:
+                self._versions[name] = _version(tensor)
+                continue
             written = self._was_written(name, tensor)
             if stepped is None or id(tensor) in stepped or written:
                 if written and self._is_changed_buffer(name):
@@ -123,6 +136,7 @@ class Freezer:
             RuntimeError: As :meth:`restore_`.
         """
         self._rebind()
+        self._proof.forget_steps()
         changed = {name: slot for name, slot in self._slots.items() if self._is_changed_buffer(name)}
         for name, slot in self._slots.items():
             tensor = slot.found
@@ -172,6 +186,15 @@ class Freezer:
             slot.layer._buffers[slot.key] = value.to(tensor.device, copy=True)
         else:
             restore_slot_(name, slot, value)
+
+    def _unmoved(self) -> set[str]:
+        """Returns the names of large weights that nothing has moved since they were restored last."""
+        found = {}
+        for name in self._large & self._slots.keys():
+            (before, version), weight, entries = self._versions[name], self._slots[name].found, self._entries[name]
+            if weight is not None and weight is before and entries.compact is not None:
+                found[name] = (weight, version, entries.compact)
+        return self._proof.unmoved(found) if found else set()
 
     def _written_in_forward(self) -> list[str]:
         quiet = {id(layer) for layer in self._eval_mode.layers} if self._eval_mode is not None else set()

@@ -39,3 +39,20 @@ def restore(bits: _Array, owners: _Array, mine: _Array, others: _Array, values: 
         # No branch: at a random half of the entries the processor would guess wrong.
         bits[index] = (bits[index] & mine[owner]) | (values[found] & others[owner])
         found += np.uint64(others[owner] & 1)
+
+
+def any_frozen(bits: _Array, owners: _Array, number: np.uint8) -> Any:
+    """Returns zero if all ``bits`` are where the owner is not ``number``."""
+    found = bits[:1].sum() & 0
+    for index in range(bits.size):
+        found |= 0 if owners[index] == number else bits[index]
+    return found
+
+
+def any_between(bits: _Array, sign: int, least: int, most: int) -> bool:
+    """Returns whether any magnitude, as an integer, lies between zero and ``least`` or above ``most``."""
+    found = False
+    for index in range(bits.size):
+        magnitude = bits[index] & sign
+        found |= ((magnitude > 0) & (magnitude < least)) | (magnitude > most)
+    return found

@@ -27,17 +27,18 @@ class FrozenEntries:
 
     Attributes:
         is_empty: Whether the task owns every entry.
+        compact: What compiled loops freeze; None where they do not run.
     """
 
     def __init__(self, weight: Tensor, owner: Tensor, number: int, *, compiles: bool) -> None:
         self._owner, self._number, self._dtype = owner, number, weight.dtype
         arrays = in_memory_order(weight, owner) if compiles else None
-        self._compact: CompactEntries | None = None
+        self.compact: CompactEntries | None = None
         self._mine: Tensor | None = None  # where compiled loops do not run: a mask, and values at full length
         self._values: Tensor | None = None
         if arrays is not None:
-            self._compact = CompactEntries(arrays[0], owner, number)
-            self.is_empty = self._compact.is_empty
+            self.compact = CompactEntries(weight, arrays[0], owner, number)
+            self.is_empty = self.compact.is_empty
         else:
             mine = self._mask_on(owner.device)
             self.is_empty = bool(mine.all())
@@ -47,7 +48,7 @@ class FrozenEntries:
 
     def masked(self, grad: Tensor) -> Tensor:
         """Returns ``grad`` with exact zeros in frozen entries: itself, in place, or a new one if sparse."""
-        if self._compact is not None and self._compact.mask_(grad):
+        if self.compact is not None and self.compact.mask_(grad):
             return grad
         mine = self._mask_on(grad.device)
         if grad.layout == torch.strided:
@@ -70,10 +71,10 @@ class FrozenEntries:
         """  # noqa: DOC501
         if weight.dtype != self._dtype or weight.shape != self._owner.shape:
             raise conversion_error(name, weight, self._dtype, self._owner.shape)
-        if self._compact is not None:
-            if self._compact.restore_(weight):
+        if self.compact is not None:
+            if self.compact.restore_(weight):
                 return
-            self._values, self._compact = self._compact.expanded(), None
+            self._values, self.compact = self.compact.expanded(), None
         bits = as_integers(weight)
         bits.mul_(self._mask_on(bits.device))
         if self._values is not None:
