@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packnet_pl.core import loops
+from packnet_pl.core import loops, ranking
 from packnet_pl.core.loops import pieces
-from packnet_pl.core.ranking import Key, Row, key_by_counting, key_by_sampling, mark_lowest
+from packnet_pl.core.ranking import Key, Row, key_by_counting, key_by_sampling, key_by_sorting, mark_lowest
 from packnet_pl.core.selection import Candidates, lowest
 from tests.support.tiny import marked
 
@@ -83,19 +83,22 @@ def kinds_of_numbers() -> dict[str, np.ndarray]:
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("kind", kinds_of_numbers())
 @pytest.mark.parametrize("share", [0.0001, 0.3, 0.5, 0.97, 1.0])
-def test_many_numbers_in_pieces_are_marked_as_a_stable_sort_marks_them(kind, share):
+@pytest.mark.parametrize("few", [0, 1 << 19], ids=["many", "few"])
+def test_numbers_in_pieces_are_marked_as_a_stable_sort_marks_them(kind, share, few, monkeypatch):
     values = kinds_of_numbers()[kind]
     groups = np.random.default_rng(1).integers(1, 3, len(values)).astype(np.uint8)
     mine = np.flatnonzero(groups == 1)
     count = max(1, round(share * len(mine)))
     row = row_of(values, groups)
+    monkeypatch.setattr(ranking, "_FEW", few)
     mark_lowest([row[:5000], row[5000:]], count)
     expected = np.zeros(len(values), bool)
     expected[mine[np.argsort(values[mine], kind="stable")[:count]]] = True
     assert np.array_equal(row.chosen, expected)
-    counted = key_by_counting([row], count)
-    assert counted.key == np.sort(values[mine])[count - 1]
-    assert key_by_sampling([row], count) in (None, counted)
+    found = key_by_sorting([row], count)
+    assert found.key == np.sort(values[mine])[count - 1]
+    assert key_by_counting([row], count) == found
+    assert key_by_sampling([row], count) in (None, found)
 
 
 def test_a_sample_tells_where_a_rank_is_and_says_so_if_it_cannot():
@@ -103,7 +106,9 @@ def test_a_sample_tells_where_a_rank_is_and_says_so_if_it_cannot():
     normal, groups = np.abs(np.random.default_rng(0).normal(size=size)).astype(np.float32), np.ones(size, np.uint8)
     row = row_of(normal.view(np.uint32), groups)
     assert key_by_sampling([row], size // 2) == key_by_counting([row], size // 2)
-    assert key_by_sampling([row_of(np.full(size, 7, np.uint32), groups)], size // 2) is None
+    assert key_by_sampling([row_of(np.full(size, 7, np.uint32), groups)], size // 2) == Key(7, size // 2, [size])
+    zeros = np.where(np.random.default_rng(1).random(size) < 0.4, 0, normal.view(np.uint32)).astype(np.uint32)
+    assert key_by_sampling([row_of(zeros, groups)], round(0.401 * size)) is None
     # Every number that is looked at first is among the highest: the rank lies outside the bounds.
     misleading = normal.view(np.uint32).copy()
     misleading[:: 1 << 8] = 2**31
@@ -117,5 +122,5 @@ def test_a_sample_tells_where_a_rank_is_and_says_so_if_it_cannot():
 
 def test_a_key_says_how_many_of_its_ties_are_chosen():
     row = row_of(np.array([5, 1, 5, 5, 9], np.uint32), np.ones(5, np.uint8))
-    assert key_by_counting([row[:3], row[3:]], 3) == Key(5, 2, [2, 1])
+    assert key_by_counting([row[:3], row[3:]], 3) == key_by_sorting([row[:3], row[3:]], 3) == Key(5, 2, [2, 1])
     assert [piece.stop for piece in pieces(5)] == [5]

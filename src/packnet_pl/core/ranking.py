@@ -1,8 +1,8 @@
 """Ranks many numbers exactly: compiled loops find the key of a rank and mark what lies below it.
 
-Two ways lead to the key. Usually a sample tells two keys that the wanted one lies between, and one pass keeps what is
-between them, of which only few are sorted. Where a sample cannot tell, as with many equal numbers, bits are counted:
-the upper 16 of all candidates, then the next 16 of those in the bucket in which the rank lies, and so on.
+Few numbers are partly sorted. Of many, a sample tells two keys that the wanted one lies between, and one pass keeps
+what is between them, of which few again are sorted. Where a sample cannot tell, as with many equal numbers, bits are
+counted: the upper 16 of all candidates, then the next 16 of those in the bucket in which the rank lies, and so on.
 """
 
 import math
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from packnet_pl.core.loops import compiled, each, pieces
 
-__all__ = ["Row", "key_by_counting", "key_by_sampling", "mark_lowest"]
+__all__ = ["Key", "Row", "key_by_counting", "key_by_sampling", "key_by_sorting", "mark_lowest"]
+
+_FEW = 1 << 19
+"""Numbers that are sorted at once; of more, samples are good enough."""
 
 _DIGIT = 16
 """Bits that are counted at a time."""
@@ -80,7 +83,10 @@ def mark_lowest(rows: Sequence[Row], count: int) -> None:
         count: At least 1, at most the number of candidates.
     """
     parts = [row[piece] for row in rows for piece in pieces(row.keys.size)]
-    found = key_by_sampling(parts, count) or key_by_counting(parts, count)
+    if sum(part.keys.size for part in parts) <= _FEW:
+        found = key_by_sorting(parts, count)
+    else:
+        found = key_by_sampling(parts, count) or key_by_counting(parts, count)
     missing, todo = found.missing, []
     for part, ties in zip(parts, found.ties, strict=True):
         # All ties of this part are chosen, or those up to some index, or none.
@@ -89,6 +95,20 @@ def mark_lowest(rows: Sequence[Row], count: int) -> None:
         todo += [(part[:end], found.key), (part[end:], found.key - 1)]
         missing -= min(missing, ties)
     each(lambda given: _mark_up_to(*given), todo)
+
+
+def key_by_sorting(rows: Sequence[Row], count: int) -> Key:
+    """Returns the key of rank ``count``, by a copy of all candidates."""
+    found = each(lambda row: row.keys[row.groups == row.group] & row.mask, rows)
+    return _key_in(found, count)
+
+
+def _key_in(candidates: Sequence[NDArray[Any]], rank: int) -> Key:
+    """Returns the key of this rank (from 1) of the candidates of all rows."""
+    together = np.concatenate(candidates)
+    key = np.partition(together, rank - 1)[rank - 1]
+    missing = rank - int(np.count_nonzero(together < key))
+    return Key(int(key), missing, [int(np.count_nonzero(keys == key)) for keys in candidates])
 
 
 def key_by_sampling(rows: Sequence[Row], count: int) -> Key | None:
@@ -105,6 +125,8 @@ def key_by_sampling(rows: Sequence[Row], count: int) -> Key | None:
     lowest = sample[low] if low >= 0 else unsigned(0)
     highest = sample[high] if high < sample.size else rows[0].mask
 
+    if lowest == highest:
+        return _key_if_it_is(lowest, rows, count)
     width = np.uint64(int(highest) - int(lowest))
 
     def between(row: Row) -> tuple[int, NDArray[Any]]:
@@ -113,13 +135,16 @@ def key_by_sampling(rows: Sequence[Row], count: int) -> Key | None:
         return below, kept[: number if number <= row.keys.size // _KEPT else 0].copy()
 
     found = each(between, rows)
-    kept = np.concatenate([keys for _, keys in found])
+    kept = [keys for _, keys in found]
     rest = count - sum(below for below, _ in found)
-    if not 0 < rest <= kept.size:
-        return None
-    key = np.partition(kept, rest - 1)[rest - 1]
-    missing = rest - int(np.count_nonzero(kept < key))
-    return Key(int(key), missing, [int(np.count_nonzero(keys == key)) for _, keys in found])
+    return _key_in(kept, rest) if 0 < rest <= sum(keys.size for keys in kept) else None
+
+
+def _key_if_it_is(key: Any, rows: Sequence[Row], count: int) -> Key | None:
+    """Returns the key of rank ``count`` if it is this one, as where most weights are zero."""
+    found = each(lambda row: compiled(_count_around)(*row.read, key), rows)
+    missing, ties = count - sum(below for below, _ in found), [equal for _, equal in found]
+    return Key(int(key), missing, ties) if 0 < missing <= sum(ties) else None
 
 
 def key_by_counting(rows: Sequence[Row], count: int) -> Key:
@@ -169,6 +194,16 @@ def _keep_between(keys: Any, mask: Any, groups: Any, group: Any, low: Any, width
         kept[number] = key
         number += candidate & (np.uint64(key - low) <= width)  # what is below wraps around
     return below, number
+
+
+def _count_around(keys: Any, mask: Any, groups: Any, group: Any, key: Any) -> tuple[int, int]:
+    """Returns how many candidates are below ``key``, and how many are equal to it."""
+    below, equal = 0, 0
+    for index in range(keys.size):
+        candidate = groups[index] == group
+        below += candidate & ((keys[index] & mask) < key)
+        equal += candidate & ((keys[index] & mask) == key)
+    return below, equal
 
 
 def _end_of_ties_in(row: Row, key: int, wanted: int) -> int:
