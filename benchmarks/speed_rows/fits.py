@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from packnet_pl import PackNet
 from speed_rows.networks import MakeOptimizer, batch_of
 
-__all__ = ["Classifier", "StepTimes", "loader_of", "trainer_of"]
+__all__ = ["Classifier", "StepTimes", "loader_of", "repeated", "trainer_of"]
 
 
 class Classifier(pl.LightningModule):
@@ -62,8 +62,13 @@ class StepTimes(pl.Callback):
 
 
 def loader_of(steps: int, batch_size: int, pixels: int) -> DataLoader[Any]:
-    """Returns a loader of one batch again and again: nothing is read or drawn in a step."""
-    return DataLoader([batch_of(batch_size, pixels)] * steps, batch_size=None)  # type: ignore[arg-type]
+    """Returns a loader of one random batch again and again: nothing is read or drawn in a step."""
+    return repeated(batch_of(batch_size, pixels), steps)
+
+
+def repeated(batch: tuple[Tensor, Tensor], steps: int) -> DataLoader[Any]:
+    """Returns a loader of ``batch``, as often as there are steps."""
+    return DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]
 
 
 def trainer_of(*callbacks: pl.Callback, epochs: int = 1, **settings: Any) -> pl.Trainer:

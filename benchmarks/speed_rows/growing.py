@@ -51,6 +51,8 @@ class Growing:
 
     def finish_until(self, tasks: int) -> None:
         """Goes on until that many tasks are finished."""
+        if self.packnet.open_task is not None:
+            self.close()
         while len(self.packnet.tasks) < tasks:
             self.open_next()
             self.close()
