@@ -23,6 +23,7 @@ _Array = NDArray[Any]
 
 _SAMPLE_EVERY = 4093  # a prime: rows and filters have other lengths
 _SAMPLE_AT_LEAST = 512
+_SAMPLE_AT_MOST = 1 << 17
 
 
 class CompactEntries:
@@ -61,7 +62,7 @@ class CompactEntries:
                 zip(self._pieces, self._parts, strict=True),
             )
 
-        every = max(1, min(_SAMPLE_EVERY, num_frozen // _SAMPLE_AT_LEAST))
+        every = max(1, min(_SAMPLE_EVERY, num_frozen // _SAMPLE_AT_LEAST), bits.size // _SAMPLE_AT_MOST)
         sampled = np.arange(0, bits.size, every)
         self._sampled = sampled[owners[sampled] != number]
         self._sample = np.where(owners[self._sampled] == FREE, 0, bits[self._sampled])
