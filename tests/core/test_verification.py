@@ -7,7 +7,13 @@ from torch import nn
 
 from packnet_pl.core.fingerprints import fingerprints, task_fingerprints
 from packnet_pl.core.state import State
-from packnet_pl.core.verification import check_private, check_shared, private_fingerprints, private_tensors
+from packnet_pl.core.verification import (
+    VerifiedCopies,
+    check_private,
+    check_shared,
+    private_fingerprints,
+    private_tensors,
+)
 from tests.support.tiny import TinyNet
 
 WEIGHT = torch.tensor([1.0, 2.0, 3.0, 4.0])
@@ -83,6 +89,33 @@ def test_what_a_task_has_for_itself_is_looked_at_in_its_copy(task):
     state.copies[task]["bn.bias"] += 1
     with pytest.raises(RuntimeError, match=rf"bn\.bias is not what it was when task '{task}' was finished"):
         check(state)
+
+
+def test_a_copy_that_was_verified_is_read_again_once_it_was_written_to():
+    state, verified = shared_state(), VerifiedCopies()
+    for _ in range(2):
+        check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
+    assert verified.has("b", state.copies["b"])
+    state.copies["b"]["bn.bias"] += 1
+    assert not verified.has("b", state.copies["b"])
+    with pytest.raises(RuntimeError, match=r"bn\.bias is not what it was when task 'b' was finished"):
+        check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
+
+
+def test_a_copy_that_was_verified_is_read_again_once_another_stands_in_its_place():
+    state, verified = shared_state(), VerifiedCopies()
+    check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
+    state.copies["a"]["bn.bias"] = torch.tensor([7.0])
+    with pytest.raises(RuntimeError, match=r"bn\.bias is not what it was when task 'a' was finished"):
+        check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
+
+
+def test_copies_of_inference_mode_are_read_each_time():
+    with torch.inference_mode():
+        copies = {"bn.bias": torch.tensor([1.0])}
+    verified = VerifiedCopies()
+    verified.add("a", copies)
+    assert not verified.has("a", copies)
 
 
 def test_an_open_task_is_not_looked_at():

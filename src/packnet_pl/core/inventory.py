@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from packnet_pl.core.bits import identity
 from packnet_pl.core.directions import has_no_choice
 from packnet_pl.core.module_modes import is_bias, is_norm
 from packnet_pl.core.prunable import PRUNABLE_TYPES, PrunableRule, is_weight
-from packnet_pl.core.slots import Slot, memory_of, plain_name, slots_of, why_not_frozen
+from packnet_pl.core.slots import Slot, plain_name, slots_of, why_not_frozen
 
 __all__ = ["Inventory", "take_inventory"]
 
@@ -62,27 +63,25 @@ def take_inventory(
     """
     found = Inventory()
     seen: set[object] = set()  # by memory: weights may be tied without being one object
-    slots = [(plain_name(name), slot) for name, slot in slots_of(module)]
-    for name, slot in slots:
-        tensor = slot.now
-        if not slot.is_parameter or why_not_frozen(tensor) or memory_of(tensor) in seen:
+    slots = [(plain_name(name), slot, slot.now, why_not_frozen(slot.now)) for name, slot in slots_of(module)]
+    memory = [id(tensor) if reason else identity(tensor) for _, _, tensor, reason in slots]
+    for at, (name, slot, tensor, unusable) in zip(memory, slots, strict=True):
+        if not slot.is_parameter or unusable or at in seen:
             continue
         if not rule(name, slot.used_by, tensor) or has_no_choice(slot):
             continue
-        seen.add(memory_of(tensor))
+        seen.add(at)
         reason = _why_not_owned(slot)
         if reason:
             found.refused[name] = reason
         else:
             found.owned[name] = slot
-    for name, slot in slots:
-        tensor = slot.now
-        if memory_of(tensor) in seen:
+    for at, (name, slot, _, unusable) in zip(memory, slots, strict=True):
+        if at in seen:
             continue
-        seen.add(memory_of(tensor))
-        reason = why_not_frozen(tensor)
-        if reason:
-            found.refused[name] = reason
+        seen.add(at)
+        if unusable:
+            found.refused[name] = unusable
         elif own_norms if is_norm(slot.layer) else own_biases and is_bias(slot.key):
             found.per_task[name] = slot
         else:

@@ -1,6 +1,7 @@
 """Verifies finished tasks' weights by their fingerprints, and names those that changed."""
 
 from collections.abc import Collection, Iterable, Mapping
+from operator import is_
 
 from torch import Tensor, nn
 
@@ -19,21 +20,23 @@ class VerifiedCopies:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[str, tuple[Tensor, int | None]]] = {}
+        self._known: dict[str, tuple[Mapping[str, Tensor], list[int]]] = {}
 
     def has(self, task: str, copies: Mapping[str, Tensor]) -> bool:
         """Returns whether ``copies`` of ``task`` are those that were added, unwritten since."""
-        known = self._known.get(task, {})
-        if known.keys() != copies.keys():
+        if task not in self._known:
             return False
-        found = ((known[name], tensor) for name, tensor in copies.items())
-        return all(
-            now is tensor and version is not None and version == now._version for (tensor, version), now in found
+        known, versions = self._known[task]
+        return (
+            known.keys() == copies.keys()
+            and all(map(is_, known.values(), copies.values()))
+            and versions == [copy._version for copy in copies.values()]
         )
 
     def add(self, task: str, copies: Mapping[str, Tensor]) -> None:
         """Adds the ``copies`` of ``task``, in the place of those that it had."""
-        self._known[task] = {name: (now, None if now.is_inference() else now._version) for name, now in copies.items()}
+        if not any(copy.is_inference() for copy in copies.values()):  # these have no versions
+            self._known[task] = dict(copies), [copy._version for copy in copies.values()]
 
 
 def check_shared(
@@ -51,15 +54,16 @@ def check_shared(
         RuntimeError: Otherwise; it names the task and the parameter.
     """
     verified = verified or VerifiedCopies()
-    copies = {task: {} if verified.has(task, own) else own for task, own in state.copies.items()}
+    known = {task for task, copies in state.copies.items() if verified.has(task, copies)}
     expected = {
-        task: {name: mark for name, mark in marks.items() if name in copies[task] or name not in state.copies[task]}
+        task: {name: mark for name, mark in marks.items() if task not in known or name not in state.copies[task]}
         for task, marks in state.fingerprints.items()
     }
-    found = _fingerprints_now(state, expected, owned, {task: {**fixed, **copies[task]} for task in state.tasks})
+    found = _fingerprints_now(state, expected, owned, {task: {**fixed, **state.copies[task]} for task in state.tasks})
     for task in state.tasks:
         _compare(task, expected[task], found[task], _buffers(fixed))
-        verified.add(task, state.copies[task])
+        if task not in known:
+            verified.add(task, state.copies[task])
 
 
 def _fingerprints_now(
