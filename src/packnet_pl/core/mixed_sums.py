@@ -124,7 +124,8 @@ def _sums_by_loop(piece: _Piece) -> NDArray[np.uint64]:
     owners = np.zeros(bits.size, np.uint8) if piece.owner is None else piece.owner.reshape(-1).numpy()
     found = np.zeros((_RUNS, _OWNERS), np.uint64)
     compiled(_add)(bits, owners, piece.start, found)
-    return found.sum(0)
+    total: NDArray[np.uint64] = found.sum(0)
+    return total
 
 
 def _add(bits: NDArray[Any], owners: NDArray[np.uint8], start: int, found: NDArray[np.uint64]) -> None:
