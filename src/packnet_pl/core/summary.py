@@ -10,7 +10,7 @@ from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.unowned import parameter_count, usable_fraction
 from packnet_pl.counting import counted
 
-__all__ = ["Share", "Summary", "summarize"]
+__all__ = ["Share", "Summary", "shares_of", "summarize", "total_of"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,27 @@ class Summary:
         return "\n".join(lines)
 
 
+def shares_of(counts: Mapping[str, Sequence[int]], tasks: Sequence[str]) -> dict[str, Share]:
+    """Returns layer name -> its share.
+
+    Args:
+        counts: Layer name -> how many of its weights are free, and how many each task owns.
+        tasks: Task names; the first has owner 1.
+    """
+    return {
+        name: Share(sum(found), dict(zip(tasks, found[1:], strict=True)), found[0]) for name, found in counts.items()
+    }
+
+
+def total_of(layers: Mapping[str, Share], tasks: Sequence[str]) -> Share:
+    """Returns the share of all ``layers`` together."""
+    return Share(
+        sum(share.weights for share in layers.values()),
+        {task: sum(share.owned[task] for share in layers.values()) for task in tasks},
+        sum(share.free for share in layers.values()),
+    )
+
+
 def summarize(inventory: Inventory, owners: Mapping[str, Tensor], tasks: Sequence[str]) -> Summary:
     """Counts the owners.
 
@@ -91,17 +112,9 @@ def summarize(inventory: Inventory, owners: Mapping[str, Tensor], tasks: Sequenc
         owners: Parameter name -> owner map, one for each of ``inventory.owned``.
         tasks: Task names; the first has owner 1.
     """
-    layers = {}
-    for name in inventory.owned:
-        free, *owned = count_owners(owners[name], len(tasks))
-        layers[name] = Share(owners[name].numel(), dict(zip(tasks, owned, strict=True)), free)
-    total = Share(
-        sum(share.weights for share in layers.values()),
-        {task: sum(share.owned[task] for share in layers.values()) for task in tasks},
-        sum(share.free for share in layers.values()),
-    )
+    layers = shares_of({name: count_owners(owners[name], len(tasks)) for name in inventory.owned}, tasks)
     return Summary(
-        total,
+        total_of(layers, tasks),
         layers,
         tuple(inventory.owned),
         tuple(inventory.frozen),

@@ -16,6 +16,7 @@ from packnet_pl.container.header import FORMAT, check_header, parse_header
 from packnet_pl.container.packed_file import PackedFile, digest, open_packed, reading
 from packnet_pl.container.table import METADATA, Stored, read_table
 from packnet_pl.core.content_hash import content_hash
+from packnet_pl.core.finite import is_finite
 from packnet_pl.files import replacing
 from packnet_pl.text import as_line, named
 
@@ -103,7 +104,7 @@ def _check_finite(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> N
     for name, tensor in tensors.items():
         if name.startswith("heads/") or name in types:
             numbers = tensor.to(getattr(torch, types[name])) if name in types else tensor
-            if not bool(torch.isfinite(numbers).all()):
+            if not is_finite(numbers):
                 raise ValueError(f"{named(name)} holds NaN or infinity, which no finished task has")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from packnet_pl.container.packed_file import PackedFile
 from packnet_pl.core.bits import identity
 from packnet_pl.core.fingerprints import owned_fingerprints
+from packnet_pl.core.finite import is_finite
 from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.slots import plain_name
 from packnet_pl.models import TaskInfo
@@ -100,7 +101,7 @@ def save_packed(
     owners: dict[str, Tensor] = {}
     if parts.packnet is not None:
         state = parts.packnet.state_dict(model if isinstance(model, nn.Module) else None)
-        owners = {name: _plain(owner) for name, owner in state.pop("owners").items()}
+        owners = {name: _contiguous(owner) for name, owner in state.pop("owners").items()}
         for number, copies in enumerate(state.pop("copies").values()):
             tensors |= {f"copies/{number}/{name}": _plain(value) for name, value in copies.items()}
         header["packnet"] = state if parts is model else {**state, **private_as_heads(parts.heads, state)}
@@ -110,7 +111,7 @@ def save_packed(
             own = enumerate(networks.values())
             tensors |= {f"copies/{number}/{name}": _plain(network[name]) for number, network in own}
         elif name in owners:
-            _pack_layer(name, _plain(tensor), owners[name], dtype, header, tensors)
+            _pack_layer(name, _contiguous(tensor), owners[name], dtype, header, tensors)
         else:
             tensors[f"shared/{name}"] = _plain(tensor)
     for number, task in enumerate(parts.heads.infos):
@@ -155,6 +156,11 @@ def _pack_layer(
     tensors[f"values/{name}"], tensors[f"owners/{name}"] = values, coded
 
 
+def _contiguous(tensor: Tensor) -> Tensor:
+    """Returns the same values on the CPU in row-major order; in the same memory if they are there."""
+    return tensor.detach().cpu().contiguous()
+
+
 def _plain(tensor: Tensor) -> Tensor:
     """Returns a contiguous copy: safetensors refuses tensors that share memory."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -162,6 +168,6 @@ def _plain(tensor: Tensor) -> Tensor:
 
 def _rounded(values: Tensor, dtype: Precision, name: str) -> Tensor:
     rounded = values.to(_TYPES[dtype])
-    if not bool(torch.isfinite(rounded).all()):
+    if not is_finite(rounded):
         raise ValueError(f"{name} has weights up to {float(values.abs().max()):g}, too large for {dtype}; choose bf16")
     return rounded

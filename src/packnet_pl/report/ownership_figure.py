@@ -1,8 +1,9 @@
 """Draws the owners of weights: a bar per layer, divided among the tasks and what is free."""
 
 import os
+from collections.abc import Mapping
 
-from packnet_pl.core import Share, Summary
+from packnet_pl.core import Share
 from packnet_pl.files import replacing
 
 __all__ = ["draw_ownership"]
@@ -12,11 +13,12 @@ MANY_LAYERS = 40
 """From here on bars are thin, and only the one of all layers has numbers."""
 
 
-def draw_ownership(summary: Summary, path: str | os.PathLike[str]) -> None:
+def draw_ownership(layers: Mapping[str, Share], total: Share, path: str | os.PathLike[str]) -> None:
     """Draws one bar per layer, and one for all of them, divided into each task's share of the weights and what is free.
 
     Args:
-        summary: From :meth:`PackNet.summary`.
+        layers: Name -> share.
+        total: Of all layers together.
         path: Of the PNG file.
     """
     # Half a second to import, and only figures need it.
@@ -24,8 +26,8 @@ def draw_ownership(summary: Summary, path: str | os.PathLike[str]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = [*summary.layers.items(), ("all layers", summary.total)]
-    tasks = list(summary.total.owned)
+    rows = [*layers.items(), ("all layers", total)]
+    tasks = list(total.owned)
     many = len(rows) > MANY_LAYERS
     figure = Figure(figsize=(9, 1.9 + (0.14 if many else 0.42) * len(rows)), layout="constrained")
     axes = figure.add_subplot()

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pytorch_lightning.utilities import rank_zero_only
 
 from packnet_pl.container import PackedFile, open_packed
+from packnet_pl.core.summary import shares_of, total_of
 from packnet_pl.packed import NetworkPerTask, TaskFigures, save_packed
 from packnet_pl.report import draw_ownership
 from packnet_pl.results import Results, Storage, write_results
@@ -40,7 +41,8 @@ def write_outcome(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[T
     history = [record.dump() for record in records]
     packed = save_packed(model, packed_path(plan.folder), figures=figures, history=history, recipe=plan.recipe)
     if model.packnet is not None:
-        draw_ownership(model.packnet.summary(), plan.folder / "report" / "ownership.png")
+        layers = shares_of(packed.counts, packed.tasks)
+        draw_ownership(layers, total_of(layers, packed.tasks), plan.folder / "report" / "ownership.png")
     write_accuracy_csv(plan.folder / "report" / "accuracy.csv", rows)
     class_names = {record.task.name: record.task.class_names for record in records}
     write_class_csv(plan.folder / "report" / "per_class.csv", records[-1].scores, class_names)
@@ -82,11 +84,16 @@ def _results(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRe
         outputs_unchanged=records[-1].outputs_unchanged,
         data_changed=data_changed,
         forgetting=_forgetting(accuracy, data_changed),
-        free=model.packnet.summary().total.free_fraction if model.packnet is not None else None,
+        free=_free(packed) if model.packnet is not None else None,
         storage=storage,
         settings=dict(plan.settings),
         val_now=[records[-1].val_now.get(record.task.name) for record in records],
     )
+
+
+def _free(packed: PackedFile) -> float:
+    """Returns the fraction, in [0, 1], of all prunable weights that is free."""
+    return total_of(shares_of(packed.counts, packed.tasks), packed.tasks).free_fraction
 
 
 def _forgetting(accuracy: Sequence[Sequence[float]], data_changed: Sequence[bool]) -> list[float | None]:
