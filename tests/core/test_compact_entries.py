@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import packnet_pl.core.freezing as freezing_module
+from packnet_pl.core import loops
 from packnet_pl.core.freezing import Freezer
 from tests.support.tiny import bits, boxed, same_bits
 
@@ -20,7 +20,7 @@ NUMBER = 3
 @pytest.fixture(params=["plain", "compiled"])
 def few(request, monkeypatch):
     """From how many weights on loops are compiled."""
-    monkeypatch.setattr(freezing_module, "MANY", 0 if request.param == "compiled" else 1 << 62)
+    monkeypatch.setattr(loops, "MANY", 0 if request.param == "compiled" else 1 << 62)
 
 
 def wild(shape, dtype=torch.float32):
@@ -94,7 +94,7 @@ def test_compiled_loops_do_what_plain_torch_does(entries):
     found = []
     for many in (0, 1 << 62):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(freezing_module, "MANY", many)
+            patch.setattr(loops, "MANY", many)
             old, new, owner = (torch.tensor([entry[at] for entry in entries]) for at in range(3))
             weight = nn.Parameter(old.float().clone())
             freezer = frozen(weight, owner.byte())
@@ -111,7 +111,7 @@ def test_compiled_loops_do_what_plain_torch_does(entries):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_weight_of_several_pieces(monkeypatch, threads):
-    monkeypatch.setattr(freezing_module, "MANY", 0)
+    monkeypatch.setattr(loops, "MANY", 0)
     monkeypatch.setattr("packnet_pl.core.loops._PIECE", 1000)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -156,7 +156,7 @@ def test_sparse_gradients():
     "copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["copy", "pickle"]
 )
 def test_a_copy_freezes_the_copied_weight(monkeypatch, copied):
-    monkeypatch.setattr(freezing_module, "MANY", 0)
+    monkeypatch.setattr(loops, "MANY", 0)
     case = Case()
     case.freezer._find = dict  # a lambda cannot be pickled
     twin = copied(case)
@@ -165,7 +165,7 @@ def test_a_copy_freezes_the_copied_weight(monkeypatch, copied):
 
 
 def test_memory_beside_the_owners_is_that_of_values_of_other_tasks(monkeypatch):
-    monkeypatch.setattr(freezing_module, "MANY", 0)
+    monkeypatch.setattr(loops, "MANY", 0)
     weight = torch.randn(1000, 1000)
     for owners, values in ((0, 0), (NUMBER, 0), (1, 500_000)):
         owner = torch.full((1000, 1000), NUMBER, dtype=torch.uint8)

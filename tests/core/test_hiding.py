@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packnet_pl.core import hiding
+from packnet_pl.core import loops
 from packnet_pl.core.hiding import EVERY_TASK, hide_
 from tests.support.tiny import same_bits
 
@@ -19,7 +19,7 @@ def test_what_later_tasks_own_and_what_is_free_becomes_zero_and_nothing_else(man
     expected = [value if 0 < owner <= task else 0.0 for value, owner in zip(weight.tolist(), owners, strict=True)]
     version = weight._version
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hiding, "MANY", many)
+        patch.setattr(loops, "MANY", many)
         hide_({"w": weight}, {"w": torch.tensor(owners, dtype=torch.uint8)}, task)
     assert same_bits(weight, torch.tensor(expected, dtype=dtype))
     assert weight._version > version
@@ -27,7 +27,7 @@ def test_what_later_tasks_own_and_what_is_free_becomes_zero_and_nothing_else(man
 
 @pytest.mark.parametrize("many", [0, 1 << 62], ids=["compiled", "torch"])
 def test_other_memory_orders_and_inference_tensors_are_written_too(many, monkeypatch):
-    monkeypatch.setattr(hiding, "MANY", many)
+    monkeypatch.setattr(loops, "MANY", many)
     with torch.inference_mode():
         weight = torch.ones(3, 4).T
         hide_({"w": weight}, {"w": torch.eye(4, 3, dtype=torch.uint8)}, 1)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packnet_pl.core import mixed_sums
+from packnet_pl.core import loops, mixed_sums
 from packnet_pl.core.mixed_sums import sums, sums_by_owner
 
 WIDTHS = {
@@ -56,8 +56,8 @@ def test_every_way_has_the_sums_of_the_reference(by, given, piece):
     weights = {number: weight for number, (weight, _) in enumerate(given)}
     owners = {number: owner for number, (_, owner) in enumerate(given)}
     expected = {number: reference(weights[number], owners[number]) for number in weights}
-    sizes = {"_PIECE": piece, "_BATCH_ON_CPU": piece, "MANY": 0 if by == "loop" else 1 << 62}
-    with mock.patch.multiple(mixed_sums, **sizes):
+    sizes = mock.patch.multiple(mixed_sums, _PIECE=piece, _BATCH_ON_CPU=piece)
+    with sizes, mock.patch.object(loops, "MANY", 0 if by == "loop" else 1 << 62):
         assert sums_by_owner(weights, owners) == expected
         assert sums(weights) == {number: sum(found) & MASK for number, found in expected.items()}
 
@@ -71,7 +71,7 @@ def test_threads_take_pieces_of_one_large_weight(threads):
         found = sums_by_owner({0: weight}, {0: owner})[0]
     finally:
         torch.set_num_threads(before)
-    with mock.patch.object(mixed_sums, "MANY", 1 << 62):
+    with mock.patch.object(loops, "MANY", 1 << 62):
         assert sums_by_owner({0: weight}, {0: owner})[0] == found
 
 

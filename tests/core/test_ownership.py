@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.capacity import MAX_TASKS
-from packnet_pl.core import ownership
+from packnet_pl.core import loops
 from packnet_pl.core.ownership import FREE, all_free, claim, count_owned, count_owners, release, trainable, visible
 
 owner_lists = st.lists(st.integers(0, MAX_TASKS), min_size=1, max_size=30)
@@ -55,7 +55,7 @@ def test_counts_start_with_the_free_ones_and_add_up(values):
     assert counts == [values.count(number) for number in range(MAX_TASKS + 1)]
     assert counts == [count_owned(owner, number) for number in range(MAX_TASKS + 1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ownership, "MANY", 0)
+        patch.setattr(loops, "MANY", 0)
         assert count_owners(owner, MAX_TASKS) == counts
 
 

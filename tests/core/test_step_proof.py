@@ -15,6 +15,7 @@ from torch import nn, optim
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 import packnet_pl.core.freezing as freezing_module
+from packnet_pl.core import loops
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.unmoving_optimizers import writes_per_step
 from tests.support.tiny import bits, boxed
@@ -57,7 +58,7 @@ UNPROVED = {
 
 @pytest.fixture(autouse=True)
 def _every_weight_is_large(monkeypatch):
-    monkeypatch.setattr(freezing_module, "MANY", 0)
+    monkeypatch.setattr(loops, "MANY", 0)
     monkeypatch.setattr(freezing_module, "LARGE", 0)
 
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-import packnet_pl.core.hiding as hiding_module
 import packnet_pl.core.inventory as inventory_module
 import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.subnetwork as view_module
-from packnet_pl.core import PackNet
+from packnet_pl.core import PackNet, loops
 from tests.support.packnet_states import (
     OWN,
     WITHOUT_WARNINGS,
@@ -140,7 +139,7 @@ def test_what_was_shown_and_restored_in_inference_mode_can_be_trained_afterwards
 @pytest.mark.parametrize("is_compiled", [False, True], ids=["plain", "compiled"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_subnetwork_shows_own_and_earlier_weights_and_zero_elsewhere(monkeypatch, layout, is_compiled):
-    monkeypatch.setattr(hiding_module, "MANY", 0 if is_compiled else 1 << 40)
+    monkeypatch.setattr(loops, "MANY", 0 if is_compiled else 1 << 40)
     packnet = fresh()
     packnet.module.to(memory_format=layout)
     for task in ("a", "b", "c"):

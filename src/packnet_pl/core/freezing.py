@@ -11,7 +11,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import same_bits
 from packnet_pl.core.frozen_entries import FrozenEntries
-from packnet_pl.core.loops import MANY
+from packnet_pl.core.loops import are_many
 from packnet_pl.core.module_modes import EvalMode
 from packnet_pl.core.slots import Slot, is_alike, restore_slot_
 from packnet_pl.core.step_proof import StepProof
@@ -53,7 +53,7 @@ class Freezer:
         self._values: dict[str, Tensor] = {}  # of what is frozen whole
         self._entries: dict[str, FrozenEntries] = {}
         owners = owners or {}
-        compiles = sum(owner.numel() for owner in owners.values()) >= MANY
+        compiles = are_many(owners.values())
         for name, slot in find().items():
             if name not in owners:
                 self._values[name] = slot.now.detach().clone()

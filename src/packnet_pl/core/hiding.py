@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
-from packnet_pl.core.loops import MANY, compiled, each, in_memory_order, pieces
+from packnet_pl.core.loops import are_many, compiled, each, in_memory_order, pieces
 from packnet_pl.core.ownership import FREE, visible
 
 __all__ = ["EVERY_TASK", "hide_"]
@@ -27,7 +27,7 @@ def hide_(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], task: int
         owners: Name -> owner map, of the shape and on the device of the weight.
         task: Number of the task; :data:`EVERY_TASK` sets what is free to zero.
     """
-    many = sum(weight.numel() for weight in weights.values()) >= MANY
+    many = are_many(weights.values())
     for name, weight in weights.items():
         found = in_memory_order(weight, owners[name]) if many else None
         if found is None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
 
-__all__ = ["MANY", "compiled", "each", "in_memory_order", "pieces"]
+__all__ = ["MANY", "are_many", "compiled", "each", "in_memory_order", "pieces"]
 
 MANY = 1 << 22
 """Weights of a network from which on loops are compiled."""
@@ -27,6 +27,11 @@ _PIECE = 1 << 21
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+def are_many(tensors: Iterable[Tensor]) -> bool:
+    """Returns whether these tensors together have so many entries that loops are worth compiling."""
+    return sum(tensor.numel() for tensor in tensors) >= MANY
 
 
 @cache

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers, parts
-from packnet_pl.core.loops import MANY, compiled, each
+from packnet_pl.core.loops import are_many, compiled, each
 
 __all__ = ["sums", "sums_by_owner"]
 
@@ -64,7 +64,7 @@ def sums(tensors: Mapping[_Key, Tensor]) -> dict[_Key, int]:
         for part in map(as_integers, parts(tensor)):
             pieces.append(_Piece(row, start, part, None))
             start += part.numel()
-    large = {piece.row for piece in pieces if piece.bits.numel() >= MANY}
+    large = {piece.row for piece in pieces if are_many([piece.bits])}
     found = _add_up(pieces, large, (len(tensors), 1))
     return dict(zip(tensors, found[:, 0].tolist(), strict=True))
 
@@ -77,7 +77,7 @@ def sums_by_owner(weights: Mapping[_Key, Tensor], owners: Mapping[_Key, Tensor])
         owners: Key -> uint8, of the shape and on the device of the weight.
     """
     pieces = [_Piece(row, 0, as_integers(weight), owners[key]) for row, (key, weight) in enumerate(weights.items())]
-    large = range(len(pieces)) if sum(piece.bits.numel() for piece in pieces) >= MANY else ()
+    large = range(len(pieces)) if are_many(piece.bits for piece in pieces) else ()
     return dict(zip(weights, _add_up(pieces, large, (len(pieces), _OWNERS)).tolist(), strict=True))
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from packnet_pl.core.loops import MANY, compiled, each, in_memory_order, pieces
+from packnet_pl.core.loops import are_many, compiled, each, in_memory_order, pieces
 
 __all__ = ["FREE", "all_free", "claim", "count_owned", "count_owners", "release", "trainable", "visible"]
 
@@ -58,7 +58,7 @@ def count_owned(owner: Tensor, task: int) -> int:
 
 def count_owners(owner: Tensor, num_tasks: int) -> list[int]:
     """Returns how many weights are free and how many each task owns: ``num_tasks + 1`` counts, free first."""
-    found = in_memory_order(owner) if owner.numel() >= MANY else None
+    found = in_memory_order(owner) if are_many([owner]) else None
     if found is None:
         counts: list[int] = torch.bincount(owner.reshape(-1), minlength=num_tasks + 1).tolist()
         return counts

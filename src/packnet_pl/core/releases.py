@@ -9,7 +9,7 @@ from torch import Tensor
 from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
 from packnet_pl.core.finite import is_finite
-from packnet_pl.core.loops import MANY
+from packnet_pl.core.loops import are_many
 from packnet_pl.core.ownership import count_owned
 from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, check_finite, count_to_release
 from packnet_pl.core.rows import untrained
@@ -51,7 +51,7 @@ def choose_releases(
     weights = tensors_in(slots)
     for name, weight in weights.items():
         check_finite(name, weight)
-    many = sum(weight.numel() for weight in weights.values()) >= MANY
+    many = are_many(weights.values())
 
     def units(name: str) -> _Units:
         rows = (trained_rows or {}).get(name)
