@@ -37,11 +37,12 @@ class CompactEntries:
 
     Attributes:
         is_empty: Whether the task owns every entry.
+        memory: Where the weight lay when it was frozen or restored last, as an address.
     """
 
     def __init__(self, weight: Tensor, bits: _Array, owner: Tensor, number: int) -> None:
         self._owner, self._number = owner, np.uint8(number)
-        self._dtype, self._memory = weight.dtype, weight.data_ptr()
+        self._dtype, self.memory = weight.dtype, weight.data_ptr()
         self._mine, self._others = np.zeros((2, 256), bits.dtype)
         self._mine[number] = -1
         self._others[[other for other in range(256) if other not in {FREE, number}]] = -1
@@ -61,7 +62,6 @@ class CompactEntries:
                 lambda at: work(bits[at[0]], owners[at[0]], self._others, self._values[at[1]]),
                 zip(self._pieces, self._parts, strict=True),
             )
-
         every = max(1, min(_SAMPLE_EVERY, num_frozen // _SAMPLE_AT_LEAST), bits.size // _SAMPLE_AT_MOST)
         sampled = np.arange(0, bits.size, every)
         self._sampled = sampled[owners[sampled] != number]
@@ -88,6 +88,7 @@ class CompactEntries:
         Returns:
             Whether it could: its memory has the order that the weight had.
         """
+        self.memory = weight.data_ptr()
         if len(self._values) == 1:  # free ones alone are zero
             return self.mask_(weight)
         arrays = in_memory_order(weight, self._owner)
@@ -101,7 +102,6 @@ class CompactEntries:
             zip(self._pieces, self._parts, strict=True),
         )
         _count_write(weight)
-        self._memory = weight.data_ptr()
         return True
 
     def is_zero_in(self, tensor: Tensor) -> bool:
@@ -113,11 +113,9 @@ class CompactEntries:
         return not any(each(lambda piece: work(bits[piece], owners[piece], self._number), self._pieces))
 
     def is_sample_in(self, weight: Tensor) -> bool:
-        """Returns whether a sample of the frozen entries of ``weight``, where it lay at last, has the frozen bits."""
-        arrays = in_memory_order(weight)
-        if arrays is None or weight.data_ptr() != self._memory:
-            return False
-        return np.array_equal(arrays[0][self._sampled], self._sample)
+        """Returns whether a sample of the frozen entries of ``weight`` has the frozen bits."""
+        arrays = in_memory_order(weight, self._owner)
+        return arrays is not None and np.array_equal(arrays[0][self._sampled], self._sample)
 
     def stays_in_sums(self) -> bool:
         """Returns whether adding zero changes no value: processors may flush small ones to zero, and NaN has kinds."""

@@ -71,6 +71,7 @@ class Freezer:
     @torch.no_grad()
     def mask_gradients_(self) -> None:
         """Sets the gradients of everything frozen to exactly zero. Call it before ``optimizer.step()``."""
+        whole = []
         for name, slot in self._slots.items():
             tensor = slot.found
             if tensor is None or tensor.grad is None:
@@ -79,10 +80,14 @@ class Freezer:
                 grad = self._entries[name].masked(tensor.grad)
                 if grad is not tensor.grad:
                     tensor.grad = grad
+                if name in self._large:
+                    self._proof.masked(tensor)
+            elif tensor.grad.layout == torch.strided:
+                whole.append(tensor.grad)
             else:
                 tensor.grad.zero_()
-            if name in self._large:
-                self._proof.masked(tensor)
+        if whole:
+            torch._foreach_zero_(whole)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -100,7 +105,7 @@ class Freezer:
                 dict has changed its shape.
         """
         stepped = None if of is None else {id(tensor) for tensor in of}
-        changed, unmoved = {}, self._unmoved()
+        changed, unmoved, due = {}, self._unmoved(), []
         for name, slot in self._slots.items():
             tensor = slot.found
             if name in unmoved:
@@ -108,9 +113,10 @@ class Freezer:
                 continue
             written = self._was_written(name, tensor)
             if stepped is None or id(tensor) in stepped or written:
+                due.append(name)
                 if written and self._is_changed_buffer(name):
                     changed[name] = slot
-                self._restore(name)
+        self._restore(due)
         self._report(changed)
 
     @torch.inference_mode(False)
@@ -123,8 +129,7 @@ class Freezer:
         names = self._written_in_forward()
         changed = {} if self._compared else {name: self._slots[name] for name in names if self._is_changed_buffer(name)}
         self._compared = True
-        for name in names:
-            self._restore(name)
+        self._restore(names)
         self._report(changed)
 
     @torch.inference_mode(False)
@@ -138,10 +143,7 @@ class Freezer:
         self._rebind()
         self._proof.forget_steps()
         changed = {name: slot for name, slot in self._slots.items() if self._is_changed_buffer(name)}
-        for name, slot in self._slots.items():
-            tensor = slot.found
-            if name in self._entries or tensor is None or not same_bits(tensor, self._values[name]):
-                self._restore(name)
+        self._restore(name for name, slot in self._slots.items() if self._may_differ(name, slot.found))
         self._report(changed)
 
     @torch.inference_mode(False)
@@ -168,13 +170,30 @@ class Freezer:
         found = {**empty, **self._find()}
         self._slots = {name: found[name] for name in self._slots if name in found}
 
-    def _restore(self, name: str) -> None:
-        slot = self._slots[name]
-        if name in self._entries:
-            self._entries[name].restore_(name, slot.now)
-        else:
-            self._restore_whole(name, slot)
-        self._versions[name] = _version(slot.found)
+    def _restore(self, names: Iterable[str]) -> None:
+        names, copied = list(names), []
+        for name in names:
+            slot = self._slots[name]
+            if name in self._entries:
+                self._entries[name].restore_(name, slot.now)
+            elif self._is_copied(name, slot.found):
+                copied.append(name)
+            else:
+                self._restore_whole(name, slot)
+        if copied:  # many small tensors: one call for each would take longer than the copying
+            torch._foreach_copy_([self._slots[name].now for name in copied], [self._values[name] for name in copied])
+        for name in names:
+            self._versions[name] = _version(self._slots[name].found)
+
+    def _may_differ(self, name: str, tensor: Tensor | None) -> bool:
+        return name in self._entries or tensor is None or not same_bits(tensor, self._values[name])
+
+    def _is_copied(self, name: str, tensor: Tensor | None) -> bool:
+        """Returns whether it is the tensor that was restored last, and nothing about it but its values has changed."""
+        (before, version), value = self._versions[name], self._values[name]
+        if tensor is None or tensor is not before or version is None or not is_alike(tensor, value):
+            return False
+        return tensor.layout == value.layout == torch.strided and tensor.is_contiguous()
 
     def _restore_whole(self, name: str, slot: Slot) -> None:
         tensor, value = slot.found, self._values[name]

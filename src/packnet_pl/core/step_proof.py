@@ -6,7 +6,7 @@ A weight is left alone if, since it was restored last, exactly one step of one o
 - its gradient was masked, and nobody has written to the gradient since,
 - its state is zero in frozen entries: looked at until it is known how often a step writes to it, and from then on
   followed by its versions,
-- the weight's version has risen by what that step writes, and no more.
+- the weight's version has risen by what that step writes, and no more, and it lies where it lay.
 
 Not all writing raises a version (``.data``, foreign kernels), so that a sample of the frozen entries is compared, too.
 """
@@ -100,7 +100,7 @@ class StepProof:
         # A closure may have changed the settings.
         if writes_per_step(optimizer, optimizer.param_groups[index], weight.dtype) != writes:
             return False
-        if not entries.stays_in_sums():
+        if weight.data_ptr() != entries.memory or not entries.stays_in_sums():
             return False
         return self._is_state_zero(weight, optimizer.state.get(weight, {}), entries)
 
