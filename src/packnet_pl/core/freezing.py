@@ -4,13 +4,13 @@ Masking gradients alone is not enough: momentum left over from earlier steps and
 gradient is zero, some optimizers do not look at gradients at all, and layers update buffers in the forward pass.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from packnet_pl.core.bits import same_bits
-from packnet_pl.core.frozen_entries import FrozenEntries
+from packnet_pl.core.frozen_entries import FrozenEntries, Pending
 from packnet_pl.core.loops import are_many
 from packnet_pl.core.module_modes import EvalMode
 from packnet_pl.core.slots import Slot, is_alike, restore_slot_
@@ -71,13 +71,13 @@ class Freezer:
     @torch.no_grad()
     def mask_gradients_(self) -> None:
         """Sets the gradients of everything frozen to exactly zero. Call it before ``optimizer.step()``."""
-        whole = []
+        whole, pending = [], Pending()
         for name, slot in self._slots.items():
             tensor = slot.found
             if tensor is None or tensor.grad is None:
                 continue
             if name in self._entries:
-                grad = self._entries[name].masked(tensor.grad)
+                grad = self._entries[name].masked(tensor.grad, pending)
                 if grad is not tensor.grad:
                     tensor.grad = grad
                 if name in self._large:
@@ -86,6 +86,7 @@ class Freezer:
                 whole.append(tensor.grad)
             else:
                 tensor.grad.zero_()
+        pending.do_()
         if whole:
             torch._foreach_zero_(whole)
 
@@ -111,10 +112,9 @@ class Freezer:
             if name in unmoved:
                 self._versions[name] = _version(tensor)
                 continue
-            written = self._was_written(name, tensor)
-            if stepped is None or id(tensor) in stepped or written:
+            if stepped is None or id(tensor) in stepped or self._was_written(name, tensor):
                 due.append(name)
-                if written and self._is_changed_buffer(name):
+                if not slot.is_parameter and self._was_written(name, tensor) and self._is_changed_buffer(name):
                     changed[name] = slot
         self._restore(due)
         self._report(changed)
@@ -143,7 +143,7 @@ class Freezer:
         self._rebind()
         self._proof.forget_steps()
         changed = {name: slot for name, slot in self._slots.items() if self._is_changed_buffer(name)}
-        self._restore(name for name, slot in self._slots.items() if self._may_differ(name, slot.found))
+        self._restore([name for name, slot in self._slots.items() if self._may_differ(name, slot.found)])
         self._report(changed)
 
     @torch.inference_mode(False)
@@ -170,28 +170,31 @@ class Freezer:
         found = {**empty, **self._find()}
         self._slots = {name: found[name] for name in self._slots if name in found}
 
-    def _restore(self, names: Iterable[str]) -> None:
-        names, copied = list(names), []
+    def _restore(self, names: Sequence[str]) -> None:
+        pending, now, values = Pending(), [], []
         for name in names:
             slot = self._slots[name]
-            if name in self._entries:
-                self._entries[name].restore_(name, slot.now)
-            elif self._is_copied(name, slot.found):
-                copied.append(name)
+            tensor, entries = slot.found, self._entries.get(name)
+            if entries is not None:
+                entries.restore_(name, slot.now, pending)
+            elif tensor is not None and self._is_copied(name, tensor):
+                now.append(tensor)
+                values.append(self._values[name])
             else:
                 self._restore_whole(name, slot)
-        if copied:  # many small tensors: one call for each would take longer than the copying
-            torch._foreach_copy_([self._slots[name].now for name in copied], [self._values[name] for name in copied])
+        pending.do_()
+        if now:  # one call for each would take longer than the copying
+            torch._foreach_copy_(now, values)
         for name in names:
             self._versions[name] = _version(self._slots[name].found)
 
     def _may_differ(self, name: str, tensor: Tensor | None) -> bool:
         return name in self._entries or tensor is None or not same_bits(tensor, self._values[name])
 
-    def _is_copied(self, name: str, tensor: Tensor | None) -> bool:
+    def _is_copied(self, name: str, tensor: Tensor) -> bool:
         """Returns whether it is the tensor that was restored last, and nothing about it but its values has changed."""
         (before, version), value = self._versions[name], self._values[name]
-        if tensor is None or tensor is not before or version is None or not is_alike(tensor, value):
+        if tensor is not before or version is None or not is_alike(tensor, value):
             return False
         return tensor.layout == value.layout == torch.strided and tensor.is_contiguous()
 
@@ -239,7 +242,12 @@ class Freezer:
 
 def _version(tensor: Tensor | None) -> tuple[Tensor | None, int | None]:
     """Returns what changes when a tensor is replaced or written to; inference tensors have no version."""
-    return tensor, None if tensor is None or tensor.is_inference() else tensor._version
+    if tensor is None:
+        return None, None
+    try:
+        return tensor, tensor._version
+    except RuntimeError:  # asked beforehand, is_inference() takes longer than the version
+        return tensor, None
 
 
 def _has_other_values(slot: Slot, value: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 All is done on the bits of the numbers: a product with a float mask turns inf * 0 into NaN, and ``masked_fill_`` and
 ``torch.where`` branch at each entry on a CPU. Integers are multiplied exactly, in any memory layout and on any device.
+What is to be done to many small weights is collected and done in one call: each for itself, calls take the time.
 """
 
 import torch
@@ -13,7 +14,32 @@ from packnet_pl.core.loops import in_memory_order
 from packnet_pl.core.ownership import FREE, trainable
 from packnet_pl.core.slots import conversion_error
 
-__all__ = ["FrozenEntries"]
+__all__ = ["FrozenEntries", "Pending"]
+
+_SMALL = 1 << 16
+
+
+class Pending:
+    """Products and sums of bits that are to be done together."""
+
+    def __init__(self) -> None:
+        self._products: tuple[list[Tensor], list[Tensor]] = [], []
+        self._sums: tuple[list[Tensor], list[Tensor]] = [], []
+
+    def add(self, bits: Tensor, mask: Tensor, values: Tensor | None = None) -> None:
+        """Adds ``bits = bits * mask + values``, in place."""
+        for factors, tensor in zip(self._products, (bits, mask), strict=True):
+            factors.append(tensor)
+        if values is not None:
+            for terms, tensor in zip(self._sums, (bits, values), strict=True):
+                terms.append(tensor)
+
+    def do_(self) -> None:
+        """Does all of it."""
+        if self._products[0]:
+            torch._foreach_mul_(*self._products)
+        if self._sums[0]:
+            torch._foreach_add_(*self._sums)
 
 
 class FrozenEntries:
@@ -42,29 +68,30 @@ class FrozenEntries:
         else:
             mine = self._mask_on(owner.device)
             self.is_empty = bool(mine.all())
-            others = ~mine & (owner != FREE)
+            others = (owner != number) & (owner != FREE)
             if bool(others.any()):  # the mask makes free ones zero
                 self._values = as_integers(weight) * others
 
-    def masked(self, grad: Tensor) -> Tensor:
-        """Returns ``grad`` with exact zeros in frozen entries: itself, in place, or a new one if sparse."""
+    def masked(self, grad: Tensor, pending: Pending) -> Tensor:
+        """Returns ``grad`` with exact zeros in frozen entries, once ``pending`` is done; a new one if it is sparse."""
         if self.compact is not None and self.compact.mask_(grad):
             return grad
         mine = self._mask_on(grad.device)
         if grad.layout == torch.strided:
-            as_integers(grad).mul_(mine)
+            pending.add(as_integers(grad), mine)
             return grad
         grad = grad.coalesce()
         values = grad.values().clone()
         as_integers(values).mul_(mine[tuple(grad.indices())])
         return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True)
 
-    def restore_(self, name: str, weight: Tensor) -> None:
-        """Restores the bits of all frozen entries in ``weight``.
+    def restore_(self, name: str, weight: Tensor, pending: Pending) -> None:
+        """Restores the bits of all frozen entries in ``weight``, once ``pending`` is done.
 
         Args:
             name: What it is called in errors.
             weight: It may have been moved to another device, or laid out anew.
+            pending: Gets what is left to be done.
 
         Raises:
             RuntimeError: If it has another type or shape than the weight that was frozen.
@@ -75,13 +102,14 @@ class FrozenEntries:
             if self.compact.restore_(weight):
                 return
             self._values, self.compact = self.compact.expanded(), None
-        bits = as_integers(weight)
-        bits.mul_(self._mask_on(bits.device))
         if self._values is not None:
-            self._values = self._values.to(bits.device)
-            bits.bitwise_or_(self._values)
+            self._values = self._values.to(weight.device)
+        pending.add(as_integers(weight), self._mask_on(weight.device), self._values)
 
     def _mask_on(self, device: torch.device) -> Tensor:
         if self._mine is None or self._mine.device != device:
-            self._mine = trainable(self._owner, self._number).to(device)
+            mine = trainable(self._owner, self._number).to(device)
+            # Of one type with the bits it needs no conversion, which is worth its memory where there are few.
+            is_small = mine.numel() < _SMALL
+            self._mine = mine.to(as_integers(torch.empty(0, dtype=self._dtype)).dtype) if is_small else mine
         return self._mine
