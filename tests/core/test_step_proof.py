@@ -228,6 +228,13 @@ def test_a_state_that_was_written_to():
     assert case.step(optimizer)
 
 
+def test_a_state_of_another_shape():
+    case = Case()
+    optimizer = momentum(case)
+    optimizer.state[case.box.w]["rows"] = torch.zeros(SHAPE[0], 1)
+    assert all(case.step(optimizer) for _ in range(3))
+
+
 @torch.no_grad()
 def add(tensor):
     tensor.add_(1)

@@ -46,7 +46,8 @@ class CompactEntries:
         self._mine, self._others = np.zeros((2, 256), bits.dtype)
         self._mine[number] = -1
         self._others[[other for other in range(256) if other not in {FREE, number}]] = -1
-        (owners,) = in_memory_order(owner) or ()
+        self._found_owners: _Array | None = None
+        owners = self._owners
         self._pieces = pieces(bits.size)
         counts = each(lambda piece: _counts(owners[piece], number), self._pieces)
         num_frozen = bits.size - sum(mine for mine, _ in counts)
@@ -74,10 +75,10 @@ class CompactEntries:
         Returns:
             Whether it could: its memory has the order of the weight's.
         """
-        arrays = in_memory_order(grad, self._owner)
-        if arrays is None:
+        bits = self._bits_of(grad)
+        if bits is None:
             return False
-        (bits, owners), work = arrays, compiled(mask)
+        owners, work = self._owners, compiled(mask)
         each(lambda piece: work(bits[piece], owners[piece], self._number), self._pieces)
         _count_write(grad)
         return True
@@ -91,10 +92,10 @@ class CompactEntries:
         self.memory = weight.data_ptr()
         if len(self._values) == 1:  # free ones alone are zero
             return self.mask_(weight)
-        arrays = in_memory_order(weight, self._owner)
-        if arrays is None:
+        bits = self._bits_of(weight)
+        if bits is None:
             return False
-        (bits, owners), work = arrays, compiled(restore)
+        owners, work = self._owners, compiled(restore)
         each(
             lambda at: work(
                 bits[at[0]], owners[at[0]], self._mine, self._others, self._values[at[1].start : at[1].stop + 1]
@@ -106,16 +107,16 @@ class CompactEntries:
 
     def is_zero_in(self, tensor: Tensor) -> bool:
         """Returns whether all frozen entries of ``tensor``, of the state of an optimizer, are exact zeros."""
-        arrays = in_memory_order(tensor, self._owner)
-        if arrays is None:
+        bits = self._bits_of(tensor)
+        if bits is None:
             return False
-        (bits, owners), work = arrays, compiled(any_frozen)
+        owners, work = self._owners, compiled(any_frozen)
         return not any(each(lambda piece: work(bits[piece], owners[piece], self._number), self._pieces))
 
     def is_sample_in(self, weight: Tensor) -> bool:
         """Returns whether a sample of the frozen entries of ``weight`` has the frozen bits."""
-        arrays = in_memory_order(weight, self._owner)
-        return arrays is not None and np.array_equal(arrays[0][self._sampled], self._sample)
+        bits = self._bits_of(weight)
+        return bits is not None and bool((bits[self._sampled] == self._sample).all())
 
     def stays_in_sums(self) -> bool:
         """Returns whether adding zero changes no value: processors may flush small ones to zero, and NaN has kinds."""
@@ -134,6 +135,23 @@ class CompactEntries:
         bits, owners = in_memory_order(full, self._owner) or ()
         bits[(owners != self._number) & (owners != FREE)] = self._values[:-1]
         return full
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_found_owners": None}  # it shares memory with the map, as a copy of it would not
+
+    @property
+    def _owners(self) -> _Array:
+        if self._found_owners is None:
+            (self._found_owners,) = in_memory_order(self._owner) or ()
+        return self._found_owners
+
+    def _bits_of(self, tensor: Tensor) -> _Array | None:
+        """Returns the memory of ``tensor``, if it has the order of the owners."""
+        if tensor.shape != self._owner.shape or tensor.layout != torch.strided:
+            return None
+        is_alike = tensor.stride() == self._owner.stride()  # mostly, and looked at faster than both arrays are made
+        arrays = in_memory_order(tensor) if is_alike else in_memory_order(tensor, self._owner)
+        return None if arrays is None else arrays[0]
 
 
 def _counts(owners: _Array, number: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from packnet_pl.core.step_proof import StepProof
 
 __all__ = ["LARGE", "Freezer"]
 
-LARGE = 1 << 16
+LARGE = 1 << 12
 """Entries of a weight from which on it is looked at whether a step moved anything: less is restored sooner."""
 
 
@@ -171,22 +171,24 @@ class Freezer:
         self._slots = {name: found[name] for name in self._slots if name in found}
 
     def _restore(self, names: Sequence[str]) -> None:
-        pending, now, values = Pending(), [], []
+        pending, copied, values, done = Pending(), [], [], []
         for name in names:
             slot = self._slots[name]
             tensor, entries = slot.found, self._entries.get(name)
             if entries is not None:
-                entries.restore_(name, slot.now, pending)
+                tensor = slot.now
+                entries.restore_(name, tensor, pending)
             elif tensor is not None and self._is_copied(name, tensor):
-                now.append(tensor)
+                copied.append(tensor)
                 values.append(self._values[name])
             else:
                 self._restore_whole(name, slot)
+                tensor = slot.found
+            done.append((name, tensor))
         pending.do_()
-        if now:  # one call for each would take longer than the copying
-            torch._foreach_copy_(now, values)
-        for name in names:
-            self._versions[name] = _version(self._slots[name].found)
+        if copied:  # one call for each would take longer than the copying
+            torch._foreach_copy_(copied, values)
+        self._versions.update((name, _version(tensor)) for name, tensor in done)
 
     def _may_differ(self, name: str, tensor: Tensor | None) -> bool:
         return name in self._entries or tensor is None or not same_bits(tensor, self._values[name])

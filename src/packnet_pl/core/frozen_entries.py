@@ -23,23 +23,23 @@ class Pending:
     """Products and sums of bits that are to be done together."""
 
     def __init__(self) -> None:
-        self._products: tuple[list[Tensor], list[Tensor]] = [], []
-        self._sums: tuple[list[Tensor], list[Tensor]] = [], []
+        self._bits: list[Tensor] = []
+        self._masks: list[Tensor] = []
+        self._terms: list[tuple[Tensor, Tensor]] = []
 
     def add(self, bits: Tensor, mask: Tensor, values: Tensor | None = None) -> None:
         """Adds ``bits = bits * mask + values``, in place."""
-        for factors, tensor in zip(self._products, (bits, mask), strict=True):
-            factors.append(tensor)
+        self._bits.append(bits)
+        self._masks.append(mask)
         if values is not None:
-            for terms, tensor in zip(self._sums, (bits, values), strict=True):
-                terms.append(tensor)
+            self._terms.append((bits, values))
 
     def do_(self) -> None:
         """Does all of it."""
-        if self._products[0]:
-            torch._foreach_mul_(*self._products)
-        if self._sums[0]:
-            torch._foreach_add_(*self._sums)
+        if self._bits:
+            torch._foreach_mul_(self._bits, self._masks)
+        if self._terms:
+            torch._foreach_add_(*map(list, zip(*self._terms, strict=True)))
 
 
 class FrozenEntries:
@@ -102,9 +102,10 @@ class FrozenEntries:
             if self.compact.restore_(weight):
                 return
             self._values, self.compact = self.compact.expanded(), None
-        if self._values is not None:
-            self._values = self._values.to(weight.device)
-        pending.add(as_integers(weight), self._mask_on(weight.device), self._values)
+        mine = self._mask_on(weight.device)
+        if self._values is not None and self._values.device != mine.device:
+            self._values = self._values.to(mine.device)
+        pending.add(as_integers(weight), mine, self._values)
 
     def _mask_on(self, device: torch.device) -> Tensor:
         if self._mine is None or self._mine.device != device:

@@ -56,7 +56,8 @@ class Slot:
     @property
     def found(self) -> Tensor | None:
         """The tensor that the slot has now, or None: layers may take a buffer away."""
-        table = self.table
+        # As ``table``, without a call: steps look at each slot.
+        table = self.layer._parameters if self.is_parameter else self.layer._buffers
         return table[self.key] if self.key in table else None  # noqa: SIM401 (a scripted module has no get)
 
     @property
