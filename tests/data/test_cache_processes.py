@@ -4,6 +4,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,10 @@ def size_of(paths, folder):
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one reader, forked", "readers of their own"])
-def test_processes_fill_it_together(paths, tmp_path, shared):
+def test_processes_fill_it_together(paths, tmp_path, monkeypatch, shared):
+    write = pixel_file.write_at
+    # Slowly, so that they meet.
+    monkeypatch.setattr(pixel_file, "write_at", lambda *given: (time.sleep(0.001), write(*given)))
     reader = Reader(paths, tmp_path / "cache")
     readers = [reader if shared else Reader(paths, tmp_path / "cache") for _ in range(4)]
     targets = [lambda number=number: readers[number](order=number) for number in range(4)]

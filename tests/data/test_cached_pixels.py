@@ -17,6 +17,7 @@ from PIL import Image
 from packnet_pl.data import cached_pixels as cached_module
 from packnet_pl.data import image_folder, pixel_file, processing, published_images, read_cubs
 from packnet_pl.data.cached_pixels import cached_pixels
+from packnet_pl.data.pixel_file import PixelFile
 from packnet_pl.data.processing import processing as how_to
 from packnet_pl.training import TaskDataModule
 from tests.support.published import cubs
@@ -207,18 +208,22 @@ def test_an_image_that_is_gone_or_damaged_is_said_as_without_it(photos, tmp_path
             data.test[index]
 
 
-def test_an_image_that_is_replaced_while_it_is_read_is_not_kept(tmp_path):
-    path = noise(tmp_path / "a.png")
+@pytest.mark.parametrize("before", [True, False])
+def test_an_image_that_is_replaced_while_it_is_read_is_noticed(tmp_path, before):
+    path = noise(tmp_path / "a.bmp")
     how = how_to(image_size=16)
 
     def read(path, box):
+        if before:
+            noise(Path(path), number=1)
         pixels = how.pixels(path, box)
-        noise(Path(path), number=1)
+        noise(Path(path), number=2)
         return pixels
 
     cached_pixels(read, how.preparation, [path], GB, str(tmp_path / "cache"))(path, None)
     again = cached_pixels(how.pixels, how.preparation, [path], GB, str(tmp_path / "cache"))
-    assert np.array_equal(again(path, None), how.pixels(path))
+    for _ in range(2):
+        assert np.array_equal(again(path, None), how.pixels(path))
 
 
 def test_other_decoders_begin_it_anew(photos, tmp_path, decoded, monkeypatch, caplog):
@@ -264,7 +269,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("is_open", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_a_damaged_cache_loses_nothing(photos, tmp_path, decoded, caplog, damage, is_open):
     plain, data = items(data_of(photos)), data_of(photos, tmp_path / "cache")
     items(data)
@@ -313,6 +318,20 @@ def test_any_byte_may_be_wrong(changes):
         for _ in range(2):
             for path in paths:
                 assert np.array_equal(cached()(path, None), how.pixels(path))
+
+
+def test_room_that_was_cut_off_and_given_to_another_image_stays_its_own(tmp_path):
+    file = PixelFile(tmp_path / "f.pixels", {}, channels=1, count=3, limit=10**7)
+    images = {name * 16: np.full((5, 4, 1), number, np.uint8) for number, name in enumerate((b"a", b"b", b"c"))}
+    (first, second, third), stamp = images, bytes(16)
+    for key in (first, second):
+        assert not file.put(key, stamp, images[key])
+    os.truncate(file.path, file.path.stat().st_size - 20)
+    file.put(third, stamp, images[third])
+    assert file.get(second, stamp) is None
+    assert not file.put(second, b"a later version ", images[second])
+    for key, version in ((first, stamp), (second, b"a later version "), (third, stamp)):
+        assert np.array_equal(file.get(key, version), images[key])
 
 
 # --- room --------------------------------------------------------------------------------------------------------
@@ -366,10 +385,13 @@ def test_a_full_disk_is_said_in_one_line(photos, tmp_path, decoded, caplog, monk
     (line,) = caplog.messages
     assert line.endswith("takes no images ([Errno 28] No space left on device): they are decoded")
     monkeypatch.undo()
+    items(data_of(photos, tmp_path / "other"))
     assert same(items(data_of(photos, tmp_path / "cache")), plain)
     decoded.clear()
     assert same(items(data_of(photos, tmp_path / "cache")), plain)
     assert decoded == []
+    # Nothing half written was left in between.
+    assert cache_file(tmp_path / "cache").stat().st_size == cache_file(tmp_path / "other").stat().st_size
 
 
 @pytest.mark.parametrize("where", ["a file/cache", "cache"])

@@ -95,8 +95,8 @@ class _CachedPixels:
         if found is not None:
             return found
         pixels = self._read(path, box)
-        # A file that was replaced meanwhile may have given either version.
-        if stamp is not None and stamp == _stamp(path) and not self._said[_STOPPED]:
+        # Of a file that is replaced just now it may be either version; this stamp is then nobody's any more.
+        if stamp is not None and not self._said[_STOPPED]:
             self._add(key, stamp, pixels)
         return pixels
 
