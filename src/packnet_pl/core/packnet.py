@@ -229,7 +229,8 @@ class PackNet:  # noqa: PLR0904
 
         Args:
             of: The parameters that the optimizer has. Others are then only written to if something has changed them, so
-                that with several optimizers a graph that is still to be used stays valid. None: everything.
+                that with several optimizers a graph that is still to be used stays valid. None: everything, but for
+                large weights that the step is proved not to have moved.
 
         Raises:
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
