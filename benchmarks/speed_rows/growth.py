@@ -18,7 +18,7 @@ from speed_rows.growing import Growing
 
 __all__ = ["measure", "state_bytes"]
 
-LAST, WIDTH, ROUNDS = 50, 0.5, 15
+LAST, WIDTH, ROUNDS = 50, 0.5, 7
 
 
 def measure(quick: bool, report: Report) -> dict[str, list[float]]:
