@@ -6,7 +6,7 @@ value is a median, with quartiles. Without options it writes benchmarks/speed.js
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -50,7 +50,14 @@ def main() -> None:
     if given.markdown:
         console.print(markdown(rows, before), soft_wrap=True, markup=False, highlight=False)
         return
-    figures, notes = _measure(rows, given.quick, console)
+    begun = {} if given.check or not file or not given.rows else _before(parser, file)
+
+    def keep(found: Mapping[str, Figure]) -> None:
+        """Writes what there is after each group: a run that is interrupted has not measured in vain."""
+        if file and not given.check:
+            write(file, {**begun, **found})
+
+    figures, notes = _measure(rows, given.quick, console, keep)
     console.print(table(rows, figures, notes))
     if given.check:
         lines = worse(before, figures)
@@ -60,13 +67,21 @@ def main() -> None:
         peers = _measure_peers(given.peers, given.python, given.quick, console)
         console.print(_beside(figures, peers))
         figures |= {f"{row} ({peer})": figure for peer, found in peers.items() for row, figure in found.items()}
-    if file:
-        write(file, figures if not given.rows else merge(file, figures))
+        keep(figures)
     sys.exit(1 if notes else 0)
 
 
-def _measure(rows: Sequence[Row], quick: bool, console: Console) -> tuple[dict[str, Figure], dict[str, str]]:
-    """Returns row -> figure, and row -> "failed" for those that could not be measured."""
+def _before(parser: argparse.ArgumentParser, file: Path) -> dict[str, Figure]:
+    try:
+        return merge(file, {})
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _measure(
+    rows: Sequence[Row], quick: bool, console: Console, keep: Callable[[Mapping[str, Figure]], None]
+) -> tuple[dict[str, Figure], dict[str, str]]:
+    """Returns row -> figure, and row -> "failed" for those that could not be measured; ``keep`` is told of each group."""
     groups = list(dict.fromkeys(row.group for row in rows if row.group != "gpu"))
     wanted = {row.name for row in rows}
     found: dict[str, Figure] = {}
@@ -85,6 +100,7 @@ def _measure(rows: Sequence[Row], quick: bool, console: Console) -> tuple[dict[s
                 notes |= {row.name: "failed" for row in rows if row.group == group}
             else:
                 found |= {name: figure_of(values) for name, values in samples.items() if name in wanted}
+                keep(found)
             progress.advance(bar)
     return found, notes
 
