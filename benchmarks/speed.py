@@ -81,7 +81,7 @@ def _before(parser: argparse.ArgumentParser, file: Path) -> dict[str, Figure]:
 def _measure(
     rows: Sequence[Row], quick: bool, console: Console, keep: Callable[[Mapping[str, Figure]], None]
 ) -> tuple[dict[str, Figure], dict[str, str]]:
-    """Returns row -> figure, and row -> "failed" for those that could not be measured; ``keep`` is told of each group."""
+    """Returns row -> figure, and row -> "failed" for those that could not be measured; ``keep`` gets each group."""
     groups = list(dict.fromkeys(row.group for row in rows if row.group != "gpu"))
     wanted = {row.name for row in rows}
     found: dict[str, Figure] = {}

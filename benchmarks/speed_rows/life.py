@@ -12,7 +12,7 @@ from speed_rows.networks import abs_pass, build, prunable_weights
 
 __all__ = ["measure", "train_as_if"]
 
-ROUNDS = 7  # of each scope
+ROUNDS = 5  # of each scope
 
 
 def measure(quick: bool, report: Report) -> dict[str, list[float]]:
