@@ -11,7 +11,7 @@ class Row:
 
     Attributes:
         name: As ``--rows`` takes it; rows of one group are measured together, in a process of their own.
-        group: Its module of this package.
+        group: As :mod:`speed_rows.group` takes it.
         what: What is measured, over what.
         reach: The value to reach; None where the row is there to compare.
         unit: Behind the value; nothing for ratios.
@@ -31,13 +31,14 @@ class Row:
         return value >= self.reach if self.higher_is_better else value <= self.reach
 
 
-def _growth(name: str, norms: str) -> list[Row]:
+def _growth(name: str, norm: str, norms: str) -> list[Row]:
+    group = f"growth:{norm}"
     of = f"task 50 over task 2, {norms}"
     return [
-        Row(f"{name}-begin", "growth", f"begin_task, {of}", 1.2),
-        Row(f"{name}-state", "growth", f"state_dict, {of}", 1.2),
-        Row(f"{name}-step", "growth", f"step, {of}", 1.02),
-        Row(f"{name}-evaluation", "growth", f"evaluation, {of}", 1.02),
+        Row(f"{name}-begin", group, f"begin_task, {of}", 1.2),
+        Row(f"{name}-state", group, f"state_dict, {of}", 1.2),
+        Row(f"{name}-step", group, f"step, {of}", 1.02),
+        Row(f"{name}-evaluation", group, f"evaluation, {of}", 1.02),
         Row(
             f"{name}-checkpoint",
             "growth",
@@ -56,10 +57,10 @@ def _growth(name: str, norms: str) -> list[Row]:
 def _steps() -> list[Row]:
     over = "step of task 2 over plain fine-tuning"
     return [
-        Row("step-vgg16", "steps", f"{over}: VGG-16, batch 4, momentum", 1.03),
-        Row("step-resnet50", "steps", f"{over}: ResNet-50, batch 8, momentum", 0.97),
-        Row("step-densenet121", "steps", f"{over}: DenseNet-121, batch 8, momentum", 0.95),
-        Row("step-vgg16-adamw", "steps", f"{over}: VGG-16, batch 4, AdamW with decay", 1.03),
+        Row("step-vgg16", "steps:step-vgg16", f"{over}: VGG-16, batch 4, momentum", 1.03),
+        Row("step-resnet50", "steps:step-resnet50", f"{over}: ResNet-50, batch 8, momentum", 0.97),
+        Row("step-densenet121", "steps:step-densenet121", f"{over}: DenseNet-121, batch 8, momentum", 0.95),
+        Row("step-vgg16-adamw", "steps:step-vgg16-adamw", f"{over}: VGG-16, batch 4, AdamW with decay", 1.03),
     ]
 
 
@@ -93,8 +94,8 @@ def _memory() -> list[Row]:
 ROWS: tuple[Row, ...] = (
     *_life(),
     *_steps(),
-    *_growth("growth", "norms shared"),
-    *_growth("growth-norms", "norms per task"),
+    *_growth("growth", "shared", "norms shared"),
+    *_growth("growth-norms", "per_task", "norms per task"),
     Row("callback", "callback", "a step in PackNetCallback beyond plain Lightning, 20 small layers", 100, "us"),
     *_memory(),
     Row("whole-run", "whole_run", "fits and evaluations of a run over plain Lightning, ResNet-18", 1.05),

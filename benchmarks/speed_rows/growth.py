@@ -21,12 +21,9 @@ __all__ = ["measure", "state_bytes"]
 LAST, WIDTH, ROUNDS = 50, 0.5, 7
 
 
-def measure(quick: bool, report: Report) -> dict[str, list[float]]:
+def measure(quick: bool, report: Report, norm: Keeping) -> dict[str, list[float]]:
     """Returns row -> task 50 over task 2, in turns on two networks; and sizes over what cannot be left out."""
-    return {
-        **_measure("shared", "growth", quick, report),
-        **_measure("per_task", "growth-norms", quick, report),
-    }
+    return _measure(norm, "growth" if norm == "shared" else "growth-norms", quick, report)
 
 
 def state_bytes(state: dict[str, Any]) -> int:

@@ -7,14 +7,8 @@ from speed_rows.peer import PAIRS, STEPS, measure_step
 __all__ = ["measure"]
 
 
-def measure(quick: bool, report: Report) -> dict[str, list[float]]:
-    """Returns row -> ratios, through the adapter that a peer would have."""
-    found = {}
-    for row, (arch, batch_size, optimizer) in STEPS.items():
-        rounds = 2 if quick else PAIRS
-
-        def of_row(text: str, row: str = row) -> None:
-            report(f"{row}: {text}")
-
-        found[row] = measure_step(ours, "tiny" if quick else arch, batch_size, optimizer, rounds, of_row)
-    return found
+def measure(quick: bool, report: Report, row: str) -> dict[str, list[float]]:
+    """Returns the ratios of one row of :data:`speed_rows.peer.STEPS`, through the adapter that a peer would have."""
+    arch, batch_size, optimizer = STEPS[row]
+    rounds = 2 if quick else PAIRS
+    return {row: measure_step(ours, "tiny" if quick else arch, batch_size, optimizer, rounds, report)}
