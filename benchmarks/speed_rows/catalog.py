@@ -41,13 +41,13 @@ def _growth(name: str, norm: str, norms: str) -> list[Row]:
         Row(f"{name}-evaluation", group, f"evaluation, {of}", 1.02),
         Row(
             f"{name}-checkpoint",
-            "growth",
+            group,
             f"state of 50 tasks over a byte a weight and own norms, {norms}",
             1.02,
         ),
         Row(
             f"{name}-packed",
-            "growth",
+            group,
             f"file of 50 tasks over values, owners' entropy, norms, heads, {norms}",
             1.02,
         ),
