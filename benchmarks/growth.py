@@ -1,4 +1,4 @@
-"""Draws what 1 to 50 tasks cost in one VGG-16 at full width: python benchmarks/growth.py [--width W] [--tasks N].
+"""Draws what 1 to 50 tasks cost in one VGG-16 at full width: python benchmarks/growth.py [--width W] [--at N ...].
 
 Each task keeps a tenth of what is free; weights are drawn in place of training. Beside each figure its measure is
 taken anew: begin_task and state_dict (which verifies all tasks) over a pass over the weights, a step over one of plain
@@ -39,7 +39,7 @@ def main() -> None:
     """Measures, draws and writes."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--width", type=float, default=1.0, help="below 1 for a trial")
-    parser.add_argument("--tasks", type=int, default=50)
+    parser.add_argument("--at", type=int, nargs="+", default=AT, help="the tasks that are measured, from 2 on")
     parser.add_argument("--rounds", type=int, default=3, help="of which each figure is the median")
     parser.add_argument("--image", type=Path, default=ROOT / "docs" / "images" / "growth.png")
     parser.add_argument("--json", type=Path, default=Path(__file__).with_name("growth.json"))
@@ -48,7 +48,7 @@ def main() -> None:
     growing, found = Growing("vgg16", given.width, "shared"), dict[int, dict[str, float]]()
     plain = nn.Sequential(copy.deepcopy(growing.model.backbone), nn.Linear(growing.model.heads.num_features, 10))
     with Console().status("") as status:
-        for task in (task for task in AT if task <= given.tasks):
+        for task in given.at:
             status.update(f"tasks up to {task}")
             growing.finish_until(task - 1)
             status.update(f"measuring task {task}")
