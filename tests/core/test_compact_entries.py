@@ -173,3 +173,22 @@ def test_memory_beside_the_owners_is_that_of_values_of_other_tasks(monkeypatch):
         freezer = frozen(nn.Parameter(weight), owner)
         held = len(pickle.dumps(freezer._entries)) - (owner.numel() if owners != NUMBER else 0)
         assert 4 * values <= held < 4 * values + 20_000
+
+
+def test_pruning_takes_the_values_that_are_kept_already(monkeypatch):
+    monkeypatch.setattr(loops, "MANY", 0)
+    weight, owner = nn.Parameter(wild((40, 50))), torch.randint(1, NUMBER + 1, (40, 50), dtype=torch.uint8)
+    _, slots = boxed(w=weight)
+
+    def find():
+        return slots
+
+    before = Freezer(find, {"w": owner}, NUMBER)
+    pruned = owner.masked_fill((owner == NUMBER) & (torch.rand(40, 50) < 0.5), 0)
+    expected = bits(weight.detach().masked_fill(pruned == 0, 0))
+    with torch.no_grad():
+        weight.copy_(wild((40, 50)))  # the values can only come from the freezer before
+        weight[owner == NUMBER] = expected.view(torch.float32)[owner == NUMBER]
+    after = Freezer(find, {"w": pruned}, NUMBER, known=before)
+    after.restore_()
+    assert torch.equal(bits(weight), expected)

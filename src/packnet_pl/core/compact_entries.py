@@ -34,13 +34,16 @@ class CompactEntries:
         bits: The same, in the order of memory.
         owner: Its owner map, in the same order.
         number: The task that may change its own entries. Other tasks' are frozen at their bits, free ones at zero.
+        known: Entries of the same weight, in which other tasks own the same: their values are taken, and not copied.
 
     Attributes:
         is_empty: Whether the task owns every entry.
         memory: Where the weight lay when it was frozen or restored last, as an address.
     """
 
-    def __init__(self, weight: Tensor, bits: _Array, owner: Tensor, number: int) -> None:
+    def __init__(
+        self, weight: Tensor, bits: _Array, owner: Tensor, number: int, known: "CompactEntries | None" = None
+    ) -> None:
         self._owner, self._number = owner, np.uint8(number)
         self._dtype, self.memory = weight.dtype, weight.data_ptr()
         self._mine, self._others = np.zeros((2, 256), bits.dtype)
@@ -54,20 +57,25 @@ class CompactEntries:
         self.is_empty = not num_frozen
         ends = list(accumulate((others for _, others in counts), initial=0))
         self._parts = [slice(*part) for part in pairwise(ends)]
-        # One more: a loop reads the next value before it knows whether it needs it.
-        self._values = np.empty(ends[-1] + 1, bits.dtype)
-        self._values[-1] = 0
-        if ends[-1]:
-            work = compiled(gather)
-            each(
-                lambda at: work(bits[at[0]], owners[at[0]], self._others, self._values[at[1]]),
-                zip(self._pieces, self._parts, strict=True),
-            )
+        is_known = known is not None and known._parts == self._parts and known._owner.stride() == owner.stride()
+        self._values: _Array = known._values if known is not None and is_known else self._gathered(bits)
         every = max(1, min(_SAMPLE_EVERY, num_frozen // _SAMPLE_AT_LEAST), bits.size // _SAMPLE_AT_MOST)
         sampled = np.arange(0, bits.size, every)
         self._sampled = sampled[owners[sampled] != number]
         self._sample = np.where(owners[self._sampled] == FREE, 0, bits[self._sampled])
         self._is_special: bool | None = None
+
+    def _gathered(self, bits: _Array) -> _Array:
+        """Returns the bits of other tasks' entries, and one more: a loop reads it before it knows that it need not."""
+        values, owners = np.empty(self._parts[-1].stop + 1 if self._parts else 1, bits.dtype), self._owners
+        values[-1] = 0
+        if len(values) > 1:
+            work = compiled(gather)
+            each(
+                lambda at: work(bits[at[0]], owners[at[0]], self._others, values[at[1]]),
+                zip(self._pieces, self._parts, strict=True),
+            )
+        return values
 
     def mask_(self, grad: Tensor) -> bool:
         """Sets the frozen entries of ``grad`` to exact zeros.

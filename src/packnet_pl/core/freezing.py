@@ -34,6 +34,8 @@ class Freezer:
         eval_mode: Layers that are kept in eval mode, in which they write to no buffer.
         on_written: Called with name -> slot of the buffers that were restored because a layer had changed them.
         leaves_converted: Whether what was converted or reshaped since is left as it is, and not refused.
+        known: A freezer of the same task that has just restored everything: the values of large weights are taken from
+            it, and not copied.
     """
 
     @torch.inference_mode(False)
@@ -46,6 +48,7 @@ class Freezer:
         eval_mode: EvalMode | None = None,
         on_written: Callable[[Mapping[str, Slot]], None] | None = None,
         leaves_converted: bool = False,
+        known: "Freezer | None" = None,
     ) -> None:
         self._find, self._eval_mode, self._on_written = find, eval_mode, on_written
         self._leaves_converted = leaves_converted
@@ -53,12 +56,13 @@ class Freezer:
         self._values: dict[str, Tensor] = {}  # of what is frozen whole
         self._entries: dict[str, FrozenEntries] = {}
         owners = owners or {}
-        compiles = are_many(owners.values())
+        compiles, entries_before = are_many(owners.values()), known._entries if known else {}
         for name, slot in find().items():
             if name not in owners:
                 self._values[name] = slot.now.detach().clone()
             else:
-                entries = FrozenEntries(slot.now, owners[name], number, compiles=compiles)
+                before = entries_before.get(name)
+                entries = FrozenEntries(slot.now, owners[name], number, compiles=compiles, known=before)
                 if entries.is_empty:
                     continue
                 self._entries[name] = entries

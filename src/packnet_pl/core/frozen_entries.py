@@ -50,20 +50,23 @@ class FrozenEntries:
         owner: Its owner map; of the same shape.
         number: The task that may change its own entries.
         compiles: Whether there are so many weights that compiled loops are worth it.
+        known: Entries of the same weight, in which other tasks own the same.
 
     Attributes:
         is_empty: Whether the task owns every entry.
         compact: What compiled loops freeze; None where they do not run.
     """
 
-    def __init__(self, weight: Tensor, owner: Tensor, number: int, *, compiles: bool) -> None:
+    def __init__(
+        self, weight: Tensor, owner: Tensor, number: int, *, compiles: bool, known: "FrozenEntries | None" = None
+    ) -> None:
         self._owner, self._number, self._dtype = owner, number, weight.dtype
         arrays = in_memory_order(weight, owner) if compiles else None
         self.compact: CompactEntries | None = None
         self._mine: Tensor | None = None  # where compiled loops do not run: a mask, and values at full length
         self._values: Tensor | None = None
         if arrays is not None:
-            self.compact = CompactEntries(weight, arrays[0], owner, number)
+            self.compact = CompactEntries(weight, arrays[0], owner, number, known.compact if known else None)
             self.is_empty = self.compact.is_empty
         else:
             mine = self._mask_on(owner.device)

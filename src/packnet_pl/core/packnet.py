@@ -272,7 +272,7 @@ class PackNet:  # noqa: PLR0904
         if agree is not None:
             agree(released.values())
         pruned = self._state.prune(released)
-        self._freeze(pruned)
+        self._freeze(pruned, is_restored=True)
         self._state = pruned
 
     def finish_task(self, root: nn.Module | None = None) -> None:
@@ -446,13 +446,13 @@ class PackNet:  # noqa: PLR0904
         self.freezer.restore_all_()
         return inventory
 
-    def _freeze(self, state: State) -> None:
+    def _freeze(self, state: State, *, is_restored: bool = False) -> None:
         """Freezes all that the open task of ``state`` may not change: what was pruned at zero, the rest as it is."""
         owned = self.inventory().owned
         if state.phase == "retrain":
             # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
             hide_(tensors_in(owned), state.owners, EVERY_TASK)
-        self._frozen.freeze_while_open(self.module, state)
+        self._frozen.freeze_while_open(self.module, state, is_restored=is_restored)
         self._tables = tables_in(owned)
 
     def _close(self, state: State) -> None:

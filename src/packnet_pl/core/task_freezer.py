@@ -41,14 +41,21 @@ class TaskFreezer:
         self._eval_mode = EvalMode()
         self._warnings = BufferWarnings()
 
-    def freeze_while_open(self, module: nn.Module, state: State) -> None:
-        """Freezes what the open task of ``state`` may not change, and keeps frozen statistics from moving."""
+    def freeze_while_open(self, module: nn.Module, state: State, *, is_restored: bool = False) -> None:
+        """Freezes what the open task of ``state`` may not change, and keeps frozen statistics from moving.
+
+        Args:
+            module: The shared module.
+            state: With the open task.
+            is_restored: Whether that task has been frozen before, and everything has just been restored.
+        """
         self.freezer = Freezer(
             partial(_while_open, self._find, is_first=not state.tasks),
             state.owners,
             len(state.tasks) + 1,
             eval_mode=self._eval_mode,
             on_written=self._warnings.in_training,
+            known=self.freezer if is_restored else None,
         )
         self.freeze_statistics(module, state)
 
