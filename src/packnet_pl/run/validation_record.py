@@ -36,6 +36,7 @@ class ValidationRecord:
 class _Recorder(pl.Callback):
     def __init__(self, record: ValidationRecord, phase: Phase) -> None:
         self._record, self._phase = record, phase
+        self._validated: tuple[int, float] | None = None  # after which step, and the accuracy
 
     def state_dict(self) -> dict[str, Any]:
         return {task: dict(values) for task, values in self._record.values.items()}
@@ -52,10 +53,24 @@ class _Recorder(pl.Callback):
         if self._phase == "retrain" and any(values["pruned"] is None for values in self._record.values.values()):
             self._measure("pruned", pl_module)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        accuracy = trainer.callback_metrics.get("val_accuracy")
+        is_known = trainer.state.fn == "fit" and accuracy is not None and _validates_alike(trainer)
+        self._validated = (trainer.global_step, float(accuracy)) if is_known and accuracy is not None else None
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not in on_train_end: the checkpoint of the last epoch is to have it, and nothing is trained after that one.
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            self._measure("dense" if self._phase == "train" else "retrained", pl_module)
+        if trainer.current_epoch + 1 != trainer.max_epochs:
+            return
+        moment = "dense" if self._phase == "train" else "retrained"
+        datamodules = self._record.datamodules
+        if self._validated is None or self._validated[0] != trainer.global_step or len(datamodules) > 1:
+            self._measure(moment, pl_module)
+            return
+        # Lightning has measured it just now, as a float32: the fraction of whole numbers is known from it.
+        for task, datamodule in datamodules.items():
+            images = len(datamodule.data.val)  # type: ignore[arg-type]
+            self._record.values[task][moment] = round(self._validated[1] * images) / images
 
     def _measure(self, moment: str, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultiHeadClassifier)
@@ -64,3 +79,9 @@ class _Recorder(pl.Callback):
             with pl_module.predicting(task) as predict:
                 scores = measure_together(predict, datamodule, "val", num_classes, pl_module.device)
             self._record.values[task][moment] = scores.top1
+
+
+def _validates_alike(trainer: pl.Trainer) -> bool:
+    """Returns whether the accuracy of a validation in a fit is that which is recorded: of all images, in float32."""
+    is_whole = isinstance(trainer.limit_val_batches, float) and trainer.limit_val_batches == 1
+    return is_whole and trainer.world_size == 1 and trainer.precision == "32-true" and not trainer.sanity_checking
