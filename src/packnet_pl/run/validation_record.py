@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from packnet_pl.choices import Phase
 from packnet_pl.run.metrics import measure_together
 from packnet_pl.training import MultiHeadClassifier, TaskDataModule
+from packnet_pl.training.weight_averaging import averaging_callbacks
 
 __all__ = ["ValidationRecord"]
 
@@ -82,6 +83,7 @@ class _Recorder(pl.Callback):
 
 
 def _validates_alike(trainer: pl.Trainer) -> bool:
-    """Returns whether the accuracy of a validation in a fit is that which is recorded: of all images, in float32."""
+    """Returns whether a fit's validation measures what is recorded: all images, in float32, with no averages."""
     is_whole = isinstance(trainer.limit_val_batches, float) and trainer.limit_val_batches == 1
-    return is_whole and trainer.world_size == 1 and trainer.precision == "32-true" and not trainer.sanity_checking
+    is_alone = trainer.world_size == 1 and not averaging_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
+    return is_whole and is_alone and trainer.precision == "32-true" and not trainer.sanity_checking
