@@ -120,6 +120,33 @@ def test_a_sample_tells_where_a_rank_is_and_says_so_if_it_cannot():
     assert misleading[row.chosen].max() <= misleading[~row.chosen].min()
 
 
+@pytest.mark.parametrize("share", [0.4, 0.47, 0.5, 0.53, 0.6])
+def test_exactly_as_many_are_chosen_where_a_small_layer_has_all_its_weights_near_the_threshold(share):
+    torch.manual_seed(0)
+    usual = torch.randn(1 << 19)
+    for size in (3 << 16, 1 << 15):
+        near = usual.abs().median() * (1 + 1e-3 * torch.randn(size))
+        layers = [
+            Candidates(each, torch.ones_like(each, dtype=torch.uint8), by_magnitude=True) for each in (near, usual)
+        ]
+        count = round(share * ((1 << 19) + size))
+        found, expected = lowest(layers, count, many=True), lowest(layers, count)
+        assert sum(int(mask.sum()) for mask in found) == count
+        assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("every", [256, 512])
+def test_exactly_as_many_are_chosen_where_no_candidate_lies_where_a_sample_is_taken(every):
+    torch.manual_seed(0)
+    weight, owner = torch.randn(600, 1024), torch.full((600, 1024), 2, dtype=torch.uint8)
+    owner[:, ::every] = 1
+    for task, count in ((2, 300_000), (1, 600)):
+        layers = [Candidates(weight, owner, task, by_magnitude=True)]
+        found, expected = lowest(layers, count, many=True), lowest(layers, count)
+        assert int(found[0].sum()) == count
+        assert torch.equal(found[0], expected[0])
+
+
 def test_a_key_says_how_many_of_its_ties_are_chosen():
     row = row_of(np.array([5, 1, 5, 5, 9], np.uint32), np.ones(5, np.uint8))
     assert key_by_counting([row[:3], row[3:]], 3) == key_by_sorting([row[:3], row[3:]], 3) == Key(5, 2, [2, 1])

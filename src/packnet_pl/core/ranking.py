@@ -29,8 +29,9 @@ _SAMPLED, _AT_MOST = 1 << 8, 1 << 17
 _DEVIATIONS = 5
 """Of the sampling, between the wanted rank and either bound."""
 
-_KEPT = 8
-"""One number of this many is kept at most: more of them would better be counted."""
+_KEPT, _KEPT_ANYWAY = 8, 1 << 16
+"""One number of this many is kept at most: more of them would better be counted. But a small layer may have all of its
+numbers near the wanted one."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def key_by_sampling(rows: Sequence[Row], count: int) -> Key | None:
     share = count / size
     rank, spread = count / step, _DEVIATIONS * math.sqrt(size / step * share * (1 - share)) + len(rows)
     low, high = math.floor(rank - spread), math.ceil(rank + spread)
+    if low >= sample.size:  # candidates lie where none is looked at
+        return None
     unsigned: Any = rows[0].keys.dtype.type
     lowest = sample[low] if low >= 0 else unsigned(0)
     highest = sample[high] if high < sample.size else rows[0].mask
@@ -129,13 +132,15 @@ def key_by_sampling(rows: Sequence[Row], count: int) -> Key | None:
         return _key_if_it_is(lowest, rows, count)
     width = np.uint64(int(highest) - int(lowest))
 
-    def between(row: Row) -> tuple[int, NDArray[Any]]:
+    def between(row: Row) -> tuple[int, NDArray[Any] | None]:
         kept = np.empty(row.keys.size + 1, row.keys.dtype)
         below, number = compiled(_keep_between)(*row.read, lowest, width, kept)
-        return below, kept[: number if number <= row.keys.size // _KEPT else 0].copy()
+        return below, kept[:number].copy() if number <= max(row.keys.size // _KEPT, _KEPT_ANYWAY) else None
 
     found = each(between, rows)
-    kept = [keys for _, keys in found]
+    kept = [keys for _, keys in found if keys is not None]
+    if len(kept) < len(rows):
+        return None
     rest = count - sum(below for below, _ in found)
     return _key_in(kept, rest) if 0 < rest <= sum(keys.size for keys in kept) else None
 
