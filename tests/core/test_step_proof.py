@@ -264,6 +264,29 @@ def test_what_happens_between_mask_and_step(what):
     assert case.restored()
 
 
+@pytest.mark.parametrize("how", ["foreach", "fused"])
+@pytest.mark.parametrize("name", ["SGD", "SGD momentum", "Adam", "AdamW without decay", "Adagrad"])
+def test_nothing_is_forgotten_where_weights_are_clipped_beside_the_steps(name, how):
+    # One value alone, which no sample has: that somebody wrote must be seen by the versions.
+    box, slots = boxed(w=nn.Parameter(torch.randn(100, 100)))
+    owner = torch.randint(1, 3, (100, 100), dtype=torch.uint8)
+    owner[0, 1] = 1
+    with torch.no_grad():
+        box.w[0, 1] = 100
+    freezer = Freezer(lambda: slots, {"w": owner}, 2)
+    before = bits(box.w)[owner == 1]
+    optimizer = STEADY[name]([box.w])
+    optimizer.param_groups[0][how] = True
+    for _ in range(4):
+        box.w.grad = torch.randn(100, 100)
+        freezer.mask_gradients_()
+        optimizer.step()
+        with torch.no_grad():
+            box.w.clamp_(-50, 50)
+        freezer.restore_()
+        assert torch.equal(bits(box.w)[owner == 1], before)
+
+
 def test_what_happens_inside_and_after_the_step():
     for register in ("register_step_pre_hook", "register_step_post_hook"):
         case = Case()

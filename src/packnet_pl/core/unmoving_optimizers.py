@@ -4,6 +4,7 @@ Each row was read from torch's code and is held by a test: the update is a produ
 and added, so it is a zero of the sign that changes no number. What is not here is restored after each step:
 
 - weight decay, ``maximize`` (its zero turns -0.0 into 0.0), an ``eps`` that the type of the weight rounds to zero;
+- fused kernels, which raise no version, so that a single write of somebody else would pass for theirs;
 - ASGD, which decays; Rprop and Adamax, whose state is not zero; Muon, LBFGS, Adafactor, SparseAdam, which do not work
   entry by entry; and every class that is not exactly one of these.
 """
@@ -38,7 +39,7 @@ _KINDS: dict[type[optim.Optimizer], _Kind] = {
 }
 
 _SHARES = ("momentum", "dampening", "alpha", "rho")  # in [0, 1], as far as a kind has them
-_OTHER_UPDATES = ("maximize", "differentiable", "capturable")
+_OTHER_UPDATES = ("maximize", "differentiable", "capturable", "fused")
 
 
 def writes_per_step(optimizer: optim.Optimizer, group: dict[str, Any], dtype: torch.dtype) -> int | None:
