@@ -1,4 +1,5 @@
 import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -107,6 +108,16 @@ def test_a_copy_that_was_verified_is_read_again_once_another_stands_in_its_place
     check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
     state.copies["a"]["bn.bias"] = torch.tensor([7.0])
     with pytest.raises(RuntimeError, match=r"bn\.bias is not what it was when task 'a' was finished"):
+        check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_copies_that_went_through_a_file_are_read_again(copied):
+    state, verified = shared_state(), VerifiedCopies()
+    check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
+    state, verified = copied((state, verified))
+    state.copies["b"]["bn.bias"].data.add_(1)  # as in the file: no version tells
+    with pytest.raises(RuntimeError, match=r"^bn\.bias is not what it was when task 'b' was finished"):
         check_shared(state, {"w": WEIGHT}, {"bias": BIAS, "count": COUNT}, verified)
 
 

@@ -16,11 +16,15 @@ __all__ = ["VerifiedCopies", "check_private", "check_shared", "private_fingerpri
 class VerifiedCopies:
     """The copies of finished tasks that were verified, and that nobody has written to since.
 
-    They are PackNet's own: no layer and no optimizer has them, and torch counts what is written to a tensor.
+    They are PackNet's own: no layer and no optimizer has them, and torch counts what is written to a tensor. What is
+    copied or pickled is read again: its tensors are others, and nobody knows what happened to a file.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Mapping[str, Tensor], list[int]]] = {}
+
+    def __reduce__(self) -> tuple[type["VerifiedCopies"], tuple[()]]:
+        return VerifiedCopies, ()
 
     def has(self, task: str, copies: Mapping[str, Tensor]) -> bool:
         """Returns whether ``copies`` of ``task`` are those that were added, unwritten since."""
