@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from packnet_pl.core import PackNet, PruneRule
-from packnet_pl.core.pruning import check_finite
+from packnet_pl.core.finite import check_finite
 from packnet_pl.core.releases import choose_releases
 from packnet_pl.core.slots import Slot
 from tests.support.tiny import bits, equal, marked, plain_choice, same_bits, snapshot

@@ -33,7 +33,7 @@ def plain(layers: list[Candidates], count: int) -> set[int]:
 def test_the_choice_is_that_of_a_plain_sort_by_value_and_index(many, layers, by_magnitude, dtype, data):
     clipped = [([max(-6e4, min(6e4, value)) for value, _ in pairs], [group for _, group in pairs]) for pairs in layers]
     candidates = [
-        Candidates(torch.tensor(values, dtype=dtype), torch.tensor(groups, dtype=torch.uint8), 1, by_magnitude)
+        Candidates("w", torch.tensor(values, dtype=dtype), torch.tensor(groups, dtype=torch.uint8), 1, by_magnitude)
         for values, groups in clipped
     ]
     count = data.draw(st.integers(0, sum(int((layer.groups == 1).sum()) for layer in candidates)))
@@ -48,7 +48,7 @@ def test_layers_of_several_types_and_layouts_are_ranked_together():
         torch.randn(7).half(),
         torch.randn(5, 5).T,
     ]
-    layers = [Candidates(weight, torch.ones_like(weight, dtype=torch.bool)) for weight in weights]
+    layers = [Candidates("w", weight, torch.ones_like(weight, dtype=torch.bool)) for weight in weights]
     for many in (False, True):
         chosen = lowest(layers, 30, many=many)
         assert marked(torch.cat([mask.reshape(-1) for mask in chosen])) == plain(layers, 30)
@@ -151,3 +151,20 @@ def test_a_key_says_how_many_of_its_ties_are_chosen():
     row = row_of(np.array([5, 1, 5, 5, 9], np.uint32), np.ones(5, np.uint8))
     assert key_by_counting([row[:3], row[3:]], 3) == key_by_sorting([row[:3], row[3:]], 3) == Key(5, 2, [2, 1])
     assert [piece.stop for piece in pieces(5)] == [5]
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("by_magnitude", [False, True])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_scores_that_are_not_finite_are_refused_by_name_whoever_owns_them(many, by_magnitude, dtype, value):
+    fine, bad = torch.randn(50, dtype=dtype), torch.randn(60, dtype=dtype)
+    bad[33] = value
+    owner = torch.ones(60, dtype=torch.uint8)
+    owner[33] = 2
+    layers = [Candidates("a", fine, owner[:50], 2, by_magnitude), Candidates("b", bad, owner, 1, by_magnitude)]
+    for count in (0, 1, 40):
+        with pytest.raises(ValueError, match="b holds NaN or infinity"):
+            lowest(layers, count, many=many)
+    bad[33] = torch.finfo(dtype).max
+    assert sum(int(mask.sum()) for mask in lowest(layers, 40, many=many)) == 40

@@ -1,4 +1,4 @@
-"""Whether a tensor is finite, without a map of its entries."""
+"""Whether tensors are finite, without a map of their entries."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import parts
 
-__all__ = ["is_finite"]
+__all__ = ["check_finite", "is_finite"]
 
 _WITH_EXTREMES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -26,3 +26,16 @@ def is_finite(tensor: Tensor) -> bool:
     strides = values.stride()
     in_memory = values.permute(sorted(range(values.dim()), key=lambda dimension: -strides[dimension]))
     return all(map(math.isfinite, torch.stack(torch.aminmax(in_memory)).tolist()))
+
+
+def check_finite(name: str, weight: Tensor) -> None:
+    """Refuses a tensor with NaN or infinity.
+
+    Raises:
+        ValueError: If it has any; the message holds ``name``.
+    """
+    if not is_finite(weight):
+        raise ValueError(
+            f"{name} holds NaN or infinity, so its weights cannot be ranked or frozen: training diverged; "
+            "abort_task() gives the task's weights back, then train again with a lower learning rate"
+        )

@@ -16,13 +16,14 @@ from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, 
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.directions import clear_
 from packnet_pl.core.fingerprints import task_fingerprints
+from packnet_pl.core.finite import check_finite
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
 from packnet_pl.core.hiding import EVERY_TASK, hide_
 from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_in
-from packnet_pl.core.pruning import PruneRule, check_finite, rule_of
+from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.core.releases import choose_releases
 from packnet_pl.core.rows import tables_in, trained_rows
 from packnet_pl.core.slots import Slot, tensors_in

@@ -7,14 +7,13 @@ from torch import Tensor
 from packnet_pl.choices import GRANULARITIES, SCOPES, Granularity, Scope, check_choice
 from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import owned_filters
-from packnet_pl.core.finite import is_finite
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import FREE, count_owned
 from packnet_pl.core.scores import Score, magnitude
 from packnet_pl.core.slots import Slot
 from packnet_pl.core.state import State
 
-__all__ = ["ALL_LAYERS", "PruneRule", "check_finite", "check_rule", "count_to_release", "count_units", "rule_of"]
+__all__ = ["ALL_LAYERS", "PruneRule", "check_rule", "count_to_release", "count_units", "rule_of"]
 
 ALL_LAYERS = "all layers"
 """In place of a layer's name."""
@@ -107,19 +106,6 @@ def count_units(name: str, slot: Slot, owner: Tensor, task: int, granularity: Gr
     if granularity == "weight":
         return count_owned(owner, task)
     return int(owned_filters(name, slot, owner == task).sum())
-
-
-def check_finite(name: str, weight: Tensor) -> None:
-    """Refuses a tensor with NaN or infinity.
-
-    Raises:
-        ValueError: If it has any; the message holds ``name``.
-    """
-    if not is_finite(weight):
-        raise ValueError(
-            f"{name} holds NaN or infinity, so its weights cannot be ranked or frozen: training diverged; "
-            "abort_task() gives the task's weights back, then train again with a lower learning rate"
-        )
 
 
 def count_to_release(name: str, ratio: float, owned: int, most: int) -> int:

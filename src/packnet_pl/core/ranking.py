@@ -76,26 +76,33 @@ class Key:
     ties: list[int]
 
 
-def mark_lowest(rows: Sequence[Row], count: int) -> None:
+def mark_lowest(rows: Sequence[Row], count: int) -> list[int]:
     """Marks the ``count`` lowest candidates of all rows; ties go to the earlier row, and there to the lower index.
 
     Args:
         rows: At least one, all with keys of one type.
         count: At least 1, at most the number of candidates.
+
+    Returns:
+        The highest key of each row, whether it is a candidate or not; 0 for a row without keys.
     """
+    numbers = [number for number, row in enumerate(rows) for _ in pieces(row.keys.size)]
     parts = [row[piece] for row in rows for piece in pieces(row.keys.size)]
     if sum(part.keys.size for part in parts) <= _FEW:
         found = key_by_sorting(parts, count)
     else:
         found = key_by_sampling(parts, count) or key_by_counting(parts, count)
     missing, todo = found.missing, []
-    for part, ties in zip(parts, found.ties, strict=True):
+    for number, part, ties in zip(numbers, parts, found.ties, strict=True):
         # All ties of this part are chosen, or those up to some index, or none.
         some = 0 < missing < ties
         end = _end_of_ties_in(part, found.key, missing) if some else part.keys.size * (missing > 0)
-        todo += [(part[:end], found.key), (part[end:], found.key - 1)]
+        todo += [(number, part[:end], found.key), (number, part[end:], found.key - 1)]
         missing -= min(missing, ties)
-    each(lambda given: _mark_up_to(*given), todo)
+    highest = [0] * len(rows)
+    for (number, _, _), high in zip(todo, each(lambda given: _mark_up_to(*given[1:]), todo), strict=True):
+        highest[number] = max(highest[number], high)
+    return highest
 
 
 def key_by_sorting(rows: Sequence[Row], count: int) -> Key:
@@ -225,13 +232,19 @@ def _end_of_ties(keys: Any, mask: Any, groups: Any, group: Any, key: Any, wanted
     return keys.size  # type: ignore[no-any-return]
 
 
-def _mark_up_to(row: Row, key: int) -> None:
+def _mark_up_to(row: Row, key: int) -> int:
+    """Marks candidates up to ``key`` (-1: none), and returns the highest key that there is."""
     if key < 0:
         row.chosen[:] = False
-    else:
-        compiled(_mark)(*row.read, row.keys.dtype.type(key), row.chosen)
+        return int((row.keys & row.mask).max(initial=0))
+    return int(compiled(_mark)(*row.read, row.keys.dtype.type(key), row.chosen))
 
 
-def _mark(keys: Any, mask: Any, groups: Any, group: Any, key: Any, chosen: Any) -> None:
+def _mark(keys: Any, mask: Any, groups: Any, group: Any, limit: Any, chosen: Any) -> Any:
+    unsigned = keys.dtype.type  # numba would compute with wider integers, of which fewer are done at a time
+    highest = unsigned(0)
     for index in range(keys.size):
-        chosen[index] = (groups[index] == group) & ((keys[index] & mask) <= key)
+        key = unsigned(keys[index] & mask)
+        highest = key if key > highest else highest
+        chosen[index] = (groups[index] == group) & (key <= limit)
+    return highest

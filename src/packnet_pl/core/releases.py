@@ -8,10 +8,10 @@ from torch import Tensor
 
 from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
-from packnet_pl.core.finite import is_finite
+from packnet_pl.core.finite import check_finite, is_finite
 from packnet_pl.core.loops import are_many
 from packnet_pl.core.ownership import count_owned
-from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, check_finite, count_to_release
+from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, count_to_release
 from packnet_pl.core.rows import untrained
 from packnet_pl.core.scores import Score, magnitude
 from packnet_pl.core.selection import Candidates, lowest
@@ -49,8 +49,10 @@ def choose_releases(
             outputs of a layer are not known, or fewer may be released than ``ratio`` says.
     """
     weights = tensors_in(slots)
-    for name, weight in weights.items():
-        check_finite(name, weight)
+    if rule.score is not magnitude or rule.granularity != "weight":
+        # Where weights are their own scores, they are checked as such.
+        for name, weight in weights.items():
+            check_finite(name, weight)
     many = are_many(weights.values())
 
     def units(name: str) -> _Units:
@@ -98,7 +100,7 @@ def _single_weights(score: Score, name: str, slot: Slot, owner: Tensor, task: in
     weight, owned = slot.now.detach(), count_owned(owner, task)
     # The paper's score needs no memory of its own.
     scores = None if score is magnitude else _scored(score, name, weight)
-    candidates = Candidates(weight if scores is None else scores, owner, task, by_magnitude=scores is None)
+    candidates = Candidates(name, weight if scores is None else scores, owner, task, by_magnitude=scores is None)
     first = None if rows is None else untrained(rows, weight.shape)
     kept = last_entries(slot, owner, task, scores)
     if kept is None:
@@ -111,7 +113,7 @@ def _filters(score: Score, name: str, slot: Slot, owner: Tensor, task: int, rows
     filters = owned_filters(name, slot, owner == task)
     norms = filter_norms(name, slot, _scored(score, name, slot.now.detach()))
     owned = int(filters.sum())
-    return _Units(Candidates(norms, filters), owned, owned, None if rows is None else ~rows)
+    return _Units(Candidates(name, norms, filters), owned, owned, None if rows is None else ~rows)
 
 
 def _scored(score: Score, name: str, weight: Tensor) -> Tensor:

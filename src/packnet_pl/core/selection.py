@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
+from packnet_pl.core.finite import check_finite
 from packnet_pl.core.loops import in_memory_order
 from packnet_pl.core.ranking import Row, mark_lowest
 
@@ -22,12 +23,14 @@ class Candidates:
     """Scores of the units of one layer, and which of them may be chosen.
 
     Attributes:
-        scores: Finite, any shape and floating type.
+        name: What the scores are called in errors.
+        scores: Any shape and floating type.
         groups: Of the same shape: numbers (uint8), or a mask (bool).
         group: Those with this number, or in the mask, may be chosen.
         by_magnitude: Whether the sign of a score does not count.
     """
 
+    name: str
     scores: Tensor
     groups: Tensor
     group: int = 1
@@ -48,13 +51,21 @@ def lowest(layers: Sequence[Candidates], count: int, *, many: bool = False) -> l
     Returns:
         For each layer a mask (bool, in the memory layout of the groups), in which exactly ``count`` entries are True in
         all.
+
+    Raises:
+        ValueError: If a score is not finite.
     """
     chosen = [torch.zeros_like(layer.groups, dtype=torch.bool) for layer in layers]
-    if count == 0:
+    rows = [_row(layer, mask) for layer, mask in zip(layers, chosen, strict=True)] if many and count else []
+    found = [row for row in rows if row is not None]
+    if len(found) == len(layers) and len({row.keys.dtype for row in found}) == 1:
+        for layer, highest in zip(layers, mark_lowest(found, count), strict=True):
+            if not layer.by_magnitude or highest >= _bits_of_infinity(layer.scores.dtype):
+                check_finite(layer.name, layer.scores)
         return chosen
-    rows = [_row(layer, mask) for layer, mask in zip(layers, chosen, strict=True)] if many else [None]
-    if all(row is not None for row in rows) and len({row.keys.dtype for row in rows if row is not None}) == 1:
-        mark_lowest([row for row in rows if row is not None], count)
+    for layer in layers:
+        check_finite(layer.name, layer.scores)
+    if count == 0:
         return chosen
     if len(layers) == 1:
         return [lowest_by_value(_values(layers[0]), layers[0].groups == layers[0].group, count)]
@@ -105,6 +116,10 @@ def _row(layer: Candidates, chosen: Tensor) -> Row | None:
     unsigned = _UNSIGNED[scores.element_size()]
     mask = unsigned(np.iinfo(unsigned).max >> layer.by_magnitude)
     return Row(bits.view(unsigned), mask, groups, groups.dtype.type(layer.group), marks)
+
+
+def _bits_of_infinity(dtype: torch.dtype) -> int:
+    return int(as_integers(torch.tensor(torch.inf, dtype=dtype)))
 
 
 def _ordered_bits(scores: Tensor) -> Tensor:
