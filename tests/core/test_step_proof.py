@@ -326,6 +326,24 @@ def test_an_unseen_write_ends_all_trust():
     assert case.step(optimizer)
 
 
+@pytest.mark.parametrize("every", [7, 9])
+def test_nothing_is_forgotten_where_unseen_writing_leaves_whole_columns_as_they_were(every):
+    values = torch.randn(513, 63)  # of so many, a sample at equal distances would take each 63rd
+    values.view(-1)[::every] = 0  # as where an input of the layer is dead: what scales the weight leaves it zero
+    box, slots = boxed(w=nn.Parameter(values))
+    owner = torch.ones(513, 63, dtype=torch.uint8)
+    owner[512] = 2
+    freezer = Freezer(lambda: slots, {"w": owner}, 2)
+    before = bits(box.w)[owner == 1]
+    optimizer = optim.SGD([box.w], lr=0.1)
+    box.w.grad = torch.ones(513, 63)
+    freezer.mask_gradients_()
+    optimizer.step()
+    box.w.data.mul_(0.9)
+    freezer.restore_()
+    assert torch.equal(bits(box.w)[owner == 1], before)
+
+
 @pytest.mark.parametrize("strange", [1e-40, float("nan")])
 def test_values_that_a_sum_with_zero_may_change(strange):
     box, slots = boxed(w=nn.Parameter(torch.full(SHAPE, strange)))

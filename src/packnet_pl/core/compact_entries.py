@@ -21,7 +21,7 @@ __all__ = ["CompactEntries"]
 
 _Array = NDArray[Any]
 
-_SAMPLE_EVERY = 4093  # a prime: rows and filters have other lengths
+_SAMPLE_EVERY = 1 << 12
 _SAMPLE_AT_LEAST = 512
 _SAMPLE_AT_MOST = 1 << 17
 
@@ -60,7 +60,9 @@ class CompactEntries:
         is_known = known is not None and known._parts == self._parts and known._owner.stride() == owner.stride()
         self._values: _Array = known._values if known is not None and is_known else self._gathered(bits)
         every = max(1, min(_SAMPLE_EVERY, num_frozen // _SAMPLE_AT_LEAST), bits.size // _SAMPLE_AT_MOST)
-        sampled = np.arange(0, bits.size, every)
+        # One anywhere in each stretch: at equal distances all may lie in one column, which alone may be zero.
+        stretches = np.arange(0, bits.size, every)
+        sampled = stretches + np.random.default_rng(0).integers(np.minimum(every, bits.size - stretches))
         self._sampled = sampled[owners[sampled] != number]
         self._sample = np.where(owners[self._sampled] == FREE, 0, bits[self._sampled])
         self._is_special: bool | None = None
