@@ -7,7 +7,8 @@ In the order of the paper's section 3:
 - ``pruning``, ``scores``, ``filters``: which of a task's weights are released. ``directions``, ``rows``: where
   magnitude alone would do harm, under weight norm and in tables.
 - ``freezing``: gradients masked before a step, values restored after it; ``frozen_entries``: those of one weight,
-  ``compact_entries``: of a large one. ``step_proof``, ``unmoving_optimizers``: when nothing need be restored.
+  ``compact_entries``: of a large one, ``pending``: of many small ones at once. ``step_proof``,
+  ``unmoving_optimizers``: when nothing need be restored. ``versions``: what was replaced or written to.
   ``task_freezer``: what is frozen when. ``module_modes``: layers kept in eval mode.
 - ``subnetwork``: the module as an earlier task knew it. ``fingerprints``, ``verification``: that it is the same bits.
 - ``state``: what is known beside the weights, and each step of a task's life. ``packnet``: the steps themselves.

@@ -4,17 +4,19 @@ Masking gradients alone is not enough: momentum left over from earlier steps and
 gradient is zero, some optimizers do not look at gradients at all, and layers update buffers in the forward pass.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from packnet_pl.core.bits import same_bits
-from packnet_pl.core.frozen_entries import FrozenEntries, Pending
+from packnet_pl.core.frozen_entries import FrozenEntries
 from packnet_pl.core.loops import are_many
 from packnet_pl.core.module_modes import EvalMode
-from packnet_pl.core.slots import Slot, is_alike, restore_slot_
+from packnet_pl.core.pending import Pending
+from packnet_pl.core.slots import Slot, is_alike, restore_slot_, tensors_in
 from packnet_pl.core.step_proof import StepProof
+from packnet_pl.core.versions import Versions
 
 __all__ = ["LARGE", "Freezer"]
 
@@ -52,10 +54,9 @@ class Freezer:
     ) -> None:
         self._find, self._eval_mode, self._on_written = find, eval_mode, on_written
         self._leaves_converted = leaves_converted
-        self._slots: dict[str, Slot] = {}
         self._values: dict[str, Tensor] = {}  # of what is frozen whole
         self._entries: dict[str, FrozenEntries] = {}
-        owners = owners or {}
+        owners, slots = owners or {}, dict[str, Slot]()
         compiles, entries_before = are_many(owners.values()), known._entries if known else {}
         for name, slot in find().items():
             if name not in owners:
@@ -66,10 +67,12 @@ class Freezer:
                 if entries.is_empty:
                     continue
                 self._entries[name] = entries
-            self._slots[name] = slot
-        self._versions = {name: _version(slot.now) for name, slot in self._slots.items()}
+            slots[name] = slot
+        self._bind(slots)
+        self._versions = Versions(tensors_in(slots))
         self._large = {n for n, e in self._entries.items() if e.compact is not None and owners[n].numel() >= LARGE}
         self._proof = StepProof()
+        self._last = Pending()
         self._compared = False
 
     @torch.no_grad()
@@ -78,24 +81,24 @@ class Freezer:
         whole, pending = [], Pending()
         for name, slot in self._slots.items():
             tensor = slot.found
-            if tensor is None or tensor.grad is None:
+            grad = None if tensor is None else tensor.grad
+            if tensor is None or grad is None:
                 continue
-            if name in self._entries:
-                grad = self._entries[name].masked(tensor.grad, pending)
-                if grad is not tensor.grad:
-                    tensor.grad = grad
+            entries = self._entries.get(name)
+            if entries is not None:
+                masked = entries.masked(grad, pending)
+                if masked is not grad:
+                    tensor.grad = masked
                 if name in self._large:
                     self._proof.masked(tensor)
-            elif tensor.grad.layout == torch.strided:
-                whole.append(tensor.grad)
+            elif grad.layout == torch.strided:
+                whole.append(grad)
             else:
-                tensor.grad.zero_()
+                grad.zero_()
         pending.do_()
         if whole:
             torch._foreach_zero_(whole)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores the bits of everything frozen. Call it after ``optimizer.step()``.
 
@@ -109,32 +112,16 @@ class Freezer:
             RuntimeError: If a parameter was converted or replaced by one of another shape, or a buffer that a state
                 dict has changed its shape.
         """
-        stepped = None if of is None else {id(tensor) for tensor in of}
-        changed, unmoved, due = {}, self._unmoved(), []
-        for name, slot in self._slots.items():
-            tensor = slot.found
-            if name in unmoved:
-                self._versions[name] = _version(tensor)
-                continue
-            if stepped is None or id(tensor) in stepped or self._was_written(name, tensor):
-                due.append(name)
-                if not slot.is_parameter and self._was_written(name, tensor) and self._is_changed_buffer(name):
-                    changed[name] = slot
-        self._restore(due)
-        self._report(changed)
+        if self._slots:
+            self._restore_after_step(None if of is None else {id(tensor) for tensor in of})
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def restore_buffers_(self) -> None:
         """Restores buffers that layers may write to in a forward pass; not every kernel raises their version.
 
         Whether they changed is looked at only the first time, as that makes a GPU wait.
         """
-        names = self._written_in_forward()
-        changed = {} if self._compared else {name: self._slots[name] for name in names if self._is_changed_buffer(name)}
-        self._compared = True
-        self._restore(names)
-        self._report(changed)
+        if self._buffers:
+            self._restore_buffers()
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -147,7 +134,8 @@ class Freezer:
         self._rebind()
         self._proof.forget_steps()
         changed = {name: slot for name, slot in self._slots.items() if self._is_changed_buffer(name)}
-        self._restore([name for name, slot in self._slots.items() if self._may_differ(name, slot.found)])
+        found = {name: slot.found for name, slot in self._slots.items()}
+        self._restore({name: tensor for name, tensor in found.items() if self._may_differ(name, tensor)})
         self._report(changed)
 
     @torch.inference_mode(False)
@@ -164,35 +152,66 @@ class Freezer:
             name
             for name, slot in self._slots.items()
             if name not in self._entries
-            and (sure or self._was_written(name, slot.found))
+            and (sure or self._versions.was_written(name, slot.found))
             and _has_other_values(slot, self._values[name])
         ]
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _restore_after_step(self, stepped: set[int] | None) -> None:
+        changed, unmoved = {}, self._unmoved()
+        left, due = dict[str, Tensor | None](), dict[str, Tensor | None]()
+        for name, slot in self._slots.items():
+            tensor = slot.found
+            if name in unmoved:
+                left[name] = tensor
+            elif stepped is None or id(tensor) in stepped or self._versions.was_written(name, tensor):
+                due[name] = tensor
+                if not slot.is_parameter and self._versions.was_written(name, tensor) and self._is_changed_buffer(name):
+                    changed[name] = slot
+        self._versions.note(left.items())
+        self._restore(due, remembers=True)
+        self._report(changed)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _restore_buffers(self) -> None:
+        quiet = {id(layer) for layer in self._eval_mode.layers} if self._eval_mode is not None else set()
+        slots = {name: slot for name, slot in self._buffers.items() if id(slot.layer) not in quiet}
+        changed = {} if self._compared else {n: slot for n, slot in slots.items() if self._is_changed_buffer(n)}
+        self._compared = True
+        self._restore({name: slot.found for name, slot in slots.items()})
+        self._report(changed)
 
     def _rebind(self) -> None:
         # A layer that took a buffer away is to get it back: find() does not see its empty slot.
         empty = {name: slot for name, slot in self._slots.items() if slot.found is None}
         found = {**empty, **self._find()}
-        self._slots = {name: found[name] for name in self._slots if name in found}
+        self._bind({name: found[name] for name in self._slots if name in found})
 
-    def _restore(self, names: Sequence[str]) -> None:
-        pending, copied, values, done = Pending(), [], [], []
-        for name in names:
-            slot = self._slots[name]
-            tensor, entries = slot.found, self._entries.get(name)
+    def _bind(self, slots: dict[str, Slot]) -> None:
+        self._slots = slots
+        self._buffers = {name: slot for name, slot in slots.items() if not slot.is_parameter}
+
+    def _restore(self, due: Mapping[str, Tensor | None], *, remembers: bool = False) -> None:
+        if self._last.is_for(due):
+            self._last.do_()
+            self._versions.note(due.items())
+            return
+        pending = Pending()
+        for name, tensor in due.items():
+            slot, entries = self._slots[name], self._entries.get(name)
             if entries is not None:
-                tensor = slot.now
-                entries.restore_(name, tensor, pending)
+                entries.restore_(name, slot.now, pending)
             elif tensor is not None and self._is_copied(name, tensor):
-                copied.append(tensor)
-                values.append(self._values[name])
+                pending.copy(tensor, self._values[name])
             else:
                 self._restore_whole(name, slot)
-                tensor = slot.found
-            done.append((name, tensor))
         pending.do_()
-        if copied:  # one call for each would take longer than the copying
-            torch._foreach_copy_(copied, values)
-        self._versions.update((name, _version(tensor)) for name, tensor in done)
+        self._versions.note((name, self._slots[name].found) for name in due)
+        if remembers:
+            pending.remember(due)
+            self._last = pending
 
     def _may_differ(self, name: str, tensor: Tensor | None) -> bool:
         return name in self._entries or tensor is None or not same_bits(tensor, self._values[name])
@@ -205,6 +224,7 @@ class Freezer:
         return tensor.layout == value.layout == torch.strided and tensor.is_contiguous()
 
     def _restore_whole(self, name: str, slot: Slot) -> None:
+        self._last = Pending()  # the slot may get another tensor
         tensor, value = slot.found, self._values[name]
         if self._leaves_converted and not is_alike(tensor, value):
             return
@@ -224,14 +244,6 @@ class Freezer:
                 found[name] = (weight, version, entries.compact)
         return self._proof.unmoved(found) if found else set()
 
-    def _written_in_forward(self) -> list[str]:
-        quiet = {id(layer) for layer in self._eval_mode.layers} if self._eval_mode is not None else set()
-        return [n for n, slot in self._slots.items() if not slot.is_parameter and id(slot.layer) not in quiet]
-
-    def _was_written(self, name: str, tensor: Tensor | None) -> bool:
-        before, version = self._versions[name]
-        return before is not tensor or version is None or version != _version(tensor)[1]
-
     def _is_changed_buffer(self, name: str) -> bool:
         slot = self._slots[name]
         if self._on_written is None or slot.is_parameter:
@@ -244,16 +256,6 @@ class Freezer:
     def _report(self, changed: Mapping[str, Slot]) -> None:
         if changed and self._on_written is not None:
             self._on_written(changed)
-
-
-def _version(tensor: Tensor | None) -> tuple[Tensor | None, int | None]:
-    """Returns what changes when a tensor is replaced or written to; inference tensors have no version."""
-    if tensor is None:
-        return None, None
-    try:
-        return tensor, tensor._version
-    except RuntimeError:  # asked beforehand, is_inference() takes longer than the version
-        return tensor, None
 
 
 def _has_other_values(slot: Slot, value: Tensor) -> bool:

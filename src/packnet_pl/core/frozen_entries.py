@@ -2,7 +2,6 @@
 
 All is done on the bits of the numbers: a product with a float mask turns inf * 0 into NaN, and ``masked_fill_`` and
 ``torch.where`` branch at each entry on a CPU. Integers are multiplied exactly, in any memory layout and on any device.
-What is to be done to many small weights is collected and done in one call: each for itself, calls take the time.
 """
 
 import torch
@@ -12,34 +11,12 @@ from packnet_pl.core.bits import as_integers
 from packnet_pl.core.compact_entries import CompactEntries
 from packnet_pl.core.loops import in_memory_order
 from packnet_pl.core.ownership import FREE, trainable
+from packnet_pl.core.pending import Pending
 from packnet_pl.core.slots import conversion_error
 
-__all__ = ["FrozenEntries", "Pending"]
+__all__ = ["FrozenEntries"]
 
 _SMALL = 1 << 16
-
-
-class Pending:
-    """Products and sums of bits that are to be done together."""
-
-    def __init__(self) -> None:
-        self._bits: list[Tensor] = []
-        self._masks: list[Tensor] = []
-        self._terms: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, bits: Tensor, mask: Tensor, values: Tensor | None = None) -> None:
-        """Adds ``bits = bits * mask + values``, in place."""
-        self._bits.append(bits)
-        self._masks.append(mask)
-        if values is not None:
-            self._terms.append((bits, values))
-
-    def do_(self) -> None:
-        """Does all of it."""
-        if self._bits:
-            torch._foreach_mul_(self._bits, self._masks)
-        if self._terms:
-            torch._foreach_add_(*map(list, zip(*self._terms, strict=True)))
 
 
 class FrozenEntries:
