@@ -14,7 +14,7 @@ from packnet_pl.core.frozen_entries import FrozenEntries
 from packnet_pl.core.loops import are_many
 from packnet_pl.core.module_modes import EvalMode
 from packnet_pl.core.pending import Pending
-from packnet_pl.core.slots import Slot, is_alike, restore_slot_, tensors_in
+from packnet_pl.core.slots import Slot, has_other_values, is_alike, restore_slot_, tensors_in
 from packnet_pl.core.step_proof import StepProof
 from packnet_pl.core.versions import Versions
 
@@ -75,9 +75,13 @@ class Freezer:
         self._last = Pending()
         self._compared = False
 
-    @torch.no_grad()
     def mask_gradients_(self) -> None:
         """Sets the gradients of everything frozen to exactly zero. Call it before ``optimizer.step()``."""
+        if self._slots:
+            self._mask_gradients()
+
+    @torch.no_grad()
+    def _mask_gradients(self) -> None:
         whole, pending = [], Pending()
         for name, slot in self._slots.items():
             tensor = slot.found
@@ -153,7 +157,7 @@ class Freezer:
             for name, slot in self._slots.items()
             if name not in self._entries
             and (sure or self._versions.was_written(name, slot.found))
-            and _has_other_values(slot, self._values[name])
+            and has_other_values(slot, self._values[name])
         ]
 
     @torch.inference_mode(False)
@@ -256,12 +260,3 @@ class Freezer:
     def _report(self, changed: Mapping[str, Slot]) -> None:
         if changed and self._on_written is not None:
             self._on_written(changed)
-
-
-def _has_other_values(slot: Slot, value: Tensor) -> bool:
-    """Returns whether the tensor in the slot has other values; a cache may have another shape."""
-    tensor = slot.found
-    if tensor is None or not is_alike(tensor, value):
-        return slot.is_saved
-    # Zero may have lost its sign in an addition.
-    return not (same_bits(tensor, value) or (tensor.layout == torch.strided and torch.equal(tensor, value)))

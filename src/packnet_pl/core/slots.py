@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from packnet_pl.core.bits import identity
+from packnet_pl.core.bits import identity, same_bits
 
 __all__ = [
     "Slot",
     "can_be_frozen",
     "conversion_error",
     "find_module",
+    "has_other_values",
     "is_alike",
     "memory_of",
     "plain_name",
@@ -168,6 +169,15 @@ def restore_slot_(name: str, slot: Slot, value: Tensor) -> None:
 def is_alike(tensor: Tensor | None, value: Tensor) -> bool:
     """Returns whether ``tensor`` has the shape and type of ``value``."""
     return tensor is not None and (tensor.shape, tensor.dtype) == (value.shape, value.dtype)
+
+
+def has_other_values(slot: Slot, value: Tensor) -> bool:
+    """Returns whether the tensor in the slot has other values; a cache may have another shape."""
+    tensor = slot.found
+    if tensor is None or not is_alike(tensor, value):
+        return slot.is_saved
+    # Zero may have lost its sign in an addition.
+    return not (same_bits(tensor, value) or (tensor.layout == torch.strided and torch.equal(tensor, value)))
 
 
 def conversion_error(name: str, tensor: Tensor, dtype: torch.dtype, shape: Iterable[int]) -> RuntimeError:
