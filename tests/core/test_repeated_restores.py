@@ -18,8 +18,10 @@ MINE = torch.eye(4).bool()
 class Case:
     """Two weights frozen but for their diagonals, a bias and a buffer, restored after each of two steps."""
 
-    def __init__(self, dtype=torch.float32):
+    def __init__(self, dtype=torch.float32, *, tied=False):
         weights = {name: nn.Parameter(torch.randn(4, 4).to(dtype)) for name in ("w", "v")}
+        if tied:
+            weights["v"].data = weights["w"].data.t()
         self.box, slots = boxed(**weights, b=nn.Parameter(torch.randn(4).to(dtype)), c=torch.randn(4).to(dtype))
         self.frozen = {name: tensor.detach().clone() for name, tensor in self.box.state_dict().items()}
         owners = {name: torch.where(MINE, 2, 1).byte() for name in weights}
@@ -72,6 +74,12 @@ def test_whatever_happened_to_the_tensors_since_the_last_step_all_is_restored_wh
         change(case.box)
         case.spoil_and_check()
         case.spoil_and_check()
+
+
+def test_two_weights_that_are_one_memory_turned_get_its_values_once():
+    case = Case(tied=True)
+    move(case.box)  # no longer one memory
+    case.spoil_and_check()
 
 
 @pytest.mark.parametrize("name", ["w", "b", "c"])

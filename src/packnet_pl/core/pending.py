@@ -27,6 +27,8 @@ class Pending:
         self._masks: list[Tensor] = []
         self._sums: list[Tensor] = []
         self._terms: list[Tensor] = []
+        self._memories: set[int] = set()  # of the sums
+        self._one_by_one: list[tuple[Tensor, Tensor, Tensor]] = []
         self._copied: list[Tensor] = []
         self._values: list[Tensor] = []
         self._names: list[str] = []
@@ -39,11 +41,16 @@ class Pending:
 
     def add(self, bits: Tensor, mask: Tensor, values: Tensor | None = None) -> None:
         """Adds ``bits = bits * mask + values``, in place."""
-        self._bits.append(bits)
-        self._masks.append(mask)
         if values is not None:
+            memory = bits.untyped_storage().data_ptr()
+            if memory in self._memories:  # what is tied through views would get its values twice
+                self._one_by_one.append((bits, mask, values))
+                return
+            self._memories.add(memory)
             self._sums.append(bits)
             self._terms.append(values)
+        self._bits.append(bits)
+        self._masks.append(mask)
 
     def copy(self, tensor: Tensor, values: Tensor) -> None:
         """Adds ``tensor = values``, in place."""
@@ -56,13 +63,16 @@ class Pending:
             torch._foreach_mul_(self._bits, self._masks)
         if self._sums:
             torch._foreach_add_(self._sums, self._terms)
+        for bits, mask, values in self._one_by_one:
+            bits.mul_(mask).add_(values)
         if self._copied:
             torch._foreach_copy_(self._copied, self._values)
 
     def remember(self, tensors: Mapping[str, Tensor | None]) -> None:
         """Remembers that this is all there was to be done to ``tensors``, unless something was done otherwise."""
         found = [tensor for tensor in tensors.values() if tensor is not None]
-        if len(self._bits) + len(self._copied) != len(tensors) or any(tensor.is_inference() for tensor in found):
+        num_done = len(self._bits) + len(self._one_by_one) + len(self._copied)
+        if num_done != len(tensors) or any(tensor.is_inference() for tensor in found):
             return
         if all(tensor.device.type in _KNOW_THEIR_MEMORY for tensor in found):
             self._names, self._tensors = list(tensors), found
