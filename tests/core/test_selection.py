@@ -127,7 +127,7 @@ def test_exactly_as_many_are_chosen_where_a_small_layer_has_all_its_weights_near
     for size in (3 << 16, 1 << 15):
         near = usual.abs().median() * (1 + 1e-3 * torch.randn(size))
         layers = [
-            Candidates(each, torch.ones_like(each, dtype=torch.uint8), by_magnitude=True) for each in (near, usual)
+            Candidates("w", each, torch.ones_like(each, dtype=torch.uint8), by_magnitude=True) for each in (near, usual)
         ]
         count = round(share * ((1 << 19) + size))
         found, expected = lowest(layers, count, many=True), lowest(layers, count)
@@ -141,7 +141,7 @@ def test_exactly_as_many_are_chosen_where_no_candidate_lies_where_a_sample_is_ta
     weight, owner = torch.randn(600, 1024), torch.full((600, 1024), 2, dtype=torch.uint8)
     owner[:, ::every] = 1
     for task, count in ((2, 300_000), (1, 600)):
-        layers = [Candidates(weight, owner, task, by_magnitude=True)]
+        layers = [Candidates("w", weight, owner, task, by_magnitude=True)]
         found, expected = lowest(layers, count, many=True), lowest(layers, count)
         assert int(found[0].sum()) == count
         assert torch.equal(found[0], expected[0])
