@@ -14,7 +14,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
 from packnet_pl.core.freezing_loops import any_between, any_frozen, gather, mask, restore
-from packnet_pl.core.loops import compiled, each, in_memory_order, pieces
+from packnet_pl.core.loops import compiled, each, empty, in_memory_order, pieces
 from packnet_pl.core.ownership import FREE
 
 __all__ = ["CompactEntries"]
@@ -69,7 +69,7 @@ class CompactEntries:
 
     def _gathered(self, bits: _Array) -> _Array:
         """Returns the bits of other tasks' entries, and one more: a loop reads it before it knows that it need not."""
-        values, owners = np.empty(self._parts[-1].stop + 1 if self._parts else 1, bits.dtype), self._owners
+        values, owners = empty(self._parts[-1].stop + 1 if self._parts else 1, bits.dtype), self._owners
         values[-1] = 0
         if len(values) > 1:
             work = compiled(gather)

@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
 
-__all__ = ["MANY", "are_many", "compiled", "each", "in_memory_order", "pieces"]
+__all__ = ["MANY", "are_many", "compiled", "each", "empty", "in_memory_order", "pieces"]
 
 MANY = 1 << 22
 """Weights of a network from which on loops are compiled."""
@@ -55,6 +56,15 @@ def in_memory_order(*tensors: Tensor) -> tuple[NDArray[Any], ...] | None:
     if not all(map(_is_dense, tensors)) or len(set(map(_order, tensors))) > 1:
         return None
     return tuple(_plain(tensor).as_strided((tensor.numel(),), (1,)).numpy() for tensor in tensors)
+
+
+def empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Returns a 1-D array whose entries are not set, in memory that torch has got.
+
+    numpy asks for large pages. Where memory is in pieces, the system first makes room for them, which takes several
+    times as long as small pages do.
+    """
+    return torch.empty(size * dtype.itemsize, dtype=torch.uint8).numpy().view(dtype)
 
 
 def pieces(size: int) -> list[slice]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from packnet_pl.core.loops import compiled, each, pieces
+from packnet_pl.core.loops import compiled, each, empty, pieces
 
 __all__ = ["Key", "Row", "key_by_counting", "key_by_sampling", "key_by_sorting", "mark_lowest"]
 
@@ -140,7 +140,7 @@ def key_by_sampling(rows: Sequence[Row], count: int) -> Key | None:
     width = np.uint64(int(highest) - int(lowest))
 
     def between(row: Row) -> tuple[int, NDArray[Any] | None]:
-        kept = np.empty(row.keys.size + 1, row.keys.dtype)
+        kept = empty(row.keys.size + 1, row.keys.dtype)
         below, number = compiled(_keep_between)(*row.read, lowest, width, kept)
         return below, kept[:number].copy() if number <= max(row.keys.size // _KEPT, _KEPT_ANYWAY) else None
 
