@@ -109,7 +109,7 @@ def test_a_copy_restores_its_own_tensors():
 def test_a_copy_of_what_was_done_begins_anew():
     tensor, pending = torch.ones(4), Pending()
     pending.copy(tensor, torch.zeros(4))
-    pending.remember({"c": tensor})
+    assert pending.remembers({"c": tensor})
     theirs, twin = copy.deepcopy((tensor, pending))
     assert pending.is_for({"c": tensor})
     assert not twin.is_for({"c": theirs})
@@ -122,3 +122,14 @@ def test_when_now_some_and_now_others_are_stepped_only_those_are_written_to():
         case.freezer.restore_([getattr(case.box, name) for name in names])
         written = {name for name, version in versions.items() if getattr(case.box, name)._version != version}
         assert written == set(names)
+
+
+def test_a_graph_stays_valid_where_another_optimizer_steps_nothing_of_what_was_restored():
+    # Beside the weight there is something that is restored otherwise: all of it is not done again as it was.
+    box, slots = boxed(w=nn.Parameter(torch.randn(4, 4)), b=nn.Parameter(torch.randn(4, 4).t()))
+    freezer = Freezer(lambda: slots, {"w": torch.where(MINE, 2, 1).byte()}, 2)
+    freezer.restore_([box.w, box.b])
+    loss = box.w.sin().sum() + box.b.sin().sum()
+    freezer.restore_([nn.Parameter(torch.zeros(2))])
+    loss.backward()
+    assert box.w.grad is not None

@@ -214,8 +214,7 @@ class Freezer:
         pending.do_()
         self._versions.note((name, self._slots[name].found) for name in due)
         if remembers:
-            pending.remember(due)
-            self._last = pending
+            self._last = pending if pending.remembers(due) else Pending()
 
     def _may_differ(self, name: str, tensor: Tensor | None) -> bool:
         return name in self._entries or tensor is None or not same_bits(tensor, self._values[name])

@@ -68,17 +68,19 @@ class Pending:
         if self._copied:
             torch._foreach_copy_(self._copied, self._values)
 
-    def remember(self, tensors: Mapping[str, Tensor | None]) -> None:
-        """Remembers that this is all there was to be done to ``tensors``, unless something was done otherwise."""
+    def remembers(self, tensors: Mapping[str, Tensor | None]) -> bool:
+        """Remembers that this is all there was to be done to ``tensors``; False if something was done otherwise."""
         found = [tensor for tensor in tensors.values() if tensor is not None]
         num_done = len(self._bits) + len(self._one_by_one) + len(self._copied)
         if num_done != len(tensors) or any(tensor.is_inference() for tensor in found):
-            return
-        if all(tensor.device.type in _KNOW_THEIR_MEMORY for tensor in found):
-            self._names, self._tensors = list(tensors), found
-            # They keep the memory in use, so that nothing else can come to lie there.
-            self._seen = [tensor.detach() for tensor in found]
-            self._dtypes = [tensor.dtype for tensor in found]
+            return False
+        if not all(tensor.device.type in _KNOW_THEIR_MEMORY for tensor in found):
+            return False
+        self._names, self._tensors = list(tensors), found
+        # They keep the memory in use, so that nothing else can come to lie there.
+        self._seen = [tensor.detach() for tensor in found]
+        self._dtypes = [tensor.dtype for tensor in found]
+        return True
 
     def is_for(self, tensors: Mapping[str, Tensor | None]) -> bool:
         """Returns whether the same is to be done to ``tensors``: they are those remembered, and in the same memory."""
