@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from packnet_pl.core import PackNet, PruneRule, loops
+from packnet_pl.core import PackNet, PruneRule, loops, ranking
 
 OPTIMIZERS = {
     "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
@@ -92,3 +92,22 @@ def test_compiled_loops_do_what_plain_torch_does(optimizer, rule, dtype, monkeyp
     network = Network(dtype)
     network.load_state_dict(plain[-1][0])
     PackNet.from_state(network, plain[-1][1]).verify()
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_compiled_loops_work_on_the_cpu_where_new_tensors_are_made_elsewhere(scope, monkeypatch):
+    monkeypatch.setattr(loops, "MANY", 0)
+    monkeypatch.setattr(ranking, "_FEW", 0)
+    network = nn.Sequential(nn.Linear(64, 80), nn.Linear(80, 64))
+    packnet, x = PackNet(network), torch.randn(4, 64)
+    with torch.device("meta"):
+        for task in ("a", "b"):
+            packnet.begin_task(task)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+            network(x).square().mean().backward()
+            packnet.mask_gradients_()
+            optimizer.step()
+            packnet.restore_()
+            packnet.prune(0.5, scope=scope)
+            packnet.finish_task()
+        packnet.verify()

@@ -132,7 +132,7 @@ class CompactEntries:
         """Returns whether adding zero changes no value: processors may flush small ones to zero, and NaN has kinds."""
         if self._is_special is None:
             values, work = self._values, compiled(any_between)
-            ends = torch.tensor([torch.finfo(self._dtype).tiny, torch.inf], dtype=self._dtype)
+            ends = torch.tensor([torch.finfo(self._dtype).tiny, torch.inf], dtype=self._dtype, device="cpu")
             least, most = as_integers(ends).numpy()
             sign = np.iinfo(values.dtype).max
             is_special = each(lambda part: work(values[part], values.dtype.type(sign), least, most), self._parts)

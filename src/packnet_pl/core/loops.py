@@ -64,7 +64,7 @@ def empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     numpy asks for large pages. Where memory is in pieces, the system first makes room for them, which takes several
     times as long as small pages do.
     """
-    return torch.empty(size * dtype.itemsize, dtype=torch.uint8).numpy().view(dtype)
+    return torch.empty(size * dtype.itemsize, dtype=torch.uint8, device="cpu").numpy().view(dtype)
 
 
 def pieces(size: int) -> list[slice]:

@@ -119,7 +119,7 @@ def _row(layer: Candidates, chosen: Tensor) -> Row | None:
 
 
 def _bits_of_infinity(dtype: torch.dtype) -> int:
-    return int(as_integers(torch.tensor(torch.inf, dtype=dtype)))
+    return int(as_integers(torch.tensor(torch.inf, dtype=dtype, device="cpu")))
 
 
 def _ordered_bits(scores: Tensor) -> Tensor:
