@@ -118,9 +118,9 @@ def _memory(networks: dict[str, torch.nn.Module]) -> str:
     rows = []
     for name, network in networks.items():
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        # float32: weights, gradients, DDP's buckets, momentum, and the masks and values that a step is put right with;
-        # and one byte for the owner.
-        state = parameters * (6 * 4 + 1) / MEBI
+        # float32: weights, gradients, DDP's buckets, momentum, and the values that a step is put right with, at full
+        # length on a GPU; and one byte each for the owner and for the mask.
+        state = parameters * (5 * 4 + 2) / MEBI
         image = _kept_for_backward(network) / MEBI
         in_all = (state + 32 * image) / 1024
         rows.append([name, f"{parameters:,}", f"{state:,.0f}", f"{image:,.0f}", f"{in_all:.1f}"])

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import Phase
+from packnet_pl.core.finite import is_finite
 
 __all__ = ["DivergedError", "check_finite_weights"]
 
@@ -45,7 +45,7 @@ def check_finite_weights(module: nn.Module, task: str, phase: Phase) -> None:
         DivergedError: Otherwise; it names the first such tensor.
     """
     for name, tensor in _trained(module):
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise DivergedError(f"{name} holds NaN or infinity since task {task!r} was trained", task, phase)
 
 
