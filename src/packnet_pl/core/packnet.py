@@ -228,6 +228,10 @@ class PackNet:  # noqa: PLR0904
         the values they had when the task was begun; in phase "retrain" the pruned weights are exactly zero. A buffer
         that a layer changes in its forward pass although it is frozen is named in a warning, once.
 
+        A large weight in the CPU's memory is left alone after a step that is proved to have moved nothing frozen. What
+        code of yours writes to a few frozen entries past autograd (``.data``) may then stay until everything is
+        restored: before the next epoch, checkpoint, pruning, end of the task, ``verify()`` or ``subnetwork()``.
+
         Args:
             of: The parameters that the optimizer has. Others are then only written to if something has changed them, so
                 that with several optimizers a graph that is still to be used stays valid. None: everything, but for
