@@ -167,7 +167,7 @@ class CompactEntries:
 def _counts(owners: _Array, number: int) -> tuple[int, int]:
     """Returns how many entries belong to the task, and how many to other tasks."""
     mine = int(np.count_nonzero(owners == number))
-    return mine, len(owners) - mine - int(np.count_nonzero(owners == FREE))
+    return mine, int(np.count_nonzero(owners)) - mine  # free ones are zero
 
 
 def _count_write(tensor: Tensor) -> None:
