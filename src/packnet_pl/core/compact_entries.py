@@ -14,7 +14,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
 from packnet_pl.core.freezing_loops import any_between, any_frozen, gather, mask, restore
-from packnet_pl.core.loops import compiled, each, empty, in_memory_order, pieces
+from packnet_pl.core.loops import compiled, count_write_, each, empty, in_memory_order, pieces
 from packnet_pl.core.ownership import FREE
 
 __all__ = ["CompactEntries"]
@@ -90,7 +90,7 @@ class CompactEntries:
             return False
         owners, work = self._owners, compiled(mask)
         each(lambda piece: work(bits[piece], owners[piece], self._number), self._pieces)
-        _count_write(grad)
+        count_write_(grad)
         return True
 
     def restore_(self, weight: Tensor) -> bool:
@@ -112,7 +112,7 @@ class CompactEntries:
             ),
             zip(self._pieces, self._parts, strict=True),
         )
-        _count_write(weight)
+        count_write_(weight)
         return True
 
     def is_zero_in(self, tensor: Tensor) -> bool:
@@ -168,9 +168,3 @@ def _counts(owners: _Array, number: int) -> tuple[int, int]:
     """Returns how many entries belong to the task, and how many to other tasks."""
     mine = int(np.count_nonzero(owners == number))
     return mine, int(np.count_nonzero(owners)) - mine  # free ones are zero
-
-
-def _count_write(tensor: Tensor) -> None:
-    """Raises the version, as torch's own kernels do."""
-    if not tensor.is_inference():
-        torch.autograd.graph.increment_version(tensor)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["gather", "mask", "restore"]
+__all__ = ["any_between", "any_frozen", "gather", "mask", "restore"]
 
 _Array = NDArray[Any]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
-from packnet_pl.core.loops import are_many, compiled, each, in_memory_order, pieces
+from packnet_pl.core.loops import are_many, compiled, count_write_, each, in_memory_order, pieces
 from packnet_pl.core.ownership import FREE, visible
 
 __all__ = ["EVERY_TASK", "hide_"]
@@ -34,8 +34,7 @@ def hide_(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], task: int
             as_integers(weight).mul_(visible(owners[name], task))
         else:
             _hide_in_pieces(np.uint8(task), *found)
-            if not weight.is_inference():
-                torch.autograd.graph.increment_version(weight)  # torch does not see what a loop writes
+            count_write_(weight)
 
 
 def _hide_in_pieces(task: np.uint8, bits: NDArray[Any], owners: NDArray[np.uint8]) -> None:

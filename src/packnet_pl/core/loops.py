@@ -18,7 +18,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
 
-__all__ = ["MANY", "are_many", "compiled", "each", "empty", "in_memory_order", "pieces"]
+__all__ = ["MANY", "are_many", "compiled", "count_write_", "each", "empty", "in_memory_order", "pieces"]
 
 MANY = 1 << 22
 """Weights of a network from which on loops are compiled."""
@@ -65,6 +65,12 @@ def empty(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     times as long as small pages do.
     """
     return torch.empty(size * dtype.itemsize, dtype=torch.uint8, device="cpu").numpy().view(dtype)
+
+
+def count_write_(tensor: Tensor) -> None:
+    """Raises the version of a tensor whose memory a loop has written to: torch does not see it."""
+    if not tensor.is_inference():
+        torch.autograd.graph.increment_version(tensor)
 
 
 def pieces(size: int) -> list[slice]:

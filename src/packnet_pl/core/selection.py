@@ -13,7 +13,7 @@ from packnet_pl.core.finite import check_finite
 from packnet_pl.core.loops import in_memory_order
 from packnet_pl.core.ranking import Row, mark_lowest
 
-__all__ = ["Candidates", "lowest", "lowest_by_value"]
+__all__ = ["Candidates", "lowest"]
 
 _UNSIGNED: dict[int, Any] = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -68,16 +68,16 @@ def lowest(layers: Sequence[Candidates], count: int, *, many: bool = False) -> l
     if count == 0:
         return chosen
     if len(layers) == 1:
-        return [lowest_by_value(_values(layers[0]), layers[0].groups == layers[0].group, count)]
+        return [_lowest_by_value(_values(layers[0]), layers[0].groups == layers[0].group, count)]
     first = layers[0].scores
     exact = torch.float64 if any(layer.scores.dtype == torch.float64 for layer in layers) else torch.float32
     values = torch.cat([_values(layer).reshape(-1).to(first.device, exact) for layer in layers])
     eligible = torch.cat([(layer.groups == layer.group).reshape(-1).to(first.device) for layer in layers])
-    parts = torch.split(lowest_by_value(values, eligible, count), [mask.numel() for mask in chosen])
+    parts = torch.split(_lowest_by_value(values, eligible, count), [mask.numel() for mask in chosen])
     return [mask.copy_(part.reshape(mask.shape)) for mask, part in zip(chosen, parts, strict=True)]
 
 
-def lowest_by_value(scores: Tensor, eligible: Tensor, count: int) -> Tensor:
+def _lowest_by_value(scores: Tensor, eligible: Tensor, count: int) -> Tensor:
     """Chooses the ``count`` lowest of the eligible scores, on any device.
 
     No float arithmetic is involved: float32 cannot count beyond 2^24.

@@ -13,7 +13,7 @@ from torch import Tensor
 from packnet_pl.choices import Keeping, Phase, Prunable, check_task_name
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.content_hash import content_hash
-from packnet_pl.core.ownership import FREE, all_free, claim, release, trainable
+from packnet_pl.core.ownership import all_free, claim, release, trainable
 
 __all__ = ["FORMAT", "State"]
 
@@ -203,10 +203,6 @@ class State:
         """Returns parameter name -> mask (bool) of the weights that the open task owns, and may change."""
         number = len(self.tasks) + 1
         return {name: trainable(owner, number) for name, owner in self.owners.items()}
-
-    def free(self) -> dict[str, Tensor]:
-        """Returns parameter name -> mask (bool) of the weights that no task owns."""
-        return {name: owner == FREE for name, owner in self.owners.items()}
 
     def dump(self) -> dict[str, Any]:
         """Returns the state as a dict of tensors and primitives; ``state_format`` reads it."""

@@ -56,8 +56,8 @@ class _Recorder(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val_accuracy")
-        is_known = trainer.state.fn == "fit" and accuracy is not None and _validates_alike(trainer)
-        self._validated = (trainer.global_step, float(accuracy)) if is_known and accuracy is not None else None
+        is_alike = trainer.state.fn == "fit" and _validates_alike(trainer)
+        self._validated = (trainer.global_step, float(accuracy)) if is_alike and accuracy is not None else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not in on_train_end: the checkpoint of the last epoch is to have it, and nothing is trained after that one.
