@@ -19,7 +19,8 @@ from packnet_pl.core.packnet import PackNet
 from packnet_pl.core.prunable import PrunableRule, Role, is_weight, role_of
 from packnet_pl.core.pruning import PruneRule
 from packnet_pl.core.scores import magnitude
-from packnet_pl.core.summary import Share, Summary
+from packnet_pl.core.summary import Summary
+from packnet_pl.shares import Share
 
 __all__ = [
     "CapacityError",

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Mapping
 
-from packnet_pl.core import Share
 from packnet_pl.files import replacing
+from packnet_pl.shares import Share
 
 __all__ = ["draw_ownership"]
 

@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pytorch_lightning.utilities import rank_zero_only
 
 from packnet_pl.container import PackedFile, open_packed
-from packnet_pl.core.summary import shares_of, total_of
 from packnet_pl.packed import NetworkPerTask, TaskFigures, save_packed
 from packnet_pl.report import draw_ownership
 from packnet_pl.results import Results, Storage, write_results
@@ -14,6 +13,7 @@ from packnet_pl.run.metrics import Scores, write_accuracy_csv, write_class_csv
 from packnet_pl.run.plan import RunPlan
 from packnet_pl.run.task_record import TaskRecord
 from packnet_pl.run_directory import packed_path
+from packnet_pl.shares import shares_of, total_of
 from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["gather_results", "is_main", "write_outcome"]
