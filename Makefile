@@ -10,7 +10,7 @@ INSTALL_exact = $(BIN)/python -m pip install --progress-bar off --constraint con
 INSTALL_newest = $(BIN)/python -m pip install --progress-bar off
 INSTALL_lowest = $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --resolution lowest-direct
 
-.PHONY: train test test-rest test-all coverage embedded far matrix soak bench bench-check lint types check clean
+.PHONY: train test test-rest test-all coverage embedded far matrix soak bench bench-check site lint types check clean
 
 train: $(INSTALLED)
 	$(BIN)/packnet-train
@@ -66,6 +66,10 @@ bench: $(INSTALLED)
 
 bench-check: $(INSTALLED)
 	$(SPEED) --check
+
+# The documentation as pages, in build/site. The variable silences what the theme prints of itself.
+site: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
