@@ -46,7 +46,7 @@ def test_methods_and_ratios_are_printed_and_written(home):
     assert "packnet 0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 7.50 ± 0.00 0 1 0.33 2" in shown
     assert "packnet on vgg_small: error at the end, in %" in shown
     assert "0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 25.00 2" in shown
-    names = ["methods.md", "methods.csv", "methods.png", "ratios.csv", "ratios.png"]
+    names = [f"methods.{kind}" for kind in ("md", "csv", "png", "svg")] + ["ratios.csv", "ratios.png", "ratios.svg"]
     assert shown[-1] == "written: " + ", ".join(f"out/{name}" for name in names)
     assert sorted(path.name for path in (home / "out").iterdir()) == sorted(names)
     assert (home / "out/methods.png").read_bytes().startswith(b"\x89PNG")
@@ -65,15 +65,15 @@ def test_the_report_of_ratios_alone_is_as_ever(home):
         "0.5 16.00 ± 1.41 16.00 ± 1.41 16.00 ± 1.41 25.00 2",
         "0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 25.00 2",
         "",
-        "written: packnet-0.5/report/ratios.csv, packnet-0.5/report/ratios.png",
+        "written: " + ", ".join(f"packnet-0.5/report/ratios.{kind}" for kind in ("csv", "png", "svg")),
     ]
 
 
-def test_a_table_and_three_files_for_each_sequence(home):
+def test_a_table_and_four_files_for_each_sequence(home):
     write_other(home / "other/0", "finetune", (0.2, 0.3), names=["greek", "latin"])
     done = warm.run("packnet-report", "individual", "packnet-0.5", "other", "--output", "out", cwd=home)
     assert (done.returncode, done.stderr) == (0, "")
-    expected = [f"methods-{number}.{kind}" for number in (1, 2) for kind in ("csv", "md", "png")]
+    expected = [f"methods-{number}.{kind}" for number in (1, 2) for kind in ("csv", "md", "png", "svg")]
     assert sorted(path.name for path in (home / "out").iterdir()) == expected
     assert "| finetune | 20.00 | 30.00 |" in (home / "out/methods-1.md").read_text(encoding="utf-8")
 
@@ -86,7 +86,7 @@ def test_the_validation_table_says_so_and_stands_beside_that_of_the_test(home):
     assert "error at the end on vgg_small, in %: validation split, for choosing settings" in shown
     assert "packnet on vgg_small: error at the end on the validation split, in %" in shown
     assert "packnet 0.75 25.00 ± 0.00 35.00 ± 0.00 30.00 ± 0.00 0 - 1 0.33 2" in shown
-    names = ["methods.md", "methods.csv", "methods.png", "ratios.csv", "ratios.png"]
+    names = [f"methods.{kind}" for kind in ("md", "csv", "png", "svg")] + ["ratios.csv", "ratios.png", "ratios.svg"]
     beside = [name.replace(".", "-val.") for name in names]
     assert sorted(path.name for path in (home / "out").iterdir()) == sorted(names + beside)
 

@@ -2,17 +2,22 @@
 
 import csv
 import io
+import itertools
 
 import pytest
+from matplotlib.text import Text
 from rich.console import Console
 
 from packnet_pl.report import (
+    LIGHT,
     compare_methods,
     draw_methods,
     find_runs,
+    method_points,
     method_table,
     methods_markdown,
     sequences,
+    write_figure,
     write_methods_csv,
     write_methods_markdown,
 )
@@ -184,9 +189,32 @@ def test_names_that_are_markup_stay_what_they_are(tmp_path):
 
 
 def test_a_figure_of_any_rows_can_be_drawn(study, tmp_path):
-    for number, comparison in enumerate([compare(study), compare(study / "4"), compare(study / "6")]):
-        draw_methods(comparison, tmp_path / f"{number}.png")
-        assert (tmp_path / f"{number}.png").stat().st_size > 10_000
+    for comparison in (compare(study), compare(study / "4"), compare(study / "6")):
+        assert drawn_words(comparison, tmp_path) >= {row.label for row in comparison.rows} | {"mean", "kept on disk"}
     write_other(tmp_path / "other", "mine", (0.0, 0.0, 0.0))
-    draw_methods(compare(study / "0", tmp_path / "other"), tmp_path / "mine.png")
-    assert (tmp_path / "mine.png").stat().st_size > 10_000
+    assert "mine" in drawn_words(compare(study / "0", tmp_path / "other"), tmp_path)
+
+
+def test_no_texts_of_a_figure_cross_each_other(study, tmp_path):
+    figure = draw_methods(method_points(compare(study)), "errors", LIGHT)
+    write_figure(lambda theme: figure, tmp_path / "methods")  # which lays it out
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_of_many_tasks_their_mean_is_drawn(tmp_path):
+    names = [f"task {number}" for number in range(30)]
+    write_other(tmp_path / "many", "finetune", (0.2,) * 30, names=names)
+    assert {"mean of 30 tasks", "finetune"} <= (words := drawn_words(compare(tmp_path), tmp_path))
+    assert words.isdisjoint(names)
+
+
+def drawn_words(comparison, folder):
+    """Returns the texts of the figure, which is written."""
+    figures = []
+    write_figure(
+        lambda theme: figures.append(draw_methods(method_points(comparison), "errors", theme)) or figures[0],
+        folder / "drawn",
+    )
+    return {text.get_text() for text in figures[0].findobj(Text)}

@@ -2,11 +2,22 @@
 
 import csv
 import io
+from functools import partial
 
 import pytest
 from rich.console import Console
 
-from packnet_pl.report import draw_ratios, find_runs, ratio_rows, ratio_table, ratio_tables, write_ratios_csv
+from packnet_pl.report import (
+    LIGHT,
+    draw_ratios,
+    find_runs,
+    ratio_points,
+    ratio_rows,
+    ratio_table,
+    ratio_tables,
+    write_figure,
+    write_ratios_csv,
+)
 from tests.support.results import write_run
 
 PAPER = {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared"}
@@ -99,8 +110,20 @@ def test_a_narrow_screen_has_the_spread_below_the_mean(sweep):
 def test_a_figure_of_any_rows_can_be_drawn(tmp_path, free):
     write_run(tmp_path / "0", (0.5, 0.75), free=free)
     write_run(tmp_path / "1", (0.5, 0.5), free=free)
-    draw_ratios(ratio_rows(find_runs([tmp_path])[0]), tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    points = ratio_points(ratio_rows(find_runs([tmp_path])[0]))
+    paths = write_figure(partial(draw_ratios, points, "errors"), tmp_path / "figure")
+    assert all(path.stat().st_size > 10_000 for path in paths)
+
+
+def test_axes_span_what_was_measured_and_no_more(sweep):
+    figure = draw_ratios(ratio_points(ratio_rows(find_runs([sweep])[0])), "errors", LIGHT)
+    errors, free = figure.axes[:-1], figure.axes[-1]
+    # By hand: of Greek, 30.0 ± 14.1 and 50.0 ± 14.1; the widest of all.
+    spans = [axes.get_ylim()[1] - axes.get_ylim()[0] for axes in errors]
+    assert spans == pytest.approx([1.15 * (20 + 2 * 14.142)] * 3, abs=1e-2)
+    for axes in errors:
+        assert axes.get_ylim()[0] <= min(axes.dataLim.y0, axes.dataLim.y1) <= axes.dataLim.y1 <= axes.get_ylim()[1]
+    assert free.get_ylim() == (0, 100)
 
 
 def test_a_folder_without_runs_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """``packnet-report``: tables and figures of runs and sweeps."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,23 +91,31 @@ def report(folders: list[Path], output: Path, split: str = "test") -> None:
 
 
 def _write_comparisons(console: "Console", compared: list["MethodComparison"], output: Path, stem: str) -> list[Path]:
-    from packnet_pl.report import draw_methods, method_table, write_methods_csv, write_methods_markdown
+    from packnet_pl.report import (
+        draw_methods,
+        method_points,
+        method_table,
+        write_figure,
+        write_methods_csv,
+        write_methods_markdown,
+    )
 
-    written = []
+    written: list[Path] = []
     for number, comparison in enumerate(compared, start=1):
         _print(console, method_table(comparison), method_table(comparison, stacked=True))
         for note in comparison.notes:
             console.print(note, markup=False, highlight=False)
         name = f"{stem}-{number}" if len(compared) > 1 else stem
-        writers = {"md": write_methods_markdown, "csv": write_methods_csv, "png": draw_methods}
-        for kind, write in writers.items():
+        for kind, write in {"md": write_methods_markdown, "csv": write_methods_csv}.items():
             written.append(output / f"{name}.{kind}")
             write(comparison, written[-1])
+        drawn = partial(draw_methods, method_points(comparison), comparison.heading)
+        written += write_figure(drawn, output / name)
     return written
 
 
 def _write_ratios(console: "Console", swept: list[list["RatioRow"]], output: Path, stem: str) -> list[Path]:
-    from packnet_pl.report import draw_ratios, ratio_table, write_ratios_csv
+    from packnet_pl.report import draw_ratios, ratio_points, ratio_table, write_figure, write_ratios_csv
 
     if not swept:
         return []
@@ -114,8 +123,8 @@ def _write_ratios(console: "Console", swept: list[list["RatioRow"]], output: Pat
     write_ratios_csv([row for rows in swept for row in rows], written[0])
     for number, rows in enumerate(swept, start=1):
         _print(console, ratio_table(rows), ratio_table(rows, stacked=True))
-        written.append(output / f"{stem}{f'-{number}' if len(swept) > 1 else ''}.png")
-        draw_ratios(rows, written[-1])
+        drawn = partial(draw_ratios, ratio_points(rows), rows[0].heading)
+        written += write_figure(drawn, output / (f"{stem}-{number}" if len(swept) > 1 else stem))
     return written
 
 

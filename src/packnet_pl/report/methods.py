@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from packnet_pl.report.kinds import by_kind, label, remarks, unsaid
-from packnet_pl.report.runs import Run
+from packnet_pl.report.runs import SPLIT_NAMES, Run
 
 __all__ = ["MethodComparison", "MethodRow", "compare_methods"]
 
@@ -83,6 +83,11 @@ class MethodComparison:
         """The title: what the figures are."""
         where = "test split" if self.split == "test" else "validation split, for choosing settings"
         return f"error at the end on {self.arch}, in %: {where}"
+
+    @property
+    def heading(self) -> str:
+        """The title of the figure."""
+        return f"{SPLIT_NAMES[self.split]} error at the end of the sequence on {self.arch}"
 
 
 def compare_methods(runs: Sequence[Run]) -> MethodComparison:

@@ -1,25 +1,21 @@
-"""Draws the comparison of methods: error per task, and mean error against size."""
+"""Draws the comparison of methods: a row per method, with its error on each task, their mean, and what is kept."""
 
-import os
-from collections.abc import Sequence
-from statistics import fmean, median, stdev
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from packnet_pl.files import replacing
-from packnet_pl.report.methods import MethodComparison, MethodRow
+from packnet_pl.report.methods import MethodComparison
+from packnet_pl.report.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["draw_methods"]
+__all__ = ["MethodPoints", "Spread", "draw_methods", "method_points", "spread_of"]
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# Okabe and Ito's colours, which the colour-blind can tell apart; individual networks have that of texts.
 COLOURS = {
-    "individual": "#000000",
-    "classifier_only": "#7f7f7f",
     "finetune": "#d55e00",
     "lwf": "#e69f00",
     "joint": "#cc79a7",
@@ -27,147 +23,140 @@ COLOURS = {
 }
 OTHER_COLOUR = "#009e73"
 MARKERS = {"individual": "s", "classifier_only": "D", "finetune": "v", "lwf": "^", "joint": "P", "packnet": "o"}
+MANY_TASKS = 10
+"""With more tasks than these only their mean is drawn: a page is not wide enough, and the table has them all."""
 
 
-class _Point(NamedTuple):
-    size: float
-    error: float
-    number: str
-    colour: str
+class Spread(NamedTuple):
+    """Samples of an error, or of another fraction.
+
+    Attributes:
+        mean: In percent.
+        deviation: Sample standard deviation in points; 0 for one sample.
+    """
+
+    mean: float
+    deviation: float
 
 
-def draw_methods(comparison: MethodComparison, path: str | os.PathLike[str]) -> None:
-    """Draws each method's error on each task, and beside it the mean error against the megabytes that are kept.
+class MethodPoints(NamedTuple):
+    """One row of the figure.
 
-    Points are means, bars sample standard deviations over the seeds; the numbers at the right are those of the rows.
+    Attributes:
+        label: Of the row.
+        method: Name of the method.
+        errors: Task -> error at the end.
+        mean: Error, mean over the tasks.
+        megabytes: Of the file with all tasks, in 10^6 bytes.
+    """
+
+    label: str
+    method: str
+    errors: Mapping[str, Spread]
+    mean: Spread
+    megabytes: float
+
+
+def spread_of(fractions: Sequence[float]) -> Spread:
+    """Returns mean and sample standard deviation of ``fractions``, each in [0, 1], in percent."""
+    return Spread(100 * fmean(fractions), 100 * stdev(fractions) if len(fractions) > 1 else 0.0)
+
+
+def method_points(comparison: MethodComparison) -> list[MethodPoints]:
+    """Returns what is drawn of a comparison, from :func:`compare_methods`."""
+    return [
+        MethodPoints(
+            row.label,
+            row.method,
+            {task: spread_of(row.errors(task)) for task in comparison.tasks},
+            spread_of(row.errors(None)),
+            row.megabytes,
+        )
+        for row in comparison.rows
+    ]
+
+
+def draw_methods(rows: Sequence[MethodPoints], title: str, theme: Theme) -> "Figure":
+    """Draws each method's error on each task and their mean, and beside them the megabytes that are kept.
+
+    Points are means, with their number at the right; bars are sample standard deviations over the seeds. A dotted line
+    is the mean of individual networks.
 
     Args:
-        comparison: From :func:`compare_methods`.
-        path: Of the PNG file.
+        rows: From the top.
+        title: What the errors are: split and backbone.
+        theme: Colours.
     """
-    # Half a second to import, and only figures need it.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = comparison.rows
-    columns = [*comparison.tasks, None]
-    height = 1.5 + 0.27 * max(len(rows), 6)
-    figure = Figure(figsize=(5.7 + 1.1 * len(columns), height), layout="constrained")
-    ratios = [*[1.0] * len(columns), 2.7]
-    panels = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-    for index, (axes, task) in enumerate(zip(panels[: len(columns)], columns, strict=True)):
-        _draw_errors(axes, rows, task)
-        title = "mean" if task is None else "\n".join(_wrapped(task))
-        axes.set_title(title, fontsize=10, fontweight="bold" if task is None else "normal")
-        axes.tick_params(axis="y", length=0, labelleft=index == 0)
-    _draw_sizes(panels[-1], rows)
-    figure.suptitle(_title(comparison), fontsize=11)
-    FigureCanvasAgg(figure)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=200)
-
-
-def _title(comparison: MethodComparison) -> str:
-    split = {"test": "Test", "val": "Validation"}[comparison.split]
-    return f"{split} error at the end of the sequence on {comparison.arch}, %"
+    tasks = list(rows[0].errors) if len(rows[0].errors) <= MANY_TASKS else []
+    label_width = 0.075 * max(len(row.label) for row in rows)
+    figure = Figure(figsize=(label_width + 1.45 * (len(tasks) + 2) + 0.3, 1.3 + 0.29 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, len(tasks) + 2, squeeze=False, sharey=True)[0]
+    for axes, task in zip(panels, tasks, strict=False):
+        _draw_errors(axes, [(row.method, row.errors[task]) for row in rows], theme)
+        axes.set_title("\n".join(_wrapped(task)), fontweight="normal", loc="left")
+    _draw_errors(panels[-2], [(row.method, row.mean) for row in rows], theme)
+    panels[-2].set_title("mean" if tasks else f"mean of {len(rows[0].errors)} tasks", loc="left")
+    _draw_sizes(panels[-1], rows, theme)
+    panels[0].set_yticks(range(len(rows)), [row.label for row in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
 
 
 def _wrapped(task: str) -> list[str]:
     """Returns the lines of a panel's title: names break after spaces, hyphens and underscores, if they can."""
-    return [line.replace("_ ", "_") for line in wrap(task.replace("_", "_ "), width=13)]
+    lines = [line.replace("_ ", "_") for line in wrap(task.replace("_", "_ "), width=14)] or [task]
+    return [line.replace("$", r"\$") for line in lines]
 
 
-def _draw_errors(axes: "Axes", rows: Sequence[MethodRow], task: str | None) -> None:
-    """Draws one line of a dot plot per row, the first at the top."""
+def _draw_errors(axes: "Axes", points: Iterable[tuple[str, Spread]], theme: Theme) -> None:
+    """Draws one point per row, the first at the top, with its number at the right edge of the panel."""
+    points = list(points)
+    for height, (method, error) in enumerate(points):
+        if method == "individual":
+            axes.axvline(error.mean, color=theme.foreground, linewidth=0.8, linestyle=":", zorder=1)
+        axes.errorbar(
+            *(error.mean, height),
+            xerr=error.deviation,
+            color=_colour(method, theme),
+            marker=MARKERS.get(method, "X"),
+            elinewidth=1.1,
+            capsize=2.5,
+            linestyle="none",
+        )
+        # Numbers stand in a column of their own, beyond the largest error.
+        at = axes.get_yaxis_transform()
+        axes.text(1.0, height, f"{error.mean:.1f}", transform=at, ha="right", va="center", fontsize=8)
+    axes.set_xlabel("error, %", fontsize=9)
+    _finish(axes, max(error.mean + error.deviation for _, error in points), 1.5, theme)
+
+
+def _draw_sizes(axes: "Axes", rows: Sequence[MethodPoints], theme: Theme) -> None:
+    """Draws one bar per row, as long as what is kept is large."""
+    for height, row in enumerate(rows):
+        axes.barh(height, row.megabytes, height=0.45, color=_colour(row.method, theme))
+        text = f" {row.megabytes:.2f}" if row.megabytes < 10 else f" {row.megabytes:,.0f}"
+        axes.text(row.megabytes, height, text, ha="left", va="center", fontsize=8)
+    axes.set_title("kept on disk", fontweight="normal", loc="left")
+    axes.set_xlabel("size, MB", fontsize=9)
+    _finish(axes, max(row.megabytes for row in rows), 1.4, theme)
+
+
+def _finish(axes: "Axes", largest: float, room: float, theme: Theme) -> None:
+    """Sets the scale from 0 to ``room`` times ``largest``; numbers stand where there are no ticks."""
     from matplotlib.ticker import MaxNLocator
 
-    for height, row in enumerate(rows):
-        mean, deviation = _percent(row.errors(task))
-        if row.method == "individual":
-            axes.axvline(mean, color="#000000", linewidth=0.8, linestyle=":", zorder=1)
-        _draw_point(axes, mean, height, row, xerr=deviation)
-    names = [f"{row.label}  {number}" for number, row in enumerate(rows, start=1)]
-    axes.set_yticks(range(len(rows)), names, fontsize=9)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
-    axes.xaxis.set_major_locator(MaxNLocator(3))
-    axes.tick_params(axis="x", labelsize=8)
-    axes.grid(color="#ececec", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    largest = largest or 1.0
+    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(0, largest)
+    axes.set_xlim(0, room * largest)
+    axes.set_xticks([tick for tick in ticks if 0 <= tick <= 1.05 * largest])
+    theme.clean(axes, "both")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
-def _draw_sizes(axes: "Axes", rows: Sequence[MethodRow]) -> None:
-    """Draws the mean error of each row, by its number, against the size of what is kept."""
-    points = []
-    for number, row in enumerate(rows, start=1):
-        mean, deviation = _percent(row.errors(None))
-        size = row.megabytes
-        if row.method == "individual":
-            axes.plot((0, size), (mean, mean), color="#000000", linewidth=0.8, linestyle=":", zorder=1)
-        _draw_point(axes, size, mean, row, yerr=deviation)
-        points.append(_Point(size, mean, str(number), COLOURS.get(row.method, OTHER_COLOUR)))
-    axes.set(xlim=(0, 1.2 * max(point.size for point in points)), xlabel="kept on disk, MB", ylabel="mean error, %")
-    axes.set_title("error against size", fontsize=10)
-    axes.margins(y=0.12)
-    axes.autoscale_view(scalex=False)
-    _number(axes, points)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#ececec", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _number(axes: "Axes", points: Sequence[_Point]) -> None:
-    """Writes its number beside each point; points of about one size have theirs in columns to the left and right."""
-    from scipy.optimize import isotonic_regression
-
-    (_, width), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    groups: list[list[_Point]] = []
-    for point in sorted(points):
-        if not groups or point.size - groups[-1][0].size > 0.15 * width:
-            groups.append([])
-        groups[-1].append(point)
-    for group in groups:
-        first, last = group[0].size, group[-1].size
-        room = first > 0.12 * width
-        left = [point for point in group if room and point.size < median(other.size for other in group)]
-        right = [point for point in group if point not in left]
-        for column, x, side in ((left, first - 0.05 * width, "right"), (right, last + 0.07 * width, "left")):
-            column.sort(key=lambda point: point.error)
-            steps = 0.045 * (top - bottom) * np.arange(len(column))
-            # The heights nearest to the points' own that are a step apart.
-            heights = isotonic_regression([point.error for point in column] - steps).x + steps if column else []
-            for point, height in zip(column, heights, strict=True):
-                axes.annotate(
-                    point.number,
-                    (point.size, point.error),
-                    (x, height),
-                    fontsize=8,
-                    color=point.colour,
-                    ha=side,
-                    va="center",
-                    arrowprops={"arrowstyle": "-", "color": point.colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
-                )
-
-
-def _percent(fractions: Sequence[float]) -> tuple[float, float]:
-    """Returns mean and sample standard deviation in percent; 0 for the latter if there is one sample."""
-    return 100 * fmean(fractions), 100 * stdev(fractions) if len(fractions) > 1 else 0.0
-
-
-def _draw_point(
-    axes: "Axes", x: float, y: float, row: MethodRow, xerr: float | None = None, yerr: float | None = None
-) -> None:
-    axes.errorbar(
-        x,
-        y,
-        yerr,
-        xerr,
-        color=COLOURS.get(row.method, OTHER_COLOUR),
-        marker=MARKERS.get(row.method, "X"),
-        markersize=5,
-        elinewidth=1.1,
-        capsize=2.5,
-        linestyle="none",
-    )
+def _colour(method: str, theme: Theme) -> str:
+    own = {"individual": theme.foreground, "classifier_only": theme.muted}
+    return own.get(method) or COLOURS.get(method, OTHER_COLOUR)

@@ -6,7 +6,7 @@ from itertools import groupby
 from statistics import fmean, stdev
 
 from packnet_pl.report.kinds import by_kind, is_comparison, ratio_of, sequences, setting_labels
-from packnet_pl.report.runs import Run
+from packnet_pl.report.runs import SPLIT_NAMES, Run
 
 __all__ = ["RatioRow", "ratio_rows", "ratio_tables", "spread"]
 
@@ -24,6 +24,11 @@ class RatioRow:
     name: str
     ratio: float | str
     runs: tuple[Run, ...]
+
+    @property
+    def heading(self) -> str:
+        """The title of the figure of all ratios of these runs."""
+        return f"{SPLIT_NAMES[self.runs[0].split]} error at the end: {self.name}"
 
     @property
     def tasks(self) -> list[str]:

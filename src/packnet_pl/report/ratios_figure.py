@@ -1,56 +1,129 @@
-"""Draws error against prune ratio: a line per task, and below it what stays free."""
+"""Draws error against prune ratio: a panel per task, their mean, and what stays free."""
 
-import os
-from collections.abc import Sequence
-from statistics import fmean, stdev
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
-from packnet_pl.files import replacing
+from packnet_pl.report.methods_figure import Spread, spread_of
 from packnet_pl.report.ratios import RatioRow
+from packnet_pl.report.style import MARKERS, Theme
 
-__all__ = ["draw_ratios"]
-
-
-def draw_ratios(rows: Sequence[RatioRow], path: str | os.PathLike[str]) -> None:
-    """Draws the error of each task against the prune ratio, and below it what stays free.
-
-    Args:
-        rows: Of one method, backbone and sequence.
-        path: Of the PNG file.
-    """
-    # Half a second to import, and only figures need it.
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    numbers = all(isinstance(row.ratio, float) for row in rows)
-    positions = [float(row.ratio) if numbers else float(index) for index, row in enumerate(rows)]
-    figure = Figure(figsize=(7.5, 6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    lines = [*rows[0].tasks, None]
-    for number, task in enumerate(lines):
-        samples = [[100 * error for error in row.errors(task)] for row in rows]
-        upper.errorbar(
-            positions,
-            [fmean(sample) for sample in samples],
-            [stdev(sample) if len(sample) > 1 else 0.0 for sample in samples],
-            marker="o",
-            markersize=4,
-            capsize=3,
-            linewidth=2.5 if task is None else 1.3,
-            color="#222222" if task is None else colormaps["viridis"](0.05 + 0.8 * number / max(1, len(lines) - 2)),
-            label="mean" if task is None else task,
+__all__ = ["RatioPoints", "draw_ratios", "ratio_points"]
+
+MANY_TASKS = 10
+"""With more tasks than these only their mean is drawn; the table has them all."""
+COLUMNS = 3
+
+
+class RatioPoints(NamedTuple):
+    """What is drawn at one prune ratio.
+
+    Attributes:
+        ratio: A number for every task, or a list in words.
+        errors: Task -> error at the end.
+        mean: Error, mean over the tasks.
+        free: Share of the weights that nobody owns, in percent, or None.
+    """
+
+    ratio: float | str
+    errors: Mapping[str, Spread]
+    mean: Spread
+    free: float | None
+
+
+def ratio_points(rows: Sequence[RatioRow]) -> list[RatioPoints]:
+    """Returns what is drawn of the rows of one method, backbone and sequence."""
+    return [
+        RatioPoints(
+            row.ratio,
+            {task: spread_of(row.errors(task)) for task in row.tasks},
+            spread_of(row.errors(None)),
+            None if row.free is None else 100 * row.free,
         )
-    split = {"test": "test", "val": "validation"}[rows[0].runs[0].split]
-    upper.set(ylabel=f"{split} error at the end, %", title=rows[0].name)
-    free = [(x, 100 * row.free) for x, row in zip(positions, rows, strict=True) if row.free is not None]
-    lower.plot(*zip(*free, strict=True), marker="o", markersize=4, color="#888888") if free else None
-    lower.set(ylabel="free, %", xlabel="prune ratio")
-    lower.set_xticks(positions, [str(row.ratio) for row in rows], rotation=0 if numbers else 30)
-    for axes in (upper, lower):
-        axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#eeeeee")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    FigureCanvasAgg(figure)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        for row in rows
+    ]
+
+
+def draw_ratios(rows: Sequence[RatioPoints], title: str, theme: Theme) -> "Figure":
+    """Draws the error of each task against the prune ratio, their mean, and what stays free.
+
+    Points are means, bars sample standard deviations over the seeds. The axes of errors begin where the errors do, and
+    all span as many points, so that slopes and spreads can be compared from panel to panel.
+
+    Args:
+        rows: By rising ratio.
+        title: Method, backbone and split.
+        theme: Colours.
+    """
+    from matplotlib.figure import Figure
+
+    tasks = list(rows[0].errors) if len(rows[0].errors) <= MANY_TASKS else []
+    mean = "mean" if tasks else f"mean of {len(rows[0].errors)} tasks"
+    curves = {task: [row.errors[task] for row in rows] for task in tasks} | {mean: [row.mean for row in rows]}
+    count = len(curves) + 1
+    columns = min(COLUMNS, count)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(2.9 * columns, 0.5 + 2.3 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    span = 1.15 * max(_range(curve)[1] - _range(curve)[0] for curve in curves.values()) or 1.0
+    colours = [*theme.task_colours(len(tasks)), theme.foreground]
+    positions = _positions(rows)
+    for index, (axes, (name, curve)) in enumerate(zip(panels, curves.items(), strict=False)):
+        axes.errorbar(
+            positions,
+            [error.mean for error in curve],
+            [error.deviation for error in curve],
+            marker=MARKERS[index % len(MARKERS)],
+            capsize=3,
+            linewidth=2.4 if name == mean else 1.6,
+            color=colours[index],
+        )
+        lowest, highest = _range(curve)
+        bottom = max(0.0, (lowest + highest - span) / 2)
+        axes.set(ylim=(bottom, bottom + span), ylabel="error, %")
+        axes.set_title(name.replace("$", r"\$"), fontweight="bold" if name == mean else "normal")
+    free = [(x, row.free) for x, row in zip(positions, rows, strict=True) if row.free is not None]
+    last = panels[count - 1]
+    last.bar([x for x, _ in free], [y for _, y in free], width=_bar_width(positions), color=theme.muted)
+    last.set(ylim=(0, 100), ylabel="free weights, %")
+    last.set_title("free at the end", fontweight="normal")
+    for axes in panels[:count]:
+        _finish(axes, rows, theme)
+    for axes in panels[count:]:
+        axes.remove()
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def _range(curve: Sequence[Spread]) -> tuple[float, float]:
+    return min(error.mean - error.deviation for error in curve), max(error.mean + error.deviation for error in curve)
+
+
+def _are_numbers(rows: Sequence[RatioPoints]) -> bool:
+    return all(isinstance(row.ratio, float) for row in rows)
+
+
+def _positions(rows: Sequence[RatioPoints]) -> list[float]:
+    return [float(row.ratio) if _are_numbers(rows) else float(index) for index, row in enumerate(rows)]
+
+
+def _bar_width(positions: Sequence[float]) -> float:
+    """Returns a width at which neighbours stay apart."""
+    apart = min((later - earlier for earlier, later in pairwise(sorted(positions)) if later > earlier), default=0.1)
+    return min(0.5 * apart, 0.12 * (max(positions) - min(positions)) or apart)
+
+
+def _finish(axes: "Axes", rows: Sequence[RatioPoints], theme: Theme) -> None:
+    positions = _positions(rows)
+    numbers = _are_numbers(rows)
+    room = 0.12 * (max(positions) - min(positions)) or 0.1
+    axes.set_xlim(min(positions) - room, max(positions) + room)
+    axes.set_xticks(
+        positions, [str(row.ratio) for row in rows], rotation=0 if numbers else 30, ha="center" if numbers else "right"
+    )
+    axes.set_xlabel("prune ratio")
+    theme.clean(axes)

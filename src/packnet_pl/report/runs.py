@@ -11,9 +11,10 @@ from packnet_pl.results import read_results
 from packnet_pl.run_directory import results_path, run_path
 from packnet_pl.sweep_jobs import jobs_since
 
-__all__ = ["SPLITS", "Run", "find_runs"]
+__all__ = ["SPLITS", "SPLIT_NAMES", "Run", "find_runs"]
 
 SPLITS = ("test", "val")
+SPLIT_NAMES = {"test": "Test", "val": "Validation"}
 
 
 @dataclass(frozen=True)

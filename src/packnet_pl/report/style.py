@@ -64,7 +64,7 @@ class Theme:
             count: Number of tasks, from 0.
         """
         if count <= len(OKABE_ITO) + 1:
-            return [*OKABE_ITO, self.foreground][:count]
+            return [*OKABE_ITO, self.ink_on(self.page)][:count]
         from matplotlib import colormaps
         from matplotlib.colors import to_hex
 
