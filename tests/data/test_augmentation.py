@@ -58,15 +58,21 @@ def served(*args, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """The training split of a folder of noise, which crops and mirrors."""
+def photos(tmp_path_factory):
+    """A folder of noise."""
     root = tree(tmp_path_factory.mktemp("noise"), train=0, test=1, val=1)
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         for index in range(6):
             path = uniform(root / "train" / name / f"{index}.png")
             Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    return folder(root, resize=16).train
+    return root
+
+
+@pytest.fixture(scope="module")
+def images(photos):
+    """Its training split, which crops and mirrors."""
+    return folder(photos, resize=16).train
 
 
 class Numbered(Dataset):
@@ -88,6 +94,19 @@ def test_loader_processes_change_nothing(images, num_workers):
     assert len(expected) == 12
     assert served(Numbered(images), num_workers=num_workers) == expected
     assert served(Noise(), num_workers=num_workers) == served(Noise())
+
+
+@pytest.mark.parametrize("policy", ["trivial", "rand", "auto", "augmix"])
+def test_policies_draw_the_same_in_all_loader_processes_and_from_the_cache(photos, tmp_path, policy):
+    kind = {"resize": 16, "augment": f"crop+{policy}"}
+    plain, cached = (
+        Numbered(folder(photos, **kind, **more).train) for more in ({}, {"cache_gb": 0.1, "cache_dir": str(tmp_path)})
+    )
+    expected = served(plain)
+    for _ in range(2):
+        assert served(cached, num_workers=2) == expected
+    assert expected != served(plain, epoch=1)
+    assert expected != served(Numbered(folder(photos, **{**kind, "augment": "crop"}).train))
 
 
 def test_batch_size_and_ranks_change_nothing():

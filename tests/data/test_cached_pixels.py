@@ -115,7 +115,7 @@ def test_pixels_are_those_of_the_file_to_the_bit(kind, size, turned, channels, s
         assert len(calls) == 1
 
 
-@pytest.mark.parametrize("augment", ["flip_crop", "crop", "flip", "none"])
+@pytest.mark.parametrize("augment", ["flip_crop", "crop", "flip", "none", "trivial", "crop+augmix"])
 def test_each_image_is_decoded_once_for_all_splits_epochs_and_runs(photos, tmp_path, decoded, augment):
     plain = items(data_of(photos, augment=augment))
     decoded.clear()

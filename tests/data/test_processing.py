@@ -9,13 +9,22 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from packnet_pl.data.processing import AUGMENTATIONS, Processing
+from packnet_pl.data.policies import POLICIES
+from packnet_pl.data.processing import AUGMENTATIONS, Processing, augmentation
 from packnet_pl.data.to_tensor import resized
 from packnet_pl.preparation import Preparation
+
+BY_POLICY = {
+    "trivial": v2.TrivialAugmentWide,
+    "rand": v2.RandAugment,
+    "auto": v2.AutoAugment,
+    "augmix": v2.AugMix,
+}
 
 
 def by_torchvision(how, augment):
     """The same steps, all of them torchvision's."""
+    augment, _, policy = augment.partition("+")
     wanted, crop = how.preparation, v2.RandomCrop if "crop" in augment else v2.CenterCrop
     sides = [wanted.shorter_side] * (2 if wanted.squash else 1)
     kernel = v2.InterpolationMode(wanted.interpolation)
@@ -25,11 +34,14 @@ def by_torchvision(how, augment):
         steps = [v2.Resize(sides, kernel, antialias=True), crop(wanted.size)]
     if "flip" in augment:
         steps.append(v2.RandomHorizontalFlip())
+    if policy:
+        fill = [round(255 * level) for level in how.mean]
+        steps.append(BY_POLICY[policy](interpolation=v2.InterpolationMode.BILINEAR, fill=fill))
     divided = [v2.PILToTensor(), lambda pixels: pixels.float() / 255]
     return v2.Compose([*steps, *divided, v2.Normalize([*how.mean], [*how.std])])
 
 
-@pytest.mark.parametrize("augment", AUGMENTATIONS)
+@pytest.mark.parametrize("augment", [*AUGMENTATIONS, *(f"flip_crop+{policy}" for policy in POLICIES), "none+rand"])
 @pytest.mark.parametrize("colour", ["L", "RGB"])
 def test_tensors_are_torchvisions_to_the_bit_and_so_is_what_is_drawn(colour, augment):
     rng = np.random.default_rng(0)
@@ -51,6 +63,19 @@ def test_tensors_are_torchvisions_to_the_bit_and_so_is_what_is_drawn(colour, aug
         assert (ours.dtype, ours.shape, ours.is_contiguous()) == (theirs.dtype, theirs.shape, True)
         assert torch.equal(ours, theirs)
         assert torch.equal(ours_after, theirs_after)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_alone_comes_after_what_is_usual(policy):
+    assert augmentation(policy) == f"flip_crop+{policy}"
+    assert augmentation(policy, "flip") == f"flip+{policy}"
+    assert augmentation(f"crop+{policy}") == f"crop+{policy}"
+
+
+@pytest.mark.parametrize("given", ["crop+", "+rand", "rand+crop", "rand+auto", "crop+rand+auto", "Rand", "", None, 1])
+def test_what_is_no_augmentation_is_refused_with_all_there_are(given):
+    with pytest.raises(ValueError, match=r"augment is .*; there are .*'none'\], and each .*'augmix'\]: flip_crop\+tri"):
+        augmentation(given)
 
 
 def test_an_image_is_read_without_torchvision(tmp_path):

@@ -222,7 +222,16 @@ def test_training_mirrors_what_is_in_the_box(tmp_path, augment):
     assert rises == ({True, False} if mirrors else {True})
 
 
-@pytest.mark.parametrize("given", [{"resize": 20}, {"augment": "crop"}, {"augment": "flip_crop"}])
+def test_a_policy_comes_after_mirroring_what_is_in_the_box(tmp_path):
+    root, found = cubs(tmp_path), []
+    for augment in ("rand", "flip+rand", "flip"):
+        torch.manual_seed(0)
+        found.append(torch.stack([image for image, _ in published(read_cubs, root, augment=augment).train]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("given", [{"resize": 20}, {"augment": "crop"}, {"augment": "flip_crop+trivial"}])
 def test_there_is_nothing_to_crop_beside_a_box(tmp_path, given):
     with pytest.raises(ValueError, match="the images of CUB-200-2011 are cut out by their boxes and resized to a sq"):
         published(read_cubs, cubs(tmp_path), **given)

@@ -49,7 +49,8 @@ def image_folder(  # noqa: PLR0913 - a yaml names each of them
             ImageNet for three.
         std: One number per channel, above 0, divides what is left; None is 0.25 for one channel, and that of ImageNet
             for three.
-        augment: Of training images: "flip_crop", "crop", "flip" or "none".
+        augment: Of training images: "flip_crop", "crop", "flip" or "none"; then perhaps a policy of torchvision's,
+            "+trivial", "+rand", "+auto" or "+augmix", which alone ("trivial") stands for "flip_crop+trivial".
         val_fraction: Share of each class's training images to validate on instead, in (0, 1), at least one image
             and never all; not used where there is a folder val/.
         seed: Decides which images these are. It is not the run's: all runs are to be judged on the same images.

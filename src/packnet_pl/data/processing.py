@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.data.image_files import Box, ImageFiles, ReadPixels, open_image
+from packnet_pl.data.policies import POLICIES, augmentation_policy
 from packnet_pl.data.to_tensor import Pixels, center_crop, level_table, normalised, random_crop, random_mirror, resized
 from packnet_pl.preparation import Colour, Interpolation, Preparation
 
-__all__ = ["AUGMENTATIONS", "Processing", "processing"]
+__all__ = ["AUGMENTATIONS", "Processing", "augmentation", "processing"]
 
 AUGMENTATIONS = ("flip_crop", "crop", "flip", "none")
-"""What training does to an image: random crop, mirroring, both (crop alone for what must not be mirrored), nothing."""
+"""What training does to an image: random crop, mirroring, both (crop alone for what must not be mirrored), nothing.
+
+Each may be followed by a policy: "crop+trivial" (see :data:`packnet_pl.data.policies.POLICIES`)."""
 
 # For 3 channels those of ImageNet, on which pretrained backbones were trained.
 _COLOURS: dict[int, Colour] = {1: "L", 3: "RGB"}
@@ -31,7 +34,7 @@ class Processing:
         preparation: How a file becomes pixels; for training, where that draws nothing.
         mean: Per channel, subtracted from pixel values in [0, 1].
         std: Per channel, divides what is left.
-        augment: Of training images: one of :data:`AUGMENTATIONS`.
+        augment: Of training images: from :func:`augmentation`.
     """
 
     preparation: Preparation
@@ -90,15 +93,17 @@ class Processing:
         """Returns what makes a tensor (float, C x H x W) of what :meth:`pixels` returns.
 
         Args:
-            augment: One of :data:`AUGMENTATIONS`; "none" is what validation and test images go through. Where all of
+            augment: From :func:`augmentation`; "none" is what validation and test images go through. Where all of
                 the image is squashed into the size of an item there is nothing to crop.
         """
         size = self.preparation.size
-        cut = random_crop if augment in ("flip_crop", "crop") else center_crop
+        base, _, policy = augment.partition("+")
+        cut = random_crop if base in ("flip_crop", "crop") else center_crop
         return partial(
             _as_tensor,
             cut=partial(cut, size=size),
-            mirror=augment in ("flip_crop", "flip"),
+            mirror=base in ("flip_crop", "flip"),
+            policy=augmentation_policy(policy, self.mean) if policy else None,
             levels=level_table(self.mean, self.std),
         )
 
@@ -108,10 +113,32 @@ def _as_tensor(
     *,
     cut: Callable[[Pixels], Pixels],
     mirror: bool,
+    policy: Callable[[Pixels], Pixels] | None,
     levels: NDArray[np.float32],
 ) -> Tensor:
     part = cut(pixels)
-    return normalised(random_mirror(part) if mirror else part, levels)
+    part = random_mirror(part) if mirror else part
+    return normalised(policy(part) if policy else part, levels)
+
+
+def augmentation(given: str, usual: str = "flip_crop") -> str:
+    """Returns ``given`` written out: one of :data:`AUGMENTATIONS`, perhaps with "+" and a policy.
+
+    Args:
+        given: The same, or a policy alone.
+        usual: What comes before a policy that was given alone.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    written = f"{usual}+{given}" if given in POLICIES else given
+    base, plus, policy = written.partition("+") if isinstance(written, str) else ("", "", "")
+    if base not in AUGMENTATIONS or (plus and policy not in POLICIES):
+        raise ValueError(
+            f"augment is {given!r}; there are {list(AUGMENTATIONS)}, and each of them with a policy of "
+            f"{list(POLICIES)}: {usual}+trivial"
+        )
+    return written
 
 
 def processing(
@@ -136,7 +163,7 @@ def processing(
         channels: 1 (luminance) or 3 (RGB); None is 3.
         mean: One number per channel; None is 0.5 for one channel, and that of ImageNet for three.
         std: One number per channel, above 0; None is 0.25 for one channel, and that of ImageNet for three.
-        augment: One of :data:`AUGMENTATIONS`.
+        augment: One of :data:`AUGMENTATIONS`, a policy, or both: see :func:`augmentation`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -158,8 +185,7 @@ def processing(
             f"resize is {resize}; allowed is None, image_size ({image_size}) or more pixels, or the share that is cut "
             "out, such as 0.875"
         )
-    if augment not in AUGMENTATIONS:
-        raise ValueError(f"augment is {augment!r}; there are {list(AUGMENTATIONS)}")
+    augment = augmentation(augment)
     how = Preparation(
         _COLOURS[channels],
         (image_size, image_size),

@@ -10,7 +10,7 @@ from packnet_pl.data.cached_pixels import cached_pixels
 from packnet_pl.data.class_listing import holds_something
 from packnet_pl.data.image_files import ImageFiles, check_image, check_sizes
 from packnet_pl.data.image_list import ImageList, cut_validation
-from packnet_pl.data.processing import processing
+from packnet_pl.data.processing import augmentation, processing
 from packnet_pl.data.task_data import TaskData
 from packnet_pl.preparation import Interpolation
 
@@ -119,8 +119,8 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
         channels: See there.
         mean: See there.
         std: See there.
-        augment: Of training images: "flip_crop", "crop", "flip" or "none"; where there are boxes "flip" or "none".
-            None is the first of them.
+        augment: See there; where there are boxes nothing is cropped: "flip" or "none", perhaps with a policy. None is
+            "flip_crop", or "flip".
         val_fraction: Share of each class's training images to validate on instead, in [0, 1), at least one image
             and never all. 0 trains on all of them, as the paper does: validation is then a tenth of what was trained
             on, which tells a fault from a run that learns, but is no ground for a choice.
@@ -146,14 +146,16 @@ def published_images(  # noqa: PLR0913 - a yaml names each of them
     )
     listing = read(path)
     boxed = listing.train.boxes is not None
-    if boxed and (resize is not None or augment in ("flip_crop", "crop")):
+    whole = augmentation(augment or "flip", "flip")
+    if boxed and (resize is not None or "crop" in whole):
         raise ValueError(
             f"resize is {resize} and augment {augment!r}: the images of {listing.of.name} are cut out by their boxes "
-            "and resized to a square; allowed are resize=None, and augment 'flip' or 'none'"
+            "and resized to a square; allowed are resize=None, and augment 'flip' or 'none', perhaps with a policy: "
+            "'flip+trivial'"
         )
     if boxed:
         squashed = replace(how.preparation, shorter_side=None, boxes=True)
-        how = replace(how, preparation=squashed, augment=augment or "flip")
+        how = replace(how, preparation=squashed, augment=whole)
     _check(listing, subset)
     names, needed = listing.class_names, "at least two are needed, one of them to validate on"
     train, val = cut_validation(listing.train, val_fraction, seed, names, range(len(names)), needed)
