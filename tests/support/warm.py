@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -201,6 +202,7 @@ def _main(program, words, cwd, out, err, environment, before):
             "packnet-predict": predict.main,
             "packnet-inspect": inspect_file.main,
             "packnet-report": report.main,
+            "python": lambda: runpy.run_path(sys.argv[1], run_name="__main__"),
         }[program]()
     finally:
         sys.stdout.flush()
