@@ -85,7 +85,7 @@ def _run(shared: nn.Module, folder: Path, images: int, pixels: int) -> None:
     progress, stop = RunProgress(Console(file=io.StringIO()), 2), StopRequest()
     for number, stage in enumerate(plan.stages, start=1):
         results = fit_stage(plan, stage, model, progress, None, stop)
-        records += evaluate(plan, plan.tasks[:number], model, results, records)
+        records += evaluate(plan, plan.tasks[:number], model, results, records).records
 
 
 def _fine_tune(module: _Plain, tasks: list[TaskData], folder: Path) -> None:

@@ -20,7 +20,9 @@ __all__ = [
     "SavedRun",
     "checkpoint_path",
     "claimed",
+    "confusion_path",
     "data_record_path",
+    "filters_path",
     "journal_path",
     "lock",
     "metrics_path",
@@ -75,6 +77,16 @@ def probe_path(folder: Path, task: str) -> Path:
 def journal_path(folder: Path, task: str) -> Path:
     """Returns the path of the record of ``task``, written since it was finished."""
     return task_folder(folder, task) / "finished.json"
+
+
+def filters_path(folder: Path, task: str) -> Path:
+    """Returns the path of what a few filters looked like while ``task`` was trained."""
+    return task_folder(folder, task) / "filters.json"
+
+
+def confusion_path(folder: Path, task: str) -> Path:
+    """Returns the path of what was taken for what on the test split of ``task``, when it was tested last."""
+    return task_folder(folder, task) / "confusion.json"
 
 
 def data_record_path(folder: Path, task: str) -> Path:

@@ -10,6 +10,7 @@ from torch import nn
 from packnet_pl.data import TaskData
 from packnet_pl.distributed import rank_and_world_size, sum_
 from packnet_pl.run.metrics import measure, measure_together
+from packnet_pl.run.predictions import Predictions
 from packnet_pl.training import TaskDataModule
 
 CLASSES = 7
@@ -30,10 +31,17 @@ def network():
     return nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES)).eval()
 
 
+def evaluated(*case):
+    """The scores, and what is taken for what, image by image."""
+    predictions = Predictions(case[0])
+    scores = measure_together(network(), datamodule(*case), "test", CLASSES, predictions=predictions)
+    return scores, predictions.actual.tolist(), predictions.predicted.tolist()
+
+
 def _work(rank, world_size, store, queue):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(store, world_size), rank=rank, world_size=world_size)
-    queue.put((rank, [measure_together(network(), datamodule(*case), "test", CLASSES) for case in CASES]))
+    queue.put((rank, [evaluated(*case) for case in CASES]))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -41,8 +49,8 @@ def _work(rank, world_size, store, queue):
 @pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_shared_scores_are_those_of_one_process_exactly(tmp_path, world_size):
-    expected = [measure(network(), datamodule(*case).batches("test"), CLASSES) for case in CASES]
-    assert [sum(scores.images) for scores in expected] == [size for size, _ in CASES]
+    expected = [evaluated(*case) for case in CASES]
+    assert [sum(scores.images) for scores, *_ in expected] == [size for size, _ in CASES]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["packnet_pl.run.metrics"])
     queue = context.Queue()

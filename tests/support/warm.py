@@ -148,9 +148,8 @@ def outcome(folder):
     names = [task["name"] for task in found["tasks"]]
     files = ["packed.safetensors", "report/accuracy.csv", "report/per_class.csv"]
     files += ["report/ownership.png"] if found["free"] is not None else []
-    files += [
-        f"tasks/{name}/probe.safetensors" for name in names if (folder / f"tasks/{name}/probe.safetensors").exists()
-    ]
+    own = [f"tasks/{name}/{file}" for name in names for file in ("probe.safetensors", "filters.json", "confusion.json")]
+    files += [path for path in own if (folder / path).exists()]
     files += [str(path.relative_to(folder)) for path in folder.glob("tasks/*/logs/*/metrics.csv")]
     return {"results.json": found, **{path: (folder / path).read_bytes() for path in files}}
 

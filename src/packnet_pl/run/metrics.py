@@ -11,6 +11,7 @@ from torch import Tensor
 
 from packnet_pl.distributed import rank_and_world_size, sum_
 from packnet_pl.files import replacing
+from packnet_pl.run.predictions import Predictions
 from packnet_pl.training import TaskDataModule
 
 __all__ = ["Scores", "measure", "measure_together", "write_accuracy_csv", "write_class_csv"]
@@ -42,7 +43,11 @@ class Scores(msgspec.Struct, frozen=True):
 
 @torch.no_grad()
 def measure(
-    predict: Callable[[Tensor], Tensor], loader: Iterable[Any], num_classes: int, device: torch.device | str = "cpu"
+    predict: Callable[[Tensor], Tensor],
+    loader: Iterable[Any],
+    num_classes: int,
+    device: torch.device | str = "cpu",
+    predictions: Predictions | None = None,
 ) -> Scores:
     """Returns the scores of a classifier.
 
@@ -51,13 +56,17 @@ def measure(
         loader: Batches of images and class indices.
         num_classes: Of the task.
         device: Where ``predict`` computes.
+        predictions: Gets the predicted classes; ``loader`` is then one of :meth:`TaskDataModule.batches`.
     """
     right = torch.zeros(num_classes, dtype=torch.int64)
     images = torch.zeros(num_classes, dtype=torch.int64)
     among_five = 0
-    for batch, labels in loader:
+    for number, (batch, labels) in enumerate(loader):
         logits = predict(batch.to(device)).cpu()
-        right += torch.bincount(labels[logits.argmax(dim=1) == labels], minlength=num_classes)
+        predicted = logits.argmax(dim=1)
+        if predictions is not None:
+            predictions.add(loader.batch_sampler[number], labels, predicted)  # type: ignore[attr-defined]
+        right += torch.bincount(labels[predicted == labels], minlength=num_classes)
         images += torch.bincount(labels, minlength=num_classes)
         if num_classes > 5:
             among_five += int((logits.topk(5, dim=1).indices == labels.unsqueeze(1)).sum())
@@ -70,6 +79,7 @@ def measure_together(
     split: Literal["val", "test"],
     num_classes: int,
     device: torch.device | str = "cpu",
+    predictions: Predictions | None = None,
 ) -> Scores:
     """Returns the scores of a classifier on a split whose batches are divided among all processes.
 
@@ -82,8 +92,11 @@ def measure_together(
         split: Which one.
         num_classes: Of the task.
         device: Where ``predict`` computes.
+        predictions: Of the size of the split, without any: gets all predicted classes, in each process.
     """
-    mine = measure(predict, datamodule.batches(split, *rank_and_world_size()), num_classes, device)
+    mine = measure(predict, datamodule.batches(split, *rank_and_world_size()), num_classes, device, predictions)
+    if predictions is not None:
+        predictions.gather()
     counts = sum_(torch.tensor([*mine.right, *mine.images, mine.among_five or 0])).tolist()
     right, images = tuple(counts[:num_classes]), tuple(counts[num_classes:-1])
     return Scores(right, None if mine.among_five is None else counts[-1], images)

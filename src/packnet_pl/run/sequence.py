@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from packnet_pl.confusion import write_confusion
 from packnet_pl.distributed import wait_for_all
 from packnet_pl.results import Results
 from packnet_pl.run.artifacts import gather_results, is_main, write_outcome
@@ -16,6 +17,7 @@ from packnet_pl.run.resume_point import find_start
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.stage_fit import fit_stage
 from packnet_pl.run.task_record import read_task_records, write_task_record
+from packnet_pl.run_directory import confusion_path
 from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["run_sequence"]
@@ -60,11 +62,13 @@ def run_sequence(plan: RunPlan, model: MultiHeadClassifier, console: Console, st
                 _record_data(plan, stage.tasks)
             results = fit_stage(plan, stage, model, progress, resume, stop)
             finished, resume = finished + len(results), None
-            new = evaluate(plan, plan.tasks[:finished], model, results, records)
-            records += new
+            found = evaluate(plan, plan.tasks[:finished], model, results, records)
+            records += found.records
             if is_main():
-                for record in new:
+                for record in found.records:
                     write_task_record(plan.folder, record)
+                for task, confusion in found.confusions.items():
+                    write_confusion(confusion_path(plan.folder, task), confusion)
                 write_outcome(plan, model, records)
             wait_for_all()
     return gather_results(plan, model, records)

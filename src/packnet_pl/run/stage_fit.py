@@ -10,6 +10,7 @@ from pytorch_lightning import seed_everything
 from packnet_pl.choices import Phase
 from packnet_pl.data import derive_seed
 from packnet_pl.distributed import wait_for_all
+from packnet_pl.filter_history import write_filters
 from packnet_pl.results import TaskResult
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.checkpointing import SaveState
@@ -19,8 +20,8 @@ from packnet_pl.run.probe import probe_images, save_probe
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.validation_record import ValidationRecord
-from packnet_pl.run_directory import checkpoint_path, probe_path, task_folder
-from packnet_pl.training import AtomicCheckpointIO, MultiHeadClassifier, Reseed
+from packnet_pl.run_directory import checkpoint_path, filters_path, probe_path, task_folder
+from packnet_pl.training import AtomicCheckpointIO, FilterSnapshots, MultiHeadClassifier, Reseed
 
 __all__ = ["fit_stage"]
 
@@ -52,6 +53,7 @@ def fit_stage(
         _add_head(plan, task, model)
     record = ValidationRecord({task.name: plan.datamodule(task.name, task.data) for task in stage.tasks if task.data})
     datamodule = plan.datamodule(stage.name, stage.data)
+    snapshots = FilterSnapshots()
 
     def make_trainer(phase: Phase, callback: pl.Callback) -> pl.Trainer:
         stop.raise_if_asked()
@@ -62,6 +64,7 @@ def fit_stage(
             Reseed(seed=plan.seed, task=stage.name, phase=phase),
             record.callback(phase),
             callback,
+            snapshots,
             progress.callback(stage.name, phase),
             SaveState(
                 checkpoint_path(plan.folder, stage.last.name, phase), every_n_steps=plan.every_n_steps, stop=stop
@@ -84,6 +87,8 @@ def fit_stage(
         settled=settled,
         resume=resume,
     )
+    if snapshots.history.snapshots and is_main():
+        write_filters(filters_path(plan.folder, stage.last.name), snapshots.history)
     seconds = round(time.perf_counter() - begun, 3)
     return [_result(task, model, record, seconds) for task in stage.tasks]
 

@@ -5,6 +5,7 @@ from packnet_pl.training.checkpoint_io import AtomicCheckpointIO
 from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.datamodule import TaskDataModule
 from packnet_pl.training.divergence import DivergedError
+from packnet_pl.training.filter_snapshots import FilterSnapshots
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.multi_head import MultiHeadClassifier
 from packnet_pl.training.packnet_checkpoint import PackNetMixin
@@ -13,10 +14,12 @@ from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
 from packnet_pl.training.seeded_sampler import SeededSampler
+from packnet_pl.training.task_observer import TaskObserver
 
 __all__ = [
     "AtomicCheckpointIO",
     "DivergedError",
+    "FilterSnapshots",
     "FitMethod",
     "MultiHeadClassifier",
     "PackNetCallback",
@@ -27,6 +30,7 @@ __all__ = [
     "SeededSampler",
     "TaskClassifier",
     "TaskDataModule",
+    "TaskObserver",
     "fit_task",
     "step_decay",
     "warmup_cosine",

@@ -13,6 +13,7 @@ from packnet_pl.training.families import base_of_both
 from packnet_pl.training.packnet_checkpoint import load_packnet, write_packnet
 from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.task_fit import TaskFit
+from packnet_pl.training.task_observer import tell_observers
 from packnet_pl.training.task_phase import TaskPhase
 from packnet_pl.training.trainer_checks import check_trainer
 from packnet_pl.training.weight_averaging import move_behind_averages, use_final_average
@@ -172,7 +173,10 @@ class PackNetCallback(_Callback):
         self._going_on.make_final_()
         if self._settled:
             self._settled(pl_module)
+        tell_observers(trainer, pl_module, self.task, "dense" if self.phase == "train" else "retrained")
         self._going_on.end_task_()
+        if self.prune_ratio is not None:
+            tell_observers(trainer, pl_module, self.task, "pruned")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Removes its hooks; the task stays open."""
