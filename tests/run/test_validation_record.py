@@ -55,7 +55,6 @@ def test_the_last_epoch_s_validation_is_recorded_where_it_is_the_same(monkeypatc
             Measures(),
         ],
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

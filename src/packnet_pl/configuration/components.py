@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
 from packnet_pl.choices import HeadStart
+from packnet_pl.configuration.callbacks import check_callbacks
 from packnet_pl.configuration.forecast import forecast_shares
 from packnet_pl.configuration.image_check import check_images, configured_shape
 from packnet_pl.configuration.instantiate import build_target
@@ -75,6 +76,7 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
     packed = _packed(folder, config) if config.packed or config.resume else None
     model = _build_model(config, packed)
     check_optimizer(config, model.backbone, trainer)
+    check_callbacks(config, trainer.strategy.root_device.type)
     if packed is not None:
         _check_types(packed, str(trainer.precision))
     shares = {}

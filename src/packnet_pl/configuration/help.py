@@ -6,7 +6,7 @@ from importlib.resources.abc import Traversable
 
 __all__ = ["GROUPS", "help_text"]
 
-GROUPS = ("sequence", "arch", "prune", "method", "optim", "trainer", "logger", "debug", "experiment")
+GROUPS = ("sequence", "arch", "prune", "method", "optim", "trainer", "logger", "callbacks", "debug", "experiment")
 
 HEAD = """\
 packnet-train trains tasks, one after the other, into one network that forgets nothing.

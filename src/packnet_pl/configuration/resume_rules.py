@@ -39,6 +39,9 @@ _HARMLESS = (
     "sweep",
 )
 
+_WATCHING = ("pytorch_lightning.callbacks.LearningRateMonitor", "pytorch_lightning.callbacks.DeviceStatsMonitor")
+"""Callbacks that a run may add, or leave out, when it resumes."""
+
 
 def is_harmless(key: str) -> bool:
     """Returns whether a run may resume with another value of ``key``."""
@@ -156,7 +159,7 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
         # The network is the packed file's, and what tasks to come begin with decides nothing for those that are there.
         if (now["packed"] and key.startswith("arch.")) or key.startswith("sequence.task."):
             continue
-        if is_harmless(key):
+        if is_harmless(key) or _only_watches(key, saved, now):
             continue
         of_task = next((name for name in begun if key.startswith(f"sequence.tasks.{name}.")), None)
         if key.startswith("sequence.tasks.") and (
@@ -204,8 +207,20 @@ def _ratios(config: Mapping[str, Any]) -> list[float | None]:
     return prune_ratios(config["prune"], len(sequence["order"]), finished=len(sequence.get("finished") or []))
 
 
+def _only_watches(key: str, *configs: Mapping[str, Any]) -> bool:
+    """Returns whether ``key`` is of a callback that changes nothing in training, in all configurations that have it."""
+    section, _, rest = key.partition(".")
+    if section != "callbacks":
+        return False
+    found = [(config.get(section) or {}).get(rest.partition(".")[0]) for config in configs]
+    given = [callback for callback in found if callback is not None]
+    return all(isinstance(callback, Mapping) and callback.get("_target_") in _WATCHING for callback in given)
+
+
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, Mapping) or not node:
+    if isinstance(node, Mapping) and not node:
+        return {prefix: None}  # as where it is not there
+    if not isinstance(node, Mapping):
         return {prefix: node}
     found: dict[str, Any] = {}
     for name, child in node.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from packnet_pl.configuration.callbacks import build_callbacks
 from packnet_pl.configuration.components import Parts, trainer_settings
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.packed_recipe import recipe_of
@@ -69,6 +70,7 @@ def build_plan(
         device=parts.device,
         trainer=trainer_settings(config),
         make_logger=partial(_make_logger, config.logger) if config.logger else None,
+        make_callbacks=partial(build_callbacks, config.get("callbacks")),
         environment=environment_of(this_process()),
     )
 

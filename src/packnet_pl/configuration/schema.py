@@ -122,6 +122,7 @@ class TrainConfig:
     optim: OptimConfig = MISSING
     trainer: TrainerConfig = MISSING
     logger: dict[str, Any] | None = None
+    callbacks: dict[str, Any] | None = None
     debug: DebugConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
     sweep: SweepConfig = MISSING

@@ -11,6 +11,9 @@ from packnet_pl.run.signals import StoppedError, StopRequest
 __all__ = ["SaveState"]
 
 
+_STOPPED = "packnet_pl_stopped"
+
+
 class SaveState(Checkpoint):
     """Saves one checkpoint, again and again: at the end of each epoch, every so many steps, and when asked to stop.
 
@@ -24,11 +27,27 @@ class SaveState(Checkpoint):
 
     def __init__(self, path: Path, *, every_n_steps: int | None, stop: StopRequest) -> None:
         self._path, self._every_n_steps, self._stop = path, every_n_steps, stop
-        self._saved_step = 0
+        self._saved_step, self._stopped = 0, False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Keeps the signals from Lightning."""
         self._stop.keep_from(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds whether a callback has ended the fit, such as early stopping: Lightning forgets it."""
+        checkpoint[_STOPPED] = trainer.should_stop
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Loads what :meth:`on_save_checkpoint` added; checkpoints of earlier versions have nothing."""
+        self._stopped = checkpoint.get(_STOPPED, False)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Trains no further epoch if the fit that resumes had been ended."""
+        trainer.should_stop = trainer.should_stop or self._stopped
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Records the step at which the fit begins."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 from packnet_pl.choices import Phase
@@ -89,6 +90,7 @@ class RunPlan:
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
         make_logger: Called with a folder and a name; returns a Lightning logger, or None for no logging.
         trained: Called with the last checkpoint of the first task's training, before anything of it is pruned.
+        make_callbacks: Returns new instances of the callbacks that the user adds to each fit.
         environment: How Lightning finds the other processes; None lets it guess.
     """
 
@@ -110,6 +112,7 @@ class RunPlan:
     make_logger: Callable[[Path, str], Any] | None
     recipe: Mapping[str, Any] | None = None
     trained: Callable[[Path], None] | None = None
+    make_callbacks: Callable[[], list[pl.Callback]] = list
     environment: ClusterEnvironment | None = None
 
     @property

@@ -62,6 +62,8 @@ def fit_stage(
         datamodule.key = (plan.seed, stage.name, phase)
         callbacks = [
             Reseed(seed=plan.seed, task=stage.name, phase=phase),
+            # Before those that have the last word on the weights, and record the end of a fit that one of them stops.
+            *plan.make_callbacks(),
             record.callback(phase),
             callback,
             snapshots,

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 
 from packnet_pl.choices import Phase
 from packnet_pl.run.metrics import measure_together
-from packnet_pl.training import MultiHeadClassifier, TaskDataModule
+from packnet_pl.training import MultiHeadClassifier, PackNetCallback, TaskDataModule
 from packnet_pl.training.weight_averaging import averaging_callbacks
 
 __all__ = ["ValidationRecord"]
@@ -34,7 +35,9 @@ class ValidationRecord:
         return _Recorder(self, phase)
 
 
-class _Recorder(pl.Callback):
+class _Recorder(Checkpoint):
+    """A ``Checkpoint``, so that Lightning runs it after early stopping, and before the state is saved."""
+
     def __init__(self, record: ValidationRecord, phase: Phase) -> None:
         self._record, self._phase = record, phase
         self._validated: tuple[int, float] | None = None  # after which step, and the accuracy
@@ -61,9 +64,14 @@ class _Recorder(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not in on_train_end: the checkpoint of the last epoch is to have it, and nothing is trained after that one.
-        if trainer.current_epoch + 1 != trainer.max_epochs:
+        if trainer.current_epoch + 1 != trainer.max_epochs and not trainer.should_stop:
             return
         moment = "dense" if self._phase == "train" else "retrained"
+        best = next((c.best for c in trainer.callbacks if isinstance(c, PackNetCallback)), None)  # type: ignore[attr-defined]
+        if best is not None and best.score is not None:
+            with best.shown(pl_module):
+                self._measure(moment, pl_module)
+            return
         datamodules = self._record.datamodules
         if self._validated is None or self._validated[0] != trainer.global_step or len(datamodules) > 1:
             self._measure(moment, pl_module)

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -101,11 +103,7 @@ class BestEpoch:
             return
         if self.score is None or (score > self.score if self.mode == "max" else score < self.score):
             self.score = score
-            # A deepcopy: a layer's extra state need not be a tensor.
-            self._weights = {
-                name: value.detach().clone() if isinstance(value, Tensor) else deepcopy(value)
-                for name, value in module.state_dict().items()
-            }
+            self._weights = {name: _copied(value) for name, value in module.state_dict().items()}
 
     def _check_logged(self, trainer: pl.Trainer) -> None:
         metrics = trainer.callback_metrics
@@ -121,6 +119,16 @@ class BestEpoch:
                 f"select='best' found no epoch in which {self.monitor!r} is a number: the last epoch is kept"
             )
 
+    @contextmanager
+    def shown(self, module: pl.LightningModule) -> Iterator[None]:
+        """Shows the best epoch's weights in ``module`` for a while; there must be a best epoch."""
+        now = {name: _copied(value) for name, value in module.state_dict().items()}
+        module.load_state_dict(self._weights)
+        try:
+            yield
+        finally:
+            module.load_state_dict(now)
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the score and the weights."""
         return {"score": self.score, "weights": self._weights}
@@ -128,6 +136,11 @@ class BestEpoch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned."""
         self.score, self._weights = state["score"], state["weights"]
+
+
+def _copied(value: Any) -> Any:
+    # A deepcopy: a layer's extra state need not be a tensor.
+    return value.detach().clone() if isinstance(value, Tensor) else deepcopy(value)
 
 
 def _name_parts(name: str) -> list[str]:
