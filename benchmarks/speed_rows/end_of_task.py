@@ -33,7 +33,7 @@ def measure(quick: bool, report: Report) -> dict[str, list[float]]:
         folder = Path(name)
         plan = plan_of(folder, 1, 8, 8)
         found = ratios(
-            lambda: write_outcome(plan, model, records),
+            lambda: write_outcome(plan, model, records, lambda: None),
             lambda: save_packed(model, packed_path(folder)),
             1 if quick else ROUNDS,
             report,

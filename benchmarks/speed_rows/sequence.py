@@ -58,5 +58,5 @@ def plan_of(folder: Path, tasks: int, images: int, pixels: int) -> RunPlan:
         num_workers=0,
         device="cpu",
         trainer={"accelerator": "cpu", "devices": 1},
-        make_logger=None,
+        loggers=None,
     )

@@ -19,6 +19,7 @@ from packnet_pl.data import TaskData
 from packnet_pl.models import torchvision_backbone
 from packnet_pl.run import StopRequest
 from packnet_pl.run.evaluation import evaluate
+from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.stage_fit import fit_stage
 from packnet_pl.run.task_record import TaskRecord
@@ -84,7 +85,7 @@ def _run(shared: nn.Module, folder: Path, images: int, pixels: int) -> None:
     records: list[TaskRecord] = []
     progress, stop = RunProgress(Console(file=io.StringIO()), 2), StopRequest()
     for number, stage in enumerate(plan.stages, start=1):
-        results = fit_stage(plan, stage, model, progress, None, stop)
+        results = fit_stage(plan, stage, model, progress, None, stop, RunLoggers(plan))
         records += evaluate(plan, plan.tasks[:number], model, results, records).records
 
 

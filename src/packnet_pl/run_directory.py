@@ -25,6 +25,7 @@ __all__ = [
     "filters_path",
     "journal_path",
     "lock",
+    "loggers_path",
     "metrics_path",
     "packed_path",
     "probe_path",
@@ -49,6 +50,11 @@ def run_path(folder: Path) -> Path:
     return folder / "run.yaml"
 
 
+def loggers_path(folder: Path) -> Path:
+    """Returns the path of the record of what loggers call this run."""
+    return folder / "loggers.json"
+
+
 def packed_path(folder: Path) -> Path:
     """Returns the path of the packed file with all finished tasks."""
     return folder / "packed.safetensors"
@@ -65,7 +71,7 @@ def checkpoint_path(folder: Path, task: str, phase: Phase) -> Path:
 
 
 def metrics_path(folder: Path, task: str, phase: Phase) -> Path:
-    """Returns the path of the metrics of a phase, where ``logger=csv`` writes them."""
+    """Returns the path of the metrics of a phase, which every logger but ``logger=none`` keeps."""
     return task_folder(folder, task) / LOGS / phase / "metrics.csv"
 
 

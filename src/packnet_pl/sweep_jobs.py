@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-__all__ = ["Job", "append_job", "jobs_since", "size_of_jobs"]
+__all__ = ["Job", "append_job", "job_of", "jobs_since", "size_of_jobs"]
 
 _NAME = "jobs.jsonl"
 
@@ -59,6 +59,20 @@ def append_job(sweep: Path, job: Job) -> Job | None:
         before = [known for known in _read(sweep, file) if known.folder == job.folder]
         file.write(_after_broken_line(file) + json.dumps(line).encode("ascii") + b"\n")
     return before[-1] if before else None
+
+
+def job_of(folder: Path) -> tuple[Path, Job] | None:
+    """Returns the sweep and the job that has a run directory, or None if it is no job of a sweep.
+
+    Args:
+        folder: The run directory, absolute; it may lie some folders deep in that of its sweep.
+    """
+    for sweep in folder.parents[:3]:
+        with suppress(ValueError, OSError):
+            for job in reversed(jobs_since(sweep)):
+                if job.folder == folder:
+                    return sweep, job
+    return None
 
 
 def size_of_jobs(sweep: Path) -> int:

@@ -82,7 +82,7 @@ def fit(model, task, *, callbacks=lambda phase: [], resume=None, accumulate=1, n
         data.key = (0, task, phase)
         further = callbacks(phase)
         logger = CSVLogger(logs, name="logs", version=phase) if logs else None
-        further += [MetricsHistory(logger)] if logs else []
+        further += [MetricsHistory([logger])] if logs else []
         return pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",

@@ -14,6 +14,7 @@ __all__ = [
     "begun_tasks",
     "differing",
     "finished_tasks",
+    "flat",
     "is_harmless",
     "open_tasks",
     "packed_source",
@@ -152,7 +153,7 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
                 f"prune.ratio of {name!r} was {before[old_order.index(name)]} and would be {after[order.index(name)]}, "
                 "but it is finished: change it for tasks to come, or start a new run"
             )
-    new, old = _flat(now), _flat(saved)
+    new, old = flat(now), flat(saved)
     for key in differing(saved, now):
         if key in ("prune.ratio", "prune.last", "sequence.order"):
             continue
@@ -196,7 +197,7 @@ def set_aside(folder: Path, tasks: list[str], phases: tuple[str, ...]) -> list[P
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Returns the keys, sorted, whose values are not the same in two configurations given as plain objects."""
-    first, second = _flat(one), _flat(other)
+    first, second = flat(one), flat(other)
     keys = [key for key in {*first, *second} if first.get(key) != second.get(key)]
     # These repeat settings of other keys, which are those that the user gave.
     return sorted(keys, key=lambda key: (key.startswith(("method.fit.", "prune.rule.")), key))
@@ -217,12 +218,13 @@ def _only_watches(key: str, *configs: Mapping[str, Any]) -> bool:
     return all(isinstance(callback, Mapping) and callback.get("_target_") in _WATCHING for callback in given)
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns a configuration, given as plain objects, as one level: "prune.ratio" -> value."""
     if isinstance(node, Mapping) and not node:
         return {prefix: None}  # as where it is not there
     if not isinstance(node, Mapping):
         return {prefix: node}
     found: dict[str, Any] = {}
     for name, child in node.items():
-        found |= _flat(child, f"{prefix}.{name}" if prefix else str(name))
+        found |= flat(child, f"{prefix}.{name}" if prefix else str(name))
     return found

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from packnet_pl.configuration.callbacks import build_callbacks
 from packnet_pl.configuration.components import Parts, trainer_settings
 from packnet_pl.configuration.instantiate import build_target
+from packnet_pl.configuration.logger_plan import logger_plan
 from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
@@ -17,7 +18,6 @@ from packnet_pl.old_settings import MAGNITUDE
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.run.process_environment import environment_of
-from packnet_pl.run_directory import LOGS
 from packnet_pl.training import Recipe
 
 __all__ = ["build_plan"]
@@ -69,8 +69,8 @@ def build_plan(
         num_workers=config.optim.num_workers,
         device=parts.device,
         trainer=trainer_settings(config),
-        make_logger=partial(_make_logger, config.logger) if config.logger else None,
         make_callbacks=partial(build_callbacks, config.get("callbacks")),
+        loggers=logger_plan(config, folder, arch),
         environment=environment_of(this_process()),
     )
 
@@ -98,7 +98,3 @@ def _recipe(config: DictConfig, settings: PhaseSettings, factor: float) -> Recip
     scheduled = config.optim.scheduler and settings.schedule
     scheduler = build_target(config.optim.scheduler, "optim.scheduler") if scheduled else None
     return Recipe(partial(optimizer, lr=settings.lr * factor), scheduler)
-
-
-def _make_logger(logger: DictConfig, folder: Path, phase: str) -> Any:
-    return build_target(logger, "logger")(save_dir=folder, name=LOGS, version=phase)

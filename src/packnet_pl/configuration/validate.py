@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.choices import GRANULARITIES, KEEPINGS, PRUNABLES, SCOPES, check_choice
+from packnet_pl.configuration.logger_check import check_loggers
 from packnet_pl.configuration.schema import TrainConfig
 from packnet_pl.configuration.task_settings import TaskSettings, ratios_of, task_settings
 from packnet_pl.errors import UsageError
@@ -46,6 +47,8 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
         raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
     check_values(merged)
     _check_packing(merged)
+    loggers: Any = OmegaConf.to_container(merged.logger or OmegaConf.create({}))
+    check_loggers(loggers)
     if merged.method.together:
         _check_together(merged)
     return task_settings(merged)

@@ -71,6 +71,7 @@ def claim_and_build(run: RunConfig, built: Callable[[Prepared], None] | None = N
     with claimed(folder, run.to_save()):
         from packnet_pl.configuration.changed_data import check_data
         from packnet_pl.configuration.components import build_parts
+        from packnet_pl.run.logger_record import skip_steps
 
         prepared = Prepared(run, build_parts(config, run.tasks, folder))
         if config.resume or config.packed:
@@ -78,6 +79,7 @@ def claim_and_build(run: RunConfig, built: Callable[[Prepared], None] | None = N
             check_data(folder, config, prepared.parts.data, packed.history if packed is not None else [])
         if built is not None:
             built(prepared)
+        skip_steps(folder, *repeated)
         # Before the new configuration is written: a process that is killed in between leaves no mix.
         for path in set_aside(folder, *repeated):
             task, phase = path.parent.parent.name, path.parent.name

@@ -1,6 +1,6 @@
 """Writes the artifacts of a run after each task: packed file, report, and last ``results.json``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from pytorch_lightning.utilities import rank_zero_only
@@ -27,13 +27,16 @@ def is_main() -> bool:
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
-def write_outcome(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRecord]) -> None:
+def write_outcome(
+    plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRecord], written: Callable[[], None]
+) -> None:
     """Writes all artifacts; each file is replaced as a whole, and ``results.json`` comes last.
 
     Args:
         plan: Of the run.
         model: With the finished tasks.
         records: One per finished task.
+        written: Called when all but ``results.json`` is written, which says that the run is complete.
     """
     rows = _rows(records)
     finished = {r.task.name: next(row[r.task.name].top1 for row in rows if r.task.name in row) for r in records}
@@ -46,6 +49,7 @@ def write_outcome(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[T
     write_accuracy_csv(plan.folder / "report" / "accuracy.csv", rows)
     class_names = {record.task.name: record.task.class_names for record in records}
     write_class_csv(plan.folder / "report" / "per_class.csv", records[-1].scores, class_names)
+    written()
     write_results(plan.folder, _results(plan, model, records, packed))
 
 

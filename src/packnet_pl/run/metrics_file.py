@@ -3,13 +3,30 @@
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from packnet_pl.files import replacing
 
-__all__ = ["MetricsFile"]
+__all__ = ["MetricsFile", "read_metrics"]
+
+MetricsRow = tuple[int, dict[str, float]]
+"""A step, and what was measured there."""
+
+
+def read_metrics(path: Path) -> list[MetricsRow]:
+    """Returns the rows of a ``metrics.csv``, in order: step, and metric -> value; none if there is no file.
+
+    Values are the very floats that were written; a row that was cut off, or is no row of numbers, is left out.
+    """
+    rows = []
+    for row in _read(path):
+        with suppress(ValueError, KeyError):
+            values = {name: float(value) for name, value in row.items() if name and value}
+            rows.append((int(values.pop("step")), values))
+    return rows
 
 
 class MetricsFile(ExperimentWriter):
@@ -38,6 +55,10 @@ class MetricsFile(ExperimentWriter):
         self._begin_with(
             [row for row in _read(self._path) if row.get("step", "").isdigit() and int(row["step"]) < step]
         )
+
+    def kept(self) -> list[MetricsRow]:
+        """Returns the rows that are in the file, in order."""
+        return read_metrics(self._path)
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
         """Adds a row."""

@@ -1,6 +1,6 @@
 """Continues the learning curves of a resumed fit: the same rows as if it had never been interrupted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from packnet_pl.distributed import is_distributed, rank_and_world_size
 from packnet_pl.run.artifacts import is_main
+from packnet_pl.run.fit_logger import FitLogger
 from packnet_pl.run.metrics_file import MetricsFile
 
 __all__ = ["MetricsHistory"]
@@ -24,17 +25,19 @@ class MetricsHistory(pl.Callback):
 
     Lightning logs the metrics of an epoch (or step) after the hook in which its checkpoint is written, and averages
     over an epoch begin anew when a fit goes on within it. So a checkpoint holds the row to come and the sums so far. A
-    CSVLogger keeps the rows that its file had then; other loggers are given the same name and version, and the row.
+    CSVLogger keeps the rows that its file had then, loggers of the run are given them again, and both the row.
 
     Args:
-        logger: Of the fit; None if there is none.
+        loggers: Of the fit; the first may be a CSVLogger.
     """
 
-    def __init__(self, logger: Logger | None) -> None:
+    def __init__(self, loggers: Sequence[Logger]) -> None:
         self._file: MetricsFile | None = None
-        if isinstance(logger, CSVLogger) and is_main():
-            # Before Lightning asks for the logger's own, which would delete the file.
-            self._file = logger._experiment = MetricsFile(logger.log_dir)
+        for logger in loggers[:1]:
+            if isinstance(logger, CSVLogger) and is_main():
+                # Before Lightning asks for the logger's own, which would delete the file.
+                self._file = logger._experiment = MetricsFile(logger.log_dir)
+        self._others = [logger for logger in loggers if isinstance(logger, FitLogger)]
         self._found: dict[str, Any] | None = None
         self._step = 0
         self._sums: dict[str, list[dict[str, Tensor]]] = {}
@@ -69,6 +72,9 @@ class MetricsHistory(pl.Callback):
             self._file.keep_first(rows)
         elif self._file is not None:
             self._file.keep_before(self._step)
+        for step, kept in self._file.kept() if self._file is not None else ():
+            for other in self._others:
+                other.log_metrics(kept, step=step)
         if self._found and self._found["row"]:
             for logger in trainer.loggers:
                 logger.log_metrics(self._found["row"], step=self._found["step"])

@@ -1,19 +1,21 @@
 """The plan of a run as plain objects: its tasks, the stages that fit them, and what all of them share."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from pytorch_lightning.loggers import Logger
 
 from packnet_pl.choices import Phase
 from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
 from packnet_pl.training import FitMethod, Recipe, TaskDataModule
 
-__all__ = ["RunPlan", "Stage", "TaskPlan"]
+__all__ = ["LoggerPlan", "RunPlan", "Stage", "TaskPlan"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class LoggerPlan:
+    """What a run logs its metrics with, beside the ``metrics.csv`` of each phase.
+
+    Attributes:
+        makers: Name -> what makes a Lightning logger, called with further arguments.
+        title: What lists of runs show.
+        group: The sweep that the run is a job of, or None.
+        hyperparameters: The configuration, flat.
+    """
+
+    makers: Mapping[str, partial[Logger]]
+    title: str = ""
+    group: str | None = None
+    hyperparameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """The whole sequence.
 
@@ -88,7 +107,7 @@ class RunPlan:
         num_workers: Loader processes.
         device: Where finished tasks are tested.
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
-        make_logger: Called with a folder and a name; returns a Lightning logger, or None for no logging.
+        loggers: What metrics are logged with; None logs none, not even to ``metrics.csv``.
         trained: Called with the last checkpoint of the first task's training, before anything of it is pruned.
         make_callbacks: Returns new instances of the callbacks that the user adds to each fit.
         environment: How Lightning finds the other processes; None lets it guess.
@@ -109,7 +128,7 @@ class RunPlan:
     num_workers: int
     device: str
     trainer: Mapping[str, Any]
-    make_logger: Callable[[Path, str], Any] | None
+    loggers: LoggerPlan | None
     recipe: Mapping[str, Any] | None = None
     trained: Callable[[Path], None] | None = None
     make_callbacks: Callable[[], list[pl.Callback]] = list

@@ -11,12 +11,13 @@ from packnet_pl.results import Results
 from packnet_pl.run.artifacts import gather_results, is_main, write_outcome
 from packnet_pl.run.data_record import keep_data_record
 from packnet_pl.run.evaluation import evaluate
+from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.progress import RunProgress
-from packnet_pl.run.resume_point import find_start
+from packnet_pl.run.resume_point import Start, find_start
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.stage_fit import fit_stage
-from packnet_pl.run.task_record import read_task_records, write_task_record
+from packnet_pl.run.task_record import TaskRecord, read_task_records, write_task_record
 from packnet_pl.run_directory import confusion_path
 from packnet_pl.training import MultiHeadClassifier
 
@@ -45,33 +46,49 @@ def run_sequence(plan: RunPlan, model: MultiHeadClassifier, console: Console, st
         StoppedError: If it was asked to stop.
     """
     start = find_start(plan, model)
-    finished, resume = start.finished, start.resume
     names = [task.name for task in plan.tasks]
-    records = read_task_records(plan.folder, names[:finished])
-    if resume is not None:
-        _log.info("%s goes on from %s", names[finished], resume[1])
-    if model.tasks and is_main():
-        _record_data(plan, plan.tasks[:finished])
-        write_outcome(plan, model, records)  # a killed run may have left it one task behind
+    records = read_task_records(plan.folder, names[: start.finished])
+    if start.resume is not None:
+        _log.info("%s goes on from %s", names[start.finished], start.resume[1])
+    with RunLoggers(plan) as loggers:
+        loggers.replay(records, start.resume[0] if start.resume else None)
+        if model.tasks and is_main():
+            _record_data(plan, plan.tasks[: start.finished])
+            write_outcome(plan, model, records, loggers.files)  # a killed run may have left it one task behind
+        _fit_all(plan, model, console, stop, loggers, records, start)
+    return gather_results(plan, model, records)
 
-    todo = [stage for stage in plan.stages if stage.last.name not in names[:finished]]
+
+def _fit_all(
+    plan: RunPlan,
+    model: MultiHeadClassifier,
+    console: Console,
+    stop: StopRequest,
+    loggers: RunLoggers,
+    records: list[TaskRecord],
+    start: Start,
+) -> None:
+    """Fits what is not finished, and adds to ``records``."""
+    finished, resume = start.finished, start.resume
+    done = {task.name for task in plan.tasks[:finished]}
+    todo = [stage for stage in plan.stages if stage.last.name not in done]
     with RunProgress(console, sum(sum(stage.last.epochs.values()) for stage in todo)) as progress:
         for stage in todo:
             stop.raise_if_asked()
             if is_main():
                 _record_data(plan, stage.tasks)
-            results = fit_stage(plan, stage, model, progress, resume, stop)
+            results = fit_stage(plan, stage, model, progress, resume, stop, loggers)
             finished, resume = finished + len(results), None
             found = evaluate(plan, plan.tasks[:finished], model, results, records)
             records += found.records
             if is_main():
+                loggers.finished(records)
                 for record in found.records:
                     write_task_record(plan.folder, record)
                 for task, confusion in found.confusions.items():
                     write_confusion(confusion_path(plan.folder, task), confusion)
-                write_outcome(plan, model, records)
+                write_outcome(plan, model, records, loggers.files)
             wait_for_all()
-    return gather_results(plan, model, records)
 
 
 def _record_data(plan: RunPlan, tasks: Sequence[TaskPlan]) -> None:

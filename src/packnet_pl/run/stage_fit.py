@@ -6,24 +6,32 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import seed_everything
+from pytorch_lightning.loggers import Logger
 
 from packnet_pl.choices import Phase
 from packnet_pl.data import derive_seed
+from packnet_pl.data.epoch_steps import epoch_steps
 from packnet_pl.distributed import wait_for_all
 from packnet_pl.filter_history import write_filters
 from packnet_pl.results import TaskResult
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.checkpointing import SaveState
+from packnet_pl.run.logged_pruning import LogPruning
+from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
 from packnet_pl.run.probe import probe_images, save_probe
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.validation_record import ValidationRecord
-from packnet_pl.run_directory import checkpoint_path, filters_path, probe_path, task_folder
+from packnet_pl.run_directory import checkpoint_path, filters_path, probe_path
 from packnet_pl.training import AtomicCheckpointIO, FilterSnapshots, MultiHeadClassifier, Reseed
 
 __all__ = ["fit_stage"]
+
+# What is logged of single steps, as the learning rate may be: at most so many rows for loggers on the other side of a
+# network, however long an epoch is. Losses and accuracies are logged once an epoch.
+_ROWS_PER_EPOCH = 50
 
 
 def fit_stage(
@@ -33,6 +41,7 @@ def fit_stage(
     progress: RunProgress,
     resume: tuple[Phase, Path] | None,
     stop: StopRequest,
+    loggers: RunLoggers,
 ) -> list[TaskResult]:
     """Adds the heads of a stage's tasks, and fits them as the plan's method does.
 
@@ -43,6 +52,7 @@ def fit_stage(
         progress: Shows each epoch.
         resume: Phase and checkpoint that the fit goes on from; None begins anew.
         stop: Asked where the fit can leave without losing anything.
+        loggers: Of the run.
 
     Returns:
         One per task of the stage.
@@ -67,12 +77,13 @@ def fit_stage(
             record.callback(phase),
             callback,
             snapshots,
+            LogPruning(loggers, stage, record),
             progress.callback(stage.name, phase),
             SaveState(
                 checkpoint_path(plan.folder, stage.last.name, phase), every_n_steps=plan.every_n_steps, stop=stop
             ),
         ]
-        return _trainer(plan, stage.last, phase, callbacks)
+        return _trainer(plan, stage, phase, callbacks, loggers.of_fit(stage, phase))
 
     def settled(module: pl.LightningModule) -> None:
         assert isinstance(module, MultiHeadClassifier)
@@ -111,21 +122,22 @@ def _add_head(plan: RunPlan, task: TaskPlan, model: MultiHeadClassifier) -> None
     )
 
 
-def _trainer(plan: RunPlan, task: TaskPlan, phase: Phase, callbacks: list[pl.Callback]) -> pl.Trainer:
-    folder = task_folder(plan.folder, task.name)
-    logger = plan.make_logger(folder, phase) if plan.make_logger else None
+def _trainer(
+    plan: RunPlan, stage: Stage, phase: Phase, callbacks: list[pl.Callback], loggers: list[Logger]
+) -> pl.Trainer:
+    steps = epoch_steps(len(stage.data.train), plan.batch_size, plan.accumulate).steps  # type: ignore[arg-type]
     return pl.Trainer(
         **plan.trainer,
-        max_epochs=task.epochs[phase],
+        max_epochs=stage.last.epochs[phase],
         accumulate_grad_batches=plan.accumulate,
-        callbacks=[*callbacks, MetricsHistory(logger)],
+        callbacks=[*callbacks, MetricsHistory(loggers)],
         plugins=[AtomicCheckpointIO(), *([plan.environment] if plan.environment else [])],
-        logger=logger or False,
+        logger=loggers or False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=1,
+        log_every_n_steps=max(1, steps // _ROWS_PER_EPOCH),
     )
 
 
