@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "SavedRun",
     "checkpoint_path",
     "claimed",
+    "command_line",
     "confusion_path",
     "data_record_path",
     "filters_path",
@@ -121,6 +123,13 @@ class SavedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config_name: str
     cwd: str
     config: dict[str, Any]
+
+
+def command_line(run: SavedRun) -> str:
+    """Returns the command that started ``run``, quoted for a shell; without the run directory, where Hydra chose it."""
+    options = ["--config-dir", run.config_dir] if run.config_dir else []
+    options += ["--config-name", run.config_name] if run.config_name != "train" else []
+    return shlex.join(["packnet-train", *options, *run.overrides])
 
 
 def read_run(folder: Path) -> SavedRun | None:

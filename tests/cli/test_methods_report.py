@@ -46,9 +46,9 @@ def test_methods_and_ratios_are_printed_and_written(home):
     assert "packnet 0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 7.50 ± 0.00 0 1 0.33 2" in shown
     assert "packnet on vgg_small: error at the end, in %" in shown
     assert "0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 25.00 2" in shown
-    names = [f"methods.{kind}" for kind in ("md", "csv", "png", "svg")] + ["ratios.csv", "ratios.png", "ratios.svg"]
-    assert shown[-1] == "written: " + ", ".join(f"out/{name}" for name in names)
-    assert sorted(path.name for path in (home / "out").iterdir()) == sorted(names)
+    names = ["methods.md", "methods.csv", "ratios.csv", "methods.png", "methods.svg", "ratios.png", "ratios.svg"]
+    assert shown[-2:] == ["written: " + ", ".join(f"out/{name}" for name in names), "page: out/index.html"]
+    assert sorted(path.name for path in (home / "out").iterdir()) == sorted([*names, "index.html"])
     assert (home / "out/methods.png").read_bytes().startswith(b"\x89PNG")
     assert "| packnet 0.5 | 16.00 ± 1.41 |" in (home / "out/methods.md").read_text(encoding="utf-8")
     assert (home / "out/methods.csv").read_text().count("\n") == 1 + 6 * 2
@@ -66,6 +66,7 @@ def test_the_report_of_ratios_alone_is_as_ever(home):
         "0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 25.00 2",
         "",
         "written: " + ", ".join(f"packnet-0.5/report/ratios.{kind}" for kind in ("csv", "png", "svg")),
+        "page: packnet-0.5/report/index.html",
     ]
 
 
@@ -74,7 +75,7 @@ def test_a_table_and_four_files_for_each_sequence(home):
     done = warm.run("packnet-report", "individual", "packnet-0.5", "other", "--output", "out", cwd=home)
     assert (done.returncode, done.stderr) == (0, "")
     expected = [f"methods-{number}.{kind}" for number in (1, 2) for kind in ("csv", "md", "png", "svg")]
-    assert sorted(path.name for path in (home / "out").iterdir()) == expected
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["index.html", *expected]
     assert "| finetune | 20.00 | 30.00 |" in (home / "out/methods-1.md").read_text(encoding="utf-8")
 
 
@@ -87,8 +88,40 @@ def test_the_validation_table_says_so_and_stands_beside_that_of_the_test(home):
     assert "packnet on vgg_small: error at the end on the validation split, in %" in shown
     assert "packnet 0.75 25.00 ± 0.00 35.00 ± 0.00 30.00 ± 0.00 0 - 1 0.33 2" in shown
     names = [f"methods.{kind}" for kind in ("md", "csv", "png", "svg")] + ["ratios.csv", "ratios.png", "ratios.svg"]
+    names.append("index.html")
     beside = [name.replace(".", "-val.") for name in names]
     assert sorted(path.name for path in (home / "out").iterdir()) == sorted(names + beside)
+
+
+def test_runs_that_are_compared_in_the_folder_of_one_leave_its_page_alone(home):
+    one, other = "packnet-0.5/0", "packnet-0.75/0"
+    assert last_line(warm.run("packnet-report", one, cwd=home).stdout) == f"page: {one}/report/index.html"
+    alone = (home / one / "report/index.html").read_text(encoding="utf-8")
+    done = warm.run("packnet-report", one, other, cwd=home)
+    assert last_line(done.stdout) == f"page: {one}/report/comparison.html"
+    assert (home / one / "report/index.html").read_text(encoding="utf-8") == alone
+    compared = (home / one / "report/comparison.html").read_text(encoding="utf-8")
+    assert '<a href="index.html">packnet-0.5/0</a>' in compared
+    assert "packnet-0.75/0</th>" in compared
+
+
+def test_a_run_that_is_not_finished_has_a_page_of_what_there_is(home):
+    write_other(home / "half", "finetune", (0.25,), names=["latin"], complete=False)
+    done = warm.run("packnet-report", "half", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (home / "half/report/index.html").read_text(encoding="utf-8")
+    assert "This run is not finished" in text
+    assert "packnet-resume half" in text
+    assert "<td>25.00</td>" in text
+
+
+def test_a_run_stands_beside_individual_networks_on_its_page(home):
+    done = warm.run("packnet-report", "packnet-0.5/0", "individual", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (home / "packnet-0.5/0/report/index.html").read_text(encoding="utf-8")
+    assert "Beside individual networks" in text
+    # By hand: 15 %, and 10 % for the individual networks of the same seed.
+    assert "<td>15.00</td><td>5.00</td>" in text
 
 
 def test_what_cannot_be_compared_is_told(home):

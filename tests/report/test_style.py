@@ -9,7 +9,7 @@ from matplotlib import rcParams
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from packnet_pl.report.style import DARK, LIGHT, themed_images, write_figure
+from packnet_pl.report.style import DARK, LIGHT, shortened, themed_images, write_figure
 
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
 
@@ -75,3 +75,9 @@ def test_images_of_a_page_are_drawn_in_both_themes_and_settings_stay():
         assert theme.foreground in text
         assert theme.grid in text
         assert "DejaVu" not in text.split("<defs>")[0]
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end():
+    assert shortened("digits") == "digits"
+    assert shortened("features.denseblock1.denselayer3.conv2", 24) == "features.densebl…3.conv2"
+    assert len(shortened("x" * 1000, 24)) == 24

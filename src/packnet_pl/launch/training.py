@@ -81,6 +81,7 @@ def train(prepared: Prepared, folder: Path, rank: Rank, rendezvous: Rendezvous |
         sys.exit(2)
     console = output_console(quiet=not rank.is_main)
     console.print(results_table(results))
+    console.print(f"make its page: packnet-report {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
 
 

@@ -6,7 +6,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from packnet_pl.report.methods import MethodComparison
-from packnet_pl.report.style import Theme
+from packnet_pl.report.style import Theme, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,8 @@ def draw_methods(rows: Sequence[MethodPoints], title: str, theme: Theme) -> "Fig
     from matplotlib.figure import Figure
 
     tasks = list(rows[0].errors) if len(rows[0].errors) <= MANY_TASKS else []
-    label_width = 0.075 * max(len(row.label) for row in rows)
+    labels = [shortened(row.label, 60) for row in rows]
+    label_width = 0.075 * max(map(len, labels))
     figure = Figure(figsize=(label_width + 1.45 * (len(tasks) + 2) + 0.3, 1.3 + 0.29 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(tasks) + 2, squeeze=False, sharey=True)[0]
     for axes, task in zip(panels, tasks, strict=False):
@@ -99,7 +100,7 @@ def draw_methods(rows: Sequence[MethodPoints], title: str, theme: Theme) -> "Fig
     _draw_errors(panels[-2], [(row.method, row.mean) for row in rows], theme)
     panels[-2].set_title("mean" if tasks else f"mean of {len(rows[0].errors)} tasks", loc="left")
     _draw_sizes(panels[-1], rows, theme)
-    panels[0].set_yticks(range(len(rows)), [row.label for row in rows])
+    panels[0].set_yticks(range(len(rows)), labels)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
@@ -107,8 +108,8 @@ def draw_methods(rows: Sequence[MethodPoints], title: str, theme: Theme) -> "Fig
 
 def _wrapped(task: str) -> list[str]:
     """Returns the lines of a panel's title: names break after spaces, hyphens and underscores, if they can."""
-    lines = [line.replace("_ ", "_") for line in wrap(task.replace("_", "_ "), width=14)] or [task]
-    return [line.replace("$", r"\$") for line in lines]
+    lines = wrap(shortened(task, 28).replace("_", "_ "), width=14)
+    return [line.replace("_ ", "_") for line in lines]
 
 
 def _draw_errors(axes: "Axes", points: Iterable[tuple[str, Spread]], theme: Theme) -> None:

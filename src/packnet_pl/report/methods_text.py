@@ -15,13 +15,34 @@ from packnet_pl.names import as_unicode
 from packnet_pl.report.methods import MethodComparison, MethodRow
 from packnet_pl.report.ratios import spread
 
-__all__ = ["method_table", "methods_markdown", "write_methods_csv", "write_methods_markdown"]
+__all__ = [
+    "method_cells",
+    "method_headings",
+    "method_table",
+    "methods_markdown",
+    "write_methods_csv",
+    "write_methods_markdown",
+]
 
 FIGURES = ("mean", "gap", "forgetting", "networks", "MB", "seeds")
 COLUMNS = [
     *("arch", "sequence", "split", "row", "method", "settings", "prune_ratio", "seed", "task", "error", "forgetting"),
     *("mean_error", "gap", "mean_forgetting", "networks", "megabytes", "folder"),
 ]
+
+
+def method_headings(comparison: MethodComparison) -> list[str]:
+    """Returns the headings of the table of a comparison."""
+    return ["method", *comparison.tasks, *FIGURES]
+
+
+def method_cells(row: MethodRow, tasks: Sequence[str]) -> list[str]:
+    """Returns the cells of a row behind its label: mean ± sample standard deviation over the seeds, in percent."""
+    forgetting = "0" if row.forgets_nothing else _points(row.forgetting)
+    # Individual networks have a gap of 0 because the gap is to them.
+    gap = "0" if row.gaps and not any(row.gaps) else _points(row.gaps)
+    errors = [spread(row.errors(task)) for task in [*tasks, None]]
+    return [*errors, gap, forgetting, f"{row.networks:g}", f"{row.megabytes:.2f}", str(len(row.runs))]
 
 
 def method_table(comparison: MethodComparison, stacked: bool = False) -> Table:
@@ -33,10 +54,10 @@ def method_table(comparison: MethodComparison, stacked: bool = False) -> Table:
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=escape(comparison.title))
     table.add_column("method", min_width=12)
-    for heading in [*comparison.tasks, *FIGURES]:
+    for heading in method_headings(comparison)[1:]:
         table.add_column(escape(heading), justify="right", no_wrap=True)
     for row in comparison.rows:
-        cells = [cell.replace(" ± ", "\n± ") if stacked else cell for cell in _cells(row, comparison.tasks)]
+        cells = [cell.replace(" ± ", "\n± ") if stacked else cell for cell in method_cells(row, comparison.tasks)]
         table.add_row(escape(row.label), *cells)
     return table
 
@@ -44,8 +65,8 @@ def method_table(comparison: MethodComparison, stacked: bool = False) -> Table:
 def methods_markdown(comparison: MethodComparison) -> str:
     """Returns the table in GitHub's Markdown, with its title above and its notes below."""
     lines = [
-        ["method", *comparison.tasks, *FIGURES],
-        *([row.label, *_cells(row, comparison.tasks)] for row in comparison.rows),
+        method_headings(comparison),
+        *([row.label, *method_cells(row, comparison.tasks)] for row in comparison.rows),
     ]
     first, *others = (f"| {' | '.join(map(_plain, line))} |" for line in lines)
     rule = "|---|" + "---:|" * (len(lines[0]) - 1)
@@ -80,14 +101,6 @@ def write_methods_csv(comparison: MethodComparison, path: str | os.PathLike[str]
                 writer.writerow([*what, task, error, run.forgetting[task], *whole])
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _cells(row: MethodRow, tasks: Sequence[str]) -> list[str]:
-    forgetting = "0" if row.forgets_nothing else _points(row.forgetting)
-    # Individual networks have a gap of 0 because the gap is to them.
-    gap = "0" if row.gaps and not any(row.gaps) else _points(row.gaps)
-    errors = [spread(row.errors(task)) for task in [*tasks, None]]
-    return [*errors, gap, forgetting, f"{row.networks:g}", f"{row.megabytes:.2f}", str(len(row.runs))]
 
 
 def _points(fractions: Sequence[float]) -> str:

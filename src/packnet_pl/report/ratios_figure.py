@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packnet_pl.report.methods_figure import Spread, spread_of
 from packnet_pl.report.ratios import RatioRow
-from packnet_pl.report.style import MARKERS, Theme
+from packnet_pl.report.style import MARKERS, Theme, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,7 +85,7 @@ def draw_ratios(rows: Sequence[RatioPoints], title: str, theme: Theme) -> "Figur
         lowest, highest = _range(curve)
         bottom = max(0.0, (lowest + highest - span) / 2)
         axes.set(ylim=(bottom, bottom + span), ylabel="error, %")
-        axes.set_title(name.replace("$", r"\$"), fontweight="bold" if name == mean else "normal")
+        axes.set_title(shortened(name, 28), fontweight="bold" if name == mean else "normal")
     free = [(x, row.free) for x, row in zip(positions, rows, strict=True) if row.free is not None]
     last = panels[count - 1]
     last.bar([x for x, _ in free], [y for _, y in free], width=_bar_width(positions), color=theme.muted)

@@ -12,7 +12,24 @@ from packnet_pl.files import replacing
 from packnet_pl.names import as_unicode
 from packnet_pl.report.ratios import RatioRow, spread
 
-__all__ = ["ratio_table", "write_ratios_csv"]
+__all__ = ["ratio_cells", "ratio_headings", "ratio_table", "write_ratios_csv"]
+
+
+def ratio_headings(rows: Sequence[RatioRow]) -> list[str]:
+    """Returns the headings of the table of ``rows``."""
+    return ["prune ratio", *rows[0].tasks, "mean", "free", "seeds"]
+
+
+def ratio_cells(row: RatioRow, stacked: bool = False) -> list[str]:
+    """Returns the cells of a row, the prune ratio first; errors and free weights in percent.
+
+    Args:
+        row: Of the table.
+        stacked: Puts the spread below the mean.
+    """
+    errors = [spread(row.errors(task), stacked) for task in [*row.tasks, None]]
+    free = "-" if row.free is None else f"{100 * row.free:.2f}"
+    return [str(row.ratio), *errors, free, str(len(row.runs))]
 
 
 def ratio_table(rows: Sequence[RatioRow], stacked: bool = False) -> Table:
@@ -24,13 +41,12 @@ def ratio_table(rows: Sequence[RatioRow], stacked: bool = False) -> Table:
     """
     ending = "error at the end" if rows[0].runs[0].split == "test" else "error at the end on the validation split"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{rows[0].name}: {ending}, in %")
-    table.add_column("prune ratio", no_wrap=True)
-    for heading in [*rows[0].tasks, "mean", "free", "seeds"]:
+    first, *others = ratio_headings(rows)
+    table.add_column(first, no_wrap=True)
+    for heading in others:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        cells = [spread(row.errors(task), stacked) for task in [*row.tasks, None]]
-        free = "-" if row.free is None else f"{100 * row.free:.2f}"
-        table.add_row(str(row.ratio), *cells, free, str(len(row.runs)))
+        table.add_row(*ratio_cells(row, stacked))
     return table
 
 

@@ -11,7 +11,7 @@ from packnet_pl.results import read_results
 from packnet_pl.run_directory import results_path, run_path
 from packnet_pl.sweep_jobs import jobs_since
 
-__all__ = ["SPLITS", "SPLIT_NAMES", "Run", "find_runs"]
+__all__ = ["SPLITS", "SPLIT_NAMES", "Run", "find_runs", "is_run"]
 
 SPLITS = ("test", "val")
 SPLIT_NAMES = {"test": "Test", "val": "Validation"}
@@ -79,7 +79,7 @@ def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], 
     """
     paths: dict[Path, Path] = {}
     for folder in folders:
-        found = [folder] if _is_run(folder) else _runs_in(folder)
+        found = [folder] if is_run(folder) else _runs_in(folder)
         if not found:
             raise ValueError(f"{folder} is neither a run directory nor a folder of them: there is no results.json")
         for path in found:
@@ -100,7 +100,8 @@ def find_runs(folders: Iterable[Path], split: str = "test") -> tuple[list[Run], 
     return runs, unfinished
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Returns whether ``folder`` is a run directory."""
     return results_path(folder).exists() or run_path(folder).exists() or (folder / ".hydra").is_dir()
 
 
@@ -114,7 +115,7 @@ def _runs_in(folder: Path) -> list[Path]:
         path = Path(entry)
         if path.resolve() in seen:  # a link that leads back
             names.clear()
-        elif path != folder and _is_run(path):
+        elif path != folder and is_run(path):
             found[path.resolve()] = path
             names.clear()
         seen.add(path.resolve())

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "DPI", "HATCHES", "LIGHT", "MARKERS", "Draw", "Theme", "Themed", "themed_images", "write_figure"]
+__all__ = [
+    "DARK",
+    "DPI",
+    "HATCHES",
+    "LIGHT",
+    "MARKERS",
+    "Draw",
+    "Theme",
+    "Themed",
+    "shortened",
+    "themed_images",
+    "write_figure",
+]
 
 DPI = 150
 """Dots per inch of PNG files, and of the images inside SVG files."""
@@ -125,6 +137,8 @@ class Theme:
                 "lines.markersize": 5,
                 "hatch.linewidth": 0.6,
                 "savefig.dpi": DPI,
+                # Names with a dollar are names.
+                "text.parse_math": False,
                 # The same figure makes the same bytes.
                 "svg.hashsalt": "packnet",
             }
@@ -153,6 +167,19 @@ class Themed(NamedTuple):
     dark: str
     width: int
     height: int
+
+
+def shortened(name: str, most: int = 24) -> str:
+    """Returns ``name``, or its beginning and its end where it has more than ``most`` characters: figures have no room.
+
+    Args:
+        name: Of a task, class or layer; it may be any text.
+        most: Characters of what is returned, at least 5.
+    """
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 3
+    return f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def write_figure(draw: Draw, stem: str | os.PathLike[str]) -> list[Path]:

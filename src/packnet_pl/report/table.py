@@ -5,7 +5,14 @@ from rich.table import Table
 
 from packnet_pl.results import Results
 
-__all__ = ["results_table"]
+__all__ = ["RESULT_HEADINGS", "percent", "result_rows", "results_table"]
+
+RESULT_HEADINGS = (
+    *("task", "classes", "error when finished", "error now", "forgetting", "weights owned", "free then"),
+    "outputs unchanged",
+)
+# As columns of a terminal, where they are too long.
+_FOLDED = (None, "error when\nfinished", "error\nnow", None, "weights\nowned", "free\nthen", "outputs\nunchanged")
 
 
 def results_table(results: Results) -> Table:
@@ -16,33 +23,37 @@ def results_table(results: Results) -> Table:
         collapse_padding=True,
         title=f"{results.method} on {results.arch}, seed {results.seed} (in %)",
     )
-    table.add_column("task", no_wrap=True)
-    for heading in (
-        "classes",
-        "error when\nfinished",
-        "error\nnow",
-        "forgetting",
-        "weights\nowned",
-        "free\nthen",
-        "outputs\nunchanged",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    first, *others = RESULT_HEADINGS
+    table.add_column(first, no_wrap=True)
+    for heading, folded in zip(others, _FOLDED, strict=True):
+        table.add_column(folded or heading, justify="right", no_wrap=True)
+    for row in result_rows(results):
+        table.add_row(*row)
+    return table
+
+
+def result_rows(results: Results) -> list[list[str]]:
+    """Returns one row per task of ``results``, for :data:`RESULT_HEADINGS`; fractions in percent."""
+    rows = []
     free: float | None = 1.0
     one_by_one = len(results.accuracy) == len(results.tasks)
     for index, task in enumerate(results.tasks):
         free = None if task.owned is None or free is None else free - task.owned
-        table.add_row(
-            task.name,
-            str(task.num_classes),
-            _percent(1 - results.accuracy[index][index] if one_by_one else None),
-            _percent(1 - results.accuracy[-1][index]),
-            _percent(results.forgetting[index]),
-            _percent(task.owned),
-            _percent(free),
-            {True: "yes", False: "NO", None: "-"}[results.outputs_unchanged[index]],
+        rows.append(
+            [
+                task.name,
+                str(task.num_classes),
+                percent(1 - results.accuracy[index][index] if one_by_one else None),
+                percent(1 - results.accuracy[-1][index]),
+                percent(results.forgetting[index]),
+                percent(task.owned),
+                percent(free),
+                {True: "yes", False: "NO", None: "-"}[results.outputs_unchanged[index]],
+            ]
         )
-    return table
+    return rows
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """Returns ``fraction`` in percent, or a dash for None."""
     return "-" if fraction is None else f"{100 * fraction:.2f}"
