@@ -39,7 +39,8 @@ STARTERS = {"srun", "torchrun", "sbatch"}
 OTHERS = {"apt-get", "bash", "head", "scontrol", "open", "tensorboard", "wandb", "mlflow", "jupyter", "git"}
 PIP = {"pip", ".venv/bin/pip", "/tmp/avalanche/bin/pip"}
 PROGRAMS = {*HYDRA_APPS, *COMMANDS, *STARTERS, *OTHERS, *PIP, "make", "python"}
-PAGES = {page: text for page, text in sources().items() if any(block.language == "bash" for block in blocks(text))}
+SHELLS = ("bash", "")
+PAGES = {page: text for page, text in sources().items() if any(block.language in SHELLS for block in blocks(text))}
 
 
 class Parsed(Exception):  # noqa: N818
@@ -60,7 +61,7 @@ def noted(script, folder):
 def first_job(words):
     """Returns the words of a sweep's first job: of several values the first."""
     for word in words:
-        override = None if word.startswith("-") else OverridesParser.create().parse_override(word)
+        override = OverridesParser.create().parse_override(word) if "=" in word else None
         if override is not None and override.is_sweep_override():
             yield f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
         elif word not in ("-m", "--multirun"):
@@ -163,7 +164,7 @@ def test_every_command_would_be_taken(page, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     wrong = []
     for block in found:
-        if block.language != "bash":
+        if block.language not in SHELLS:
             continue
         for words in noted(block.text, tmp_path):
             try:

@@ -1,9 +1,10 @@
-# A packed file of two tasks, and an image.
+# A packed file of two tasks, one of them as ONNX, and an image.
 import torch
 from PIL import Image
 
-from packnet_pl import TaskClassifier, save_packed
+from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.models import Preparation, vgg_small
+from packnet_pl.packed.export import export_task
 
 _model = TaskClassifier(vgg_small())
 for _task in ("latin", "digits"):
@@ -21,4 +22,5 @@ for _task in ("latin", "digits"):
     _model.packnet.finish_task()
 save_packed(_model, "packed.safetensors")
 Image.effect_noise((40, 30), 64).save("photo.png")
+export_task(load_packed("packed.safetensors"), "latin", "latin.onnx", "onnx")
 torch.manual_seed(0)
