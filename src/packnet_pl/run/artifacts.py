@@ -1,6 +1,7 @@
 """Writes the artifacts of a run after each task: packed file, report, and last ``results.json``."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from pytorch_lightning.utilities import rank_zero_only
@@ -8,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from packnet_pl.container import PackedFile, open_packed
 from packnet_pl.packed import NetworkPerTask, TaskFigures, save_packed
 from packnet_pl.report import draw_ownership
+from packnet_pl.report.style import write_figure
 from packnet_pl.results import Results, Storage, write_results
 from packnet_pl.run.metrics import Scores, write_accuracy_csv, write_class_csv
 from packnet_pl.run.plan import RunPlan
@@ -45,7 +47,8 @@ def write_outcome(
     packed = save_packed(model, packed_path(plan.folder), figures=figures, history=history, recipe=plan.recipe)
     if model.packnet is not None:
         layers = shares_of(packed.counts, packed.tasks)
-        draw_ownership(layers, total_of(layers, packed.tasks), plan.folder / "report" / "ownership.png")
+        draw = partial(draw_ownership, layers, total_of(layers, packed.tasks))
+        write_figure(draw, plan.folder / "report" / "ownership")
     write_accuracy_csv(plan.folder / "report" / "accuracy.csv", rows)
     class_names = {record.task.name: record.task.class_names for record in records}
     write_class_csv(plan.folder / "report" / "per_class.csv", records[-1].scores, class_names)
