@@ -83,7 +83,7 @@ def _run(shared: nn.Module, folder: Path, images: int, pixels: int) -> None:
     plan = plan_of(folder, TASKS, images, pixels)
     model = TaskClassifier(shared)
     records: list[TaskRecord] = []
-    progress, stop = RunProgress(Console(file=io.StringIO()), 2), StopRequest()
+    progress, stop = RunProgress(Console(file=io.StringIO()), plan), StopRequest()
     for number, stage in enumerate(plan.stages, start=1):
         results = fit_stage(plan, stage, model, progress, None, stop, RunLoggers(plan))
         records += evaluate(plan, plan.tasks[:number], model, results, records).records

@@ -67,7 +67,10 @@ def train(prepared: Prepared, folder: Path, rank: Rank, rendezvous: Rendezvous |
             plan = with_shared_training(plan, config, stop)
         if rendezvous is not None:
             rendezvous.barrier("begin", wait=stop.raise_if_asked)
-        results = run_sequence(plan, parts.model, Console(stderr=True, quiet=not rank.is_main), stop)
+        # Where colours are asked for without a terminal (FORCE_COLOR), lines do, too.
+        interactive = None if sys.stderr.isatty() else False
+        console = Console(stderr=True, quiet=not rank.is_main, force_interactive=interactive)
+        results = run_sequence(plan, parts.model, console, stop)
     except StoppedError as stopped:
         if rank.is_main:
             again = f"packnet-resume {shlex.quote(str(folder))}"

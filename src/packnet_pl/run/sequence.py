@@ -72,13 +72,14 @@ def _fit_all(
     finished, resume = start.finished, start.resume
     done = {task.name for task in plan.tasks[:finished]}
     todo = [stage for stage in plan.stages if stage.last.name not in done]
-    with RunProgress(console, sum(sum(stage.last.epochs.values()) for stage in todo)) as progress:
+    with RunProgress(console, plan, [record.task.seconds for record in records]) as progress:
         for stage in todo:
             stop.raise_if_asked()
+            progress.begin(stage)
             if is_main():
                 _record_data(plan, stage.tasks)
             results = fit_stage(plan, stage, model, progress, resume, stop, loggers)
-            finished, resume = finished + len(results), None
+            was_resumed, finished, resume = resume is not None, finished + len(results), None
             found = evaluate(plan, plan.tasks[:finished], model, results, records)
             records += found.records
             if is_main():
@@ -88,6 +89,7 @@ def _fit_all(
                 for task, confusion in found.confusions.items():
                     write_confusion(confusion_path(plan.folder, task), confusion)
                 write_outcome(plan, model, records, loggers.files)
+            progress.end(results, resumed=was_resumed)
             wait_for_all()
 
 
