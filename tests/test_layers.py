@@ -80,6 +80,10 @@ def test_only_training_and_below_know_lightning():
         ("from packnet_pl import load_packed", ["pytorch_lightning", "hydra", "numba"]),
         ("import packnet_pl.cli.train", ["torch", "pytorch_lightning"]),
         ("import packnet_pl.training", ["lightning"]),
+        (
+            "import packnet_pl.configuration.run_plan",
+            ["tensorboard", "torch.utils.tensorboard", "wandb", "mlflow"],
+        ),
         ("import packnet_pl.conf", ["torch", "torchvision", "timm"]),
     ],
 )

@@ -11,10 +11,11 @@ __all__ = ["METRICS_FILE", "check_loggers"]
 METRICS_FILE = "csv"
 """The logger that needs no other class: ``metrics.csv`` is kept beside every other one."""
 
-_LIBRARIES = {  # Lightning imports its classes without them
-    "TensorBoardLogger": ("tensorboard",),
-    "WandbLogger": ("wandb",),
-    "MLFlowLogger": ("mlflow", "sqlalchemy", "alembic"),
+# Lightning imports its classes without them. Class -> what has to be there, and what pip is told.
+_LIBRARIES = {
+    "TensorBoardLogger": (("tensorboard",), "tensorboard"),
+    "WandbLogger": (("wandb",), "'packnet-pl[loggers]'"),
+    "MLFlowLogger": (("mlflow", "sqlalchemy", "alembic"), "'packnet-pl[loggers]'"),
 }
 
 
@@ -35,9 +36,9 @@ def check_loggers(loggers: Mapping[str, Any]) -> None:
                 f"logger.{name} is {logger!r}; a logger of your own has a name and a class, as in "
                 "+logger.mine._target_=pytorch_lightning.loggers.CometLogger"
             )
-        needed = _LIBRARIES.get(logger["_target_"].rpartition(".")[2], ())
+        needed, to_install = _LIBRARIES.get(logger["_target_"].rpartition(".")[2], ((), ""))
         missing = [library for library in needed if find_spec(library) is None]
         if missing:
             raise UsageError(
-                f"logger={name} needs what is not installed ({', '.join(missing)}): pip install 'packnet-pl[loggers]'"
+                f"logger={name} needs {' and '.join(missing)}, not installed here: pip install {to_install}"
             )

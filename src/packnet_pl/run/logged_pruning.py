@@ -1,6 +1,7 @@
 """Logs the pruning of a task, with the accuracy before and after, when its retraining begins."""
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 
 from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.plan import Stage
@@ -10,8 +11,10 @@ from packnet_pl.training import MultiHeadClassifier
 __all__ = ["LogPruning"]
 
 
-class LogPruning(pl.Callback):
-    """Logs the pruning once the pruned network is measured; in a Trainer it stands behind what measures it.
+class LogPruning(Checkpoint):
+    """Logs the pruning once the pruned network is measured.
+
+    It is a ``Checkpoint`` as what measures is, and stands behind that in a Trainer.
 
     Args:
         loggers: Of the run.
@@ -31,8 +34,9 @@ class LogPruning(pl.Callback):
         """Logs it."""
         assert isinstance(pl_module, MultiHeadClassifier)
         packnet = pl_module.packnet
-        if not self._loggers.are_open or packnet is None or packnet.phase != "retrain":
+        ratio = self._stage.last.prune_ratio
+        if not self._loggers.are_open or packnet is None or packnet.phase != "retrain" or ratio is None:
             return
         total, task = packnet.summary().total, self._stage.last.name
         owned, free = total.fraction(task), total.free_fraction
-        self._loggers.pruned(self._stage, owned=owned, free=free, val_accuracy=self._record.values[task])
+        self._loggers.pruned(self._stage, ratio=ratio, owned=owned, free=free, val_accuracy=self._record.values[task])

@@ -96,23 +96,25 @@ class RunLoggers(AbstractContextManager["RunLoggers"]):
             result, free = records[done - 1].task, free_share(records[:done])
             if result.prune_ratio is not None and result.owned is not None and free is not None:
                 self._begin(stage, "retrain")
-                self.pruned(stage, owned=result.owned, free=free, val_accuracy=result.val_accuracy)
+                self.pruned(
+                    stage, ratio=result.prune_ratio, owned=result.owned, free=free, val_accuracy=result.val_accuracy
+                )
                 self._replay_rows(stage, "retrain")
             self.finished(records[:done])
 
-    def pruned(self, stage: Stage, *, owned: float, free: float, val_accuracy: Mapping[str, float | None]) -> None:
+    def pruned(
+        self, stage: Stage, *, ratio: float, owned: float, free: float, val_accuracy: Mapping[str, float | None]
+    ) -> None:
         """Logs the pruning of a stage's task, at the first step of its retraining.
 
         Args:
-            stage: It has one task, with a prune ratio.
+            stage: It has one task.
+            ratio: As for :func:`prune_metrics`.
             owned: As for :func:`prune_metrics`.
             free: As for :func:`prune_metrics`.
             val_accuracy: As for :func:`prune_metrics`.
         """
-        assert stage.last.prune_ratio is not None
-        metrics = prune_metrics(
-            self._label(stage), ratio=stage.last.prune_ratio, owned=owned, free=free, val_accuracy=val_accuracy
-        )
+        metrics = prune_metrics(self._label(stage), ratio=ratio, owned=owned, free=free, val_accuracy=val_accuracy)
         self._log(metrics, self._first_step)
 
     def finished(self, records: Sequence[TaskRecord]) -> None:
