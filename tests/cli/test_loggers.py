@@ -8,7 +8,7 @@ import pytest
 from packnet_pl.run.metrics_file import read_metrics
 from packnet_pl.run_directory import metrics_path
 from tests.support import warm
-from tests.support.commands import last_line, run, train
+from tests.support.commands import last_line, run, run_installed, train
 from tests.support.logged import (
     images_in_tensorboard,
     in_mlflow,
@@ -190,7 +190,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_also_where_one_trains_for_all(tmp
 @pytest.mark.exhaustive
 def test_only_the_first_process_logs(tmp_path):
     words = ["trainer=ddp", "trainer.devices=2", "optim.batch_size=16", "logger=[tensorboard,mlflow]"]
-    done = train(*SMALL, *words, cwd=tmp_path)
+    done = run_installed("packnet-train", *SMALL, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for metrics in (in_tensorboard(tmp_path / "run"), in_mlflow(uri(tmp_path))):
         assert_complete(metrics, tmp_path / "run")

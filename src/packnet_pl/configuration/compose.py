@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -103,7 +104,13 @@ def with_hint(message: str, arguments: Namespace, overrides: Sequence[str]) -> s
 
 def _compose(arguments: Namespace, overrides: Sequence[str]) -> DictConfig:
     with hydra_initialized(arguments.config_dir):
-        return hydra.compose(arguments.config_name or "train", list(overrides), return_hydra_config=True)
+        try:
+            return hydra.compose(arguments.config_name or "train", list(overrides), return_hydra_config=True)
+        except MissingConfigException as error:
+            group = (error.missing_cfg_file or "").rpartition("/")[0]
+            if group and error.options is None:  # of a list of choices Hydra does not say what there is
+                error.options = GlobalHydra.instance().config_loader().get_group_options(group)
+            raise
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
