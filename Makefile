@@ -10,7 +10,7 @@ INSTALL_exact = $(BIN)/python -m pip install --progress-bar off --constraint con
 INSTALL_newest = $(BIN)/python -m pip install --progress-bar off
 INSTALL_lowest = $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --resolution lowest-direct
 
-.PHONY: train test test-rest test-all coverage embedded far matrix soak bench bench-check site lint types check clean
+.PHONY: train test test-rest test-all coverage notebooks embedded far matrix soak bench bench-check site lint types check clean
 
 train: $(INSTALLED)
 	$(BIN)/packnet-train
@@ -31,6 +31,11 @@ coverage: $(INSTALLED)
 	$(BIN)/coverage run $(PYTEST) -m "not exhaustive and not soak"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Executes notebooks/, and holds what they print against the outputs that they come with; WRITE=1 writes new ones.
+WRITE ?=
+notebooks: $(INSTALLED)
+	$(BIN)/python notebooks/run.py $(if $(WRITE),--write)
 
 # The embedded benchmark: every method on one sequence, two at a time, then the table. SEEDS=0,1,2 for mean and spread.
 SEEDS ?= 0
