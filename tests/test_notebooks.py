@@ -42,9 +42,9 @@ def public_names(module):
     return []
 
 
-def test_the_readme_names_each():
+def test_there_are_five_and_the_readme_names_each():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert PATHS
+    assert [path.name[0] for path in PATHS] == list("12345")
     assert set(re.findall(r"\]\(([\w.]+ipynb)\)", readme)) == {path.name for path in PATHS}
 
 
