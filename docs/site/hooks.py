@@ -106,6 +106,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Makes what docstrings write for Sphinx, roles of names and the colons before a block, plain again."""
+    if not page.file.src_uri.startswith("api/"):
+        return html
+    html = re.sub(r":(?:class|func|meth|data|mod):<code>packnet_pl\.(?:\w+\.)*(\w+)</code>", r"<code>\1</code>", html)
+    return re.sub(r":(?:class|func|meth|data|mod):<code>", "<code>", html).replace("::</p>", ":</p>")
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Leads the links of a page in ``docs/`` to where their targets are in the site."""
     return markdown if page.file.generated_by else relinked(markdown, f"docs/{page.file.src_uri}")
