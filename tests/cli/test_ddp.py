@@ -6,7 +6,9 @@ import signal
 import pytest
 import torch
 
+from packnet_pl.confusion import read_confusion
 from packnet_pl.core.bits import same_bits
+from packnet_pl.filter_history import read_filters
 from tests.support import ROOT, SCRIPTS
 from tests.support.cases import breadth
 from tests.support.commands import last_line, run
@@ -47,6 +49,10 @@ def assert_exact_accuracy(folder):
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["complete"]
     assert results["outputs_unchanged"] == [True, True]
+    for task, accuracy in zip(results["tasks"], results["accuracy"][-1], strict=True):
+        confusion = read_confusion(folder / f"tasks/{task['name']}/confusion.json")
+        assert (sum(confusion.images), confusion.accuracy) == (task["test_size"], accuracy)
+        assert len(read_filters(folder / f"tasks/{task['name']}/filters.json").snapshots) == 3
     # Neither test set divides evenly: processes would fill up, and count some images twice.
     assert all(task["test_size"] % 32 for task in results["tasks"])
 

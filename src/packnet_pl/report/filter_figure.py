@@ -14,11 +14,8 @@ __all__ = ["draw_filter", "most_divided"]
 
 _TITLES = {"dense": "trained", "pruned": "pruned", "retrained": "retrained"}
 _PER_ROW = 4
-_SIDE = 0.92
-"""Inches of one grid, with the space behind it."""
-
-_ROW = _SIDE + 0.48
-"""Inches of a row of tasks."""
+_SMALL, _LARGE = 0.92, 1.45
+"""Inches of one grid, with the space behind it: of three tasks beside each other or more, and of fewer."""
 
 
 def most_divided(history: FilterHistory) -> int:
@@ -48,9 +45,10 @@ def draw_filter(history: FilterHistory, number: int, theme: Theme) -> "Figure":
     largest = max(abs(v) for s in history.snapshots for row in s.values[number] for v in row) or 1.0
     per_row = 3 if len(tasks) in {5, 6, 9} else min(_PER_ROW, len(tasks))
     rows = -(-len(tasks) // per_row)
+    side = _SMALL if per_row > 2 else _LARGE
     per_line = max(2, min(6, 2 * per_row))
     legend = 0.2 * -(-(len(known) + 1) // per_line)  # inches
-    width, height = 0.3 + per_row * (3 * _SIDE + 0.35), 0.62 + rows * _ROW + legend
+    width, height = 0.3 + per_row * (3 * side + 0.35), 0.62 + rows * (side + 0.48) + legend
     figure = Figure(figsize=(width, height))
     watched = history.filters[number]
     where = ", ".join(map(str, watched.index))
@@ -58,16 +56,16 @@ def draw_filter(history: FilterHistory, number: int, theme: Theme) -> "Figure":
     figure.suptitle(title, x=0.2 / width, ha="left", y=1 - 0.06 / height)
     for place, task in enumerate(tasks):
         row, column = divmod(place, per_row)
-        top = height - 0.6 - row * _ROW
-        left = 0.2 + column * (3 * _SIDE + 0.35)
+        top = height - 0.6 - row * (side + 0.48)
+        left = 0.2 + column * (3 * side + 0.35)
         name = f"task {known.index(task) + 1}: {shortened(task, 30)}"
         figure.text(left / width, (top + 0.02) / height, name, fontsize=9, weight="bold", va="bottom")
         found = {s.moment: s for s in history.snapshots if s.task == task}
         for order, moment in enumerate(MOMENTS):
             if moment not in found:
                 continue
-            x = left + order * _SIDE
-            axes = figure.add_axes((x / width, (top - _SIDE) / height, (_SIDE - 0.1) / width, (_SIDE - 0.1) / height))
+            x = left + order * side
+            axes = figure.add_axes((x / width, (top - side) / height, (side - 0.1) / width, (side - 0.1) / height))
             _draw_grid(axes, found[moment], number, colours, largest, theme)
             axes.set_xlabel(_TITLES[moment], fontsize=8, labelpad=2, color=theme.foreground)
     handles = [
