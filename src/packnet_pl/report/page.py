@@ -13,14 +13,11 @@ __all__ = [
     "PAGE_NAME",
     "Block",
     "Code",
-    "ConfusedImages",
     "Fact",
     "Figure",
     "Heading",
-    "Image",
     "Link",
     "Page",
-    "Pairs",
     "Section",
     "Table",
     "Text",
@@ -109,44 +106,6 @@ class Figure:
     kind: ClassVar[str] = "figure"
 
 
-class Image(NamedTuple):
-    """A small image of a data set.
-
-    Attributes:
-        address: A ``data:`` address.
-        caption: What it is.
-        alt: The same, for who cannot see it.
-    """
-
-    address: str
-    caption: str
-    alt: str
-
-
-class ConfusedImages(NamedTuple):
-    """A class that is taken for another one.
-
-    Attributes:
-        actual: Name of the class.
-        predicted: Name of what it is taken for.
-        often: How often, in words.
-        images: Of both.
-    """
-
-    actual: str
-    predicted: str
-    often: str
-    images: Sequence[Image]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The most confused pairs of classes."""
-
-    pairs: Sequence[ConfusedImages]
-    kind: ClassVar[str] = "pairs"
-
-
 @dataclass(frozen=True)
 class Code:
     """Text to copy.
@@ -163,7 +122,7 @@ class Code:
     kind: ClassVar[str] = "code"
 
 
-Block = Text | Heading | Table | Figure | Pairs | Code
+Block = Text | Heading | Table | Figure | Code
 
 
 @dataclass(frozen=True)

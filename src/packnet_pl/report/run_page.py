@@ -9,21 +9,28 @@ import yaml
 
 from packnet_pl.counting import counted
 from packnet_pl.names import shown
+from packnet_pl.report.accuracy_figure import draw_accuracy
 from packnet_pl.report.kinds import sequences
 from packnet_pl.report.methods import compare_methods
 from packnet_pl.report.methods_figure import draw_methods, method_points
 from packnet_pl.report.methods_text import method_cells, method_headings
 from packnet_pl.report.page import Block, Code, Fact, Figure, Page, Section, Table, Text
 from packnet_pl.report.runs import Run
+from packnet_pl.report.storage_figure import draw_storage
+from packnet_pl.report.story import read_story
+from packnet_pl.report.story_sections import story_sections
 from packnet_pl.report.table import RESULT_HEADINGS, percent, result_rows
 from packnet_pl.results import Results
 from packnet_pl.run_directory import SavedRun, command_line
 
 __all__ = ["comparison_blocks", "footer", "run_page"]
 
+MANY_TASKS = 20
+"""With more tasks than these the accuracies after each task are a figure, and no table."""
+
 
 def run_page(folder: Path, results: Results | None, saved: SavedRun | None, runs: Sequence[Run], split: str) -> Page:
-    """Returns the page of the run in ``folder``.
+    """Returns the page of the run in ``folder``; what it did not record is left out, and said.
 
     Args:
         folder: The run directory.
@@ -31,18 +38,19 @@ def run_page(folder: Path, results: Results | None, saved: SavedRun | None, runs
         saved: How it was started; None if that is not recorded.
         runs: This run and those of individual networks to set beside it, where they are finished.
         split: "test" or "val": on which this run is set beside them.
-
-    Raises:
-        ValueError: If a record of the run is damaged.
     """
     name = shown(folder.resolve().name)
+    story = read_story(folder, tuple(task.name for task in results.tasks)) if results is not None else None
     sections = []
     if results is not None:
         sections += [_results_section(results), _accuracy_section(results)]
     if len(runs) > 1:
         sections.append(_individual_section(runs, "" if split == "test" else f"-{split}"))
-    if results is not None:
-        sections.append(_storage_section(results))
+    if story is not None and results is not None:
+        sections += story_sections(story)
+        sections.append(_storage_section(results, story.parts))
+        if story.missing:
+            sections.append(Section("missing", "What is not here", [Text(sentence) for sentence in story.missing]))
     sections.append(_settings_section(results, saved))
     return Page(
         title=f"PackNet report: {name}",
@@ -146,7 +154,14 @@ def _accuracy_section(results: Results) -> Section:
         for index, row in enumerate(results.accuracy)
     ]
     table = Table("Accuracy on each task's test split after each task, in %", ["after", *names], rows)
-    return Section("accuracy", "Accuracy after each task", [table])
+    now = ", ".join(f"{name} {percent(value)} %" for name, value in zip(names, results.accuracy[-1], strict=True))
+    figure = Figure(
+        "accuracy",
+        partial(draw_accuracy, names, results.accuracy),
+        "Accuracy on each task's test split after each task: down a column, what does not change is not forgotten.",
+        f"Heat map of accuracies, a row per task that was finished. At the end: {now}.",
+    )
+    return Section("accuracy", "Accuracy after each task", [figure, table] if len(names) <= MANY_TASKS else [figure])
 
 
 def _individual_section(runs: Sequence[Run], ending: str) -> Section:
@@ -189,13 +204,22 @@ def comparison_blocks(runs: Sequence[Run], name: str) -> list[Block]:
     ]
 
 
-def _storage_section(results: Results) -> Section:
+def _storage_section(results: Results, parts: Mapping[str, int]) -> Section:
     storage = results.storage
+    dense, packed, count = storage.dense_bytes, storage.packed_bytes, len(results.tasks)
     rows = [
-        ["one file with all tasks", f"{storage.packed_bytes:,}", f"{storage.packed_bytes / 1e6:.2f}"],
-        ["a network per task", f"{storage.dense_bytes:,}", f"{storage.dense_bytes / 1e6:.2f}"],
+        ["one file with all tasks", f"{packed:,}", f"{packed / 1e6:.2f}"],
+        ["a network per task", f"{dense:,}", f"{dense / 1e6:.2f}"],
     ]
-    blocks: list[Block] = [Table("What is kept on disk", ["", "bytes", "MB"], rows)]
+    blocks: list[Block] = [
+        Figure(
+            "storage",
+            partial(draw_storage, dense, packed, parts, count),
+            "The packed file beside a network per task.",
+            f"Two bars: a network per task takes {dense / 1e6:.2f} MB, one file with all tasks {packed / 1e6:.2f} MB.",
+        ),
+        Table("What is kept on disk", ["what", "bytes", "MB"], rows),
+    ]
     if storage.owner_bits_per_weight:
         blocks.append(
             Text(f"Who owns a weight takes {storage.owner_bits_per_weight:.2f} bits per weight in the packed file.")
