@@ -52,7 +52,7 @@ def _owners(story: RunStory) -> Section:
             Figure(
                 "capacity",
                 partial(draw_capacity, total),
-                "What is left after each task. A task keeps what it owns, and the next one begins with all that is free.",
+                "What is left after each task. A task keeps what it owns; the next one begins with all that is free.",
                 f"A bar per task, divided into what the tasks so far own and what is free. At the end: {told}.",
             ),
         ],
@@ -74,8 +74,8 @@ def _filter(story: RunStory) -> Section:
                 partial(draw_filter, history, number),
                 "A task trains all that earlier tasks left free; pruning frees the smallest of what it trained; what "
                 "remains is retrained, and frozen from then on. The stronger a colour, the larger the weight.",
-                f"The {size} filter {list(watched.index)} of {watched.layer}, weights coloured by owner, trained, pruned "
-                f"and retrained with each of {counted(len(tasks), 'task')}: {', '.join(tasks)}.",
+                f"The {size} filter {list(watched.index)} of {watched.layer}, coloured by owner: trained, pruned"
+                f" and retrained with each of {counted(len(tasks), 'task')}: {', '.join(tasks)}.",
             )
         ],
     )
