@@ -130,15 +130,16 @@ def test_the_page_shows_everything_on_wide_and_narrow_screens_in_light_and_dark(
 
 def test_a_dark_screen_has_dark_figures_and_paper_has_light_ones(browser, folder):
     page, _ = opened(browser, folder / "run <i>" / "report" / "index.html")
-    shown = {}
-    for scheme, media in (("light", "screen"), ("dark", "screen"), ("dark", "print")):
+    light, dark = page.evaluate("[document.images[0].src, document.querySelector('picture source').srcset]")
+    assert light != dark
+    for scheme, media, figure, background in (
+        ("light", "screen", light, "rgb(255, 255, 255)"),
+        ("dark", "screen", dark, "rgb(22, 24, 28)"),
+        ("dark", "print", light, "rgb(255, 255, 255)"),
+    ):
         page.emulate_media(color_scheme=scheme, media=media)
-        page.wait_for_timeout(50)
-        shown[scheme, media] = page.evaluate(
-            "[document.images[0].currentSrc, getComputedStyle(document.body).backgroundColor]"
-        )
-    assert shown["light", "screen"] != shown["dark", "screen"]
-    assert shown["dark", "print"] == shown["light", "screen"]
+        page.wait_for_function("figure => document.images[0].currentSrc === figure", arg=figure)
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
     page.close()
 
 
@@ -196,6 +197,32 @@ def test_the_html_is_well_formed_and_small(folder, name):
     parser.feed(text)
     assert parser.open == []
     assert len(text) < 5e6
+
+
+@pytest.mark.slow
+def test_the_page_of_a_whole_run_has_all_sections_and_shows_everything(browser, tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run[0], tmp_path / "run")
+    report([run], None)
+    page, faults = opened(browser, run / "report" / "index.html", viewport={"width": 390, "height": 800})
+    sections = page.evaluate("[...document.querySelectorAll('section')].map(s => s.id)")
+    expected = ["results", "accuracy", "owners", "filter", "curves", "confusions", "storage", "settings"]
+    assert sections == expected
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(CUT) == []
+    names = {path.stem for path in (run / "report").glob("*.svg")} - {"ratios"}
+    assert {"accuracy", "ownership", "capacity", "filter", "curves", "confusion-1", "storage"} <= names
+    assert len(page.evaluate(IMAGES)) == len(names)
+    assert (run / "report" / "index.html").stat().st_size < 5e6
+    assert faults == []
+    page.close()
+
+
+def test_what_an_old_run_did_not_record_is_named(browser, folder):
+    page, _ = opened(browser, folder / "run <i>" / "report" / "index.html")
+    told = page.locator("#missing").inner_text()
+    assert "There are no learning curves" in told
+    assert page.locator("#filter, #curves, #confusions").count() == 0
+    page.close()
 
 
 def test_figures_lie_beside_the_page(folder):

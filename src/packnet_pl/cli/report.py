@@ -88,8 +88,14 @@ def report(folders: list[Path], output: Path | None, split: str = "test") -> Non
     # The page of a run stays where it is, if several runs are compared in its folder.
     name = "comparison" if page is None and output is None and is_run(first) else "index"
     path = place / f"{name}{ending}.html"
-    written += write_page(page or comparison_page(runs, unfinished, path, ending), path)
-    console.print(f"written: {', '.join(map(shown, written))}", highlight=False, soft_wrap=True)
+    figures = write_page(page or comparison_page(runs, unfinished, path, ending), path)
+    if page is None:
+        written += figures
+    if written:
+        console.print(f"written: {', '.join(map(shown, written))}", highlight=False, soft_wrap=True)
+    if page is not None:
+        count = counted(len(figures) // 2, "figure")
+        console.print(f"and {count} of the page, as PNG and SVG beside it", highlight=False, soft_wrap=True)
     console.print(f"page: {shown(path)}", highlight=False, soft_wrap=True)
 
 
