@@ -8,12 +8,14 @@ from typing import Final, Literal, TypeVar, get_args
 from packnet_pl.text import brief
 
 __all__ = [
+    "BALANCES",
     "GRANULARITIES",
     "HEAD_STARTS",
     "KEEPINGS",
     "PHASES",
     "PRUNABLES",
     "SCOPES",
+    "Balance",
     "Granularity",
     "HeadStart",
     "Keeping",
@@ -37,6 +39,8 @@ Keeping = Literal["shared", "per_task"]
 """Whose norms, or biases, a task uses: the first task's, or its own."""
 Prunable = Literal["weights", "paper", "all"]
 """What is divided among tasks: what multiplies activations; convolutions and linear layers only; or tables too."""
+Balance = Literal["none", "weights", "sampler"]
+"""How classes with few images come to count as much as others: weights in the loss, or as many images of each."""
 HeadStart = Literal["new", "pretrained"]
 """What a head begins as: random, or the classifier that the backbone's pretrained weights came with."""
 
@@ -45,6 +49,7 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 GRANULARITIES: Final[tuple[Granularity, ...]] = get_args(Granularity)
 KEEPINGS: Final[tuple[Keeping, ...]] = get_args(Keeping)
 PRUNABLES: Final[tuple[Prunable, ...]] = get_args(Prunable)
+BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)
 HEAD_STARTS: Final[tuple[HeadStart, ...]] = get_args(HeadStart)
 
 _LONGEST_TASK_NAME = 200

@@ -31,11 +31,16 @@ _CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier
 _IMAGES = ("packnet_pl.data.image_folder", "packnet_pl.data.published_images")
 
 
+_LOSS = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "balance": "none"}
+"""What ``optim`` has, and had before there was a choice."""
+
+
 def upgrade_settings(node: Any) -> Any:
     """Returns a configuration of an earlier version in the names and keys of this one.
 
     A ``_target_`` that moved is named by where it is now; pruning that was given by scope and granularity alone gets a
-    rule of these; images that were resized to 256 / 224 of their size, bilinear, whatever the weights, stay so.
+    rule of these; a loss of which nothing was said is the plain one; images that were resized to 256 / 224 of their
+    size, bilinear, whatever the weights, stay so.
 
     Args:
         node: Plain objects, with or without interpolations; it is left as it is.
@@ -48,6 +53,8 @@ def upgrade_settings(node: Any) -> Any:
     target = node.get("_target_")
     if isinstance(target, str) and target in MOVED:
         new["_target_"] = MOVED[target]
+    if "optimizer" in node and "batch_size" in node:
+        new = {**new, **{key: usual for key, usual in _LOSS.items() if key not in node}}
     if target in _CLASSIFIERS and isinstance(new.get("pack"), bool) and not new.pop("pack"):
         new["_target_"] = "packnet_pl.methods.FineTuning"
     if new.get("_target_") in _IMAGES and "image_size" in new and "interpolation" not in new:

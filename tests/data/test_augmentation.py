@@ -143,7 +143,7 @@ def test_gpus_are_not_seeded(monkeypatch):
 def test_an_exception_in_an_item_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     with pytest.raises(IndexError):
-        SeededItems(Subset(Noise(), [0]), KEY)[0, 5]
+        SeededItems(Subset(Noise(), [0]), KEY)[0, 5, 0]
     assert torch.equal(torch.get_rng_state(), before)
 
 

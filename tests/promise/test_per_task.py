@@ -14,7 +14,7 @@ from torch import nn, optim
 
 from packnet_pl import PackNet, TaskClassifier, fit_task, load_packed, save_packed
 from packnet_pl.models import vgg_small
-from packnet_pl.training import Recipe
+from packnet_pl.training import ClassificationLoss, Recipe, batch_mixing
 from tests.support.promise.checker import TASKS, Promise, Subject, asked, bits, check_promise
 from tests.support.promise.own_modules import MOMENTUM, fit_phase, quiet, trainer
 from tests.support.promise.user_modules import ADAMW, UserModule, images, subject_of
@@ -110,6 +110,17 @@ def test_nothing_is_forgotten(what, optimizer):
 def test_nothing_is_forgotten_by_a_task_classifier(what):
     model = task_classifier(*FOUR[what])
     check_promise(classifier_subject(model), what, trainer=trainer())
+    model.packnet.verify(model)
+
+
+@pytest.mark.promise("Training loop", label="TaskClassifier: mixup, cutmix, smoothed labels and class weights")
+def test_nothing_is_forgotten_on_mixed_batches_with_another_loss():
+    recipe = Recipe(
+        MOMENTUM, loss=ClassificationLoss(0.1, (0.5, 1.0, 2.0)), mixing=batch_mixing(3, mixup=0.4, cutmix=1.0)
+    )
+    model = task_classifier("shared", "shared")
+    model.recipes = {"train": recipe, "retrain": recipe}
+    check_promise(classifier_subject(model), "mixed batches", trainer=trainer())
     model.packnet.verify(model)
 
 

@@ -57,6 +57,14 @@ def test_a_run_from_before_there_was_a_choice_of_what_tasks_divide_is_not_one_of
     assert labels(compare(tmp_path)) == ["packnet 0.5", "packnet 0.5, prunable weights"]
 
 
+def test_what_is_off_unless_it_is_written_down_goes_unsaid(tmp_path):
+    write_run(tmp_path / "0", settings=PAPER)
+    write_run(tmp_path / "1", settings=PAPER | {"mixup": 0.2, "balance": "weights"})
+    write_run(tmp_path / "2", settings=PAPER | {"mixup": 0.4})
+    expected = ["packnet 0.5", "packnet 0.5, balance weights, mixup 0.2", "packnet 0.5, mixup 0.4"]
+    assert sorted(labels(compare(tmp_path))) == expected
+
+
 def test_a_setting_that_a_file_does_not_have_is_told_from_the_papers(tmp_path):
     write_run(tmp_path / "0", settings={"scope": "layer"})
     write_run(tmp_path / "1", settings={"scope": "layer", "schedule": "gradual"})

@@ -4,10 +4,13 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-# All that draws random numbers or counts steps: random crops and flips, dropout, batch-norm, a schedule of each step.
+# All that draws random numbers or counts steps: random crops, flips and policies, mixed batches, a balanced sampler,
+# dropout, batch-norm, a schedule of each step.
 EVERYTHING = ("debug=tiny", "debug.fraction=1", "debug.max_epochs=2", "sequence=folders")
 EVERYTHING += ("arch=vgg11_bn", "arch.width=0.1", "arch.image_size=32")
 EVERYTHING += ("optim=adamw", "optim.batch_size=4", "optim.accumulate=2")
+EVERYTHING += ("sequence.task.data.augment=flip_crop+trivial", "optim.mixup=0.4", "optim.cutmix=1.0")
+EVERYTHING += ("optim.label_smoothing=0.1", "optim.balance=sampler")
 
 
 def everything_random(folder):

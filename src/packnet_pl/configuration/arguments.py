@@ -12,10 +12,12 @@ from packnet_pl.choices import nearest
 from packnet_pl.command_line import check_alone, version_text
 from packnet_pl.configuration.mistyped import check_overrides
 from packnet_pl.configuration.overrides import check_unicode
+from packnet_pl.configuration.schema import phase_defaults
 from packnet_pl.errors import UsageError
 
 __all__ = ["parse_arguments"]
 
+_OF_PHASE = re.compile(rf"sequence\.(tasks\.[^.=]+|task)\.(train|retrain)\.({'|'.join(phase_defaults())})=")
 _EXCLUSIVE = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra takes one of these options
 
 
@@ -65,8 +67,11 @@ def parse_arguments() -> Namespace:
         for override in arguments.overrides
     )
     arguments.overrides = [
-        # Tasks of folders get their names on the command line, so there is no key yet that could be overridden.
-        f"++{override}" if named_here and override.startswith(("sequence.tasks.", "sequence.tasks=")) else override
+        # Tasks of folders get their names on the command line, so there is no key yet that could be overridden; nor is
+        # there one for what each phase may have of its own, and no sequence names.
+        f"++{override}"
+        if (named_here and override.startswith(("sequence.tasks.", "sequence.tasks="))) or _OF_PHASE.match(override)
+        else override
         for override in arguments.overrides
     ]
     return arguments

@@ -14,6 +14,7 @@ from pytorch_lightning import seed_everything
 
 from packnet_pl.choices import HeadStart
 from packnet_pl.configuration.callbacks import check_callbacks
+from packnet_pl.configuration.class_losses import check_balance
 from packnet_pl.configuration.forecast import forecast_shares
 from packnet_pl.configuration.image_check import check_images, configured_shape
 from packnet_pl.configuration.instantiate import build_target
@@ -99,6 +100,7 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
             check_images(model.backbone, model.heads.num_features, task.name, images.input_shape, source)
             tried.add(images.input_shape)
         if images is not None and not task.finished:
+            check_balance(task, images.train)
             _try_head(model, task.name, task.head, len(images.class_names))
     return Parts(tasks, data, model, shares, packed, device, str(trainer.precision), processes)
 

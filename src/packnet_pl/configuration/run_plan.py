@@ -7,18 +7,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.configuration.callbacks import build_callbacks
+from packnet_pl.configuration.class_losses import loss_of, training_splits
 from packnet_pl.configuration.components import Parts, trainer_settings
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.logger_plan import logger_plan
 from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
-from packnet_pl.configuration.task_settings import PhaseSettings
+from packnet_pl.configuration.task_settings import LOSS_OPTIONS, PhaseSettings
 from packnet_pl.old_settings import MAGNITUDE
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.run.process_environment import environment_of
-from packnet_pl.training import Recipe
+from packnet_pl.training import Recipe, batch_mixing
 
 __all__ = ["build_plan"]
 
@@ -39,15 +40,17 @@ def build_plan(
         UsageError: If a part cannot be made.
     """
     tasks = []
+    splits = training_splits(parts.tasks, parts.data, together=config.method.together)
     for number, task in enumerate(parts.tasks):
         later = number > 0 and not config.method.together
         recipes = {
-            phase: _recipe(config, settings, config.optim.later_lr if later else 1.0)
+            phase: _recipe(config, settings, config.optim.later_lr if later else 1.0, *splits[task.name])
             for phase, settings in task.phases.items()
         }
+        balanced = [phase for phase, settings in task.phases.items() if settings.balance == "sampler"]
         epochs = {phase: settings.epochs for phase, settings in task.phases.items()}
         ratio = None if task.finished else task.prune_ratio
-        tasks.append(TaskPlan(task.name, parts.data[task.name], ratio, epochs, recipes, task.head))
+        tasks.append(TaskPlan(task.name, parts.data[task.name], ratio, epochs, recipes, task.head, balanced))
     plain: Any = OmegaConf.to_container(config)
     source = parts.packed if config.packed else None
     arguments = plain["arch"]
@@ -90,11 +93,18 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if score != MAGNITUDE:  # the paper's goes unsaid
         found["score"] = score.rpartition(".")[2]
     kept = {key: config[key] for key in ("norm", "bias", "prunable")} if config.method.pack else {}
-    return {**found, **kept, "later_lr": config.optim.later_lr}
+    # What is off goes unsaid, as reports take it.
+    loss = {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
+    return {**found, **kept, "later_lr": config.optim.later_lr, **loss}
 
 
-def _recipe(config: DictConfig, settings: PhaseSettings, factor: float) -> Recipe:
+def _recipe(config: DictConfig, settings: PhaseSettings, factor: float, split: Any, num_classes: int) -> Recipe:
     optimizer = build_target(config.optim.optimizer, "optim.optimizer")
     scheduled = config.optim.scheduler and settings.schedule
     scheduler = build_target(config.optim.scheduler, "optim.scheduler") if scheduled else None
-    return Recipe(partial(optimizer, lr=settings.lr * factor), scheduler)
+    return Recipe(
+        partial(optimizer, lr=settings.lr * factor),
+        scheduler,
+        loss_of(settings, split, num_classes),
+        batch_mixing(num_classes, mixup=settings.mixup, cutmix=settings.cutmix),
+    )

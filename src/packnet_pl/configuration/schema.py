@@ -1,21 +1,25 @@
 """The schema of the configuration: its options, their types and defaults. Torch-free, for fast errors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
-__all__ = ["TrainConfig", "schema_keys"]
+__all__ = ["TrainConfig", "phase_defaults", "schema_keys"]
 
 
 @dataclass
 class PhaseConfig:
-    """Options of one phase of one task."""
+    """Options of one phase of one task; what is null is as ``optim`` has it."""
 
     epochs: int = MISSING
     lr: float = MISSING
     schedule: bool = True
+    label_smoothing: float | None = None
+    mixup: float | None = None
+    cutmix: float | None = None
+    balance: str | None = None
 
 
 @dataclass
@@ -73,6 +77,10 @@ class OptimConfig:
     accumulate: int = MISSING
     gradient_clip: float | None = None
     num_workers: int = MISSING
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    balance: str = "none"
 
 
 @dataclass
@@ -133,6 +141,11 @@ class TrainConfig:
     norm: str = MISSING
     bias: str = MISSING
     seed: int = MISSING
+
+
+def phase_defaults() -> list[str]:
+    """Returns the options of a phase that have a default."""
+    return [option.name for option in fields(PhaseConfig) if option.default != MISSING]
 
 
 def schema_keys(form: type = TrainConfig, prefix: str = "") -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Parses and checks how each task is trained and pruned, once, into plain values. Torch-free."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +8,35 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.choices import HEAD_STARTS, HeadStart, Phase, check_choice, check_ratio, check_task_name, nearest
+from packnet_pl.choices import (
+    BALANCES,
+    HEAD_STARTS,
+    Balance,
+    HeadStart,
+    Phase,
+    check_choice,
+    check_ratio,
+    check_task_name,
+    nearest,
+)
 from packnet_pl.configuration.overrides import escaped
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError
 
-__all__ = ["PhaseSettings", "TaskSettings", "lower_rate", "prune_ratios", "ratios_of", "task_settings"]
+__all__ = [
+    "LOSS_OPTIONS",
+    "PhaseSettings",
+    "TaskSettings",
+    "check_loss_option",
+    "lower_rate",
+    "prune_ratios",
+    "ratios_of",
+    "task_settings",
+]
+
+
+LOSS_OPTIONS = ("label_smoothing", "mixup", "cutmix", "balance")
+"""Options of ``optim`` that a task's phase may have of its own."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +47,19 @@ class PhaseSettings:
         epochs: 0 trains nothing.
         lr: Learning rate.
         schedule: Whether the rate follows ``optim.scheduler``.
+        label_smoothing: Share of each label that is spread over all classes, in [0, 1).
+        mixup: Alpha of mixup, 0 for none.
+        cutmix: Alpha of cutmix, 0 for none.
+        balance: How classes with few images come to count as much as others.
     """
 
     epochs: int
     lr: float
     schedule: bool
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    balance: Balance = "none"
 
 
 @dataclass(frozen=True)
@@ -115,6 +147,30 @@ def ratios_of(given: Any) -> list[float]:
         raise UsageError(str(error)) from error
 
 
+def check_loss_option(key: str, value: Any) -> None:
+    """Checks one of :data:`LOSS_OPTIONS`.
+
+    Args:
+        key: Its whole key, which ends in its name.
+        value: Of the type that the schema has for it.
+
+    Raises:
+        UsageError: If it is out of range.
+    """
+    name = key.rpartition(".")[2]
+    if name == "balance":
+        try:
+            check_choice(key, value, BALANCES)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    elif name == "label_smoothing" and not 0 <= value < 1:
+        raise UsageError(
+            f"{key} is {value}; allowed is a fraction in [0, 1), the share that is spread over all classes"
+        )
+    elif name != "label_smoothing" and not 0 <= value < math.inf:
+        raise UsageError(f"{key} is {value}; allowed is alpha, a finite number above 0, or 0 for none")
+
+
 def lower_rate(config: DictConfig, task: str, phase: Phase) -> str:
     """Returns the override that gives a phase a tenth of its learning rate.
 
@@ -153,6 +209,9 @@ def _check_task(config: DictConfig, name: str) -> None:
             raise UsageError(f"{key}.epochs is {settings.epochs}; allowed is {least} or more")
         if not settings.lr > 0:
             raise UsageError(f"{key}.lr is {settings.lr}; allowed is a number above 0")
+        for option in LOSS_OPTIONS:
+            if settings[option] is not None:
+                check_loss_option(f"{key}.{option}", settings[option])
 
 
 def _deciding(config: DictConfig, task: str, phase: Phase) -> str:
@@ -169,5 +228,7 @@ def _phases(config: DictConfig, name: str, ratio: float | None) -> dict[Phase, P
     for phase in names:
         settings = config.sequence.tasks[_deciding(config, name, phase)][phase]
         epochs = min(settings.epochs, config.debug.max_epochs or settings.epochs)
-        found[phase] = PhaseSettings(epochs, settings.lr, settings.schedule)
+        own = {option: settings[option] for option in LOSS_OPTIONS if settings[option] is not None}
+        usual = {option: config.optim[option] for option in LOSS_OPTIONS}
+        found[phase] = PhaseSettings(epochs, settings.lr, settings.schedule, **{**usual, **own})
     return found

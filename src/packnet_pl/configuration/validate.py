@@ -5,10 +5,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.choices import GRANULARITIES, KEEPINGS, PRUNABLES, SCOPES, check_choice
+from packnet_pl.choices import GRANULARITIES, KEEPINGS, PRUNABLES, SCOPES, check_choice, nearest
 from packnet_pl.configuration.logger_check import check_loggers
 from packnet_pl.configuration.schema import TrainConfig
-from packnet_pl.configuration.task_settings import TaskSettings, ratios_of, task_settings
+from packnet_pl.configuration.task_settings import (
+    LOSS_OPTIONS,
+    TaskSettings,
+    check_loss_option,
+    ratios_of,
+    task_settings,
+)
 from packnet_pl.errors import UsageError
 
 __all__ = ["check_config", "check_values"]
@@ -32,6 +38,7 @@ _LEAST = {
     "debug.max_epochs": 1,
 }
 _ABOVE_ZERO = ("optim.later_lr", "optim.gradient_clip")
+_LOSS = tuple(f"optim.{option}" for option in LOSS_OPTIONS)
 
 
 def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
@@ -43,6 +50,10 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
     """
     merged: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), config)
     missing = sorted(OmegaConf.missing_keys(merged))
+    for name in merged.sequence.tasks if not OmegaConf.is_missing(merged.sequence, "tasks") else ():
+        if f"sequence.tasks.{name}.data" in missing and f"sequence.tasks.{name}.train.epochs" in missing:
+            known = [other for other in merged.sequence.tasks if other != name]
+            raise UsageError(f"there is no task for sequence.tasks.{name}; {nearest(str(name), known)}")
     if missing:
         raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
     check_values(merged)
@@ -51,7 +62,10 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
     check_loggers(loggers)
     if merged.method.together:
         _check_together(merged)
-    return task_settings(merged)
+    tasks = task_settings(merged)
+    if merged.method.together:
+        _check_own_classes(merged.method.name, tasks)
+    return tasks
 
 
 def check_values(config: DictConfig) -> None:
@@ -63,7 +77,7 @@ def check_values(config: DictConfig) -> None:
     Raises:
         UsageError: If one is not allowed.
     """
-    for key in (*_CHOICES, *_LEAST, *_ABOVE_ZERO, *_OTHERS):
+    for key in (*_CHOICES, *_LEAST, *_ABOVE_ZERO, *_OTHERS, *_LOSS):
         section, _, name = key.rpartition(".")
         # Asked for each section: OmegaConf's own select takes none that is missing as a whole.
         if section and OmegaConf.is_missing(config, section):
@@ -78,6 +92,8 @@ def _check_value(key: str, value: Any) -> None:
         _choice(key, value, _CHOICES[key])
     elif key in _OTHERS:
         _OTHERS[key](value)
+    elif key in _LOSS:
+        check_loss_option(key, value)
     elif value is None:
         return  # the schema says which of the numbers may be left out
     elif key in _LEAST and value < _LEAST[key]:
@@ -137,6 +153,23 @@ def _check_together(config: Any) -> None:
             f"method={config.method.name} learns all tasks at once, and {finished} are finished: start a new run, with "
             "the tasks to add in sequence.order"
         )
+
+
+def _check_own_classes(method: str, tasks: Sequence[TaskSettings]) -> None:
+    """Refuses what would spread a label over the classes of other tasks.
+
+    Raises:
+        UsageError: If something does.
+    """
+    for task in tasks:
+        for phase in task.phases.values():
+            found = {"label_smoothing": phase.label_smoothing, "mixup": phase.mixup, "cutmix": phase.cutmix}
+            for option, value in found.items():
+                if value:
+                    raise UsageError(
+                        f"{option} is {value}, but method={method} has images of several tasks in a batch, each with "
+                        "classes of its own: leave it out"
+                    )
 
 
 def _choice(key: str, given: object, allowed: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Data sets of tasks. No Lightning, and no torchvision but for the lists of Flowers-102."""
 
 from packnet_pl.data.cars import read_cars
+from packnet_pl.data.class_balance import class_labels, class_weights
 from packnet_pl.data.class_folders import read_imagenet, read_places365, read_sketch, read_wikiart
 from packnet_pl.data.cubs import read_cubs
 from packnet_pl.data.digits import digits
@@ -16,6 +17,8 @@ from packnet_pl.data.task_data import ImageDataset, TaskData
 __all__ = [
     "ImageDataset",
     "TaskData",
+    "class_labels",
+    "class_weights",
     "derive_seed",
     "digits",
     "glyphs",

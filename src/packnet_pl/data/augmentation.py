@@ -1,35 +1,17 @@
 """Random augmentation that depends only on (seed, task, phase, epoch) and the index of the image."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from packnet_pl.data.seeding import derive_seed
 
-__all__ = ["EpochIndexSampler", "SeededItems"]
+__all__ = ["ItemKey", "SeededItems"]
 
-
-class EpochIndexSampler(Sampler[tuple[int, int]]):
-    """Yields the epoch with each index: a loader's worker process does not know it.
-
-    Args:
-        sampler: Gives the indices.
-        epoch: Returns the number of epochs done.
-    """
-
-    def __init__(self, sampler: Sampler[int], epoch: Callable[[], int]) -> None:
-        self._sampler, self._epoch = sampler, epoch
-
-    def __len__(self) -> int:
-        return len(self._sampler)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self._epoch()
-        for index in self._sampler:
-            yield epoch, index
+ItemKey = tuple[int, int, int]
+"""Of an item: the epoch, its index, and how often this epoch has had it before."""
 
 
 class SeededItems(Dataset[tuple[Tensor, ...]]):
@@ -46,14 +28,15 @@ class SeededItems(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self._split)
 
-    def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, ...]:
+    def __getitem__(self, key: ItemKey | int) -> tuple[Tensor, ...]:
         # Lightning's overfit_batches replaces our sampler by one of plain indices.
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        before = torch.get_rng_state()
+        epoch, index, before = key if isinstance(key, tuple) else (0, key, 0)
+        again = (before,) if before else ()  # an image that is drawn twice is another one the second time
+        state = torch.get_rng_state()
         try:
             # Not torch.manual_seed: it also seeds every GPU, and those are not given back.
-            torch.default_generator.manual_seed(derive_seed(*self._key, epoch, "item", index))
+            torch.default_generator.manual_seed(derive_seed(*self._key, epoch, "item", index, *again))
             item: tuple[Tensor, ...] = self._split[index]
             return item
         finally:
-            torch.set_rng_state(before)
+            torch.set_rng_state(state)

@@ -4,9 +4,11 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
 
+import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
+from packnet_pl.data.class_balance import class_labels
 from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers
 
 __all__ = ["join_tasks"]
@@ -46,9 +48,16 @@ def join_tasks(tasks: Mapping[str, TaskData]) -> TaskData:
 
 class _Joined(Dataset[tuple[Tensor, ...]]):
     def __init__(self, splits: list[ImageDataset], begins: list[int]) -> None:
+        self._parts = splits
         self._splits: ConcatDataset[tuple[Tensor, ...]] = ConcatDataset(splits)
         self._begins = begins
         self.random = any(draws_random_numbers(split) for split in splits)
+
+    @property
+    def labels(self) -> Tensor:
+        """Class index of each item, counted over all tasks."""
+        begins = self._begins
+        return torch.cat([class_labels(split) + begin for split, begin in zip(self._parts, begins, strict=False)])
 
     def __len__(self) -> int:
         return len(self._splits)

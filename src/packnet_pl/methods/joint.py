@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from packnet_pl.methods.unpruned import UnprunedClassifier
 
@@ -43,4 +42,4 @@ class JointClassifier(UnprunedClassifier):
         task_of_class = torch.arange(len(counts), device=labels.device).repeat_interleave(counts)
         others = task_of_class[labels].unsqueeze(1) != task_of_class
         logits = logits.masked_fill(others, -torch.inf)
-        return cross_entropy(logits, labels), logits
+        return self.loss(logits, labels), logits

@@ -108,7 +108,10 @@ class LearningWithoutForgetting(UnprunedClassifier):
             self.select_task(self.selected_task)
 
     def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the loss of a batch and its logits; outside of training the loss is the cross-entropy alone."""
+        """Returns the loss of a batch and its logits; outside of training the loss is the cross-entropy alone.
+
+        Old tasks are distilled on the images that the new one learns from, also where these are mixed.
+        """
         if not (self.training and self._before):
             return super().loss_and_logits(images, labels)
         assert self.selected_task is not None
@@ -116,7 +119,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
         logits: Tensor = self.heads[self.selected_task](features)
         before = self.logits_before(images)
         losses = [distillation_loss(self.heads[task](features), before[task], self.temperature) for task in before]
-        return cross_entropy(logits, labels) + self.weight * torch.stack(losses).sum(), logits
+        return self.loss(logits, labels) + self.weight * torch.stack(losses).sum(), logits
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the network as it was before the task: a run that is resumed distils the same logits."""

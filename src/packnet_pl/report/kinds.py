@@ -16,6 +16,9 @@ _PAPER = {
     "packnet": {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared", "prunable": "paper"}
 }
 
+# Written down where they are on alone.
+_OFF_UNLESS_SAID = ("label_smoothing", "mixup", "cutmix", "balance")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -94,7 +97,8 @@ def setting_labels(kind: Kind, among: Iterable[Kind]) -> list[str]:
     differing = _differing(kind.method, among)
     if differing and not mine:
         return ["settings not recorded"]
-    values = [(name, mine.get(name, "not recorded")) for name in differing]
+    said = [name for name in differing if name in mine or name not in _OFF_UNLESS_SAID]
+    values = [(name, mine.get(name, "not recorded")) for name in said]
     return [f"{name} {value}" for name, value in values if paper.get(name) != value]
 
 

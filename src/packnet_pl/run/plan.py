@@ -1,6 +1,6 @@
 """The plan of a run as plain objects: its tasks, the stages that fit them, and what all of them share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ class TaskPlan:
         epochs: Phase -> number of epochs; 0 trains nothing, and the task is pruned as it is.
         recipes: Phase -> optimizer and schedule.
         head: What its head begins as: see :meth:`MultiHeadClassifier.add_task`.
+        balanced: Phases that draw all classes equally often.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TaskPlan:
     epochs: Mapping[Phase, int]
     recipes: Mapping[Phase, Recipe]
     head: HeadStart = "new"
+    balanced: Collection[Phase] = ()
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def fit_stage(
         stop.raise_if_asked()
         if phase == "retrain" and plan.trained is not None and stage.last is plan.tasks[0]:
             plan.trained(checkpoint_path(plan.folder, stage.last.name, "train"))
-        datamodule.key = (plan.seed, stage.name, phase)
+        datamodule.key, datamodule.balanced = (plan.seed, stage.name, phase), phase in stage.last.balanced
         callbacks = [
             Reseed(seed=plan.seed, task=stage.name, phase=phase),
             # Before those that have the last word on the weights, and record the end of a fit that one of them stops.

@@ -7,6 +7,8 @@ from packnet_pl.training.datamodule import TaskDataModule
 from packnet_pl.training.divergence import DivergedError
 from packnet_pl.training.filter_snapshots import FilterSnapshots
 from packnet_pl.training.fit import fit_task
+from packnet_pl.training.losses import ClassificationLoss
+from packnet_pl.training.mixing import batch_mixing
 from packnet_pl.training.multi_head import MultiHeadClassifier
 from packnet_pl.training.packnet_checkpoint import PackNetMixin
 from packnet_pl.training.protocols import FitMethod, PackNetModule
@@ -18,6 +20,7 @@ from packnet_pl.training.task_observer import TaskObserver
 
 __all__ = [
     "AtomicCheckpointIO",
+    "ClassificationLoss",
     "DivergedError",
     "FilterSnapshots",
     "FitMethod",
@@ -31,6 +34,7 @@ __all__ = [
     "TaskClassifier",
     "TaskDataModule",
     "TaskObserver",
+    "batch_mixing",
     "fit_task",
     "step_decay",
     "warmup_cosine",

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
 from packnet_pl.choices import Phase
@@ -36,9 +37,18 @@ class ClassificationSteps(pl.LightningModule):
 
         Args:
             images: N x C x H x W.
-            labels: int64, N.
+            labels: int64, N; of a training batch whose images were mixed, probabilities, N x classes.
         """
         raise NotImplementedError
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss of predictions: in training mode that of the phase's recipe, otherwise the cross-entropy.
+
+        Args:
+            logits: N x classes.
+            labels: As for :meth:`loss_and_logits`.
+        """
+        return self.recipes[self.phase].loss(logits, labels) if self.training else cross_entropy(logits, labels)
 
     def new_metrics(self, num_logits: int) -> None:
         """Resets the metrics, for the number of logits of the selected task.
@@ -57,12 +67,17 @@ class ClassificationSteps(pl.LightningModule):
         self.test_accuracy, self.test_top5 = accuracy(1), accuracy(5)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Returns the loss of a batch.
+        """Returns the loss of a batch, mixed if the recipe says so.
+
+        The accuracy that is logged is then that of predicting the class with the larger share.
 
         Raises:
             DivergedError: If it is NaN or infinite.
         """
         images, labels = batch
+        mixing = self.recipes[self.phase].mixing
+        if mixing is not None:
+            images, labels = mixing(images, labels)
         loss, logits = self.loss_and_logits(images, labels)
         if not torch.isfinite(loss):
             where = f"in epoch {self.current_epoch}, step {self.global_step}"
@@ -70,7 +85,7 @@ class ClassificationSteps(pl.LightningModule):
             # Before the first step of retraining the weights are those that phase "train" left behind.
             cause = "train" if self.global_step == 0 else self.phase
             raise DivergedError(f"the loss of task {task!r} became {loss.item()} {where}", task, cause)
-        self.train_accuracy(logits, labels)
+        self.train_accuracy(logits, labels if mixing is None else labels.argmax(dim=1))
         self._log("train_loss", loss)
         self._log("train_accuracy", self.train_accuracy)
         return loss

@@ -7,9 +7,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from packnet_pl.data.augmentation import EpochIndexSampler, SeededItems
+from packnet_pl.data.augmentation import SeededItems
+from packnet_pl.data.class_balance import class_labels, class_weights
 from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers
-from packnet_pl.training.seeded_sampler import SeededSampler
+from packnet_pl.training.seeded_sampler import ItemKeySampler, SeededSampler
 
 __all__ = ["TaskDataModule", "epochs_done"]
 
@@ -23,6 +24,8 @@ class TaskDataModule(pl.LightningDataModule):
         batch_size: Samples per optimizer step, over all processes together.
         accumulate: Batches per optimizer step.
         num_workers: Loader processes.
+        balanced: Whether training draws images, with replacement, so that all classes are as likely; as many as there
+            are. Read when a fit begins.
 
     Raises:
         ValueError: If ``batch_size`` or ``accumulate`` is below 1, or ``num_workers`` below 0.
@@ -36,6 +39,7 @@ class TaskDataModule(pl.LightningDataModule):
         batch_size: int = 64,
         accumulate: int = 1,
         num_workers: int = 0,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -45,7 +49,7 @@ class TaskDataModule(pl.LightningDataModule):
         if num_workers < 0:
             raise ValueError(f"number of loader workers is {num_workers}; allowed is 0 or more")
         self.data = data
-        self.key = key
+        self.key, self.balanced = key, balanced
         self._batch_size, self._accumulate, self._num_workers = batch_size, accumulate, num_workers
         self._resumed_epoch, self._resumed_batch = 0, 0
 
@@ -70,7 +74,8 @@ class TaskDataModule(pl.LightningDataModule):
         """Returns the shuffled training split; a last batch that is not full is left out.
 
         Raises:
-            ValueError: If the batch size is not a multiple of processes times batches per step.
+            ValueError: If the batch size is not a multiple of processes times batches per step, or classes are to be
+                balanced and the split does not tell them.
         """
         rank, world_size = self._rank_and_world_size()
         parts = world_size * self._accumulate
@@ -85,13 +90,15 @@ class TaskDataModule(pl.LightningDataModule):
         def skip() -> int:
             return self._resumed_batch * batch_size if self._epochs_done() == self._resumed_epoch else 0
 
-        sampler = SeededSampler(_size(split), self.key, self._epochs_done, rank, world_size, skip)
+        weights = None
+        if self.balanced:
+            labels = class_labels(split)
+            weights = class_weights(labels, len(self.data.class_names))[labels]
+        sampler = SeededSampler(_size(split), self.key, self._epochs_done, rank, world_size, skip, weights)
         drop_last = len(sampler) >= batch_size
         if draws_random_numbers(split):
-            with_epoch = EpochIndexSampler(sampler, self._epochs_done)
-            return self._loader(
-                SeededItems(split, self.key), batch_size=batch_size, sampler=with_epoch, drop_last=drop_last
-            )
+            items, keys = SeededItems(split, self.key), ItemKeySampler(sampler)
+            return self._loader(items, batch_size=batch_size, sampler=keys, drop_last=drop_last)
         return self._loader(split, batch_size=batch_size, sampler=sampler, drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[Any]:

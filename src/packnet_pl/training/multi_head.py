@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from packnet_pl.choices import Phase, check_task_name
 from packnet_pl.core import PackNet
@@ -185,14 +184,14 @@ class MultiHeadClassifier(ClassificationSteps):
             raise ValueError("there is no task to fit: add_task(name, num_classes=...) first")
 
     def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the loss of a batch (a scalar: the cross-entropy of the selected task) and its logits (N x classes).
+        """Returns the loss of a batch (a scalar: see :meth:`loss`) and the selected task's logits (N x classes).
 
         Args:
             images: N x C x H x W.
-            labels: int64, N.
+            labels: int64, N; of a training batch whose images were mixed, probabilities, N x classes.
         """
         logits = self(images)
-        return cross_entropy(logits, labels), logits
+        return self.loss(logits, labels), logits
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the tasks."""

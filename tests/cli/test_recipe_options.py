@@ -1,0 +1,135 @@
+"""Loss, mixing and balance as options of a run: for all tasks or one phase, checked, resumed and packed."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch.nn.functional import cross_entropy
+
+from packnet_pl.configuration.arguments import parse_arguments
+from packnet_pl.configuration.class_losses import loss_of, training_splits
+from packnet_pl.configuration.compose import compose
+from packnet_pl.configuration.given_values import check_given
+from packnet_pl.configuration.packed_recipe import recipe_of
+from packnet_pl.configuration.resume_rules import refuse_mixing
+from packnet_pl.configuration.run_config import checked
+from packnet_pl.data import TaskData
+from packnet_pl.errors import UsageError
+from packnet_pl.training import ClassificationLoss
+from tests.support.commands import run
+from tests.support.image_folders import tree
+
+
+@pytest.fixture
+def configured(monkeypatch, tmp_path):
+    def find(*words):
+        monkeypatch.setattr("sys.argv", ["packnet-train", *words])
+        overrides = parse_arguments().overrides
+        check_given(overrides)
+        composed = compose(Namespace(config_dir=None, config_name="train"), overrides)
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        return checked(composed, tmp_path / "run", overrides)
+
+    return find
+
+
+def of_tasks(tasks, option):
+    return {task.name: [getattr(phase, option) for phase in task.phases.values()] for task in tasks}
+
+
+def test_a_phase_may_have_its_own_and_has_what_optim_says_otherwise(configured):
+    _, tasks = configured(
+        "optim.label_smoothing=0.1",
+        "sequence.tasks.greek.train.label_smoothing=0",
+        "sequence.tasks.greek.retrain.mixup=0.2",
+        "sequence.tasks.digits.train.balance=sampler",
+        "sequence.tasks.digits.retrain.schedule=false",
+    )
+    assert of_tasks(tasks, "label_smoothing") == {
+        **{name: [0.1, 0.1] for name in ("latin", "cyrillic", "digits")},
+        "greek": [0, 0.1],
+    }
+    assert of_tasks(tasks, "mixup")["greek"] == [0, 0.2]
+    assert of_tasks(tasks, "balance")["digits"] == ["sampler", "none"]
+    assert of_tasks(tasks, "schedule")["digits"] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optim.label_smoothing=1"], r"optim\.label_smoothing is 1\.0; allowed is a fraction in \[0, 1\)"),
+        (["optim.mixup=-0.2"], r"optim\.mixup is -0\.2; allowed is alpha, a finite number above 0, or 0 for none"),
+        (["optim.cutmix=inf"], r"optim\.cutmix is inf; allowed"),
+        (["optim.balance=yes"], r"optim\.balance is 'yes'; allowed are 'none', 'weights' and 'sampler'"),
+        (["sequence.tasks.latin.train.mixup=nan"], r"sequence\.tasks\.latin\.train\.mixup is nan; allowed"),
+        (["sequence.tasks.latin.retrain.balance=x"], r"sequence\.tasks\.latin\.retrain\.balance is 'x'; allowed are"),
+        (["sequence.tasks.latni.train.mixup=1"], r"no task for sequence\.tasks\.latni; did you mean latin\?"),
+        (["method=joint", "optim.mixup=1"], r"mixup is 1\.0, but method=joint has images of several tasks in a batch"),
+        (["method=joint", "optim.label_smoothing=0.1"], r"label_smoothing is 0\.1, but method=joint has images of"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(configured, words, message):
+    with pytest.raises(UsageError, match=message):
+        configured(*words)
+
+
+def test_a_run_does_not_resume_with_another_loss_for_what_is_finished(configured):
+    saved = OmegaConf.to_container(configured()[0])
+    begun = ["latin", "greek"]
+
+    def anew(*words):
+        now = OmegaConf.to_container(configured(*words)[0])
+        now["sequence"]["finished"] = ["latin"]
+        return refuse_mixing(saved, now, begun)
+
+    with pytest.raises(UsageError, match=r"optim\.mixup was 0\.0 and would be 0\.2: what is trained already"):
+        anew("optim.mixup=0.2")
+    with pytest.raises(UsageError, match=r"sequence\.tasks\.latin\.train\.mixup was None and would be 0\.2"):
+        anew("sequence.tasks.latin.train.mixup=0.2")
+    assert anew("sequence.tasks.greek.retrain.mixup=0.2") == ("retrain",)
+    assert anew("sequence.tasks.greek.train.balance=weights") == ("retrain", "train")
+    assert anew("sequence.tasks.digits.train.balance=weights") == ()
+
+
+def test_a_packed_file_brings_them_along(configured):
+    config, _ = configured("optim.mixup=0.2", "optim.balance=weights", "sequence.tasks.latin.train.cutmix=1")
+    recipe = recipe_of(config, "vgg_small", None)
+    assert (recipe["optim"]["mixup"], recipe["optim"]["balance"], recipe["optim"]["label_smoothing"]) == (
+        0.2,
+        "weights",
+        0,
+    )
+    assert recipe["sequence"]["tasks"]["latin"]["train"]["cutmix"] == 1
+
+
+def test_the_loss_is_torchs_own_unless_another_one_is_asked_for(configured):
+    split = torch.utils.data.TensorDataset(torch.zeros(4, 1), torch.tensor([0, 0, 0, 1]))
+    data = TaskData(split, split, split, ("x", "y"), (1, 1, 1), (0.0,), (1.0,))
+    tasks = configured("sequence.order=[latin]", "optim.balance=weights", "sequence.tasks.latin.retrain.balance=none")[
+        1
+    ]
+    (found,) = training_splits(tasks, {"latin": data}, together=False).values()
+    assert found == (split, 2)
+    assert loss_of(tasks[0].phases["train"], *found) == ClassificationLoss(0.0, (4 / 6, 2.0))
+    assert loss_of(tasks[0].phases["retrain"], *found) is cross_entropy
+
+
+@pytest.mark.slow
+def test_an_unbalanced_folder_is_trained_with_everything(tmp_path):
+    """Through the command line, class by class; the steps are those of the plain run."""
+    tree(tmp_path / "pets", train=10, test=2, val=2)
+    for path in sorted((tmp_path / "pets" / "train" / "dog").iterdir())[3:]:
+        path.unlink()
+    words = ["sequence=folders", "sequence.folders={pets: pets}", "debug.max_epochs=1", "logger=none"]
+    words += [
+        "sequence.tasks.pets.data.image_size=24",
+        "sequence.tasks.pets.data.augment=crop+augmix",
+        "arch.in_channels=3",
+    ]
+    words += ["optim.label_smoothing=0.1", "optim.mixup=0.2", "optim.cutmix=1", "optim.batch_size=4"]
+    words += ["sequence.tasks.pets.train.balance=sampler", "sequence.tasks.pets.retrain.balance=weights"]
+    done = run("packnet-train", *words, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pets" in done.stdout
