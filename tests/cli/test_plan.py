@@ -3,7 +3,8 @@ from importlib.metadata import version
 
 import pytest
 
-from packnet_pl.configuration.timing import duration
+from packnet_pl.configuration import timing
+from packnet_pl.configuration.timing import Machine, duration
 from tests.support import warm
 from tests.support.commands import run, train
 
@@ -33,7 +34,9 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(planned):
         "training latin: 92 steps of 64 an epoch, 32 of 5,920 images left out by the last batch; about " in done.stdout
     )
     assert "training cyrillic: 20 steps of 64 an epoch; about " in done.stdout
-    assert re.search(r"^time: about [\d.]+ (s|min|h) on cpu, from a batch that was timed", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^time: about [\d.]+ (s|min|h) on cpu, from batches that were timed; with val", done.stdout, re.MULTILINE
+    )
     assert "143,536 parameters, 142,992 of them prunable" in done.stdout
     assert list(folder.iterdir()) == []
 
@@ -132,3 +135,21 @@ def test_values_may_come_from_hydras_own_part(tmp_path):
 )
 def test_times_are_said_as_people_say_them(seconds, said):
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("machine", "seconds"),
+    [
+        (Machine("cpu"), 5.0),  # reads, then computes
+        (Machine("cpu", processes=2), 2.5),
+        (Machine("cpu", workers=4), 4.0),  # behind the computing
+        (Machine("cpu", processes=4, workers=2), 1.25),  # more than there are cores for
+        (Machine("cuda:0"), 5.0),
+        (Machine("cuda:0", workers=2), 4.0),
+        (Machine("cuda:0", processes=8, workers=1), 0.5),
+    ],
+)
+def test_time_is_divided_among_processes_and_workers(monkeypatch, machine, seconds):
+    monkeypatch.setattr(timing, "_cores", lambda: 4)
+    monkeypatch.setattr(timing.torch, "get_num_threads", lambda: 1)
+    assert machine.per_image(computing=4.0, reading=1.0) == pytest.approx(seconds)

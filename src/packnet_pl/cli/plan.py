@@ -40,7 +40,8 @@ def main() -> None:
             phases_to_repeat(run, read_run(run.folder))
         config, parts = run.config, build(run).parts
 
-        from packnet_pl.configuration.plan_text import plan_table, storage_lines, time_lines
+        from packnet_pl.configuration.plan_text import plan_table, storage_lines
+        from packnet_pl.configuration.plan_times import time_lines
         from packnet_pl.console import output_console
 
         console = output_console()
