@@ -4,6 +4,7 @@ The pages are written for readers of the repository, where they link to files ou
 become pages of the site, and links lead there.
 """
 
+import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator
@@ -22,14 +23,15 @@ FROM_ROOT = [
     "REPRODUCIBILITY.md",
     "benchmarks/README.md",
     "examples/README.md",
+    "notebooks/README.md",
 ]
 PACKAGES = [
     "packnet_pl",
     *(f"packnet_pl.{layer}" for layer in ("core", "training", "packed", "models", "data")),
 ]
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".sh": "bash", ".ipynb": "json"}
-FENCE = re.compile(r"(^ *```.*?^ *```)", flags=re.DOTALL | re.MULTILINE)
-LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
+FENCE = re.compile(r"(^ *```.*?^ *```+)", flags=re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|data:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
 def site_path(path: str) -> str:
@@ -67,10 +69,27 @@ def links(text: str, source: str) -> Iterator[str]:
 def page_of(path: str) -> str:
     """Returns the markdown of a file outside of ``docs/``: itself, or its code."""
     text = (ROOT / path).read_text(encoding="utf-8")
+    if path.endswith(".ipynb"):
+        return relinked(notebook(text), path)
     language = LANGUAGES.get(Path(path).suffix)
     if language is None:
         return relinked(text, path)
     return f"# {path}\n\n````{language}\n{text}````\n"
+
+
+def notebook(text: str) -> str:
+    """Returns the markdown of a notebook: its text, its code, and what that printed and drew."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"````python\n{source}\n````")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                parts.append(f"![Output](data:image/png;base64,{''.join(data['image/png']).replace(chr(10), '')})")
+            elif printed := "".join(output.get("text", data.get("text/plain", []))):
+                parts.append(f"````text\n{printed.rstrip()}\n````")
+    return "\n\n".join(parts) + "\n"
 
 
 def outside_pages() -> dict[str, str]:
