@@ -124,7 +124,7 @@ def losses(folder, task, phase):
     return [loss for loss in found if loss is not None]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_each_logger_has_every_step_once_and_what_describes_the_run(tmp_path):
     done = train(*SMALL, ALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -209,13 +209,15 @@ def test_methods_that_own_nothing_and_learn_at_once(tmp_path):
 @pytest.mark.slow
 def test_a_logger_of_a_users_own(tmp_path):
     target = "+logger.mine._target_=tests.toy_package.lines.LineLogger"
-    done = train(*SMALL, target, "+logger.mine.path=lines.jsonl", "sequence.order=[digits]", cwd=tmp_path)
+    words = [target, "+logger.mine.path=lines.jsonl", "logger=tensorboard", "sequence.order=[digits]"]
+    done = train(*SMALL, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
     assert lines[0]["prune.ratio"] == 0.5
     logged = [line["digits/train/loss"] for line in lines if "digits/train/loss" in line]
     assert logged == losses(tmp_path / "run", "digits", "train")
     assert lines[-1] == {"ended": "success"}
+    assert [loss for _, loss in in_tensorboard(tmp_path / "run")["digits/train/loss"]] == pytest.approx(logged)
     assert metrics_path(tmp_path / "run", "digits", "train").exists()
 
 

@@ -7,7 +7,7 @@ from pytorch_lightning.loggers import Logger
 
 from packnet_pl.choices import Phase
 from packnet_pl.run.logged_names import fit_metrics
-from packnet_pl.run.logger_kinds import RunLogger
+from packnet_pl.run.run_logger import RunLogger
 
 __all__ = ["FitLogger"]
 

@@ -13,10 +13,11 @@ from packnet_pl.errors import UsageError, one_line
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.fit_logger import FitLogger
 from packnet_pl.run.logged_names import finished_metrics, fit_metrics, free_share, prune_metrics, task_labels
-from packnet_pl.run.logger_kinds import Outcome, RunLogger, RunTitle, kind_of
+from packnet_pl.run.logger_kinds import kind_of
 from packnet_pl.run.logger_record import LoggerRecord, read_logger_record, write_logger_record
 from packnet_pl.run.metrics_file import read_metrics
 from packnet_pl.run.plan import LoggerPlan, RunPlan, Stage
+from packnet_pl.run.run_logger import Outcome, RunLogger, RunTitle
 from packnet_pl.run.signals import StoppedError
 from packnet_pl.run.task_record import TaskRecord
 from packnet_pl.run_directory import LOGS, metrics_path, packed_path, run_path, task_folder
