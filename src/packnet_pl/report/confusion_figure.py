@@ -44,6 +44,7 @@ def draw_confusion(confusion: Confusion, task: str, theme: Theme) -> "Figure":
     """
     import numpy as np
     from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     classes = shown_classes(confusion)
@@ -59,25 +60,27 @@ def draw_confusion(confusion: Confusion, task: str, theme: Theme) -> "Figure":
     side = max(4.2, min(8.6, 1.8 + 0.21 * count if count > _NUMBERED else 2.0 + 0.4 * count))
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     axes = figure.add_subplot()
-    colours = colormaps[theme.sequential]
-    image = axes.imshow(shares, cmap=colours, vmin=0, vmax=100)
+    # By the square root: beside a diagonal near 100 % what is confused is small, and it is what one looks for.
+    colours, norm = colormaps[theme.sequential], PowerNorm(0.5, vmin=0, vmax=100)
+    image = axes.imshow(np.ma.masked_equal(shares, 0), cmap=colours, norm=norm)
     names = [shortened(confusion.class_names[index], 18) for index in classes]
-    size = 9 if count <= _NUMBERED else max(5.0, 9.0 - 0.1 * count)
+    size = max(5.0, min(9.0, 0.6 * 72 * (side - 1.6) / count))  # of a cell's side, in points
     turned = max(map(len, names)) * count > (40 if count <= _NUMBERED else 80)
     axes.set_xticks(range(count), names, rotation=90 if turned else 0, fontsize=size)
     axes.set_yticks(range(count), names, fontsize=size)
     axes.tick_params(length=0)
     for row, column in zip(*matrix.nonzero(), strict=True):
         if count <= _NUMBERED:
-            ink = theme.ink_on(colours(shares[row, column] / 100))
+            ink = theme.ink_on(colours(norm(shares[row, column])))
             text = f"{int(matrix[row, column]):,}"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set_color(theme.grid)
     total = len(confusion.class_names)
     part = "" if count == total else f", the {count} most confused of {total:,} classes"
     axes.set(xlabel="predicted class", ylabel="actual class")
     axes.set_title(f"{shortened(task)}: what is taken for what{part}", fontsize=10)
-    bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02, ticks=[0, 1, 5, 10, 25, 50, 100])
+    bar.ax.minorticks_off()
     bar.set_label("share of the class's test images, %")
     bar.outline.set_visible(False)
     return figure
