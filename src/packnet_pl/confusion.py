@@ -72,8 +72,8 @@ class Confusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         named = [*self.actual, *self.predicted, *(c for pair in self.pairs for c in (pair.actual, pair.predicted))]
         if any(not 0 <= index < len(self.class_names) for index in named):
             raise ValueError(f"an entry is of none of its {counted(len(self.class_names), 'class')}")
-        if any(images < 1 for images in self.images):
-            raise ValueError("an entry has no images")
+        if not self.images or any(images < 1 for images in self.images):
+            raise ValueError("an entry has no images, or there is none")
 
     def entries(self) -> Iterator[tuple[int, int, int]]:
         """Yields actual class, predicted class and number of images of each entry."""

@@ -72,11 +72,10 @@ class FilterHistory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sizes = [watched.size for watched in self.filters]
         for snapshot in self.snapshots:
             for grids in (snapshot.values, snapshot.owners):
-                if [_size(grid) for grid in grids] != sizes:
+                if [_size(grid) for grid in grids] != sizes or not all(_is_whole(grid) for grid in grids):
                     raise ValueError(f"task {snapshot.task!r}, {snapshot.moment}: not the grids of {sizes}")
-            if max((owner for grid in snapshot.owners for row in grid for owner in row), default=0) > len(
-                snapshot.tasks
-            ):
+            owners = [owner for grid in snapshot.owners for row in grid for owner in row]
+            if any(not 0 <= owner <= len(snapshot.tasks) for owner in owners):
                 raise ValueError(f"task {snapshot.task!r}, {snapshot.moment}: an owner is none of {snapshot.tasks}")
 
     def with_(self, snapshot: FilterSnapshot) -> "FilterHistory":
@@ -128,3 +127,7 @@ def read_filters(path: Path) -> FilterHistory:
 
 def _size(grid: Grid | OwnerGrid) -> tuple[int, int]:
     return len(grid), len(grid[0]) if grid else 0
+
+
+def _is_whole(grid: Grid | OwnerGrid) -> bool:
+    return len({len(row) for row in grid}) == 1

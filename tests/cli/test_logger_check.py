@@ -5,6 +5,7 @@ from argparse import Namespace
 import pytest
 
 from packnet_pl.configuration import logger_check
+from packnet_pl.configuration.logger_plan import logger_plan
 from packnet_pl.configuration.run_config import configure
 from packnet_pl.errors import UsageError
 
@@ -43,3 +44,7 @@ def test_what_is_not_installed_is_refused_with_what_to_install(monkeypatch, tmp_
 def test_one_name_or_a_list_of_them(tmp_path, choice, names):
     config = configure(arguments(choice, tmp_path)).config
     assert set(config.logger or {}) == names
+
+
+def test_an_empty_list_of_loggers_is_none(tmp_path):
+    assert logger_plan(configure(arguments("logger=[]", tmp_path)).config, tmp_path, "vgg_small") is None

@@ -61,12 +61,14 @@ def test_a_phase_may_have_its_own_and_has_what_optim_says_otherwise(configured):
     [
         (["optim.label_smoothing=1"], r"optim\.label_smoothing is 1\.0; allowed is a fraction in \[0, 1\)"),
         (["optim.mixup=-0.2"], r"optim\.mixup is -0\.2; allowed is alpha, a finite number above 0, or 0 for none"),
+        (["optim.mixup=1e-300"], r"optim\.mixup is 1e-300; allowed"),
         (["optim.cutmix=inf"], r"optim\.cutmix is inf; allowed"),
         (["optim.balance=yes"], r"optim\.balance is 'yes'; allowed are 'none', 'weights' and 'sampler'"),
         (["sequence.tasks.latin.train.mixup=nan"], r"sequence\.tasks\.latin\.train\.mixup is nan; allowed"),
         (["sequence.tasks.latin.retrain.balance=x"], r"sequence\.tasks\.latin\.retrain\.balance is 'x'; allowed are"),
         (["sequence.tasks.latni.train.mixup=1"], r"no task for sequence\.tasks\.latni; did you mean latin\?"),
         (["method=joint", "optim.mixup=1"], r"mixup is 1\.0, but method=joint has images of several tasks in a batch"),
+        (["method=joint", "sequence.tasks.digits.train.mixup=1"], r"digits\.train\.mixup is 1\.0, but method=joint"),
         (["method=joint", "optim.label_smoothing=0.1"], r"label_smoothing is 0\.1, but method=joint has images of"),
     ],
 )  # fmt: skip

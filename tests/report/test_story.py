@@ -4,13 +4,14 @@ import io
 import shutil
 from functools import partial
 
+import msgspec
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from packnet_pl import load_packed
-from packnet_pl.confusion import ConfusedPair, Confusion, Example
+from packnet_pl.confusion import ConfusedPair, Confusion, Example, read_confusion, write_confusion
 from packnet_pl.filter_history import MOMENTS, FilterHistory, FilterSnapshot, WatchedFilter
 from packnet_pl.report import (
     draw_accuracy,
@@ -53,6 +54,12 @@ def test_a_curve_has_what_was_logged_of_each_epoch(tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS.replace("3.75", "high"))
     with pytest.raises(ValueError, match=r"metrics\.csv is damaged: .*high"):
         read_curve(tmp_path / "metrics.csv", "a", "train")
+    (tmp_path / "metrics.csv").write_text(METRICS.replace("\n0,", "\ninf,"))
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged: .*infinity"):
+        read_curve(tmp_path / "metrics.csv", "a", "train")
+    (tmp_path / "metrics.csv").write_text(METRICS.replace("3.75", "inf").replace("3.5", "nan").replace("2.5", "1e300"))
+    diverged = read_curve(tmp_path / "metrics.csv", "a", "train")
+    assert diverged.values["train_loss"] == diverged.values["val_loss"] == (None, None)
 
 
 def test_of_an_empty_folder_it_is_said_what_is_missing(tmp_path):
@@ -78,6 +85,15 @@ def test_the_last_snapshot_is_what_was_packed(tiny_run):
 
 
 @pytest.mark.slow
+def test_a_task_is_recorded_as_finished_after_all_that_its_page_needs(tiny_run):
+    for task in (tiny_run[0] / "tasks").iterdir():
+        finished = (task / "finished.json").stat().st_mtime_ns
+        assert (task / "filters.json").stat().st_mtime_ns < finished
+        if task.name == "digits":  # the last one; those of the others are written again with each task
+            assert (task / "confusion.json").stat().st_mtime_ns < finished
+
+
+@pytest.mark.slow
 def test_what_is_damaged_is_left_out_and_named(tiny_run, tmp_path):
     folder = shutil.copytree(tiny_run[0], tmp_path / "run")
     whole = read_story(folder, ("latin", "greek"))
@@ -96,6 +112,24 @@ def test_what_is_damaged_is_left_out_and_named(tiny_run, tmp_path):
     assert "metrics.csv is damaged" in damaged.missing[0]
     assert damaged.missing[1].startswith("No filters were recorded of latin")
     assert "confusion.json is no confusion matrix, or is damaged" in damaged.missing[2]
+    path = folder / "tasks/greek/confusion.json"
+    found = read_confusion(path)
+    reference = msgspec.structs.replace(found.pairs[0].reference, png=found.pairs[0].reference.png[:90])
+    pairs = (msgspec.structs.replace(found.pairs[0], reference=reference), *found.pairs[1:])
+    write_confusion(path, msgspec.structs.replace(found, pairs=pairs))
+    assert "its copy of image" in read_story(folder, ("latin", "greek")).missing[-1]
+
+
+def test_grids_that_are_not_whole_are_no_history():
+    whole = history(tasks=2, side=3).snapshots[-1]
+    filters = history(tasks=2, side=3).filters
+    for values, owners in (
+        (((whole.values[0][0], whole.values[0][1][:2], whole.values[0][2]),), whole.owners),
+        (whole.values, (((-1, 0, 0), *whole.owners[0][1:]),)),
+        (whole.values, (((3, 0, 0), *whole.owners[0][1:]),)),
+    ):
+        with pytest.raises(ValueError, match=r"not the grids of|an owner is none of"):
+            FilterHistory(filters, (msgspec.structs.replace(whole, values=values, owners=owners),))
 
 
 def history(tasks, side):

@@ -103,6 +103,7 @@ def test_a_file_is_read_as_it_was_written_and_refused_otherwise(tmp_path):
         {"images": found.images[1:]},
         {"actual": (4, *found.actual[1:])},
         {"images": [0, *found.images[1:]]},
+        {"images": (), "actual": (), "predicted": (), "pairs": ()},
     ):
         text = msgspec.json.encode({**msgspec.to_builtins(found), **change})
         (tmp_path / "c.json").write_bytes(text)

@@ -29,7 +29,7 @@ def logger_plan(config: DictConfig, folder: Path, arch: str) -> LoggerPlan | Non
     Raises:
         UsageError: If a logger cannot be made.
     """
-    if not config.logger:
+    if not config.get("logger"):  # logger=[] leaves no such key
         return None
     makers = {
         str(name): build_target(OmegaConf.create({**logger, "_partial_": True}), f"logger.{name}")

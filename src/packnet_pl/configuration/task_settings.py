@@ -38,6 +38,9 @@ __all__ = [
 LOSS_OPTIONS = ("label_smoothing", "mixup", "cutmix", "balance")
 """Options of ``optim`` that a task's phase may have of its own."""
 
+_LEAST_ALPHA = 1e-30
+"""Lower ones are zero, or nearly, in the float32 of torch's distributions, which take no zero."""
+
 
 @dataclass(frozen=True)
 class PhaseSettings:
@@ -167,7 +170,7 @@ def check_loss_option(key: str, value: Any) -> None:
         raise UsageError(
             f"{key} is {value}; allowed is a fraction in [0, 1), the share that is spread over all classes"
         )
-    elif name != "label_smoothing" and not 0 <= value < math.inf:
+    elif name != "label_smoothing" and value and not _LEAST_ALPHA <= value < math.inf:
         raise UsageError(f"{key} is {value}; allowed is alpha, a finite number above 0, or 0 for none")
 
 

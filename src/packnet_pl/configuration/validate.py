@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.choices import GRANULARITIES, KEEPINGS, PRUNABLES, SCOPES, check_choice, nearest
+from packnet_pl.choices import GRANULARITIES, KEEPINGS, PHASES, PRUNABLES, SCOPES, check_choice, nearest
 from packnet_pl.configuration.logger_check import check_loggers
 from packnet_pl.configuration.schema import TrainConfig
 from packnet_pl.configuration.task_settings import (
@@ -64,7 +64,7 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
         _check_together(merged)
     tasks = task_settings(merged)
     if merged.method.together:
-        _check_own_classes(merged.method.name, tasks)
+        _check_own_classes(merged)
     return tasks
 
 
@@ -155,21 +155,21 @@ def _check_together(config: Any) -> None:
         )
 
 
-def _check_own_classes(method: str, tasks: Sequence[TaskSettings]) -> None:
-    """Refuses what would spread a label over the classes of other tasks.
+def _check_own_classes(config: Any) -> None:
+    """Refuses what would spread a label over the classes of other tasks, for the run or for any one task.
 
     Raises:
         UsageError: If something does.
     """
-    for task in tasks:
-        for phase in task.phases.values():
-            found = {"label_smoothing": phase.label_smoothing, "mixup": phase.mixup, "cutmix": phase.cutmix}
-            for option, value in found.items():
-                if value:
-                    raise UsageError(
-                        f"{option} is {value}, but method={method} has images of several tasks in a batch, each with "
-                        "classes of its own: leave it out"
-                    )
+    tasks = config.sequence.tasks
+    own = {f"sequence.tasks.{name}.{phase}": tasks[name][phase] for name in config.sequence.order for phase in PHASES}
+    for section, settings in {"optim": config.optim, **own}.items():
+        for option in ("label_smoothing", "mixup", "cutmix"):
+            if settings[option]:
+                raise UsageError(
+                    f"{section}.{option} is {settings[option]}, but method={config.method.name} has images of several "
+                    "tasks in a batch, each with classes of its own: leave it out"
+                )
 
 
 def _choice(key: str, given: object, allowed: Sequence[str]) -> None:

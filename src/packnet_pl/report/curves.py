@@ -10,6 +10,7 @@ from packnet_pl.choices import Phase
 __all__ = ["Curve", "read_curve"]
 
 _NAMES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Curve:
         phase: "train" or "retrain".
         epochs: Numbers of the epochs, from 0, in order.
         values: "train_accuracy", "val_accuracy" (in [0, 1]), "train_loss" and "val_loss" -> one value per epoch; None
-            where there is none.
+            where there is none, or it is not finite.
     """
 
     task: str
@@ -48,8 +49,10 @@ def read_curve(path: Path, task: str, phase: Phase) -> Curve:
             for row in csv.DictReader(file):
                 if row.get("epoch"):
                     known = {name: float(value) for name in _NAMES if (value := row.get(name))}
+                    # A fit that diverged has others; no axis reaches them.
+                    known = {name: value for name, value in known.items() if abs(value) <= _LARGEST}
                     found.setdefault(int(float(row["epoch"])), {}).update(known)
-    except (ValueError, csv.Error) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     epochs = sorted(epoch for epoch, values in found.items() if values)
     values = {name: tuple(found[epoch].get(name) for epoch in epochs) for name in _NAMES}

@@ -1,5 +1,6 @@
 """Reads a run directory for its report: how its tasks were learned, who owns what, what is taken for what."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,11 +109,24 @@ def _filters(folder: Path, tasks: tuple[str, ...], missing: list[str]) -> Filter
         return FilterHistory()
 
 
+def _check_images(confusion: Confusion) -> None:
+    from PIL import Image
+
+    for pair in confusion.pairs:
+        for example in (*pair.examples, *([pair.reference] if pair.reference else [])):
+            try:
+                Image.open(io.BytesIO(example.png)).load()
+            except (OSError, SyntaxError) as error:  # Pillow's, of what is no PNG file, or not whole
+                raise ValueError(f"its copy of image {example.index} cannot be read") from error
+
+
 def _confusions(folder: Path, tasks: tuple[str, ...], missing: list[str]) -> dict[str, Confusion]:
     found, without = {}, []
     for task in tasks:
         try:
-            found[task] = read_confusion(confusion_path(folder, task))
+            confusion = read_confusion(confusion_path(folder, task))
+            _check_images(confusion)
+            found[task] = confusion
         except FileNotFoundError:
             without.append(task)
         except (ValueError, OSError) as error:

@@ -23,7 +23,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
     """
     rows = []
     for row in _read(path):
-        with suppress(ValueError, KeyError):
+        with suppress(ValueError, OverflowError, KeyError):
             values = {name: float(value) for name, value in row.items() if name and value}
             rows.append((int(values.pop("step")), values))
     return rows

@@ -84,10 +84,11 @@ def _fit_all(
             records += found.records
             if is_main():
                 loggers.finished(records)
-                for record in found.records:
-                    write_task_record(plan.folder, record)
+                # Before the records: what is finished is not tested again when a killed run resumes.
                 for task, confusion in found.confusions.items():
                     write_confusion(confusion_path(plan.folder, task), confusion)
+                for record in found.records:
+                    write_task_record(plan.folder, record)
                 write_outcome(plan, model, records, loggers.files)
             progress.end(results, resumed=was_resumed)
             wait_for_all()
