@@ -44,6 +44,8 @@ def test_a_figure_that_is_no_number_is_not_written(tmp_path):
         ({"tasks": [{"name": "a"}]}, "missing required field `num_classes` - at `$.tasks[0]`"),
         ({"free": True}, "`$.free`"),
         ({"accuracy": []}, "the last row of accuracy has 0 entries for 2 tasks"),
+        ({"accuracy": [[], [0.5, 0.5]]}, "the rows of accuracy have [0, 2] entries"),
+        ({"accuracy": [[0.5], [0.5, 1e300]]}, "accuracy has a value that is not in [0, 1]"),
         ({"val_now": [0.5]}, "val_now has 1 entries for 2 tasks"),
     ],
 )

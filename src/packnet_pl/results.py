@@ -92,7 +92,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     val_now: list[float | None]
 
     def __post_init__(self) -> None:
-        """Checks that there is one figure per task.
+        """Checks that there is one figure per task, and that accuracies are fractions.
 
         Raises:
             ValueError: If there is not.
@@ -106,6 +106,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         for name, size in sizes.items():
             if size != len(self.tasks):
                 raise ValueError(f"{name} has {size} entries for {counted(len(self.tasks), 'task')}")
+        lengths = [len(row) for row in self.accuracy]
+        if 0 in lengths or lengths != sorted(lengths):
+            raise ValueError(f"the rows of accuracy have {lengths} entries; no row is shorter than the one before")
+        if any(not 0 <= value <= 1 for row in self.accuracy for value in row):
+            raise ValueError("accuracy has a value that is not in [0, 1]")
 
 
 def write_results(folder: Path, results: Results) -> None:

@@ -77,6 +77,17 @@ def test_images_of_a_page_are_drawn_in_both_themes_and_settings_stay():
         assert "DejaVu" not in text.split("<defs>")[0]
 
 
+def test_letters_that_the_font_lacks_are_no_warnings(tmp_path, recwarn):
+    def draw(theme):
+        figure = Figure()
+        figure.text(0.5, 0.5, "\u65e5\u672c")
+        return figure
+
+    write_figure(draw, tmp_path / "figure")
+    themed_images(draw)
+    assert not recwarn.list
+
+
 def test_a_long_name_keeps_its_beginning_and_its_end():
     assert shortened("digits") == "digits"
     assert shortened("features.denseblock1.denselayer3.conv2", 24) == "features.densebl…3.conv2"

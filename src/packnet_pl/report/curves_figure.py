@@ -78,6 +78,7 @@ def _draw_line(
             linestyle="-" if is_val else (0, (4, 1.5)),
             linewidth=2.0 if is_val else 1.1,
             marker=marker,
+            fillstyle="full" if is_val else "none",  # one epoch has no line to tell them by
         )
 
 

@@ -8,6 +8,7 @@ the function is called, and its figure drawn, under the theme's settings.
 import base64
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -220,6 +221,8 @@ def themed_images(draw: Draw) -> Themed:
 def _saved(figure: "Figure", kind: str, background: str) -> bytes:
     """Returns the file of ``figure``, without the time at which it was made."""
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with io.BytesIO() as file:
+    with io.BytesIO() as file, warnings.catch_warnings():
+        # Letters that the font lacks are boxes; what is said of that, for each letter, buries what a run says.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure.savefig(file, format=kind, facecolor=background, metadata=metadata)
         return file.getvalue()
