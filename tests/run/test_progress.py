@@ -53,6 +53,17 @@ def test_at_an_even_speed_the_time_left_is_exact_from_the_second_look_on():
     assert left.done == pytest.approx(20 / (3 * 620))
 
 
+@pytest.mark.parametrize("last", [EPOCHS, {"train": 4}])
+def test_between_two_tasks_exactly_the_finished_one_is_done_also_where_the_next_has_no_retrain_phase(last):
+    clock, left = Clock(), RemainingTime([work(), StageWork(last, 90.0, 10.0, 20.0, images=8)])
+    left.begin_stage(0, clock.now)
+    for phase, epochs in EPOCHS.items():
+        trained(left, phase, epochs, clock=clock, seconds=100)
+        left.end_phase(phase, epochs)
+    left.end_stage(clock.now, resumed=False)
+    assert left.done == 620 / (620 + 100 * sum(last.values()) + 20)
+
+
 def test_later_tasks_are_expected_to_take_what_the_finished_ones_took():
     clock, left = Clock(), RemainingTime([work(), work(train=40.0), work()])
     left.begin_stage(0, clock.now)

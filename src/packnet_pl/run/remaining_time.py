@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from packnet_pl.choices import Phase
@@ -108,7 +109,7 @@ class RemainingTime:
         used = sum(work.phase(phase) * self._shares.get(phase, [1.0])[-1] for phase in work.epochs) + work.test
         if used and not resumed:
             self._measured.append((now - self._stage_begun, used))
-        self._stage, self._first, self._here = self._stage + 1, None, 0.0
+        self._stage, self._phase, self._first, self._here = self._stage + 1, "train", None, 0.0
 
     @property
     def train_share(self) -> float:
@@ -138,8 +139,7 @@ class RemainingTime:
         return left * rate, left * rate + later * sum(map(self._expected, self._works[self._stage + 1 :]))
 
     def _earlier(self) -> list[Phase]:
-        phases = list(self._works[self._stage].epochs)
-        return phases[: phases.index(self._phase)]
+        return list(takewhile(lambda phase: phase != self._phase, self._works[self._stage].epochs))
 
     def _expected(self, work: StageWork) -> float:
         return sum(work.phase(phase) * self._share(phase) for phase in work.epochs) + work.test
