@@ -1,10 +1,13 @@
 """``results.json`` as one typed record: what it was is read, and what is damaged is named."""
 
+import io
 import json
 
 import msgspec
 import pytest
+from rich.console import Console
 
+from packnet_pl.report import results_table
 from packnet_pl.results import is_complete, read_results, write_results
 from packnet_pl.run_directory import read_run, results_path
 from tests.support import MADE_AT_5B152F2 as MADE
@@ -69,3 +72,14 @@ def test_keys_of_later_versions_are_passed_over(tmp_path):
     write_run(tmp_path / "none")
     assert read_results(tmp_path / "more") == read_results(tmp_path / "none")
     assert "new" in json.loads((tmp_path / "more" / "results.json").read_text())
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_the_table_of_results_has_whole_names_and_figures(tmp_path, stacked):
+    write_run(tmp_path, names=("a [red]b[/c]", "d"))
+    with io.StringIO() as file:
+        Console(file=file, width=40 if stacked else 100).print(results_table(read_results(tmp_path), stacked=stacked))
+        text = file.getvalue()
+    assert "a [red]b[/c]" in text
+    assert "20.00" in text
+    assert "\u2026" not in text

@@ -7,9 +7,10 @@ from typing import TypeVar
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
-__all__ = ["TABLE_WIDTH", "new_table", "output_console", "with_progress"]
+__all__ = ["TABLE_WIDTH", "new_table", "output_console", "print_fitting", "with_progress"]
 
 _Item = TypeVar("_Item")
 
@@ -40,6 +41,23 @@ def new_table(first: str, others: Sequence[str] = (), title: str | None = None) 
     for heading in others:
         table.add_column(escape(heading), justify="right", overflow="fold")
     return table
+
+
+def print_fitting(console: Console, table: Table, narrow: Table) -> None:
+    """Prints ``table``, or ``narrow`` where a screen has no room for it; a file is as wide as it has to be.
+
+    Args:
+        console: From :func:`output_console`.
+        table: What is printed where there is room.
+        narrow: The same in fewer columns.
+    """
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if needed <= console.width:
+        console.print(table)
+    elif sys.stdout.isatty():
+        console.print(narrow)
+    else:
+        Console(width=needed, quiet=console.quiet).print(table)
 
 
 def with_progress(items: Iterable[_Item], what: str, total: int) -> Iterator[_Item]:

@@ -107,8 +107,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
             if size != len(self.tasks):
                 raise ValueError(f"{name} has {size} entries for {counted(len(self.tasks), 'task')}")
         lengths = [len(row) for row in self.accuracy]
-        if 0 in lengths or lengths != sorted(lengths):
-            raise ValueError(f"the rows of accuracy have {lengths} entries; no row is shorter than the one before")
+        one_by_one = len(lengths) == len(self.tasks)
+        if any(length < (number if one_by_one else 1) for number, length in enumerate(lengths, start=1)):
+            raise ValueError(f"the rows of accuracy have {lengths} entries; each has one per task that was finished")
         if any(not 0 <= value <= 1 for row in self.accuracy for value in row):
             raise ValueError("accuracy has a value that is not in [0, 1]")
 

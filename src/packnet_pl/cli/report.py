@@ -1,6 +1,5 @@
 """``packnet-report``: tables and figures of runs and sweeps."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from packnet_pl.run_directory import read_run, results_path
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from packnet_pl.report import Page, Run
 
@@ -124,6 +122,7 @@ def _run_page(folder: Path, runs: list["Run"], split: str) -> "Page":
 
 def _write_tables(console: "Console", runs: list["Run"], output: Path, ending: str) -> list[Path]:
     """Prints all tables and writes them as files."""
+    from packnet_pl.console import print_fitting
     from packnet_pl.report import (
         compare_methods,
         is_comparison,
@@ -141,7 +140,7 @@ def _write_tables(console: "Console", runs: list["Run"], output: Path, ending: s
     groups = sequences(runs)
     compared = [compare_methods(group) for group in groups if is_comparison(group)]
     for index, comparison in enumerate(compared):
-        _print(console, method_table(comparison), method_table(comparison, stacked=True))
+        print_fitting(console, method_table(comparison), method_table(comparison, stacked=True))
         for note in comparison.notes:
             console.print(note, markup=False, highlight=False)
         for kind, write in {"md": write_methods_markdown, "csv": write_methods_csv}.items():
@@ -149,7 +148,7 @@ def _write_tables(console: "Console", runs: list["Run"], output: Path, ending: s
             write(comparison, written[-1])
     swept = [rows for group in groups for rows in ratio_tables(group)]
     for rows in swept:
-        _print(console, ratio_table(rows), ratio_table(rows, stacked=True))
+        print_fitting(console, ratio_table(rows), ratio_table(rows, stacked=True))
     if swept:
         written.append(output / f"ratios{ending}.csv")
         write_ratios_csv([row for rows in swept for row in rows], written[-1])
@@ -162,20 +161,6 @@ def _write_ratio_figures(runs: list["Run"], stem: Path) -> list[Path]:
 
     swept = [rows for group in sequences(runs) for rows in ratio_tables(group)]
     return [path for rows in swept for path in write_figure(ratio_figure(rows), stem)]
-
-
-def _print(console: "Console", table: "Table", narrow: "Table") -> None:
-    """Prints ``table``, or ``narrow`` where a screen has no room for it; a file is as wide as it has to be."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    if needed <= console.width:
-        console.print(table)
-    elif sys.stdout.isatty():
-        console.print(narrow)
-    else:
-        Console(width=needed).print(table)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from packnet_pl.configuration.packed_source import arch_name, sequence_name
 from packnet_pl.configuration.run_config import RunConfig
 from packnet_pl.configuration.run_plan import build_plan
 from packnet_pl.configuration.task_settings import lower_rate
-from packnet_pl.console import output_console
+from packnet_pl.console import output_console, print_fitting
 from packnet_pl.errors import this_program
 from packnet_pl.launch.connecting_signals import answer_while_connecting
 from packnet_pl.launch.parent_watch import end_with_parent
@@ -83,7 +83,7 @@ def train(prepared: Prepared, folder: Path, rank: Rank, rendezvous: Rendezvous |
         _say(f"{error}. Try it again with a tenth of the rate: {again}")
         sys.exit(2)
     console = output_console(quiet=not rank.is_main)
-    console.print(results_table(results))
+    print_fitting(console, results_table(results), results_table(results, stacked=True))
     console.print(f"make its page: packnet-report {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
     console.print(f"run directory: {folder}", highlight=False, soft_wrap=True)
 

@@ -1,6 +1,7 @@
 """The table of results that a run ends with: errors, forgetting and weights per task."""
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from packnet_pl.results import Results
@@ -15,20 +16,30 @@ RESULT_HEADINGS = (
 _FOLDED = (None, "error when\nfinished", "error\nnow", None, "weights\nowned", "free\nthen", "outputs\nunchanged")
 
 
-def results_table(results: Results) -> Table:
-    """Returns one row per task of ``results``."""
+def results_table(results: Results, stacked: bool = False) -> Table:
+    """Returns one row per task of ``results``.
+
+    Args:
+        results: Of a run.
+        stacked: Puts the figures of a task below its name, for narrow screens.
+    """
     table = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        title=f"{results.method} on {results.arch}, seed {results.seed} (in %)",
+        title=escape(f"{results.method} on {results.arch}, seed {results.seed} (in %)"),
     )
     first, *others = RESULT_HEADINGS
-    table.add_column(first, no_wrap=True)
-    for heading, folded in zip(others, _FOLDED, strict=True):
+    table.add_column(first, no_wrap=not stacked, overflow="fold")
+    for heading, folded in zip(others, _FOLDED, strict=True) if not stacked else [("", None)]:
         table.add_column(folded or heading, justify="right", no_wrap=True)
-    for row in result_rows(results):
-        table.add_row(*row)
+    for task, *figures in result_rows(results):
+        if not stacked:
+            table.add_row(escape(task), *figures)
+            continue
+        table.add_row(escape(task), "")
+        for heading, figure in zip(others, figures, strict=True):
+            table.add_row(f"  {heading}", figure)
     return table
 
 
