@@ -30,10 +30,9 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(planned):
     assert list(rows) == ["latin", "greek", "cyrillic", "digits"]
     assert re.search(r"37 +5,920 / 740 / 1,850 +0\.5 +71,496 +71,496 +10 \+ 4 +1,288", rows["latin"])
     assert re.search(r" - +40,216 +0 +30 +180", rows["digits"])
-    assert (
-        "training latin: 92 steps of 64 an epoch, 32 of 5,920 images left out by the last batch; about " in done.stdout
-    )
-    assert "training cyrillic: 20 steps of 64 an epoch; about " in done.stdout
+    latin = "92 steps of 64 an epoch, grey images of 24 x 24, 32 of 5,920 images left out by the last batch"
+    assert f"training latin: {latin}; about " in done.stdout
+    assert "training cyrillic: 20 steps of 64 an epoch, grey images of 24 x 24; about " in done.stdout
     assert re.search(
         r"^time: about [\d.]+ (s|min|h) on cpu, from batches that were timed; with val", done.stdout, re.MULTILINE
     )
@@ -44,7 +43,7 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(planned):
 def test_the_plan_counts_epochs_and_images_of_a_trial(tmp_path):
     done = run("packnet-plan", "debug=tiny", "sequence.order=[digits]", cwd=tmp_path)
     assert re.search(r"digits +10 +40 / 20 / 120 +0\.5 +71,496 +71,496 +1 \+ 1 +2", done.stdout)
-    assert "training digits: 1 step of 64 an epoch; about " in done.stdout
+    assert "training digits: 1 step of 64 an epoch, grey images of 24 x 24; about " in done.stdout
     assert "as 1 separate network\n" in done.stdout
 
 

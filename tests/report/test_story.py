@@ -219,6 +219,14 @@ def test_of_many_classes_the_most_confused_are_drawn():
     assert shown_classes(confusion(30)) == list(range(30))
 
 
+def test_classes_whose_names_are_the_same_in_short_are_told_apart():
+    names = (*(f"a long name of a class, number {n}, of many" for n in (7, 8)), "cat")
+    figure = draw_confusion(Confusion("cars", names, (0, 1, 2), (1, 1, 2), (3, 4, 5)), "cars", LIGHT)
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert len(set(labels)) == 3
+    assert labels[2] == "cat"
+
+
 def test_the_filter_that_most_tasks_share_is_chosen():
     grids = (((1, 1), (1, 0)), ((1, 2), (3, 0)), ((3, 2), (1, 1)))
     values = tuple(tuple((0.0, 0.0) for _ in range(2)) for _ in grids)

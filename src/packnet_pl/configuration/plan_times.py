@@ -1,6 +1,6 @@
 """The times of a plan as text: per fit, and of the whole sequence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -41,13 +41,19 @@ def time_lines(config: DictConfig, parts: Parts) -> Iterator[str]:
         left_out = f", {epoch.left_out:,} of {counted(size_of(parts, fitted), 'image')} left out by the last batch"
         yield (
             f"training {' + '.join(task.name for task in fitted)}: {counted(epoch.steps, 'step')} of "
-            f"{config.optim.batch_size:,} an epoch{left_out if epoch.left_out else ''}; {time}"
+            f"{config.optim.batch_size:,} an epoch, {_images_text(data.input_shape)}"
+            f"{left_out if epoch.left_out else ''}; {time}"
         )
     if known and None not in known.values():
         where = f"on {parts.device}" + (f" in {parts.processes} processes" if parts.processes > 1 else "")
         targets = [str(callback.get("_target_")) for callback in (config.get("callbacks") or {}).values()]
         most = "at most " if any(target.endswith((".EarlyStopping", ".Timer")) for target in targets) else ""
         yield f"time: {most}{duration(total)} {where}, from batches that were timed; with validation and testing"
+
+
+def _images_text(input_shape: Sequence[int]) -> str:
+    channels, height, width = input_shape
+    return f"{'grey ' if channels == 1 else ''}images of {width} x {height}"
 
 
 def _timed(

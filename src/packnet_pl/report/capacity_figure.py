@@ -33,10 +33,26 @@ def draw_capacity(total: Share, theme: Theme) -> "Figure":
     bottom = 0.0
     for number, colour in enumerate(colours):
         after = range(number, len(tasks))
-        axes.bar(after, owned[number], bottom=bottom, width=0.78, color=colour, edgecolor=theme.page, linewidth=0.6)
+        axes.bar(
+            *(after, owned[number]),
+            bottom=bottom,
+            width=0.78,
+            color=colour,
+            edgecolor=theme.page,
+            linewidth=0.6,
+            label=shortened(tasks[number], 18),
+        )
         bottom += owned[number]
     for number, part in enumerate(free):
-        axes.bar(number, part, bottom=100 - part, width=0.78, color=theme.free, edgecolor=theme.page, linewidth=0.6)
+        axes.bar(
+            *(number, part),
+            bottom=100 - part,
+            width=0.78,
+            color=theme.free,
+            edgecolor=theme.page,
+            linewidth=0.6,
+            label="free" if number == 0 else "",
+        )
         if len(tasks) <= _MANY_TASKS:
             inside = part >= 8
             axes.text(
@@ -51,6 +67,9 @@ def draw_capacity(total: Share, theme: Theme) -> "Figure":
     axes.set_xticks(range(len(tasks)), names, rotation=40 if turned else 0, ha="right" if turned else "center")
     axes.tick_params(axis="x", length=0, labelsize=9 if len(tasks) <= _MANY_TASKS else 6)
     axes.set(ylim=(0, 109), yticks=range(0, 101, 25), ylabel="share of all prunable weights, %", xlabel="after task")
-    axes.set_title("Weights that tasks own, and free ones (grey)")
+    axes.set_title("Weights that tasks own, and free ones")
     theme.clean(axes, None)
+    if len(tasks) <= _MANY_TASKS:
+        ncols = min(len(tasks) + 1, 5 if len(tasks) > 3 else 4)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=ncols)
     return figure

@@ -63,7 +63,7 @@ def draw_confusion(confusion: Confusion, task: str, theme: Theme) -> "Figure":
     # By the square root: beside a diagonal near 100 % what is confused is small, and it is what one looks for.
     colours, norm = colormaps[theme.sequential], PowerNorm(0.5, vmin=0, vmax=100)
     image = axes.imshow(np.ma.masked_equal(shares, 0), cmap=colours, norm=norm)
-    names = [shortened(confusion.class_names[index], 18) for index in classes]
+    names = _labels(confusion, classes)
     size = max(5.0, min(9.0, 0.6 * 72 * (side - 1.6) / count))  # of a cell's side, in points
     turned = max(map(len, names)) * count > (40 if count <= _NUMBERED else 80)
     axes.set_xticks(range(count), names, rotation=90 if turned else 0, fontsize=size)
@@ -84,3 +84,11 @@ def draw_confusion(confusion: Confusion, task: str, theme: Theme) -> "Figure":
     bar.set_label("share of the class's test images, %")
     bar.outline.set_visible(False)
     return figure
+
+
+def _labels(confusion: Confusion, classes: list[int]) -> list[str]:
+    """Returns short names of ``classes``; with their number, from 1, where names that differ are the same in short."""
+    short = [shortened(confusion.class_names[index], 18) for index in classes]
+    return [
+        f"{name} ({index + 1})" if short.count(name) > 1 else name for name, index in zip(short, classes, strict=True)
+    ]

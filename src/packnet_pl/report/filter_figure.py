@@ -52,7 +52,7 @@ def draw_filter(history: FilterHistory, number: int, theme: Theme) -> "Figure":
     figure = Figure(figsize=(width, height))
     watched = history.filters[number]
     where = ", ".join(map(str, watched.index))
-    title = f"Evolution of a filter: {shortened(watched.layer.removesuffix('.weight'), 40)} [{where}]"
+    title = f"Evolution of a filter: entry [{where}] of {shortened(watched.layer, 40)}"
     figure.suptitle(title, x=0.2 / width, ha="left", y=1 - 0.06 / height)
     for place, task in enumerate(tasks):
         row, column = divmod(place, per_row)

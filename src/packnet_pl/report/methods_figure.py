@@ -5,6 +5,7 @@ from statistics import fmean, stdev
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
+from packnet_pl.counting import counted
 from packnet_pl.report.methods import MethodComparison
 from packnet_pl.report.style import Theme, shortened
 
@@ -98,7 +99,7 @@ def draw_methods(rows: Sequence[MethodPoints], title: str, theme: Theme) -> "Fig
         _draw_errors(axes, [(row.method, row.errors[task]) for row in rows], theme)
         axes.set_title("\n".join(_wrapped(task)), fontweight="normal", loc="left")
     _draw_errors(panels[-2], [(row.method, row.mean) for row in rows], theme)
-    panels[-2].set_title("mean" if tasks else f"mean of {len(rows[0].errors)} tasks", loc="left")
+    panels[-2].set_title("mean" if tasks else f"mean of {counted(len(rows[0].errors), 'task')}", loc="left")
     _draw_sizes(panels[-1], rows, theme)
     panels[0].set_yticks(range(len(rows)), labels)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from packnet_pl.counting import counted
 from packnet_pl.report.methods_figure import Spread, spread_of
 from packnet_pl.report.ratios import RatioRow
 from packnet_pl.report.style import MARKERS, Theme, shortened
@@ -62,7 +63,7 @@ def draw_ratios(rows: Sequence[RatioPoints], title: str, theme: Theme) -> "Figur
     from matplotlib.figure import Figure
 
     tasks = list(rows[0].errors) if len(rows[0].errors) <= MANY_TASKS else []
-    mean = "mean" if tasks else f"mean of {len(rows[0].errors)} tasks"
+    mean = "mean" if tasks else f"mean of {counted(len(rows[0].errors), 'task')}"
     curves = {task: [row.errors[task] for row in rows] for task in tasks} | {mean: [row.mean for row in rows]}
     count = len(curves) + 1
     columns = min(COLUMNS, count)

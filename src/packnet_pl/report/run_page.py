@@ -5,8 +5,6 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-import yaml
-
 from packnet_pl.counting import counted
 from packnet_pl.names import shown
 from packnet_pl.report.accuracy_figure import draw_accuracy
@@ -14,14 +12,15 @@ from packnet_pl.report.kinds import sequences
 from packnet_pl.report.methods import compare_methods
 from packnet_pl.report.methods_figure import draw_methods, method_points
 from packnet_pl.report.methods_text import method_cells, method_headings
-from packnet_pl.report.page import Block, Code, Fact, Figure, Page, Section, Table, Text
+from packnet_pl.report.page import Block, Fact, Figure, Page, Section, Table, Text
 from packnet_pl.report.runs import Run
+from packnet_pl.report.settings_section import settings_section
 from packnet_pl.report.storage_figure import draw_storage
 from packnet_pl.report.story import read_story
 from packnet_pl.report.story_sections import story_sections
 from packnet_pl.report.table import RESULT_HEADINGS, percent, result_rows
 from packnet_pl.results import Results
-from packnet_pl.run_directory import SavedRun, command_line
+from packnet_pl.run_directory import SavedRun
 
 __all__ = ["comparison_blocks", "footer", "run_page"]
 
@@ -51,7 +50,7 @@ def run_page(folder: Path, results: Results | None, saved: SavedRun | None, runs
         sections.append(_storage_section(results, story.parts))
         if story.missing:
             sections.append(Section("missing", "What is not here", [Text(sentence) for sentence in story.missing]))
-    sections.append(_settings_section(results, saved))
+    sections.append(settings_section(results, saved))
     return Page(
         title=f"PackNet report: {name}",
         subtitle=_subtitle(results, saved),
@@ -225,27 +224,3 @@ def _storage_section(results: Results, parts: Mapping[str, int]) -> Section:
             Text(f"Who owns a weight takes {storage.owner_bits_per_weight:.2f} bits per weight in the packed file.")
         )
     return Section("storage", "Storage", blocks)
-
-
-def _settings_section(results: Results | None, saved: SavedRun | None) -> Section:
-    blocks: list[Block] = []
-    if saved is not None:
-        blocks.append(Code("The command that started the run:", command_line(saved)))
-    if results is not None:
-        facts = [["method", results.method], ["backbone", results.arch], ["seed", str(results.seed)]]
-        facts += [[name, _word(value)] for name, value in results.settings.items()]
-        blocks.append(Table("Settings", ["setting", "value"], facts, words=True))
-        versions = [[name, value] for name, value in results.versions.items()]
-        blocks.append(Table("Versions", ["library", "version"], versions, words=True))
-    if saved is not None:
-        text = yaml.safe_dump(saved.config, allow_unicode=True, sort_keys=False)
-        blocks.append(Code("The whole configuration", text, folded=True))
-    if not blocks:
-        blocks.append(Text("How the run was started is not recorded."))
-    return Section("settings", "Settings and versions", blocks)
-
-
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)

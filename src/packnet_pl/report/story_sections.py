@@ -103,7 +103,7 @@ def _confusions(confusions: Mapping[str, Confusion]) -> Section:
     blocks: list[Block] = []
     worst = sorted(confusions, key=lambda task: confusions[task].accuracy)[:MOST_DRAWN]
     if len(worst) < len(confusions):
-        blocks.append(Text(f"Drawn are the {len(worst)} tasks with the largest errors."))
+        blocks.append(Text(f"Drawn are the {counted(len(worst), 'task')} with the largest errors."))
     for number, (task, confusion) in enumerate(confusions.items(), start=1):
         blocks.append(Heading(task))
         wrong = confusion.confused()

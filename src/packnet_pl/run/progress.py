@@ -70,7 +70,7 @@ class RunProgress:
         """Begins the fit of a stage."""
         number = next(i for i, other in enumerate(self._stages) if other.last.name == stage.last.name)
         self.images, self._begun = self._works[number].images, self.clock()
-        name = stage.name if len(stage.tasks) == 1 else f"{len(stage.tasks)} tasks together"
+        name = stage.name if len(stage.tasks) == 1 else f"{counted(len(stage.tasks), 'task')} together"
         self.time.begin_stage(number, self._begun)
         self.view = ProgressView(name, number + 1, len(self._stages), done=self.time.done, left=self.time.left())
 
