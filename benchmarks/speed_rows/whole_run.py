@@ -85,8 +85,10 @@ def _run(shared: nn.Module, folder: Path, images: int, pixels: int) -> None:
     records: list[TaskRecord] = []
     progress, stop = RunProgress(Console(file=io.StringIO()), plan), StopRequest()
     for number, stage in enumerate(plan.stages, start=1):
+        progress.begin(stage)
         results = fit_stage(plan, stage, model, progress, None, stop, RunLoggers(plan))
         records += evaluate(plan, plan.tasks[:number], model, results, records).records
+        progress.end(results, resumed=False)
 
 
 def _fine_tune(module: _Plain, tasks: list[TaskData], folder: Path) -> None:
