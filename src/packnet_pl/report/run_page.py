@@ -195,7 +195,8 @@ def comparison_blocks(runs: Sequence[Run], name: str) -> list[Block]:
             told,
         ),
         Table(
-            f"{comparison.title}. Mean ± sample standard deviation over the seeds; gap and forgetting in points",
+            f"{comparison.title[0].upper()}{comparison.title[1:]}. Mean ± sample standard deviation over the seeds; "
+            "gap and forgetting in points",
             method_headings(comparison),
             [[row.label, *method_cells(row, comparison.tasks)] for row in comparison.rows],
         ),
