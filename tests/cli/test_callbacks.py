@@ -174,3 +174,11 @@ def test_averages_and_early_stopping_resume_with_the_same_bits(tmp_path, method)
     words = [*TINY, *STOPS, "callbacks=[ema,early_stopping]", "checkpoint.every_n_steps=1", f"method={method}"]
     folder = killed_and_resumed(tmp_path, words, kills=[3, 3])
     assert len(epochs(folder, "train")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("method", ["packnet", "finetune"])
+def test_an_average_is_used_though_the_run_was_killed_behind_its_last_checkpoint(tmp_path, method):
+    words = ["debug=tiny", "sequence.order=[digits]", "optim.batch_size=16", "debug.max_epochs=2", "callbacks=ema"]
+    killed_and_resumed(tmp_path, [*words, f"method={method}"], kills=[2])

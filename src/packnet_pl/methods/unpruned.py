@@ -10,6 +10,7 @@ from packnet_pl.choices import Phase
 from packnet_pl.distributed import broadcast_
 from packnet_pl.training.divergence import check_finite_weights
 from packnet_pl.training.multi_head import MultiHeadClassifier
+from packnet_pl.training.weight_averaging import use_averages_of_skipped_training
 
 __all__ = ["UnprunedClassifier", "fit_unpruned"]
 
@@ -101,9 +102,14 @@ class _FitEnd(pl.Callback):
     """Ends a fit of ``model``, also one that fails, while its processes are still connected."""
 
     def __init__(self, model: UnprunedClassifier, task: str, settled: Callable[[pl.LightningModule], None]) -> None:
-        self._model, self._task, self._settled = model, task, settled
+        self._model, self._task, self._settled, self._ended = model, task, settled, False
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._ended = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._ended:
+            use_averages_of_skipped_training(trainer, pl_module)
         self._model.teardown("fit")
         # Statistics that each process gathered by itself become the first's.
         broadcast_([*pl_module.parameters(), *pl_module.buffers()])

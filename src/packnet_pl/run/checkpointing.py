@@ -45,12 +45,10 @@ class SaveState(Checkpoint):
         """Loads what :meth:`on_save_checkpoint` added; checkpoints of earlier versions have nothing."""
         self._stopped = checkpoint.get(_STOPPED, False)
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Trains no further epoch if the fit that resumes had been ended."""
-        trainer.should_stop = trainer.should_stop or self._stopped
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Records the step at which the fit begins."""
+        """Records the step at which the fit begins; trains no further epoch if the fit that resumes had been ended."""
+        # Not earlier: Lightning would pass over the fit, and over the hook in which averages replace the weights.
+        trainer.should_stop = trainer.should_stop or self._stopped
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(

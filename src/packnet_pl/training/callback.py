@@ -168,6 +168,7 @@ class PackNetCallback(_Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prunes or finishes the task, unless its weights are not finite."""
+        self._going_on.end_skipped_training_()
         if self.best:
             self.best.restore_(pl_module)
         self._going_on.make_final_()

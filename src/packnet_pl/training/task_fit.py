@@ -22,7 +22,11 @@ from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.rank_checks import check_same_on_all_ranks, failing_on_all_ranks
 from packnet_pl.training.task_phase import TaskPhase
 from packnet_pl.training.untrained import Untrained
-from packnet_pl.training.weight_averaging import Averages, use_schedule_free_averages
+from packnet_pl.training.weight_averaging import (
+    Averages,
+    use_averages_of_skipped_training,
+    use_schedule_free_averages,
+)
 
 __all__ = ["TaskFit"]
 
@@ -51,7 +55,7 @@ class TaskFit:
         self._before: BeforeFit | None = BeforeFit(module, packnet)
         with failing_on_all_ranks(trainer):
             task_phase.open_(module)
-        self._task_phase, self._trained = task_phase, False
+        self._task_phase, self._trained, self._ended = task_phase, False, False
         self._private = private_freezer(packnet, module)
         self._untrained = Untrained(packnet, module)
         self._outside = Outside(packnet, module, task_phase.free, lambda: trainer.optimizers)
@@ -116,9 +120,15 @@ class TaskFit:
 
     def end_training(self) -> None:
         """Warns of what was neither trained nor averaged, and takes the averages of schedule-free optimizers."""
+        self._ended = True
         self.averages.warn(self._trainer.global_step)
         self._untrained.warn()
         use_schedule_free_averages(self._trainer.optimizers)
+
+    def end_skipped_training_(self) -> None:
+        """Takes the averages if there was nothing left to train, as behind the last checkpoint of a killed run."""
+        if not self._ended:
+            use_averages_of_skipped_training(self._trainer, self._module)
 
     def make_final_(self) -> None:
         """Sets the weights that the task ends with: all that is frozen restored, and the same in each process.

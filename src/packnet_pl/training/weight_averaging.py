@@ -22,6 +22,7 @@ __all__ = [
     "check_averages_begin",
     "freeze_in_average_",
     "move_behind_averages",
+    "use_averages_of_skipped_training",
     "use_final_average",
     "use_schedule_free_averages",
 ]
@@ -117,6 +118,13 @@ class Averages:
 
     def _unbegun(self) -> list[Any]:
         return [callback for callback, at_start in self._counts.items() if not _has_begun(callback, at_start)]
+
+
+def use_averages_of_skipped_training(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """Takes the averages of a fit that resumed with nothing left to train: Lightning calls no hook of training then."""
+    for callback in averaging_callbacks(trainer.callbacks):  # type: ignore[attr-defined]
+        if isinstance(callback, of_both(WeightAveraging)) and _count(callback):
+            callback.on_train_end(trainer, module)
 
 
 def use_schedule_free_averages(optimizers: Iterable[Any]) -> None:
