@@ -51,7 +51,7 @@ def loss_of(settings: PhaseSettings, split: Any, num_classes: int) -> Callable[[
 
 
 def check_balance(task: TaskSettings, split: Any) -> None:
-    """Refuses to balance classes that a training split does not tell.
+    """Refuses to balance classes that a training split does not name.
 
     Raises:
         UsageError: If it is to be done.

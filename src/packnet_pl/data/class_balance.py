@@ -16,7 +16,7 @@ def class_labels(split: Any) -> Tensor:
         split: A data set with ``labels``, one of tensors, or a subset of one.
 
     Raises:
-        ValueError: If it does not tell them.
+        ValueError: If it does not name them.
     """
     if isinstance(split, Subset):
         return class_labels(split.dataset)[torch.tensor(split.indices, dtype=torch.int64)]

@@ -18,7 +18,7 @@ __all__ = ["RunStory", "read_story"]
 
 @dataclass(frozen=True)
 class RunStory:
-    """What a run directory tells beside ``results.json`` and ``run.yaml``.
+    """What a run directory records beside ``results.json`` and ``run.yaml``.
 
     Attributes:
         tasks: Names of the finished tasks, in order.

@@ -1,4 +1,4 @@
-"""Sections of a run's page from what its directory tells beside the results: owners, a filter, curves, confusions."""
+"""Sections of a run's page from what its directory records beside the results: owners, a filter, curves, confusions."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -75,7 +75,7 @@ class TaskDataModule(pl.LightningDataModule):
 
         Raises:
             ValueError: If the batch size is not a multiple of processes times batches per step, or classes are to be
-                balanced and the split does not tell them.
+                balanced and the split does not name them.
         """
         rank, world_size = self._rank_and_world_size()
         parts = world_size * self._accumulate
