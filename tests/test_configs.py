@@ -42,10 +42,12 @@ def test_there_are_choices():
         "debug=tiny",
         "method=finetune",
         "sequence=alphabets",
+        "sequence=eight",
         "sequence=far",
         "trainer=gpu",
     } <= set(CHOICES)
-    embedded = {"latin", "greek", "greek_inverted", "cyrillic", "digits", "spectro"}
+    alphabets = {"latin", "greek", "greek_inverted", "cyrillic", "armenian", "georgian", "symbols"}
+    embedded = {*alphabets, "digits", "spectro"}
     assert {*embedded, "folder"} | PUBLISHED == set(DATA)
 
 
@@ -90,6 +92,16 @@ def test_the_far_sequence_has_its_tasks_and_latin_as_in_the_other():
     assert far.sequence.tasks.digits.data == near.sequence.tasks.digits.data
     # The same images, turned round.
     assert far.sequence.tasks.greek_inverted.data == {**near.sequence.tasks.greek.data, "inverted": True}
+
+
+def test_the_longer_sequence_begins_as_the_default_and_has_the_recipes_of_like_tasks():
+    eight, near, far = (compose(f"sequence={name}").sequence for name in ("eight", "alphabets", "far"))
+    assert list(eight.order) == [*near.order, "armenian", "georgian", "symbols", "spectro"]
+    assert set(eight.tasks) == set(eight.order)
+    assert all(eight.tasks[name] == near.tasks[name] for name in near.order)
+    assert eight.tasks.spectro == far.tasks.spectro
+    for name in ("armenian", "georgian", "symbols"):
+        assert eight.tasks[name] == {**near.tasks.cyrillic, "data": {**near.tasks.cyrillic.data, "alphabet": name}}
 
 
 def test_every_configuration_begins_with_what_it_is():

@@ -12,7 +12,7 @@ from packnet_pl.data.glyphs import ALPHABETS, FONTS
 # The package has a function of the same name, which an import statement would find.
 glyphs_module = import_module("packnet_pl.data.glyphs")
 
-CLASSES = {"latin": 37, "greek": 31, "cyrillic": 32}
+CLASSES = {"latin": 37, "greek": 31, "cyrillic": 32, "armenian": 38, "georgian": 33, "symbols": 33}
 
 
 def few(folder, alphabet="greek", **kwargs):
@@ -112,6 +112,23 @@ def test_every_class_has_enough_fonts_in_every_split(alphabet, split, enough):
         assert sum(has_glyph(font, character) for font in FONTS[split]) >= enough, character
 
 
+@pytest.mark.parametrize("alphabet", ["armenian", "georgian"])
+@pytest.mark.parametrize(("split", "number"), [("train", 8), ("val", 2), ("test", 2)])
+def test_letters_that_few_fonts_have_come_from_those_of_dejavu(alphabet, split, number):
+    for character in ALPHABETS[alphabet]:
+        fonts = [font for font in FONTS[split] if has_glyph(font, character)]
+        assert len(fonts) == number, character
+        assert all(font.startswith("DejaVu") for font in fonts)
+
+
+@pytest.mark.parametrize("alphabet", CLASSES)
+def test_no_class_is_in_another_alphabet_or_has_the_shape_of_another_of_its_own(alphabet):
+    others = "".join(letters for name, letters in ALPHABETS.items() if name != alphabet)
+    assert not set(ALPHABETS[alphabet]) & set(others)
+    shapes = {drawing._glyph("DejaVuSans", character, 0).tobytes() for character in ALPHABETS[alphabet]}
+    assert len(shapes) == CLASSES[alphabet]
+
+
 def test_a_font_without_the_letter_is_known_as_such():
     assert has_glyph("DejaVuSans", "Ж")
     assert not has_glyph("cmr10", "Ж")
@@ -150,7 +167,7 @@ def test_both_kinds_share_one_cache_file_and_are_not_mixed_up(drawn, tmp_path, m
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ({"alphabet": "klingon"}, r"alphabet is 'klingon'; there are \['cyrillic', 'greek', 'latin'\]"),
+        ({"alphabet": "klingon"}, r"alphabet is 'klingon'; there are \['armenian', 'cyrillic', 'georgian'"),
         ({"train_per_class": 0}, "train_per_class is 0; allowed is 1 or more"),
         ({"val_per_class": -1}, "val_per_class is -1"),
         ({"test_per_class": 0}, "test_per_class is 0"),

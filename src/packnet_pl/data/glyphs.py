@@ -1,4 +1,4 @@
-"""Letters of several alphabets, drawn from the fonts in the matplotlib package and cached."""
+"""Letters of several alphabets and symbols, drawn from the fonts in the matplotlib package and cached."""
 
 from functools import partial
 
@@ -23,10 +23,15 @@ ALPHABETS = {
     "latin": "ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt",
     "greek": "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθικλμξπρστφχψω",
     "cyrillic": "АБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ",
+    "armenian": "ԱԲԳԴԵԶԷԸԹԺԻԼԽԾԿՀՁՂՃՄՅՆՇՈՉՊՋՌՍՎՏՐՑՒՓՔՕՖ",
+    "georgian": "აბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰ",
+    # None that is a Greek letter (∏, ∑), and none that turns into another by a sixth of a right angle.
+    "symbols": "←↑→↓↔↕↖↗↘↙⇐⇑⇒⇓⇔∀∃∇∈∋∓√∝∞∫≈≠≡≤≥⊂⊃⊥",
 }
 
 # Whole fonts are held out, so that test and validation ask for letter shapes never seen. The fonts cmsy10, cmex10 and
-# LastResortHE are left out: their character maps claim Latin letters but hold symbols.
+# LastResortHE are left out: their character maps claim Latin letters but hold symbols. Armenian and Georgian are in the
+# fonts of DejaVu alone (8, 2 and 2), symbols in these and in two more of test (STIXGeneral, STIXGeneralBol).
 FONTS = {
     "train": (
         "DejaVuSans",
@@ -59,7 +64,8 @@ def glyphs(
     """Returns an alphabet as 24 x 24 grey images; validation and test use fonts that training never sees.
 
     Args:
-        alphabet: "latin" (37 classes), "greek" (31) or "cyrillic" (32).
+        alphabet: "latin" (37 classes), "greek" (31), "cyrillic" (32), "armenian" (38), "georgian" (33), or "symbols"
+            (33 arrows and mathematical signs).
         train_per_class: Training images per letter.
         val_per_class: Validation images per letter.
         test_per_class: Test images per letter.
