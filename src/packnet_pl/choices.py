@@ -23,6 +23,7 @@ __all__ = [
     "Prunable",
     "Scope",
     "check_choice",
+    "check_growth",
     "check_ratio",
     "check_task_name",
     "nearest",
@@ -53,6 +54,7 @@ BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)
 HEAD_STARTS: Final[tuple[HeadStart, ...]] = get_args(HeadStart)
 
 _LONGEST_TASK_NAME = 200
+_MOST_GROWTH = 4
 _Choice = TypeVar("_Choice", bound=str)
 
 
@@ -95,6 +97,19 @@ def check_ratio(ratio: object, message: str | None = None) -> float:
         hint = f" (for {share:g} percent write {share / 100:g})" if 1 < share < 100 else ""
     usual = f"prune ratio is {ratio!r}; allowed is a fraction in [0, 1), the share that is released"
     raise ValueError(f"{message or usual}{hint}")
+
+
+def check_growth(factor: object) -> float:
+    """Returns ``factor`` as a float: by how much a network grows.
+
+    Raises:
+        ValueError: If it is not a number above 1, up to 4.
+    """
+    if isinstance(factor, Real) and not isinstance(factor, bool) and 1 < float(factor) <= _MOST_GROWTH:
+        return float(factor)
+    raise ValueError(
+        f"grow is {factor!r}; allowed is a number above 1, up to {_MOST_GROWTH}: 1.25 widens layers by a quarter"
+    )
 
 
 def check_task_name(task: object) -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from packnet_pl.capacity import MAX_TASKS
-from packnet_pl.core.ownership import FREE
+from packnet_pl.core.ownership import FREE, count_owners
 
 __all__ = ["CapacityError", "check_room"]
 
@@ -36,7 +37,10 @@ def check_room(task: str, tasks: Sequence[str], owners: Mapping[str, Tensor], ne
             "PackNet(..., prunable=...) takes 'weights', 'paper', 'all' or a function of name, module and parameter"
         )
     if not any(bool((owner == FREE).any()) for owner in owners.values()):
+        counts = torch.tensor([count_owners(owner, len(tasks)) for owner in owners.values()]).sum(0)
+        taken = ", ".join(f"{name!r} {count:,}" for name, count in zip(tasks, counts.tolist()[1:], strict=True))
         raise CapacityError(
-            f"cannot begin {task!r}: no weight is free, all {weights} prunable ones belong to {list(tasks)}; prune "
-            "every task that others follow with a ratio above 0"
+            f"cannot begin {task!r}: no weight is free, and it needs one at least; all {weights:,} prunable ones are "
+            f"taken ({taken}): prune every task that others follow with a ratio above 0, or make room with grow=1.25 "
+            "(in a script PackNet.grow), which widens the layers"
         )

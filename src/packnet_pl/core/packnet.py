@@ -5,7 +5,7 @@ CVPR 2018, section 3.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, Scope, check_choice, check_ratio
+from packnet_pl.core.bits import same_bits
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.directions import clear_
 from packnet_pl.core.fingerprints import task_fingerprints
@@ -22,6 +23,7 @@ from packnet_pl.core.gradients import RequiresGrad
 from packnet_pl.core.hiding import EVERY_TASK, hide_
 from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
+from packnet_pl.core.narrow import leading, shown_narrow
 from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_in
 from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.core.releases import choose_releases
@@ -34,6 +36,7 @@ from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.task_freezer import TaskFreezer
 from packnet_pl.core.unowned import warn_of_large, warn_of_later, warn_of_unknown
 from packnet_pl.core.verification import VerifiedCopies, check_private, check_shared, private_fingerprints
+from packnet_pl.core.widening import check_aligned, check_wider, output_of, place_, prepare_, widened
 
 __all__ = ["PackNet"]
 
@@ -334,12 +337,58 @@ class PackNet:  # noqa: PLR0904
             raise RuntimeError(f"cannot withdraw {self.open_task!r}: it was pruned already; abort_task() gives it up")
         self._close(self._state.abort())
 
+    def grow(self, wider: nn.Module, *, example: Tensor, root: nn.Module | None = None) -> nn.Module:
+        """Makes room for more tasks: a wider network takes the module's place, and finished tasks stay what they are.
+
+        Each tensor moves to the leading indices of the wider one; the rest is free. Finished tasks are computed at the
+        width at which they were finished, so that what the module returns for them is equal to the bit, which is
+        tried out. What is shared of norms and biases stays frozen, for new channels as ``wider`` has it::
+
+            self.backbone = packnet.grow(VGG(channels=80), example=images)
+
+        Args:
+            wider: The same network with more channels, new: it is written to.
+            example: A batch that both take.
+            root: As in :meth:`begin_task`.
+
+        Returns:
+            ``wider``, which is the ``module`` from now on.
+
+        Raises:
+            RuntimeError: If no task is finished, one is open, or a finished task's weights were changed from outside.
+            ValueError: If ``wider`` is another network, or one whose channels are not leading in the wider one, or in
+                which a finished task computes otherwise; everything is as it was then.
+        """
+        self._refuse_inside_subnetwork("grow")
+        if not self.tasks or self.open_task is not None:
+            why = f"{self.open_task!r} is open" if self.open_task is not None else "no task is finished yet"
+            raise RuntimeError(f"cannot grow: {why}; a network grows between two tasks")
+        self.verify(root)
+        rule, (norms, biases) = self._rule(self._state.prunable, self._state.owners), self._own_kinds
+        narrow, wide = self.inventory(), take_inventory(wider, rule, own_norms=norms, own_biases=biases)
+        check_wider(narrow, wide)
+        prepare_(self.module, wider)
+        check_aligned(self.module, narrow, wider, wide, example)
+        place_(narrow, wide)
+        state = widened(self._state, narrow, wide)
+        grown = PackNet.from_state(wider, state.dump())
+        for task in self.tasks:
+            if not same_bits(self._output(task, example), grown._output(task, example)):
+                raise ValueError(
+                    f"cannot grow {type(wider).__name__}: task {task!r} would compute otherwise in it: a layer takes "
+                    "its width from somewhere else than from its tensors"
+                )
+        self.module = wider
+        self._close(state)
+        return wider
+
     @contextmanager
     def subnetwork(self, task: str) -> Iterator[None]:
         """Shows the module, bit for bit, as it was when ``task`` was finished; restores all at the end.
 
         Inside, weights of later tasks are zero, in place; what is kept per task is this task's; and layers with running
-        statistics are in eval mode.
+        statistics are in eval mode. Where the module has grown since, its tensors are narrower inside: copies, to which
+        nothing should be written.
 
         Code that has weights of its own does not see what is shown: packages compiled ahead of time, exported files.
 
@@ -353,7 +402,7 @@ class PackNet:  # noqa: PLR0904
         self._restored()
         with (
             self.requires_grad.restored(),
-            shown(lambda: self.inventory().all, self._state.owners, number, self._state.copies[task]),
+            self._view(task, number),
             in_eval_mode(layers_with_statistics(self.module)),
         ):
             self._shown = task
@@ -441,9 +490,28 @@ class PackNet:  # noqa: PLR0904
         """Returns a rule by its name; what a function chose that only another process has is known by ``owners``."""
         return RULES[prunable] if prunable in RULES else self._function or named_in(owners)
 
+    @property
+    def _own_kinds(self) -> tuple[bool, bool]:
+        """Whether each task has norms, and biases, of its own."""
+        return self._state.norm == "per_task", self._state.bias == "per_task"
+
     def _sorted(self, rule: PrunableRule) -> Inventory:
-        own_norms, own_biases = self._state.norm == "per_task", self._state.bias == "per_task"
+        own_norms, own_biases = self._own_kinds
         return take_inventory(self.module, rule, own_norms=own_norms, own_biases=own_biases)
+
+    def _view(self, task: str, number: int) -> AbstractContextManager[None]:
+        state = self._state
+        if task in state.shapes:
+            slots, shapes = self.inventory().all, state.shapes[task]
+            return shown_narrow(self.module, slots, state.owners, number, shapes, state.copies[task])
+        return shown(lambda: self.inventory().all, state.owners, number, state.copies[task])
+
+    def _output(self, task: str, example: Tensor) -> Tensor:
+        try:
+            with self.subnetwork(task):
+                return output_of(self.module, example)
+        except RuntimeError as error:  # a shape that does not fit
+            raise ValueError(f"cannot grow: {type(self.module).__name__} cannot compute {task!r}: {error}") from error
 
     def _restored(self) -> Inventory:
         """Restores what finished tasks use, and returns the inventory."""
@@ -471,7 +539,7 @@ class PackNet:  # noqa: PLR0904
         """Restores the norms and biases that the last finished task has of its own."""
         copies = self._state.copies[self.tasks[-1]] if self.tasks else {}
         for name, value in copies.items():
-            inventory.per_task[name].now.detach().copy_(value)
+            leading(inventory.per_task[name].now.detach(), value.shape).copy_(value)
 
     def _verify(self, root: nn.Module | None) -> None:
         inventory = self.inventory()

@@ -39,6 +39,8 @@ class State:
         trained_rows: Name of a table that is divided -> rows (bool) that have had a gradient in the open task; empty
             once it was pruned.
         prunable: By which rule it was chosen what has owners; "function" if by one of the user's.
+        shapes: Finished task -> tensor name -> shape that each tensor had when it was finished; only of tasks that are
+            narrower than the module is now.
     """
 
     tasks: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ class State:
     copies: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     trained_rows: Mapping[str, Tensor] = field(default_factory=dict)
     prunable: Prunable | Literal["function"] = "weights"
+    shapes: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -176,6 +179,22 @@ class State:
             private={task: names for task, names in self.private.items() if task != self.open_task},
         )
 
+    def widen(
+        self,
+        owners: Mapping[str, Tensor],
+        fingerprints: Mapping[str, Mapping[str, str]],
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> "State":
+        """Returns the state of a wider module, in which no task is open.
+
+        Args:
+            owners: Parameter name -> owner map of the wider module.
+            fingerprints: Finished task -> tensor name -> fingerprint in the wider module.
+            shapes: Tensor name -> its shape before: that of finished tasks, unless they are narrower already.
+        """
+        of_tasks = {task: self.shapes.get(task, shapes) for task in self.tasks}
+        return replace(self, owners=owners, fingerprints=fingerprints, shapes=of_tasks)
+
     def open_number(self, action: str) -> int:
         """Returns the owner number of the open task, which ``action`` needs.
 
@@ -207,6 +226,8 @@ class State:
     def dump(self) -> dict[str, Any]:
         """Returns the state as a dict of tensors and primitives; ``state_format`` reads it."""
         rows = {"trained_rows": dict(self.trained_rows)} if self.trained_rows else {}
+        plain = {task: {name: list(shape) for name, shape in of.items()} for task, of in self.shapes.items()}
+        shapes = {"shapes": plain} if plain else {}
         return {
             "format": FORMAT,
             "tasks": list(self.tasks),
@@ -221,6 +242,7 @@ class State:
             "prunable": self.prunable,
             "copies": {task: dict(copies) for task, copies in self.copies.items()},
             **rows,
+            **shapes,
         }
 
     def digest(self) -> str:

@@ -13,12 +13,14 @@ from packnet_pl.choices import KEEPINGS, PHASES, PRUNABLES, Prunable, check_choi
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import FORMAT, State
+from packnet_pl.core.state_shapes import check_owners_within, check_shapes, parse_shapes
 from packnet_pl.counting import counted
 
 __all__ = ["parse", "read_state", "recorded_prunable"]
 
 _BEFORE_RULES = 2
 """The format before states recorded their rule: what is divided was always the paper's choice, or narrowed from it."""
+_SOMETIMES = {"trained_rows", "shapes"}
 _BEFORE_SUMS = 3
 """The format before fingerprints were sums; those of tasks that were finished then stay what they are."""
 
@@ -87,10 +89,13 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
             prunable=recorded_prunable(dumped, here),
             trained_rows=dict(dumped.get("trained_rows", {})),
             copies={task: dict(copies) for task, copies in dumped["copies"].items()},
+            shapes=parse_shapes(dumped.get("shapes", {})),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"PackNet state is malformed: {error}") from error
+    check_shapes(state, _shapes(inventory.all))
     _check_owners(state, _shapes(inventory.owned))
+    check_owners_within(state)
     _check_copies(state, _shapes(inventory.per_task))
     _check_tasks(state)
     _check_fingerprints(state)
@@ -114,7 +119,7 @@ def _check_keys(dumped: Mapping[str, Any], here: State) -> None:
     if dumped.get("format", FORMAT) not in (_BEFORE_RULES, _BEFORE_SUMS, FORMAT):
         reads = f"formats {_BEFORE_RULES} to {FORMAT}"
         raise ValueError(f"PackNet state has format {dumped['format']!r}; this version reads {reads}")
-    if set(dumped) - {"trained_rows"} != expected - {"trained_rows"}:
+    if set(dumped) - _SOMETIMES != expected - _SOMETIMES:
         raise ValueError(f"a PackNet state has the keys {sorted(expected)}; this one has {list(map(str, dumped))}")
 
 
@@ -147,8 +152,9 @@ def _check_copies(state: State, shapes: Mapping[str, torch.Size]) -> None:
         )
     for task, copies in state.copies.items():
         found = {name: getattr(copy, "shape", None) for name, copy in copies.items()}
-        if found != dict(shapes):
-            wrong = sorted({*found, *shapes} - {name for name in found if found[name] == shapes.get(name)})
+        own = {name: state.shapes[task][name] for name in shapes} if task in state.shapes else dict(shapes)
+        if found != own:
+            wrong = sorted({*found, *own} - {name for name in found if found[name] == own.get(name)})
             raise ValueError(f"PackNet state: task {task!r} has other norms or biases than the network: {wrong[:3]}")
 
 

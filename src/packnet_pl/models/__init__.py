@@ -8,6 +8,7 @@ from packnet_pl.models.builders import BUILDERS, build_backbone, with_head
 from packnet_pl.models.casting import as_input, input_type
 from packnet_pl.models.heads import Heads, HeadStart, TaskInfo, head_values, tasks_of
 from packnet_pl.models.skeleton import backbone_skeleton
+from packnet_pl.models.widening import wider_backbone, wider_builder
 from packnet_pl.preparation import Preparation
 
 __all__ = [
@@ -28,5 +29,7 @@ __all__ = [
     "timm_backbone",
     "torchvision_backbone",
     "vgg_small",
+    "wider_backbone",
+    "wider_builder",
     "with_head",
 ]

@@ -87,7 +87,8 @@ class Heads(nn.Module):
     ``heads["cubs"]`` and, for names that are identifiers, ``heads.cubs`` are the same layer.
 
     Args:
-        num_features: Length of the feature vectors that they take.
+        num_features: Length of the feature vectors that new heads take: those of earlier tasks may take fewer, where
+            the backbone has grown since.
     """
 
     def __init__(self, num_features: int) -> None:
@@ -95,19 +96,26 @@ class Heads(nn.Module):
         self.num_features = num_features
         self.infos: dict[str, TaskInfo] = {}
 
-    def add(self, task: str, info: TaskInfo, values: Mapping[str, Tensor] | None = None) -> nn.Linear:
+    def add(
+        self,
+        task: str,
+        info: TaskInfo,
+        values: Mapping[str, Tensor] | None = None,
+        num_features: int | None = None,
+    ) -> nn.Linear:
         """Adds a head and returns it.
 
         Args:
             task: A new name.
             info: The classes and images of the task.
             values: Weight and bias to begin with; None: random (torch's defaults, from the global generator).
+            num_features: Length of the feature vectors that it takes; None is that of new heads.
 
         Raises:
             ValueError: If the task has a head already.
         """
         self._check_new(task)
-        head = nn.Linear(self.num_features, info.num_classes)
+        head = nn.Linear(self.num_features if num_features is None else num_features, info.num_classes)
         if values is not None:
             head.load_state_dict(values)
         self.put(task, info, head)

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
+import torch
 from torch import nn
 
 from packnet_pl.choices import Keeping, Phase, Prunable
 from packnet_pl.core import PackNet, PrunableRule
+from packnet_pl.models import as_input, wider_backbone
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.multi_head import MultiHeadClassifier
 from packnet_pl.training.packnet_checkpoint import PackNetMixin
@@ -54,6 +57,32 @@ class TaskClassifier(PackNetMixin, MultiHeadClassifier):
         """Phase of the open task, or the first one."""
         return self.packnet.phase or "train"
 
+    def grow(self, factor: float) -> None:
+        """Makes room for more tasks: the backbone widens, and finished tasks predict the same, to the bit.
+
+        New weights are random (from the global generator). Heads of later tasks take more features.
+
+        Args:
+            factor: Above 1; widths are rounded: see :func:`packnet_pl.models.wider_builder`.
+
+        Raises:
+            RuntimeError: As :meth:`PackNet.grow`.
+            ValueError: If the factor is not allowed, or the network cannot grow.
+        """
+        wider: Any = wider_backbone(self.backbone, factor)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            example = as_input(torch.rand(4, *self._input_shape()), self.backbone)
+        self.backbone = self.packnet.grow(wider, example=example.to(self.device), root=self)
+        self.heads.num_features = wider.num_features
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the tasks, the state of PackNet, and what a backbone that has grown is built of."""
+        super().on_save_checkpoint(checkpoint)
+        builder = getattr(self.backbone, "builder", None)
+        if self.packnet.state.shapes and builder is not None:
+            checkpoint["backbone"] = builder
+
     def private_modules(self, task: str) -> list[str]:
         """Returns the names of the modules that only ``task`` uses: its head."""
         return [f"heads.{self.heads.key(task)}"]
@@ -61,6 +90,14 @@ class TaskClassifier(PackNetMixin, MultiHeadClassifier):
     def finished_view(self, task: str) -> AbstractContextManager[None] | None:
         """Returns a context in which the backbone is the subnetwork of ``task``; None if it is not finished."""
         return self.packnet.subnetwork(task) if task in self.packnet.tasks else None
+
+    def _input_shape(self) -> tuple[int, ...]:
+        known = [info.input_shape for info in self.heads.infos.values() if info.input_shape]
+        if known:
+            return known[-1]
+        arguments: Any = self.backbone.builder["arguments"]  # type: ignore[index]
+        side = arguments.get("image_size") or 32
+        return (arguments["in_channels"], side, side)
 
     def setup(self, stage: str) -> None:
         """Refuses a fit without a task, or without a PackNetCallback.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import Phase, check_task_name
@@ -16,6 +17,7 @@ from packnet_pl.models import (
     Preparation,
     TaskInfo,
     as_input,
+    build_backbone,
     head_values,
     input_type,
     tasks_of,
@@ -201,23 +203,36 @@ class MultiHeadClassifier(ClassificationSteps):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuilds the heads in the checkpoint's order, so that any number of tasks loads into a freshly built module.
 
+        So is a backbone that has grown, where a builder made it.
+
         Raises:
             ValueError: If such a classifier did not write it, its tasks are not those of this module, or its weights
                 have owners and here they have none, or the other way round.
         """
-        infos = tasks_of(checkpoint, self.heads.infos)
+        infos, state = tasks_of(checkpoint, self.heads.infos), checkpoint.get("state_dict", {})
         if ("packnet" in checkpoint) != (self.packnet is not None):
             does = "says" if "packnet" in checkpoint else "does not say"
             raise ValueError(
                 f"the checkpoint {does} which task owns which weight, so no {type(self).__name__} wrote it: load it "
                 "into the class that did"
             )
+        if "backbone" in checkpoint and checkpoint["backbone"] != getattr(self.backbone, "builder", None):
+            self._take_backbone(checkpoint["backbone"])
         self.heads = Heads(self.heads.num_features).to(self.device)
-        for name, info in infos.items():
-            self.heads.add(name, info).to(self.device)
-        take_types_(self, checkpoint.get("state_dict", {}))
+        for number, (name, info) in enumerate(infos.items()):
+            weight = state.get(f"heads.head_{number}.weight")
+            self.heads.add(name, info, num_features=None if weight is None else weight.shape[1]).to(self.device)
+        take_types_(self, state)
         if checkpoint["selected_task"] is not None:
             self.select_task(checkpoint["selected_task"])
+
+    def _take_backbone(self, builder: Mapping[str, Any]) -> None:
+        """Builds the backbone that a checkpoint names, whose weights are about to be loaded: it has grown since."""
+        with torch.random.fork_rng(devices=[]):
+            self.backbone = build_backbone(builder).to(self.device)
+        self.heads.num_features = self.backbone.num_features  # type: ignore[assignment]
+        if self.packnet is not None:
+            self.packnet.module = self.backbone
 
     def _forward(self, head: nn.Module, images: Tensor) -> Tensor:
         logits: Tensor = head(self.backbone(as_input(images, self.backbone)))

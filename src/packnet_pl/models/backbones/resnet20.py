@@ -25,14 +25,14 @@ class _Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.stride = stride
-        self.new_channels = channels - in_channels
 
     def forward(self, maps: Tensor) -> Tensor:
         """Returns N x ``channels`` x H/stride x W/stride maps of ``maps`` (N x ``in_channels`` x H x W)."""
         branch = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(maps)))))
         if self.stride > 1:
             maps = maps[:, :, :: self.stride, :: self.stride]
-        shortcut = functional.pad(maps, (0, 0, 0, 0, 0, self.new_channels))
+        # By the tensors, and not by the numbers above: a finished task may be narrower than the network is now.
+        shortcut = functional.pad(maps, (0, 0, 0, 0, 0, branch.shape[1] - maps.shape[1]))
         return functional.relu(branch + shortcut)
 
 
