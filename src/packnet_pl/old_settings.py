@@ -31,7 +31,14 @@ _CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier
 _IMAGES = ("packnet_pl.data.image_folder", "packnet_pl.data.published_images")
 
 
-_LOSS = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "balance": "none"}
+_LOSS = {
+    "label_smoothing": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "balance": "none",
+    "distillation": 0.0,
+    "temperature": 2.0,
+}
 """What ``optim`` has, and had before there was a choice."""
 
 

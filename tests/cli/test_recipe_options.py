@@ -69,6 +69,9 @@ def test_a_phase_may_have_its_own_and_has_what_optim_says_otherwise(configured):
         (["sequence.tasks.latni.train.mixup=1"], r"no task for sequence\.tasks\.latni; did you mean latin\?"),
         (["method=joint", "optim.mixup=1"], r"mixup is 1\.0, but method=joint has images of several tasks in a batch"),
         (["method=joint", "sequence.tasks.digits.train.mixup=1"], r"digits\.train\.mixup is 1\.0, but method=joint"),
+        (["optim.distillation=1.1"], r"optim\.distillation is 1\.1; allowed is a share of the loss in \[0, 1\]"),
+        (["optim.temperature=0"], r"optim\.temperature is 0\.0; allowed is a finite number above 0"),
+        (["method=finetune", "optim.distillation=0.5"], r"method=finetune packs nothing and so has no phase retrain"),
         (["method=joint", "optim.label_smoothing=0.1"], r"label_smoothing is 0\.1, but method=joint has images of"),
     ],
 )  # fmt: skip
@@ -104,6 +107,18 @@ def test_a_packed_file_brings_them_along(configured):
         0,
     )
     assert recipe["sequence"]["tasks"]["latin"]["train"]["cutmix"] == 1
+
+
+def test_retraining_distils_and_training_does_not(configured):
+    config, _ = configured("optim.distillation=0.3", "optim.temperature=4")
+    assert recipe_of(config, "vgg_small", None)["optim"]["distillation"] == 0.3
+    saved = OmegaConf.to_container(configured()[0])
+    with pytest.raises(UsageError, match=r"optim\.distillation was 0\.0 and would be 0\.3: what is trained already"):
+        refuse_mixing(
+            {**saved, "sequence": {**saved["sequence"], "finished": ["latin"]}},
+            {**OmegaConf.to_container(config), "sequence": {**saved["sequence"], "finished": ["latin"]}},
+            ["latin", "greek"],
+        )
 
 
 def test_the_loss_is_torchs_own_unless_another_one_is_asked_for(configured):

@@ -26,6 +26,7 @@ TWO_PROCESSES = {
     "norms and biases per task": "per_task",
     "select='best' with a metric that differs between the ranks": "best_epoch",
     "TaskClassifier": "task_classifier",
+    "TaskClassifier: distillation from the dense network while retraining": "distillation",
     "weights that differ between the ranks at the end of the fit": "one_choice_before",
     "weights that differ between the ranks when they are pruned": "one_choice_in_settled",
     "layers and PackNet built in configure_model": "configure_model",

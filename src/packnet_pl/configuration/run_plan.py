@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from packnet_pl.choices import Phase
 from packnet_pl.configuration.callbacks import build_callbacks
 from packnet_pl.configuration.class_losses import loss_of, training_splits
 from packnet_pl.configuration.components import Parts, trainer_settings
@@ -19,7 +20,7 @@ from packnet_pl.old_settings import MAGNITUDE
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.run.process_environment import environment_of
-from packnet_pl.training import Recipe, batch_mixing
+from packnet_pl.training import Distillation, Recipe, batch_mixing
 
 __all__ = ["build_plan"]
 
@@ -44,7 +45,7 @@ def build_plan(
     for number, task in enumerate(parts.tasks):
         later = number > 0 and not config.method.together
         recipes = {
-            phase: _recipe(config, settings, config.optim.later_lr if later else 1.0, *splits[task.name])
+            phase: _recipe(config, phase, settings, config.optim.later_lr if later else 1.0, *splits[task.name])
             for phase, settings in task.phases.items()
         }
         balanced = [phase for phase, settings in task.phases.items() if settings.balance == "sampler"]
@@ -95,16 +96,22 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     kept = {key: config[key] for key in ("norm", "bias", "prunable")} if config.method.pack else {}
     # What is off goes unsaid, as reports take it.
     loss = {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
+    if config.optim.distillation:
+        loss |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}
     return {**found, **kept, "later_lr": config.optim.later_lr, **loss}
 
 
-def _recipe(config: DictConfig, settings: PhaseSettings, factor: float, split: Any, num_classes: int) -> Recipe:
+def _recipe(
+    config: DictConfig, phase: Phase, settings: PhaseSettings, factor: float, split: Any, num_classes: int
+) -> Recipe:
     optimizer = build_target(config.optim.optimizer, "optim.optimizer")
     scheduled = config.optim.scheduler and settings.schedule
     scheduler = build_target(config.optim.scheduler, "optim.scheduler") if scheduled else None
+    distils = phase == "retrain" and config.optim.distillation
     return Recipe(
         partial(optimizer, lr=settings.lr * factor),
         scheduler,
         loss_of(settings, split, num_classes),
         batch_mixing(num_classes, mixup=settings.mixup, cutmix=settings.cutmix),
+        Distillation(config.optim.distillation, config.optim.temperature) if distils else None,
     )

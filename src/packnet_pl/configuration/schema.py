@@ -81,6 +81,8 @@ class OptimConfig:
     mixup: float = 0.0
     cutmix: float = 0.0
     balance: str = "none"
+    distillation: float = 0.0
+    temperature: float = 2.0
 
 
 @dataclass

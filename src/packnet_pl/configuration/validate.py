@@ -1,5 +1,6 @@
 """Checks a configuration before anything is built. Torch-free, for fast errors."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,7 +121,19 @@ def _check_objective(given: Any) -> None:
             )
 
 
+def _check_share(given: float) -> None:
+    if not 0 <= given <= 1:
+        raise UsageError(f"optim.distillation is {given}; allowed is a share of the loss in [0, 1], 0 for none")
+
+
+def _check_temperature(given: float) -> None:
+    if not 0 < given < math.inf:
+        raise UsageError(f"optim.temperature is {given}; allowed is a finite number above 0")
+
+
 _OTHERS: dict[str, Callable[[Any], object]] = {
+    "optim.distillation": _check_share,
+    "optim.temperature": _check_temperature,
     "prune.ratio": ratios_of,
     "resume": _check_resume,
     "debug.fraction": _check_fraction,
@@ -138,6 +151,10 @@ def _check_packing(config: Any) -> None:
             raise UsageError(f"{key}={config[key]} was given, but {method}; leave it out")
     if config.packed:
         raise UsageError(f"packed was given, but {method}; leave one of them out")
+    if config.optim.distillation:
+        raise UsageError(
+            f"optim.distillation is {config.optim.distillation}, but {method} and so has no phase retrain; leave it out"
+        )
     if "free" in _aims(config.sweep.objective):
         raise UsageError(f"sweep.objective is {config.sweep.objective}, but {method}; leave free out")
 

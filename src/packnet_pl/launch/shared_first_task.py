@@ -29,6 +29,7 @@ __all__ = ["SharedTraining", "digest", "with_shared_training"]
 
 # Neither changes a bit of the first task's training.
 _WITHOUT_INFLUENCE = ("prune", "logger", "checkpoint", "sweep", "resume", "changed_data", "packed")
+_OF_LATER_PHASES = ("later_lr", "distillation", "temperature")  # of ``optim``
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +70,8 @@ def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
     task = deciding["sequence"]["tasks"][first]
     deciding["sequence"] = {"first": first, **{key: value for key, value in task.items() if key != "retrain"}}
     deciding["method"]["fit"].pop("rule", None)
-    deciding["optim"].pop("later_lr", None)
+    for key in _OF_LATER_PHASES:
+        deciding["optim"].pop(key, None)
     deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
     deciding["inventory"] = None if data is None else asdict(data)
     text = json.dumps(deciding, sort_keys=True)

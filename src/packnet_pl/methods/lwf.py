@@ -5,37 +5,22 @@ PackNet paper.
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from packnet_pl.choices import Phase, check_choice
 from packnet_pl.core.module_modes import is_norm
 from packnet_pl.methods.frozen_modules import FrozenModules
 from packnet_pl.methods.unpruned import UnprunedClassifier
 from packnet_pl.models import Heads
+from packnet_pl.training.distillation import distillation_loss, frozen_copy
 from packnet_pl.training.recipe import Recipe
 
 __all__ = ["LearningWithoutForgetting", "distillation_loss"]
 
 Norms = Literal["trained", "frozen"]
-
-
-def distillation_loss(logits: Tensor, before: Tensor, temperature: float) -> Tensor:
-    """Returns the cross-entropy between two softened predictions, mean over the batch.
-
-    With p = softmax(before / T) and q = softmax(logits / T) it is -sum(p log q): equations 2 and 3 of the paper, in
-    which probabilities to the power of 1 / T are normalised, which is the same.
-
-    Args:
-        logits: Of the network that learns, N x classes.
-        before: Of the network before it began, the same shape.
-        temperature: T, above 0; higher ones heed small probabilities more.
-    """
-    return cross_entropy(logits / temperature, (before / temperature).softmax(dim=1))
 
 
 class LearningWithoutForgetting(UnprunedClassifier):
@@ -88,9 +73,7 @@ class LearningWithoutForgetting(UnprunedClassifier):
         if self.old_tasks and self.norms == "frozen":
             self._frozen.freeze(layer for layer in self.backbone.modules() if is_norm(layer))
         if self.old_tasks and self.weight:
-            self._before = [(deepcopy(self.backbone), deepcopy(self.heads))]
-            for module in self._before[0]:
-                module.requires_grad_(False).eval()
+            self._before = [(frozen_copy(self.backbone), frozen_copy(self.heads))]
             self.heads.requires_grad_(True)
 
     def on_fit_start(self) -> None:

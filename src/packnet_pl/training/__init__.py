@@ -4,6 +4,7 @@ from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.checkpoint_io import AtomicCheckpointIO
 from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.datamodule import TaskDataModule
+from packnet_pl.training.distillation import Distillation
 from packnet_pl.training.divergence import DivergedError
 from packnet_pl.training.filter_snapshots import FilterSnapshots
 from packnet_pl.training.fit import fit_task
@@ -17,10 +18,13 @@ from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
 from packnet_pl.training.seeded_sampler import SeededSampler
 from packnet_pl.training.task_observer import TaskObserver
+from packnet_pl.training.teacher import DenseTeacher
 
 __all__ = [
     "AtomicCheckpointIO",
     "ClassificationLoss",
+    "DenseTeacher",
+    "Distillation",
     "DivergedError",
     "FilterSnapshots",
     "FitMethod",

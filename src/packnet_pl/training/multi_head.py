@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from packnet_pl.models import (
 from packnet_pl.training.classification_steps import ClassificationSteps
 from packnet_pl.training.families import warn_if_both
 from packnet_pl.training.recipe import Recipe
+from packnet_pl.training.teacher import DenseTeacher
 
 __all__ = ["MultiHeadClassifier"]
 
@@ -43,6 +45,7 @@ class MultiHeadClassifier(ClassificationSteps):
     Attributes:
         packnet: Who owns the weights of the backbone; None if no task does.
         selected_task: The task that is trained, validated and tested; None before the first :meth:`add_task`.
+        teacher: The dense network of the task that is retrained, if a recipe distils from it.
 
     Raises:
         ValueError: If the number of features is unknown.
@@ -69,6 +72,16 @@ class MultiHeadClassifier(ClassificationSteps):
         self.heads = Heads(num_features)
         self.recipes: Mapping[Phase, Recipe] = recipes or {"train": Recipe(), "retrain": Recipe()}
         self.selected_task: str | None = None
+        self.teacher = DenseTeacher(_selected_network)
+
+    @property
+    def distils(self) -> bool:
+        """Whether phase "retrain" learns from the dense network."""
+        return "retrain" in self.recipes and self.recipes["retrain"].distillation is not None
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Returns the callback that copies the dense network, if phase "retrain" is to learn from it."""
+        return [self.teacher] if self.distils else []
 
     @property
     def tasks(self) -> list[str]:
@@ -186,14 +199,20 @@ class MultiHeadClassifier(ClassificationSteps):
             raise ValueError("there is no task to fit: add_task(name, num_classes=...) first")
 
     def loss_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the loss of a batch (a scalar: see :meth:`loss`) and the selected task's logits (N x classes).
+        """Returns the loss of a batch (a scalar) and the selected task's logits (N x classes).
+
+        It is that of :meth:`loss`; in training with distillation, from the same images, if the phase's recipe has it.
 
         Args:
             images: N x C x H x W.
             labels: int64, N; of a training batch whose images were mixed, probabilities, N x classes.
         """
         logits = self(images)
-        return self.loss(logits, labels), logits
+        loss = self.loss(logits, labels)
+        distillation = self.recipes[self.phase].distillation if self.training else None
+        if distillation is not None:
+            loss = distillation(loss, logits, self.teacher(as_input(images, self.backbone)))
+        return loss, logits
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the tasks."""
@@ -237,3 +256,8 @@ class MultiHeadClassifier(ClassificationSteps):
     def _forward(self, head: nn.Module, images: Tensor) -> Tensor:
         logits: Tensor = head(self.backbone(as_input(images, self.backbone)))
         return logits
+
+
+def _selected_network(module: MultiHeadClassifier) -> nn.Module:
+    assert module.selected_task is not None
+    return nn.Sequential(module.backbone, module.heads[module.selected_task])

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from packnet_pl.training.distillation import Distillation
 from packnet_pl.training.mixing import Mixing
 
 __all__ = ["Recipe"]
@@ -27,9 +28,12 @@ class Recipe:
         mixing: Takes the images and labels of a training batch, returns as many images, and probabilities, as
             torchvision's ``MixUp`` and ``CutMix`` do.
             It draws with torch's generator, which a run seeds for each batch. None mixes nothing.
+        distillation: Of phase "retrain", from the network as it was at the end of phase "train"; None heeds the labels
+            alone.
     """
 
     optimizer: Callable[[list[nn.Parameter]], Optimizer] = field(default=partial(SGD, lr=1e-3, momentum=0.9))
     scheduler: Callable[..., LRScheduler] | None = None
     loss: Callable[[Tensor, Tensor], Tensor] = field(default=cross_entropy)
     mixing: Mixing | None = None
+    distillation: Distillation | None = None

@@ -22,7 +22,7 @@ from torch import nn
 
 from packnet_pl import PackNet, PackNetCallback, TaskClassifier
 from packnet_pl.models import vgg_small
-from packnet_pl.training import Recipe
+from packnet_pl.training import Distillation, Recipe
 from tests.support.promise.checker import Promise, Subject, asked, bits, check_promise
 from tests.support.promise.own_modules import MOMENTUM, quiet
 from tests.support.promise.user_modules import BuiltLater, UserModule, images, subject_of
@@ -130,11 +130,13 @@ def best_epoch():
     return used, {"ranks chose other epochs": differ == [True] * 5, "rank 0's was kept": kept == [RANK == 0] * 5}
 
 
-def task_classifier():
-    recipe = Recipe(MOMENTUM)
-    module = TaskClassifier(
-        vgg_small(image_size=8, stages=((4,), (6,)), hidden=8), recipes={"train": recipe, "retrain": recipe}
-    )
+def distillation():
+    return task_classifier(distillation=Distillation(0.5))
+
+
+def task_classifier(**retrain):
+    recipes = {"train": Recipe(MOMENTUM), "retrain": Recipe(MOMENTUM, **retrain)}
+    module = TaskClassifier(vgg_small(image_size=8, stages=((4,), (6,)), hidden=8), recipes=recipes)
 
     def select(task):
         if task not in module.tasks:
