@@ -4,12 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from packnet_pl.core import CapacityError, PackNet, PruneRule
+    from packnet_pl.core import CapacityError, LearnedMask, PackNet, PruneRule
     from packnet_pl.packed import load_packed, save_packed
     from packnet_pl.training import PackNetCallback, PackNetMixin, TaskClassifier, fit_task
 
 __all__ = [
     "CapacityError",
+    "LearnedMask",
     "PackNet",
     "PackNetCallback",
     "PackNetMixin",
@@ -22,6 +23,7 @@ __all__ = [
 
 _HOMES = {
     "CapacityError": "packnet_pl.core",
+    "LearnedMask": "packnet_pl.core",
     "PackNet": "packnet_pl.core",
     "PruneRule": "packnet_pl.core",
     "PackNetCallback": "packnet_pl.training",

@@ -10,11 +10,14 @@ In the order of the paper's section 3:
   ``compact_entries``: of a large one, ``pending``: of many small ones at once. ``step_proof``,
   ``unmoving_optimizers``: when nothing need be restored. ``versions``: what was replaced or written to.
   ``task_freezer``: what is frozen when. ``module_modes``: layers kept in eval mode.
+- ``learned_mask``, ``open_mask``: which weights of earlier tasks a task uses; ``masked_weights`` shows it for a pass,
+  ``packed_bits`` keeps it.
 - ``subnetwork``: the module as an earlier task knew it. ``fingerprints``, ``verification``: that it is the same bits.
 - ``state``: what is known beside the weights, and each step of a task's life. ``packnet``: the steps themselves.
 """
 
 from packnet_pl.core.capacity import CapacityError
+from packnet_pl.core.learned_mask import LearnedMask
 from packnet_pl.core.packnet import PackNet
 from packnet_pl.core.prunable import PrunableRule, Role, is_weight, role_of
 from packnet_pl.core.pruning import PruneRule
@@ -24,6 +27,7 @@ from packnet_pl.shares import Share
 
 __all__ = [
     "CapacityError",
+    "LearnedMask",
     "PackNet",
     "PrunableRule",
     "PruneRule",

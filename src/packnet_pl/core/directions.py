@@ -15,9 +15,14 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from packnet_pl.core.slots import Slot
 
-__all__ = ["clear_", "has_no_choice", "last_entries"]
+__all__ = ["clear_", "divides_by_length", "has_no_choice", "last_entries"]
 
 _WHOLE = -1
+
+
+def divides_by_length(slot: Slot) -> bool:
+    """Returns whether a layer divides the weight, or each row of it, by its length."""
+    return _kept_dimension(slot) is not None
 
 
 def has_no_choice(slot: Slot) -> bool:

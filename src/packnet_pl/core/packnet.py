@@ -22,8 +22,11 @@ from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
 from packnet_pl.core.hiding import EVERY_TASK, hide_
 from packnet_pl.core.inventory import Inventory, take_inventory
+from packnet_pl.core.learned_mask import LearnedMask, MaskScores
+from packnet_pl.core.masked_weights import MaskedWeights
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.narrow import leading, shown_narrow
+from packnet_pl.core.open_mask import OpenMask
 from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_in
 from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.core.releases import choose_releases
@@ -35,7 +38,13 @@ from packnet_pl.core.subnetwork import shown
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.task_freezer import TaskFreezer
 from packnet_pl.core.unowned import warn_of_large, warn_of_later, warn_of_unknown
-from packnet_pl.core.verification import VerifiedCopies, check_private, check_shared, private_fingerprints
+from packnet_pl.core.verification import (
+    VerifiedCopies,
+    check_private,
+    check_shared,
+    masks_by_name,
+    private_fingerprints,
+)
 from packnet_pl.core.widening import check_aligned, check_wider, output_of, place_, prepare_, widened
 
 __all__ = ["PackNet"]
@@ -101,6 +110,8 @@ class PackNet:  # noqa: PLR0904
         self._frozen = TaskFreezer(self.inventory)
         self._verified = VerifiedCopies()
         self._tables: dict[str, Slot] = {}
+        self._mask = OpenMask()
+        self._masked = MaskedWeights()
         self._shown: str | None = None
 
     @classmethod
@@ -196,7 +207,57 @@ class PackNet:  # noqa: PLR0904
         if len(self._state.tasks) == 1:
             warn_of_large(inventory, task, self.requires_grad)
         self._freeze(begun)
-        self._state = begun
+        self._state, self._mask = begun, OpenMask()
+
+    def learn_mask(self, rule: LearnedMask | None = None) -> None:
+        """Lets the open task learn which weights of earlier tasks it uses, from its next step on, until it is pruned.
+
+        Forward and backward passes belong into :meth:`masked` then. Nothing is learned by the first task.
+
+        Args:
+            rule: How; None is ``LearnedMask()``.
+
+        Raises:
+            RuntimeError: If no task is open, or it was pruned already.
+        """
+        self._open_number("learn_mask")
+        if self.phase != "train":
+            raise RuntimeError(f"cannot learn the mask of {self.open_task!r}: it was pruned already, and it is fixed")
+        self._mask.learn(rule or LearnedMask(), self.inventory().owned, self._state)
+
+    @property
+    def mask_scores(self) -> dict[str, Tensor]:
+        """Parameter name -> scores of its weights (not copied), while the open task learns its mask; else empty."""
+        return {} if self._mask.scores is None else self._mask.scores.values
+
+    @property
+    def unused(self) -> dict[str, dict[str, Tensor]]:
+        """Task with a learned mask -> parameter name -> which weights (bool) of earlier tasks it does not use."""
+        self.inventory()
+        found = {task: self._state.unused(task) for task in self._state.masks}
+        now = self._mask.unused(self._state)
+        return {**found, **({self._state.names[-1]: now} if now else {})}
+
+    @contextmanager
+    def masked(self) -> Iterator[None]:
+        """Shows the module as the open task computes with it, in place: what it does not use is zero.
+
+        For forward passes of a task with a learned mask, and, when it is trained, the backward pass. Changes nothing
+        where a task uses everything, or none is open. Inside itself it does nothing.
+
+        Raises:
+            RuntimeError: Inside :meth:`subnetwork`.
+        """
+        if self._masked.are_shown:
+            yield
+            return
+        self._refuse_inside_subnetwork("masked")
+        try:
+            if self._mask.scores is not None or self._state.masks:
+                self._masked.show_(tensors_in(self.inventory().owned), self._mask.unused(self._state))
+            yield
+        finally:
+            self._masked.restore_()
 
     def resume_task(self, root: nn.Module | None = None) -> None:
         """Resumes the open task after weights were loaded or converted: all is frozen at its present values.
@@ -219,7 +280,9 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
-        self._open_number("mask_gradients_")
+        number = self._open_number("mask_gradients_")
+        if self._mask.scores is not None:
+            self._mask.scores.take_gradients(tensors_in(self.inventory().owned), self._state.owners, number)
         self.freezer.mask_gradients_()
         if self._tables and self.phase == "train":
             self._state = self._state.train_rows(trained_rows(self._tables))
@@ -245,6 +308,8 @@ class PackNet:  # noqa: PLR0904
         """
         self._open_number("restore_")
         self.freezer.restore_(of)
+        if self._mask.scores is not None:
+            self._mask.scores.step_()
 
     def prune(
         self,
@@ -275,13 +340,13 @@ class PackNet:  # noqa: PLR0904
         if self.phase != "train":
             raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
-        slots, state = self._restored().owned, self._state
+        slots, state = self._restored().owned, self._mask.fixed(self._state)
         released = choose_releases(slots, state.owners, state.open_number("prune"), ratio, rule, state.trained_rows)
         if agree is not None:
             agree(released.values())
-        pruned = self._state.prune(released)
+        pruned = state.prune(released)
         self._freeze(pruned, is_restored=True)
-        self._state = pruned
+        self._state, self._mask = pruned, OpenMask()
 
     def finish_task(self, root: nn.Module | None = None) -> None:
         """Freezes the open task for good: what it owns never changes again.
@@ -293,8 +358,8 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open.
             ValueError: If a tensor that the task uses holds NaN or infinity.
         """
-        number, state = self._open_number("finish_task"), self._state
-        inventory = self._restored()
+        number, inventory = self._open_number("finish_task"), self._restored()
+        state = self._mask.fixed(self._state)
         used = {**inventory.owned, **inventory.frozen, **inventory.per_task}
         for name, slot in used.items():
             # Other buffers may hold infinity on purpose, as attention masks do.
@@ -303,6 +368,7 @@ class PackNet:  # noqa: PLR0904
         own = tensors_in(inventory.per_task)
         # What is shared is the first task's; later tasks use it as it is.
         new = own if state.tasks else tensors_in(inventory.frozen) | own
+        new = new | masks_by_name(state.masks.get(state.names[-1], {}))
         found = task_fingerprints(tensors_in(inventory.owned), state.owners, number, new)
         copies = {name: tensor.detach().clone() for name, tensor in own.items()}
         of_private = None
@@ -363,6 +429,9 @@ class PackNet:  # noqa: PLR0904
         if not self.tasks or self.open_task is not None:
             why = f"{self.open_task!r} is open" if self.open_task is not None else "no task is finished yet"
             raise RuntimeError(f"cannot grow: {why}; a network grows between two tasks")
+        if self._state.masks:
+            masked = ", ".join(map(repr, self._state.masks))
+            raise RuntimeError(f"cannot grow: {masked} have a learned mask, which is of the network's present width")
         self.verify(root)
         rule, (norms, biases) = self._rule(self._state.prunable, self._state.owners), self._own_kinds
         narrow, wide = self.inventory(), take_inventory(wider, rule, own_norms=norms, own_biases=biases)
@@ -444,7 +513,7 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If a finished task's weights were changed from outside.
         """
         self.verify(root)
-        return self._state.dump()
+        return {**self._state.dump(), **self._mask.dump()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned, in any process, before or after the weights are loaded.
@@ -457,12 +526,13 @@ class PackNet:  # noqa: PLR0904
         owners = state.get("owners") if isinstance(state, Mapping) else None
         inventory = self._sorted(self._rule(recorded, owners or {}))
         parsed = parse(state, self._state, inventory)
+        learning = MaskScores.parse(state["learning"], parsed.owners) if "learning" in state else None
         if "prunable" not in state:
             warn_of_later(inventory, self.inventory(), parsed.prunable, self._state.prunable)
         self._frozen.end()
         self._frozen.freeze_statistics(self.module, parsed)
         self._verified = VerifiedCopies()
-        self._state = parsed
+        self._state, self._mask = parsed, OpenMask(learning)
 
     def inventory(self) -> Inventory:
         """Finds the tensors of the module by name, and brings the owner maps to their devices.
@@ -504,7 +574,7 @@ class PackNet:  # noqa: PLR0904
         if task in state.shapes:
             slots, shapes = self.inventory().all, state.shapes[task]
             return shown_narrow(self.module, slots, state.owners, number, shapes, state.copies[task])
-        return shown(lambda: self.inventory().all, state.owners, number, state.copies[task])
+        return shown(lambda: self.inventory().all, state.owners, number, state.copies[task], state.unused(task))
 
     def _output(self, task: str, example: Tensor) -> Tensor:
         try:
@@ -531,7 +601,7 @@ class PackNet:  # noqa: PLR0904
     def _close(self, state: State) -> None:
         """Sets the ``state`` in which no task is open any more."""
         self._frozen.end()
-        self._state = state
+        self._state, self._mask = state, OpenMask()
         self._frozen.freeze_between_tasks(state)
 
     @torch.no_grad()
@@ -554,3 +624,5 @@ class PackNet:  # noqa: PLR0904
     def _refuse_inside_subnetwork(self, action: str) -> None:
         if self._shown is not None:
             raise RuntimeError(f"{action} inside subnetwork({self._shown!r}): leave the with block first")
+        if self._masked.are_shown:
+            raise RuntimeError(f"{action} inside masked(), in which task {self.open_task!r} computes: leave it first")

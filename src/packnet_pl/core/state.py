@@ -14,6 +14,7 @@ from packnet_pl.choices import Keeping, Phase, Prunable, check_task_name
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.ownership import all_free, claim, release, trainable
+from packnet_pl.core.packed_bits import unpack_mask
 
 __all__ = ["FORMAT", "State"]
 
@@ -41,6 +42,8 @@ class State:
         prunable: By which rule it was chosen what has owners; "function" if by one of the user's.
         shapes: Finished task -> tensor name -> shape that each tensor had when it was finished; only of tasks that are
             narrower than the module is now.
+        masks: Task that uses a learned subset of earlier tasks' weights -> parameter name -> what it does not use, as
+            :func:`packnet_pl.core.packed_bits.pack_mask` has it; what is used whole is left out.
     """
 
     tasks: tuple[str, ...] = ()
@@ -56,6 +59,7 @@ class State:
     trained_rows: Mapping[str, Tensor] = field(default_factory=dict)
     prunable: Prunable | Literal["function"] = "weights"
     shapes: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -132,6 +136,20 @@ class State:
         both = {name: before[name].to(new.device) | new for name, new in rows.items() if name in before}
         return replace(self, trained_rows={**before, **rows, **both})
 
+    def choose(self, unused: Mapping[str, Tensor]) -> "State":
+        """Returns the state in which the open task does not use some weights of earlier tasks.
+
+        Args:
+            unused: Parameter name -> which, packed.
+        """
+        others = {task: mask for task, mask in self.masks.items() if task != self.open_task}
+        return replace(self, masks={**others, **({self.names[-1]: dict(unused)} if unused else {})})
+
+    def unused(self, task: str) -> dict[str, Tensor]:
+        """Returns name -> which weights (bool, beside the owners) of earlier tasks ``task`` does not use."""
+        masks = self.masks.get(task, {})
+        return {name: unpack_mask(m, self.owners[name].shape).to(self.owners[name].device) for name, m in masks.items()}
+
     def prune(self, released: Mapping[str, Tensor]) -> "State":
         """Returns the state in which the open task is in phase "retrain" and the ``released`` weights are free.
 
@@ -177,6 +195,7 @@ class State:
             trained_rows={},
             owners={name: release(owner, given_back[name]) for name, owner in self.owners.items()},
             private={task: names for task, names in self.private.items() if task != self.open_task},
+            masks={task: mask for task, mask in self.masks.items() if task != self.open_task},
         )
 
     def widen(
@@ -228,6 +247,7 @@ class State:
         rows = {"trained_rows": dict(self.trained_rows)} if self.trained_rows else {}
         plain = {task: {name: list(shape) for name, shape in of.items()} for task, of in self.shapes.items()}
         shapes = {"shapes": plain} if plain else {}
+        masks = {"masks": {task: dict(mask) for task, mask in self.masks.items()}} if self.masks else {}
         return {
             "format": FORMAT,
             "tasks": list(self.tasks),
@@ -243,15 +263,18 @@ class State:
             "copies": {task: dict(copies) for task, copies in self.copies.items()},
             **rows,
             **shapes,
+            **masks,
         }
 
     def digest(self) -> str:
         """Returns a BLAKE2b hash (hex) of the whole state: equal in processes that have the same one."""
-        plain = {key: value for key, value in self.dump().items() if key not in ("owners", "copies", "trained_rows")}
+        tensors = ("owners", "copies", "trained_rows", "masks")
+        plain = {key: value for key, value in self.dump().items() if key not in tensors}
         owners = {name: content_hash(owner) for name, owner in self.owners.items()}
         copies = {task: {name: content_hash(t) for name, t in found.items()} for task, found in self.copies.items()}
         rows = {name: content_hash(rows) for name, rows in self.trained_rows.items()}
-        return hashlib.blake2b(repr((plain, owners, copies, rows)).encode(), digest_size=16).hexdigest()
+        masks = {task: {name: content_hash(m) for name, m in mask.items()} for task, mask in self.masks.items()}
+        return hashlib.blake2b(repr((plain, owners, copies, rows, masks)).encode(), digest_size=16).hexdigest()
 
 
 def _is_beside(owner: Tensor, weight: Tensor) -> bool:

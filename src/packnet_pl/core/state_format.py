@@ -11,6 +11,7 @@ from packnet_pl.capacity import MAX_TASKS
 from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.choices import KEEPINGS, PHASES, PRUNABLES, Prunable, check_choice, check_task_name
 from packnet_pl.core.inventory import Inventory
+from packnet_pl.core.packed_bits import packed_size
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import FORMAT, State
 from packnet_pl.core.state_shapes import check_owners_within, check_shapes, parse_shapes
@@ -20,9 +21,10 @@ __all__ = ["parse", "read_state", "recorded_prunable"]
 
 _BEFORE_RULES = 2
 """The format before states recorded their rule: what is divided was always the paper's choice, or narrowed from it."""
-_SOMETIMES = {"trained_rows", "shapes"}
 _BEFORE_SUMS = 3
 """The format before fingerprints were sums; those of tasks that were finished then stay what they are."""
+_SOMETIMES = {"trained_rows", "shapes", "masks", "learning"}
+"""Keys that a state has where there is something to say."""
 
 
 def read_state(path: str | PathLike[str]) -> Mapping[str, Any]:
@@ -90,6 +92,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
             trained_rows=dict(dumped.get("trained_rows", {})),
             copies={task: dict(copies) for task, copies in dumped["copies"].items()},
             shapes=parse_shapes(dumped.get("shapes", {})),
+            masks={task: dict(mask) for task, mask in dumped.get("masks", {}).items()},
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"PackNet state is malformed: {error}") from error
@@ -100,6 +103,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
     _check_tasks(state)
     _check_fingerprints(state)
     _check_rows(state)
+    _check_masks(state)
     return state
 
 
@@ -172,6 +176,16 @@ def _check_rows(state: State) -> None:
         shape = state.owners[name].shape[:1] if name in state.owners else None
         if state.phase != "train" or getattr(rows, "dtype", None) != torch.bool or rows.shape != shape:
             raise ValueError(f"PackNet state: {name!r} is no table whose rows its open task trains")
+
+
+def _check_masks(state: State) -> None:
+    for task, mask in state.masks.items():
+        if task not in state.names[1:]:
+            raise ValueError(f"PackNet state: task {task!r} has a mask, and there is no task before it")
+        for name, packed in mask.items():
+            size = (packed_size(state.owners[name].shape),) if name in state.owners else None
+            if getattr(packed, "dtype", None) != torch.uint8 or packed.shape != size:
+                raise ValueError(f"PackNet state: the mask of task {task!r} for {name!r} is not a bit for each weight")
 
 
 def _check_fingerprints(state: State) -> None:

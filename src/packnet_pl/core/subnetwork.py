@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from packnet_pl.core.hiding import hide_
+from packnet_pl.core.masked_weights import switch_off_
 from packnet_pl.core.slots import Slot, restore_slot_
 
 __all__ = ["shown"]
@@ -14,7 +15,11 @@ __all__ = ["shown"]
 
 @contextmanager
 def shown(
-    slots: Callable[[], Mapping[str, Slot]], owners: Mapping[str, Tensor], task: int, replaced: Mapping[str, Tensor]
+    slots: Callable[[], Mapping[str, Slot]],
+    owners: Mapping[str, Tensor],
+    task: int,
+    replaced: Mapping[str, Tensor],
+    unused: Mapping[str, Tensor] | None = None,
 ) -> Iterator[None]:
     """Zeroes weights that a task does not compute with, and replaces some tensors by others; restores all at the end.
 
@@ -25,13 +30,16 @@ def shown(
         owners: Name -> owner map (uint8) of each weight that is divided among tasks, on the device of the weight.
         task: Number of the task, 1 to 255.
         replaced: Name -> values of the same shape.
+        unused: Name of a weight -> which of its entries (bool) the task does not use although earlier tasks own them.
     """  # noqa: DOC501
     found = slots()
     with torch.inference_mode(False):
         saved = {name: slot.now.detach().clone() for name, slot in found.items()}
     try:
         with torch.no_grad():
-            hide_({name: found[name].now for name in owners}, owners, task)
+            weights = {name: found[name].now for name in owners}
+            hide_(weights, owners, task)
+            switch_off_(weights, unused or {})
             for name, value in replaced.items():
                 found[name].now.detach().copy_(value)
         # Autocast keeps low-precision copies of weights, which would outlive the change.

@@ -10,7 +10,14 @@ from packnet_pl.core.fingerprints import fingerprints, owned_fingerprints, type_
 from packnet_pl.core.slots import find_module, memory_of, plain_name, slots_of
 from packnet_pl.core.state import State
 
-__all__ = ["VerifiedCopies", "check_private", "check_shared", "private_fingerprints", "private_tensors"]
+__all__ = [
+    "VerifiedCopies",
+    "check_private",
+    "check_shared",
+    "masks_by_name",
+    "private_fingerprints",
+    "private_tensors",
+]
 
 
 class VerifiedCopies:
@@ -63,11 +70,17 @@ def check_shared(
         task: {name: mark for name, mark in marks.items() if task not in known or name not in state.copies[task]}
         for task, marks in state.fingerprints.items()
     }
-    found = _fingerprints_now(state, expected, owned, {task: {**fixed, **state.copies[task]} for task in state.tasks})
+    whole = {task: {**fixed, **state.copies[task], **masks_by_name(state.masks.get(task, {}))} for task in state.tasks}
+    found = _fingerprints_now(state, expected, owned, whole)
     for task in state.tasks:
         _compare(task, expected[task], found[task], _buffers(fixed))
         if task not in known:
             verified.add(task, state.copies[task])
+
+
+def masks_by_name(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a task's mask by the names that its fingerprints have."""
+    return {f"mask/{name}": packed for name, packed in mask.items()}
 
 
 def _fingerprints_now(

@@ -1,0 +1,178 @@
+"""Learns which weights of earlier tasks a task computes with: real-valued scores, and a threshold.
+
+Sources: Mallya, Davis & Lazebnik, "Piggyback: Adapting a Single Network to Multiple Tasks by Learning to Mask Weights",
+ECCV 2018, section 3 (masks over a frozen network, straight-through gradients); Hung et al., "Compacting, Picking and
+Growing for Unforgetting Continual Learning", NeurIPS 2019 (beside weights of the task's own: "picking").
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from packnet_pl.core.finite import is_finite
+from packnet_pl.core.ownership import FREE
+
+__all__ = ["LearnedMask", "MaskScores", "mask_of"]
+
+
+@dataclass(frozen=True)
+class LearnedMask:
+    """How a task learns which weights of earlier tasks it uses: each has a score, and is used unless that is below 0.
+
+    Attributes:
+        init: Score that each begins with, above 0: all are used. Only its ratio to the optimizer's rate counts.
+        optimizer: Takes the scores (a list of tensors), returns their optimizer. The gradient of a score is that of the
+            weight, where it is used or not, times the weight.
+
+    Raises:
+        ValueError: If ``init`` is not a finite number above 0, or ``optimizer`` cannot be called.
+    """
+
+    init: float = 1.0
+    optimizer: Callable[[list[Tensor]], Optimizer] = field(default=partial(Adam, lr=0.01))
+
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.init, (int, float)) and not isinstance(self.init, bool)
+        if not is_number or not 0 < self.init < math.inf:
+            raise ValueError(f"mask init is {self.init!r}; allowed is a finite number above 0, where all scores begin")
+        if not callable(self.optimizer):
+            raise ValueError(f"mask optimizer is {self.optimizer!r}; it takes a function of a list of scores")
+
+
+def mask_of(given: "LearnedMask | str | None") -> LearnedMask | None:
+    """Returns how a task learns its mask; None if it uses all weights of earlier tasks.
+
+    Args:
+        given: "all" or None, "learned" for the usual settings, or the settings.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if given is None or given == "all":
+        return None
+    if given == "learned":
+        return LearnedMask()
+    if not isinstance(given, LearnedMask):
+        raise ValueError(
+            f"mask is {given!r}; allowed are 'all' (weights of earlier tasks), 'learned' (a subset), LearnedMask(...)"
+        )
+    return given
+
+
+class MaskScores:
+    """The scores of earlier tasks' weights, and their optimizer.
+
+    Args:
+        values: Name of each weight of which earlier tasks own something -> scores (float32, its shape).
+
+    Attributes:
+        values: As given; changed in place.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self.values = dict(values)
+        self._optimizer: Optimizer | None = None
+        self._optimizer_state: dict[str, Any] | None = None
+        self._are_due = False
+
+    @classmethod
+    def new(cls, weights: Mapping[str, Tensor], init: float) -> "MaskScores":
+        """Returns scores that all are ``init``, in the memory layout of the weights."""
+        return cls(
+            {name: torch.full_like(weight.detach(), init, dtype=torch.float32) for name, weight in weights.items()}
+        )
+
+    def learn_by(self, rule: LearnedMask, weights: Mapping[str, Tensor]) -> None:
+        """Gives the scores an optimizer, with the state that was loaded, and moves them beside their weights."""
+        self.values = {name: score.detach().to(weights[name].device) for name, score in self.values.items()}
+        if not self.values:
+            return
+        self._optimizer = rule.optimizer(list(self.values.values()))
+        if self._optimizer_state is not None:
+            self._optimizer.load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
+
+    def unused(self, owners: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+        """Returns name -> entries (bool) that are not used; only weights of which there are some.
+
+        Args:
+            owners: Name -> owner map (uint8) beside the weight.
+            number: The open task's, 2 to 255.
+        """
+        found = {}
+        for name, score in self.values.items():
+            entries = (score.to(owners[name].device) < 0) & frozen(owners[name], number)
+            if entries.any():
+                found[name] = entries
+        return found
+
+    @torch.no_grad()
+    def take_gradients(self, weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], number: int) -> None:
+        """Takes the gradients of the scores from those of the weights, before these are masked.
+
+        Args:
+            weights: Name -> weight, with its true values.
+            owners: As for :meth:`unused`.
+            number: As for :meth:`unused`.
+        """
+        for name, score in self.values.items():
+            weight = weights[name]
+            grad = weight.grad
+            if grad is None:
+                score.grad = None
+                continue
+            dense = grad if grad.layout == torch.strided else grad.to_dense()
+            score.grad = dense.float().mul(weight.detach()).mul_(frozen(owners[name], number))
+        self._are_due = True
+
+    def step_(self) -> None:
+        """Steps the optimizer, if there are new gradients and they are finite: those that overflowed teach nothing."""
+        if not self._are_due or self._optimizer is None:
+            return
+        self._are_due = False
+        if all(is_finite(score.grad) for score in self.values.values() if score.grad is not None):
+            self._optimizer.step()
+
+    @torch.no_grad()
+    def load_values_(self, values: Mapping[str, Tensor]) -> None:
+        """Sets the scores, in place."""
+        for name, value in values.items():
+            self.values[name].copy_(value)
+
+    def dump(self) -> dict[str, Any]:
+        """Returns scores and optimizer state: tensors and primitives."""
+        optimizer = self._optimizer.state_dict() if self._optimizer is not None else self._optimizer_state
+        return {"scores": {name: score.detach() for name, score in self.values.items()}, "optimizer": optimizer}
+
+    @classmethod
+    def parse(cls, dumped: Any, owners: Mapping[str, Tensor]) -> "MaskScores":
+        """Returns what :meth:`dump` returned.
+
+        Args:
+            dumped: The dict.
+            owners: Name -> owner map, of the shape of the weight.
+
+        Raises:
+            ValueError: If it does not belong to these weights.
+        """
+        scores = dumped.get("scores") if isinstance(dumped, Mapping) else None
+        if not isinstance(scores, Mapping) or set(dumped) != {"scores", "optimizer"}:
+            raise ValueError("PackNet state: its mask is learned, and it has no scores and optimizer")
+        for name, score in scores.items():
+            shape = owners[name].shape if name in owners else None
+            if not isinstance(score, Tensor) or score.dtype != torch.float32 or score.shape != shape:
+                raise ValueError(f"PackNet state: the mask scores of {name} are not one float32 per weight")
+        found = cls(scores)
+        found._optimizer_state = dumped["optimizer"]
+        return found
+
+
+def frozen(owner: Tensor, number: int) -> Tensor:
+    """Returns which weights (bool) belong to tasks before the ``number``-th."""
+    return (owner != FREE) & (owner < number)

@@ -1,0 +1,64 @@
+"""What the open task does not compute with, although the module has it: learned step by step, or fixed by pruning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from packnet_pl.core.directions import divides_by_length
+from packnet_pl.core.learned_mask import LearnedMask, MaskScores, frozen
+from packnet_pl.core.packed_bits import pack_mask
+from packnet_pl.core.slots import Slot
+from packnet_pl.core.state import State
+
+__all__ = ["OpenMask"]
+
+
+@dataclass
+class OpenMask:
+    """The mask of the open task: while it is learned, scores of what earlier tasks own; after that, the state has it.
+
+    Attributes:
+        scores: None while nothing is learned.
+    """
+
+    scores: MaskScores | None = None
+
+    def learn(self, rule: LearnedMask, slots: Mapping[str, Slot], state: State) -> None:
+        """Begins to learn the mask of the open task, or goes on after a checkpoint was loaded.
+
+        What a layer divides by its length is used whole: a row without an entry would be 0 / 0.
+
+        Args:
+            rule: How.
+            slots: Name -> slot of each weight that is divided among tasks.
+            state: With the open task, in phase "train".
+        """
+        number = state.open_number("learn_mask")
+        if self.scores is None:
+            masked = {
+                name: slot.now
+                for name, slot in slots.items()
+                if not divides_by_length(slot) and bool(frozen(state.owners[name], number).any())
+            }
+            self.scores = MaskScores.new(masked, rule.init)
+        self.scores.learn_by(rule, {name: slot.now for name, slot in slots.items()})
+
+    def unused(self, state: State) -> dict[str, Tensor]:
+        """Returns name -> entries (bool) of earlier tasks that the open task of ``state`` does not use now."""
+        if state.open_task is None:
+            return {}
+        if self.scores is None:
+            return state.unused(state.open_task)
+        return self.scores.unused(state.owners, len(state.names))
+
+    def fixed(self, state: State) -> State:
+        """Returns the state in which what was learned so far is the open task's mask for good."""
+        if self.scores is None:
+            return state
+        return state.choose({name: pack_mask(entries) for name, entries in self.unused(state).items()})
+
+    def dump(self) -> dict[str, Any]:
+        """Returns what a dumped state has beside the rest while a mask is learned."""
+        return {} if self.scores is None else {"learning": self.scores.dump()}
