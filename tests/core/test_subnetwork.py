@@ -221,7 +221,7 @@ def test_subnetwork_hides_weights_on_the_device_where_they_are_now(monkeypatch, 
     devices = []
 
     @contextlib.contextmanager
-    def spy(places, owners, task, replaced):
+    def spy(places, owners, task, *_):
         found = places()
         devices.extend((found[name].now.device.type, owner.device.type) for name, owner in owners.items())
         yield

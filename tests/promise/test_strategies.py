@@ -24,6 +24,7 @@ TWO_PROCESSES = {
     "heads of all tasks in a ModuleDict from the start, batch-norm": "heads_of_all_tasks",
     "gradients accumulated over 2 batches": "accumulation",
     "norms and biases per task": "per_task",
+    "learned masks": "learned_masks",
     "select='best' with a metric that differs between the ranks": "best_epoch",
     "TaskClassifier": "task_classifier",
     "TaskClassifier: distillation from the dense network while retraining": "distillation",

@@ -24,7 +24,7 @@ def read(path):
     metadata = table.pop("__metadata__")
     text = metadata["packnet_pl"]
     header = json.loads(text)
-    assert header["format"] in (1, 3)
+    assert header["format"] in (1, 3, 4)
     arrays = {}
     for name, entry in table.items():
         begin, end = entry["data_offsets"]
@@ -63,6 +63,27 @@ def owners(header, arrays, name):
     return np.array(found, np.uint8).reshape(layer["shape"])
 
 
+def unused(header, arrays, name, number):
+    """Returns which weights of earlier tasks the ``number``-th task (from 0) does not use, as bools in a row."""
+    owner = owners(header, arrays, name).reshape(-1)
+    found = np.zeros(owner.size, bool)
+    count = header["weights"][name].get("unused", [0] * len(header["tasks"]))[number]
+    if not count:
+        return found
+    frozen = np.flatnonzero((owner != 0) & (owner <= number))
+    coded = arrays[f"masks/{number}/{name}"].tobytes()
+    plane = zlib.decompress(coded) if coded else b"\0" * ((frozen.size + 7) // 8)
+    assert len(plane) == (frozen.size + 7) // 8
+    bits = np.array([plane[place // 8] >> (7 - place % 8) & 1 for place in range(frozen.size)])
+    # As of two owners: 0 is what is not used, 1 what is used, and the more frequent one comes first.
+    is_used = bits == 1 if frozen.size - count > count else bits == 0
+    if count == frozen.size:
+        is_used = bits == 1
+    found[frozen[~is_used]] = True
+    assert found.sum() == count
+    return found
+
+
 def subnetwork(header, arrays, task):
     """Returns the state dict with which ``task`` computes: name -> array."""
     number = [entry["name"] for entry in header["tasks"]].index(task)
@@ -74,6 +95,7 @@ def subnetwork(header, arrays, task):
         weight = np.zeros(owner.size, np.float32)
         weight[owner != 0] = arrays[f"values/{name}"]
         weight[owner > number + 1] = 0
+        weight[unused(header, arrays, name, number)] = 0
         state[name] = weight.reshape(layer["shape"])
     return state | {alias: state[name] for alias, name in header["aliases"].items()}
 

@@ -1,13 +1,18 @@
 """Tiny networks with finished tasks, for the packed file."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
-from packnet_pl import TaskClassifier
+from packnet_pl import LearnedMask, TaskClassifier
 from packnet_pl.models import vgg_small
 
 TINY = {"image_size": 8, "stages": ((4,), (6,)), "hidden": 8}
 TASKS = {"latin": 3, "caltech 256 v1.5": 2, "кириллица": 4}
+
+
+MASK = LearnedMask(optimizer=partial(torch.optim.Adam, lr=1.5))
 
 
 def trained(packnet, head, steps=2):
@@ -16,7 +21,8 @@ def trained(packnet, head, steps=2):
     packnet.module.train()
     for _ in range(steps):
         optimizer.zero_grad()
-        head(packnet.module(images())).square().sum().backward()
+        with packnet.masked():
+            head(packnet.module(images())).square().sum().backward()
         packnet.mask_gradients_()
         optimizer.step()
         packnet.restore_()
@@ -34,8 +40,8 @@ class Tied(nn.Module):
         return self.second(self.first(x[:, 0, 0]))
 
 
-def packed_model(backbone=None, tasks=TASKS, method=TaskClassifier, **kwargs):
-    """A classifier with finished tasks."""
+def packed_model(backbone=None, tasks=TASKS, method=TaskClassifier, mask=None, **kwargs):
+    """A classifier with finished tasks; ``mask`` says how they learn which weights of earlier ones they use."""
     model = method(backbone or vgg_small(**TINY), **kwargs)
     for task, classes in tasks.items():
         model.add_task(
@@ -48,6 +54,8 @@ def packed_model(backbone=None, tasks=TASKS, method=TaskClassifier, **kwargs):
         )
         if model.packnet is not None:
             model.packnet.begin_task(task, private=model.private_modules(task))
+            if mask is not None:
+                model.packnet.learn_mask(mask)
             trained(model.packnet, model.heads[task])
             model.packnet.prune(0.5)
             trained(model.packnet, model.heads[task])

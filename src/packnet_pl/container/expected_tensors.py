@@ -21,7 +21,7 @@ def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: 
     """Checks the table against the header; no tensor is read.
 
     Args:
-        header: Of format 2, checked.
+        header: Checked.
         stored: Name -> entry of the table, without the checksum of the header.
         size: Of the file, in bytes.
 
@@ -71,9 +71,10 @@ def own_names(stored: Iterable[str], tasks: int) -> list[set[str]]:
 
 
 def _expected(header: Mapping[str, Any]) -> Iterable[str]:
-    """Yields the names of the tensors that do not depend on the network: owners, values and heads."""
-    for name in header["weights"]:
+    """Yields the names of the tensors that do not depend on the network: owners, masks, values and heads."""
+    for name, layer in header["weights"].items():
         yield from (f"values/{name}", f"owners/{name}")
+        yield from (f"masks/{number}/{name}" for number, count in enumerate(layer.get("unused", ())) if count)
     for number in range(len(header["tasks"])):
         yield from (f"heads/{number}/weight", f"heads/{number}/bias")
 
@@ -85,6 +86,10 @@ def _check_layer(name: str, layer: Mapping[str, Any], stored: Mapping[str, Store
         raise ValueError(f"{named(name)} has values of {found}, and {owned} owned weights")
     if len(coded.shape) != 1 or coded.dtype != "uint8":
         raise ValueError(f"the owners of {named(name)} are no bytes")
+    for number, count in enumerate(layer.get("unused", ())):
+        mask = stored[f"masks/{number}/{name}"] if count else coded
+        if len(mask.shape) != 1 or mask.dtype != "uint8":
+            raise ValueError(f"masks/{number}/{named(name)} is no bytes")
 
 
 def _check_heads(tasks: list[Mapping[str, Any]], stored: Mapping[str, Stored]) -> None:

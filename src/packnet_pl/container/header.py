@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from itertools import accumulate, repeat
 from typing import Any, NoReturn
 
 from packnet_pl.capacity import MAX_TASKS
@@ -12,13 +13,15 @@ from packnet_pl.container.table import parse_json
 from packnet_pl.container.task_header import check_task, is_count
 from packnet_pl.text import brief, check_text, named
 
-__all__ = ["FORMAT", "STORED_TYPES", "check_header", "parse_header"]
+__all__ = ["FORMAT", "STORED_TYPES", "WITHOUT_MASKS", "check_header", "parse_header"]
 
-FORMAT = 3
+FORMAT = 4
+WITHOUT_MASKS = 3
+"""The format of files in which each task uses all weights of earlier ones: versions before masks read them."""
 STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Types that weights may have in the network, and bytes of each."""
 
-# Of format 3. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
+# Of formats 3 and 4. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
 _KEYS = {"format", "backbone", "tasks", "packnet", "parameters", "weights", "aliases", "history", "recipe", "checksums"}
 _MOST_DIMENSIONS = 8
 _LONGEST_NAME = 1000
@@ -44,7 +47,7 @@ def parse_header(text: str) -> dict[str, Any]:
 
 
 def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a list of checks
-    """Checks every entry of a header of format 3.
+    """Checks every entry of a header of format 3 or 4.
 
     Names of tensors are compared with the table, and what the state of PackNet says is checked where it is loaded.
 
@@ -76,7 +79,7 @@ def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a 
     if header["packnet"] is None and header["weights"]:
         _refuse("its weights have owners, but no task owns any")
     for name, layer in header["weights"].items():
-        _check_layer(named(name), layer, len(names))
+        _check_layer(named(name), layer, len(names), has_masks=header["format"] == FORMAT)
     for alias, name in header["aliases"].items():
         check_text("another name of a tensor", alias, _LONGEST_NAME)
         if not isinstance(name, str) or name in header["aliases"] or alias in header["weights"]:
@@ -133,7 +136,7 @@ def _check_packnet(state: Any, names: list[str]) -> None:  # noqa: C901 - a list
         check_choice(key, state[key], KEEPINGS)
     if "prunable" in state:  # a state of format 2 has none, and means the paper's
         check_choice("prunable", state["prunable"], (*PRUNABLES, "function"))
-    for key in ("owners", "copies"):
+    for key in ("owners", "copies", "masks"):
         if key in state:
             _refuse(f"the state of PackNet in its header has {key}, which are tensors")
     # Types are checked where the state is loaded; that takes any names.
@@ -145,9 +148,10 @@ def _check_packnet(state: Any, names: list[str]) -> None:  # noqa: C901 - a list
                 check_text(f"a name in {key}", name, _LONGEST_NAME)
 
 
-def _check_layer(name: str, layer: Any, tasks: int) -> None:
-    if not isinstance(layer, dict) or set(layer) != {"shape", "dtype", "counts"}:
-        _refuse(f"what it says of the weights {name} is not shape, dtype and counts")
+def _check_layer(name: str, layer: Any, tasks: int, *, has_masks: bool) -> None:
+    keys = ["shape", "dtype", "counts", *(["unused"] if has_masks else [])]
+    if not isinstance(layer, dict) or set(layer) != set(keys):
+        _refuse(f"what it says of the weights {name} is not {', '.join(keys[:-1])} and {keys[-1]}")
     shape, counts = layer["shape"], layer["counts"]
     if not isinstance(layer["dtype"], str) or layer["dtype"] not in STORED_TYPES:
         _refuse(f"{name} is of the type {brief(layer['dtype'])}; allowed are {sorted(STORED_TYPES)}")
@@ -157,6 +161,10 @@ def _check_layer(name: str, layer: Any, tasks: int) -> None:
         _refuse(f"{name} does not say how many weights are free and how many each of {tasks} tasks owns")
     if sum(counts) != math.prod(shape):
         _refuse(f"{name} has the shape {brief(shape)}, and {sum(counts)} owners")
+    unused = layer.get("unused", [0] * tasks)
+    earlier = list(accumulate(counts[1:], initial=0))[:tasks]
+    if not isinstance(unused, list) or len(unused) != tasks or not all(map(is_count, unused, repeat(0), earlier)):
+        _refuse(f"{name} does not say how many weights of earlier tasks each of {tasks} tasks leaves unused")
 
 
 def _refuse(reason: str) -> NoReturn:

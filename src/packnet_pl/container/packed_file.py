@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from packnet_pl.container.expected_tensors import CHECKSUM, check_stored
-from packnet_pl.container.header import FORMAT, check_header, parse_header
+from packnet_pl.container.header import WITHOUT_MASKS, check_header, parse_header
 from packnet_pl.container.old_formats import upgrade
 from packnet_pl.container.table import Stored, read_table
 from packnet_pl.names import shown
@@ -27,7 +27,7 @@ class PackedFile:
 
     Attributes:
         path: Where it is.
-        header: Of format 3, checked.
+        header: Of format 3, or 4 where a task has a mask; checked.
         stored: Name -> type, shape and offsets of each tensor, which are those that the header asks for.
         size: Of the file, in bytes.
     """
@@ -57,6 +57,11 @@ class PackedFile:
         """Size of the coded owners over the number of prunable weights; None if no task owns any."""
         weights = sum(sum(counts) for counts in self.counts.values())
         return 8 * self.bytes_below("owners/") / weights if weights else None
+
+    @property
+    def unused(self) -> dict[str, list[int]]:
+        """Name of each prunable weight tensor -> how many weights of earlier tasks each task leaves unused."""
+        return {n: list(layer.get("unused", [0] * len(self.tasks))) for n, layer in self.header["weights"].items()}
 
     def bytes_below(self, prefix: str) -> int:
         """Returns how many bytes the tensors take whose names begin with ``prefix``."""
@@ -104,7 +109,7 @@ def open_packed(path: str | os.PathLike[str]) -> PackedFile:
         checksum = stored.pop(CHECKSUM, None)
         if checksum is None or _bytes(file, checksum).hex() != digest(text.encode()):
             raise ValueError("its header is not what was written")
-        if header["format"] != FORMAT:
+        if header["format"] < WITHOUT_MASKS:
             header = upgrade(header)
         check_header(header)
         check_stored(header, stored, size)

@@ -31,11 +31,6 @@ class MaskedWeights:
     def __init__(self) -> None:
         self._true: list[tuple[Tensor, Tensor]] = []
 
-    @property
-    def are_shown(self) -> bool:
-        """Whether some weights have other values than their true ones."""
-        return bool(self._true)
-
     @torch.inference_mode(False)
     def show_(self, weights: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> None:
         """Sets entries to zero; arguments as for :func:`switch_off_`."""

@@ -111,7 +111,7 @@ class PackNet:  # noqa: PLR0904
         self._verified = VerifiedCopies()
         self._tables: dict[str, Slot] = {}
         self._mask = OpenMask()
-        self._masked = MaskedWeights()
+        self._masked, self._is_masked = MaskedWeights(), False
         self._shown: str | None = None
 
     @classmethod
@@ -230,6 +230,21 @@ class PackNet:  # noqa: PLR0904
         """Parameter name -> scores of its weights (not copied), while the open task learns its mask; else empty."""
         return {} if self._mask.scores is None else self._mask.scores.values
 
+    def load_mask_scores_(self, scores: Mapping[str, Tensor]) -> None:
+        """Sets the scores of the open task's mask, in place, to those that :attr:`mask_scores` had before."""
+        if self._mask.scores is not None:
+            self._mask.scores.load_values_(scores)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the open task computes with a learned subset of earlier tasks' weights, or is learning it."""
+        return bool(self.mask_scores) or (self.open_task or "") in self._state.masks
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether :meth:`masked` shows the module now; also where the open task uses everything."""
+        return self._is_masked
+
     @property
     def unused(self) -> dict[str, dict[str, Tensor]]:
         """Task with a learned mask -> parameter name -> which weights (bool) of earlier tasks it does not use."""
@@ -248,16 +263,17 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: Inside :meth:`subnetwork`.
         """
-        if self._masked.are_shown:
+        if self._is_masked or not self.has_mask:
             yield
             return
         self._refuse_inside_subnetwork("masked")
         try:
-            if self._mask.scores is not None or self._state.masks:
-                self._masked.show_(tensors_in(self.inventory().owned), self._mask.unused(self._state))
+            self._is_masked = True
+            self._masked.show_(tensors_in(self.inventory().owned), self._mask.unused(self._state))
             yield
         finally:
             self._masked.restore_()
+            self._is_masked = False
 
     def resume_task(self, root: nn.Module | None = None) -> None:
         """Resumes the open task after weights were loaded or converted: all is frozen at its present values.
@@ -624,5 +640,5 @@ class PackNet:  # noqa: PLR0904
     def _refuse_inside_subnetwork(self, action: str) -> None:
         if self._shown is not None:
             raise RuntimeError(f"{action} inside subnetwork({self._shown!r}): leave the with block first")
-        if self._masked.are_shown:
+        if self._is_masked:
             raise RuntimeError(f"{action} inside masked(), in which task {self.open_task!r} computes: leave it first")

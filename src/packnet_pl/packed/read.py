@@ -16,7 +16,7 @@ from packnet_pl.packed.backbone import build_packed_backbone, check_fits
 from packnet_pl.packed.network import PackedNetwork
 from packnet_pl.packed.parts import Packable
 from packnet_pl.packed.tensors import Packed, below
-from packnet_pl.packed.weights import unpack_owners, unpack_weights
+from packnet_pl.packed.weights import decode_mask, unpack_owners, unpack_weights
 from packnet_pl.text import as_line
 
 __all__ = ["build_network", "load_packed", "packed_keeping", "packed_networks", "unpack_into"]
@@ -113,9 +113,23 @@ def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
         if header["packnet"] is None:
             return heads, None
         copies = {task: below(f"copies/{number}/", tensors) for number, task in enumerate(packed.tasks)}
-        packnet = PackNet.from_state(backbone, {**header["packnet"], "owners": owners, "copies": copies})
+        masks = _masks(packed, owners)
+        state = {**header["packnet"], "owners": owners, "copies": copies, **({"masks": masks} if masks else {})}
+        packnet = PackNet.from_state(backbone, state)
         packnet.verify()
     return heads, packnet
+
+
+def _masks(packed: Packed, owners: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Returns task -> name -> which weights of earlier tasks it does not use, packed; only what there is."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, unused in packed.unused.items():
+        for index, count in enumerate(unused):
+            if count:
+                coded = packed.tensors[f"masks/{index}/{name}"]
+                of_task = found.setdefault(packed.tasks[index], {})
+                of_task[name] = decode_mask(coded, owners[name], index + 1, count)
+    return found
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
 from packnet_pl.core.compiled import check_weights_are_read
+from packnet_pl.core.masked_weights import switch_off_
 from packnet_pl.core.slots import Slot, plain_name, restore_slot_, slots_of
 from packnet_pl.packed.task_writer import TaskWriter
 
@@ -50,6 +51,7 @@ class TaskCopy:
         self._kept: list[Tensor] = []
         self._owners: Mapping[str, Tensor] = {}
         self._own: Mapping[str, Tensor] = {}
+        self._mask: Mapping[str, Tensor] = {}
         self._owned = TaskWriter([])
         self._seen: list[object] = []
         self._written: list[object] = []
@@ -65,7 +67,8 @@ class TaskCopy:
         freezer, state = self._packnet.freezer, self._packnet.state
         number = state.finished_number(task)
         with self._packnet.requires_grad.restored():
-            is_of = _are_same(state.owners, self._owners) and _are_same(state.copies[task], self._own)
+            own, mask = state.copies[task], state.masks.get(task, {})
+            is_of = _are_same(state.owners, self._owners) and _are_same(own, self._own) and _are_same(mask, self._mask)
             if task != self.task or not is_of or not self._is_unchanged():
                 freezer.restore_all_()
                 is_unchanged = self._is_unchanged()
@@ -73,8 +76,11 @@ class TaskCopy:
                 if not is_unchanged:
                     self._renew()
                 state = self._packnet.state  # with the owners where the weights are now
-                self._write(number, state.owners, state.copies[task])
-                self._written = written if is_unchanged and not state.copies[task] else _versions(self._target_entries)
+                self._write(number, state.owners, own)
+                switch_off_({name: slot.now for name, slot in self._targets.items()}, state.unused(task))
+                self._mask = dict(mask)
+                is_counted = bool(own or mask)  # in the versions of what was written to
+                self._written = written if is_unchanged and not is_counted else _versions(self._target_entries)
                 self.task = task
         assert self._copy is not None
         return self._copy

@@ -1,18 +1,20 @@
-"""Packs and unpacks the weights of one layer: the values that are owned, in a row, and their coded owners."""
+"""Packs and unpacks the weights of one layer: the values that are owned, in a row, their coded owners, and masks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
 from packnet_pl.core.entries import select, spread
 from packnet_pl.core.ownership import FREE
+from packnet_pl.core.packed_bits import pack_mask, unpack_mask
 from packnet_pl.packed.owner_coding import decode_owners, encode_owners
 
-__all__ = ["pack_weights", "unpack_owners", "unpack_weights"]
+__all__ = ["code_mask", "decode_mask", "pack_weights", "unpack_owners", "unpack_weights"]
 
 
 def pack_weights(weight: Tensor, owner: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -55,3 +57,38 @@ def unpack_weights(layer: Mapping[str, Any], values: Tensor, owner: Tensor) -> T
     numbers = as_integers(values.to(weight.dtype)).numpy()
     spread(as_integers(weight).reshape(-1).numpy(), owner.reshape(-1).numpy() != FREE, numbers)
     return weight
+
+
+def code_mask(packed: Tensor, owner: Tensor, number: int, unused: int) -> Tensor:
+    """Returns a task's mask (uint8, 1-D) over what earlier tasks own, coded as owner maps are.
+
+    Args:
+        packed: What it does not use, from :func:`packnet_pl.core.packed_bits.pack_mask`.
+        owner: Owner map (uint8, the weight's shape), on the CPU, contiguous.
+        number: Of the task, 2 to 255.
+        unused: How many weights it does not use.
+    """
+    owners = owner.reshape(-1).numpy()
+    used = unpack_mask(packed, (owners.size,)).logical_not().numpy().view(np.uint8)
+    frozen = select(used, _is_frozen(owners, number))
+    coded = encode_owners(frozen, [unused, frozen.size - unused])
+    return torch.from_numpy(np.frombuffer(bytearray(coded), np.uint8)) if coded else torch.empty(0, dtype=torch.uint8)
+
+
+def decode_mask(coded: Tensor, owner: Tensor, number: int, unused: int) -> Tensor:
+    """Returns the packed mask that :func:`code_mask` coded; arguments as there.
+
+    Raises:
+        ValueError: If they do not belong together.
+    """
+    owners = owner.reshape(-1).numpy()
+    frozen = _is_frozen(owners, number)
+    used = decode_owners(coded.numpy().tobytes(), [unused, int(np.count_nonzero(frozen)) - unused])
+    mask = np.zeros(owners.size, np.uint8)
+    spread(mask, frozen, used ^ np.uint8(1))
+    return pack_mask(torch.from_numpy(mask.view(np.bool_)))
+
+
+def _is_frozen(owners: NDArray[np.uint8], number: int) -> NDArray[np.bool_]:
+    """Returns which weights belong to tasks before the ``number``-th."""
+    return (owners != FREE) & (owners < number)

@@ -13,12 +13,13 @@ from packnet_pl.core.bits import identity
 from packnet_pl.core.fingerprints import owned_fingerprints
 from packnet_pl.core.finite import is_finite
 from packnet_pl.core.ownership import count_owners
+from packnet_pl.core.packed_bits import unpack_mask
 from packnet_pl.core.slots import plain_name
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.packable import check_packable
 from packnet_pl.packed.parts import Packable, networks_of, parts_of, private_as_heads
 from packnet_pl.packed.tensors import write_packed
-from packnet_pl.packed.weights import pack_weights
+from packnet_pl.packed.weights import code_mask, pack_weights
 
 __all__ = ["Precision", "TaskFigures", "save_packed"]
 
@@ -99,9 +100,11 @@ def save_packed(
         "recipe": None if recipe is None else dict(recipe),
     }
     owners: dict[str, Tensor] = {}
+    masks: Mapping[str, Mapping[str, Tensor]] = {}
     if parts.packnet is not None:
         state = parts.packnet.state_dict(model if isinstance(model, nn.Module) else None)
         owners = {name: _contiguous(owner) for name, owner in state.pop("owners").items()}
+        masks = state.pop("masks", {})
         for number, copies in enumerate(state.pop("copies").values()):
             tensors |= {f"copies/{number}/{name}": _plain(value) for name, value in copies.items()}
         header["packnet"] = state if parts is model else {**state, **private_as_heads(parts.heads, state)}
@@ -112,6 +115,8 @@ def save_packed(
             tensors |= {f"copies/{number}/{name}": _plain(network[name]) for number, network in own}
         elif name in owners:
             _pack_layer(name, _contiguous(tensor), owners[name], dtype, header, tensors)
+            if masks:
+                _pack_masks(name, owners[name], masks, header, tensors)
         else:
             tensors[f"shared/{name}"] = _plain(tensor)
     for number, task in enumerate(parts.heads.infos):
@@ -154,6 +159,22 @@ def _pack_layer(
     layer = {"shape": list(weight.shape), "dtype": str(weight.dtype).removeprefix("torch."), "counts": counts}
     header["weights"][name] = layer
     tensors[f"values/{name}"], tensors[f"owners/{name}"] = values, coded
+
+
+def _pack_masks(
+    name: str,
+    owner: Tensor,
+    masks: Mapping[str, Mapping[str, Tensor]],
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+) -> None:
+    """Adds what tasks do not use of one weight tensor: how many weights, and which."""
+    packed = [masks.get(task["name"], {}).get(name) for task in header["tasks"]]
+    unused = [0 if mask is None else int(unpack_mask(mask, owner.shape).sum()) for mask in packed]
+    header["weights"][name]["unused"] = unused
+    for index, (mask, count) in enumerate(zip(packed, unused, strict=True)):
+        if mask is not None and count:
+            tensors[f"masks/{index}/{name}"] = code_mask(mask, owner, index + 1, count)
 
 
 def _contiguous(tensor: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from packnet_pl.choices import check_choice
+from packnet_pl.training.protocols import find_packnet, packnet_of
 from packnet_pl.training.weight_averaging import averaging_callbacks
 
 __all__ = ["BestEpoch", "best_epoch"]
@@ -61,6 +62,7 @@ class BestEpoch:
         self.monitor, self.mode = monitor, mode or "max"
         self.score: float | None = None
         self._weights: dict[str, Any] = {}
+        self._scores: dict[str, Tensor] = {}  # of a mask that is being learned
 
     def check_trainer(self, trainer: pl.Trainer) -> None:
         """Checks that the fit that begins validates, and averages no weights.
@@ -104,6 +106,7 @@ class BestEpoch:
         if self.score is None or (score > self.score if self.mode == "max" else score < self.score):
             self.score = score
             self._weights = {name: _copied(value) for name, value in module.state_dict().items()}
+            self._scores = _mask_scores(module)
 
     def _check_logged(self, trainer: pl.Trainer) -> None:
         metrics = trainer.callback_metrics
@@ -113,7 +116,7 @@ class BestEpoch:
     def restore_(self, module: pl.LightningModule) -> None:
         """Loads the best epoch's weights into ``module``; if there is none, warns and leaves the last epoch's."""
         if self._weights:
-            module.load_state_dict(self._weights)
+            self._load(module, self._weights, self._scores)
         if self.score is None:
             rank_zero_warn(
                 f"select='best' found no epoch in which {self.monitor!r} is a number: the last epoch is kept"
@@ -123,19 +126,31 @@ class BestEpoch:
     def shown(self, module: pl.LightningModule) -> Iterator[None]:
         """Shows the best epoch's weights in ``module`` for a while; there must be a best epoch."""
         now = {name: _copied(value) for name, value in module.state_dict().items()}
-        module.load_state_dict(self._weights)
+        scores = _mask_scores(module)
+        self._load(module, self._weights, self._scores)
         try:
             yield
         finally:
-            module.load_state_dict(now)
+            self._load(module, now, scores)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the score and the weights."""
-        return {"score": self.score, "weights": self._weights}
+        """Returns the score and the weights, and those of a mask that is being learned."""
+        scores = {"mask_scores": self._scores} if self._scores else {}
+        return {"score": self.score, "weights": self._weights, **scores}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned."""
-        self.score, self._weights = state["score"], state["weights"]
+        self.score, self._weights, self._scores = state["score"], state["weights"], state.get("mask_scores", {})
+
+    def _load(self, module: pl.LightningModule, weights: dict[str, Any], scores: dict[str, Tensor]) -> None:
+        module.load_state_dict(weights)
+        if scores:
+            packnet_of(module).load_mask_scores_(scores)
+
+
+def _mask_scores(module: pl.LightningModule) -> dict[str, Tensor]:
+    packnet = find_packnet(module)
+    return {name: _copied(score) for name, score in packnet.mask_scores.items()} if packnet is not None else {}
 
 
 def _copied(value: Any) -> Any:

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from torch.optim import Optimizer
 
 from packnet_pl.choices import Granularity, Phase, Scope
+from packnet_pl.core.learned_mask import LearnedMask
 from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.training.best_epoch import best_epoch
 from packnet_pl.training.families import base_of_both
@@ -48,6 +49,9 @@ class PackNetCallback(_Callback):
         select: "last" keeps the last epoch's weights, "best" those of the best validation epoch.
         monitor: For "best": the logged validation metric.
         mode: For "best": "max" or "min"; None is "max", and not allowed for a metric whose name says that it is a loss.
+        mask: "all" computes with all weights of earlier tasks (the paper's). "learned" learns in phase "train" which of
+            them the task uses; :class:`packnet_pl.LearnedMask` says how. It is fixed when the task is pruned, and then
+            the task's for good.
         settled: Called with the module in ``on_fit_end``, when the phase's weights are final and before the task is
             pruned or finished. It must leave the module in the modes it found: the next fit trains in them.
 
@@ -69,10 +73,11 @@ class PackNetCallback(_Callback):
         select: Literal["last", "best"] = "last",
         monitor: str = "val_accuracy",
         mode: Literal["max", "min"] | None = None,
+        mask: LearnedMask | Literal["all", "learned"] | None = None,
         settled: Callable[[pl.LightningModule], None] | None = None,
     ) -> None:
         self._task_phase = TaskPhase(
-            task, phase, prune_ratio, rule_of(rule, scope, granularity), private=private, free=free
+            task, phase, prune_ratio, rule_of(rule, scope, granularity), private=private, free=free, mask=mask
         )
         self.task, self.phase, self.prune_ratio = task, phase, self._task_phase.prune_ratio
         self.best = best_epoch(select, monitor, mode)
@@ -122,8 +127,9 @@ class PackNetCallback(_Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Restores at the begin of an epoch."""
+        """Restores at the begin of an epoch, and shows the module as the task computes with it."""
         self._going_on.begin_batch(first=batch_idx == 0)
+        self._going_on.begin_pass_()
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuses gradients of tensors outside the shared part and the task's own modules."""
@@ -149,9 +155,25 @@ class PackNetCallback(_Callback):
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Restores, during a fit, what was moved by a swap of weights for validation."""
-        if self._fit is not None and batch_idx == 0:
+        """Restores, during a fit, what was moved by a swap of weights for validation, and shows what the task uses."""
+        if self._fit is None:
+            return
+        if batch_idx == 0:
             self._fit.restore_()
+        self._fit.begin_pass_()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Restores the true weights: averages are swapped out again behind the last batch."""
+        if self._fit is not None:
+            self._fit.end_pass_()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stores the weights if this epoch is the best one."""

@@ -1,7 +1,7 @@
 """The classifier of PackNet: one backbone whose weights are divided among the tasks."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -90,6 +90,10 @@ class TaskClassifier(PackNetMixin, MultiHeadClassifier):
     def finished_view(self, task: str) -> AbstractContextManager[None] | None:
         """Returns a context in which the backbone is the subnetwork of ``task``; None if it is not finished."""
         return self.packnet.subnetwork(task) if task in self.packnet.tasks else None
+
+    def open_view(self, task: str) -> AbstractContextManager[None]:
+        """Returns a context in which the backbone has what ``task`` uses, if it is open and has a mask."""
+        return self.packnet.masked() if task == self.packnet.open_task else nullcontext()
 
     def _input_shape(self) -> tuple[int, ...]:
         known = [info.input_shape for info in self.heads.infos.values() if info.input_shape]

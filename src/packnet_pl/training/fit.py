@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from packnet_pl.checkpoint_reading import check_plain
 from packnet_pl.choices import Granularity, Phase, Scope
-from packnet_pl.core import PruneRule
+from packnet_pl.core import LearnedMask, PruneRule
 from packnet_pl.training.callback import PackNetCallback
 from packnet_pl.training.fit_arguments import check_data, check_module_given, check_trainer
 from packnet_pl.training.protocols import find_packnet
@@ -32,6 +32,7 @@ def fit_task(  # noqa: PLR0913 - public, by keyword: those of the callback, and 
     select: Literal["last", "best"] = "last",
     monitor: str = "val_accuracy",
     mode: Literal["max", "min"] | None = None,
+    mask: LearnedMask | Literal["all", "learned"] | None = None,
     settled: Callable[[pl.LightningModule], None] | None = None,
     resume: tuple[Phase, Path] | None = None,
 ) -> pl.Trainer:
@@ -55,6 +56,7 @@ def fit_task(  # noqa: PLR0913 - public, by keyword: those of the callback, and 
         select: "last" or "best": see :class:`PackNetCallback`.
         monitor: For "best": the logged validation metric.
         mode: For "best": "max", "min", or None for "max": see :class:`PackNetCallback`.
+        mask: "all" or "learned": see :class:`PackNetCallback`.
         settled: Called with the module when its weights are final, right before the task is finished.
         resume: A phase and a Lightning checkpoint of it: the task goes on from there. None begins the task, or goes on
             with the phase that is open in ``model``.
@@ -89,6 +91,7 @@ def fit_task(  # noqa: PLR0913 - public, by keyword: those of the callback, and 
             select=select,
             monitor=monitor,
             mode=mode,
+            mask=mask,
             settled=settled if phase == phases[-1] else None,
         )
         trainer = make_trainer(phase, callback)

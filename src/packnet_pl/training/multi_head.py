@@ -145,6 +145,10 @@ class MultiHeadClassifier(ClassificationSteps):
         """
         return None
 
+    def open_view(self, task: str) -> AbstractContextManager[None]:
+        """Returns a context in which the backbone computes as a task that is not finished does: as it is, mostly."""
+        return nullcontext()
+
     @contextmanager
     def predicting(self, task: str) -> Iterator[Callable[[Tensor], Tensor]]:
         """Yields a function from images to logits of ``task``, in eval mode; restores every module's mode.
@@ -164,7 +168,7 @@ class MultiHeadClassifier(ClassificationSteps):
             try:
                 # As when it was trained: torch chooses kernels by it, and other kernels round otherwise.
                 head.requires_grad_(True)
-                with self.finished_view(task) or nullcontext():
+                with self.finished_view(task) or self.open_view(task):
                     yield logits
             finally:
                 for parameter, requires_grad in wanted:

@@ -5,7 +5,7 @@ Lightning clips, the optimizer steps, ``StepWatch`` calls ``restore_``, ``end_ba
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -62,11 +62,21 @@ class TaskFit:
         self.averages = Averages(trainer.callbacks)  # type: ignore[attr-defined]
         # What leaves a trace comes last.
         self._steps = StepWatch(trainer.optimizers, self._after_step)
+        self._pass = ExitStack()
         self._private_modes = EvalMode()
         self._private_modes.keep(private_statistics(packnet, module))
 
+    def begin_pass_(self) -> None:
+        """Shows the module as the task computes with it, until :meth:`end_pass_`."""
+        self._pass.enter_context(self._packnet.masked())
+
+    def end_pass_(self) -> None:
+        """Restores the true values of all weights."""
+        self._pass.close()
+
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that is frozen."""
+        self.end_pass_()  # a batch without a loss has no backward pass
         self._packnet.mask_gradients_()
         self._private.mask_gradients_()
 
@@ -87,13 +97,21 @@ class TaskFit:
             self._look_outside_anew()
 
     def after_backward(self) -> None:
-        """Refuses what learns outside; masks gradients early in manual optimization: a step may go past Lightning."""
+        """Refuses what learns outside; masks gradients early in manual optimization: a step may go past Lightning.
+
+        Raises:
+            ValueError: If it is the second backward pass for a batch, and the task has a mask.
+        """
+        with self._undone_if_refused():
+            self._check_pass()
+        self.end_pass_()
         self._look_outside(unseen=self._is_manual)
         if self._is_manual:
             self.mask_gradients_()
 
     def end_batch(self) -> None:
         """Restores where a step may have gone unseen, and the buffers that layers wrote to."""
+        self.end_pass_()
         if self._steps.seen and not self._is_manual:
             self._packnet.freezer.restore_buffers_()
             with self._undone_if_refused():
@@ -107,12 +125,14 @@ class TaskFit:
 
     def before_saving_(self, state_dict: dict[str, Any]) -> None:
         """Restores all that is frozen in the module, and in ``state_dict``, in which the weights may be averages."""
+        self.end_pass_()
         self.restore_()
         self.averages.follow_(self._module)
         self.averages.freeze_in_(state_dict, self._module, self._outside.tensors())
 
     def end_epoch(self) -> None:
         """Logs what the task owns and what is free, as fractions of all prunable weights."""
+        self.end_pass_()  # a hook may have skipped the rest of the epoch
         self.averages.follow_(self._module)
         total = self._packnet.summary().total
         fractions = {"packnet/owned": total.fraction(self._task_phase.task), "packnet/free": total.free_fraction}
@@ -142,7 +162,8 @@ class TaskFit:
         self._outside.restore_all_(warn=not self.averages)
         if self._trainer.world_size > 1:
             # Statistics that each process gathered by itself, and its choice of the best epoch, become the first's.
-            broadcast_([*self._module.parameters(), *self._module.buffers()])
+            scores = self._packnet.mask_scores.values()
+            broadcast_([*self._module.parameters(), *self._module.buffers(), *scores])
         own = self._packnet.private.get(self._task_phase.task, [])
         for module in [self._packnet.module, *map(self._module.get_submodule, own)]:
             check_finite_weights(module, self._task_phase.task, self._task_phase.phase)
@@ -155,6 +176,7 @@ class TaskFit:
 
     def interrupt_(self) -> None:
         """Restores all that is frozen after an exception, which may have come in the middle of an optimizer's step."""
+        self.end_pass_()
         if self._packnet.open_task is not None:
             self.restore_()
             self._outside.restore_()
@@ -163,6 +185,14 @@ class TaskFit:
         """Removes its hooks from optimizers and layers."""
         self._steps.remove()
         self._private_modes.end()
+
+    def _check_pass(self) -> None:
+        if self._packnet.is_masked or not self._packnet.has_mask:
+            return
+        raise ValueError(
+            f"task {self._task_phase.task!r} has a learned mask, and asks for the loss of a batch several times (as "
+            "LBFGS does): weights are masked for one forward and backward pass; use mask='all', or another optimizer"
+        )
 
     @property
     def _is_manual(self) -> bool:

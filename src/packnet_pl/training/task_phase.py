@@ -6,6 +6,8 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from packnet_pl.choices import PHASES, Phase, check_choice, check_ratio, check_task_name
+from packnet_pl.core import PackNet
+from packnet_pl.core.learned_mask import LearnedMask, mask_of
 from packnet_pl.core.pruning import PruneRule, check_rule
 from packnet_pl.training.outside_slots import check_free_names
 from packnet_pl.training.private_modules import check_private_names, turn_off_frozen_gradients
@@ -31,6 +33,7 @@ class TaskPhase:
         rule: How they are chosen.
         private: Names of the task's own modules; None asks the module.
         free: Names of what outside the shared part may change.
+        mask: Which weights of earlier tasks it uses: as for :func:`packnet_pl.core.learned_mask.mask_of`.
 
     Raises:
         ValueError: If an argument is not allowed.
@@ -44,13 +47,14 @@ class TaskPhase:
         rule: PruneRule,
         private: str | Sequence[str] | None,
         free: str | Sequence[str],
+        mask: LearnedMask | str | None = None,
     ) -> None:
         self.task = check_task_name(task)
         self.phase: Phase = check_choice("phase", phase, PHASES)
         if phase == "retrain" and prune_ratio is not None:
             raise ValueError(f"prune_ratio={prune_ratio!r} was given for phase 'retrain'; only phase 'train' prunes")
         self.prune_ratio = None if prune_ratio is None else check_ratio(prune_ratio)
-        self.rule = rule
+        self.rule, self.mask = rule, mask_of(mask)
         self.private = [private] if isinstance(private, str) else private
         self.free = [free] if isinstance(free, str) else list(free)
 
@@ -127,9 +131,19 @@ class TaskPhase:
         if self.prune_ratio is not None:
             inventory = packnet.inventory()  # first: layers may have been added, and the state then knows them
             check_rule(self.rule, packnet.state, inventory, self.prune_ratio if self.phase == "train" else 0.0)
+        self._check_mask(module, packnet, given)
         selected = selected_task_of(module, self.task)
         if selected != self.task:
             raise ValueError(f"{given}: the module's selected task is {selected!r}; select_task({self.task!r}) first")
+
+    def _check_mask(self, module: pl.LightningModule, packnet: PackNet, given: str) -> None:
+        if self.mask is None and self.phase == "train" and packnet.mask_scores:
+            raise ValueError(f"{given}: the task was begun with mask='learned'; give the same, or packnet.abort_task()")
+        if self.mask is not None and not module.automatic_optimization:
+            raise ValueError(
+                f"{given}: mask='learned' needs automatic optimization: with manual optimization nothing says which "
+                "weights a forward pass is to see; use mask='all'"
+            )
 
     def open_(self, module: pl.LightningModule) -> None:
         """Begins or resumes the task.
@@ -145,6 +159,7 @@ class TaskPhase:
         if packnet.open_task is None:
             warn_of_lost_tasks(packnet)
             packnet.begin_task(self.task, private=private, root=module)
+            self._learn_mask(packnet)
             return
         begun = packnet.private.get(self.task, [])
         if self.private is not None and private != begun:
@@ -153,6 +168,11 @@ class TaskPhase:
                 "the same in both phases"
             )
         packnet.resume_task(module)
+        self._learn_mask(packnet)
+
+    def _learn_mask(self, packnet: PackNet) -> None:
+        if self.mask is not None and self.phase == "train":
+            packnet.learn_mask(self.mask)
 
     def end_(self, module: pl.LightningModule, agree: Callable[[Iterable[Tensor]], None] | None) -> None:
         """Prunes the task, or finishes it where nothing is left to prune.

@@ -221,12 +221,17 @@ def plain(name: str) -> str:
 
 
 def used_by(packnet: PackNet, number: int) -> dict[str, Tensor]:
-    """Name -> bits of all in the shared part that the task of this number computes with, as the module is now."""
-    owners = packnet.owners
+    """Name -> bits of all in the shared part that the task of this number computes with, as the module is now.
+
+    That is without what a learned mask leaves out.
+    """
+    owners, unused = packnet.owners, packnet.unused.get(packnet.state.names[number - 1], {})
     found = {}
     for full_name, tensor in packnet.module.state_dict().items():
         name = plain(full_name)
         mine = (owners[name] > 0) & (owners[name] <= number) if name in owners else None
+        if mine is not None and name in unused:
+            mine &= ~unused[name]
         found[name] = bits(tensor if mine is None else tensor[mine])
     return found
 

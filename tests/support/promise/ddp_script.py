@@ -24,6 +24,7 @@ from packnet_pl import PackNet, PackNetCallback, TaskClassifier
 from packnet_pl.models import vgg_small
 from packnet_pl.training import Distillation, Recipe
 from tests.support.promise.checker import Promise, Subject, asked, bits, check_promise
+from tests.support.promise.masks import MASK, masked_subject
 from tests.support.promise.own_modules import MOMENTUM, quiet
 from tests.support.promise.user_modules import BuiltLater, UserModule, images, subject_of
 
@@ -88,6 +89,16 @@ def per_task():
     return used, {
         "statistics differed": watch.statistics_differ == [True] * 5,
         "tasks have their own": not torch.equal(means[0], means[1]) and not torch.equal(means[1], means[2]),
+    }
+
+
+def learned_masks():
+    used = masked_subject(UserModule(Net(), 8), n=48)
+    check_promise(used, "ddp, learned masks", trainer=lambda *own: ddp(*own, max_epochs=2), mask=MASK)
+    packnet = used.module.packnet
+    return used, {
+        "tasks have masks": packnet.unused.keys() == {"b", "c"},
+        "masks are the same": not any(differs(m) for mask in packnet.state.masks.values() for m in mask.values()),
     }
 
 

@@ -21,6 +21,7 @@ GROUPS = (
     "Norms",
     "Strategies",
     "Separate parameters per task",
+    "Learned masks",
 )
 ROWS = pytest.StashKey[list["Row | None"] | None]()
 STATUSES = ("holds", "refused", "noticed")

@@ -1,0 +1,26 @@
+"""How the promise checker uses tasks that learn which weights of earlier tasks they compute with."""
+
+from functools import partial
+
+from torch import optim
+
+from packnet_pl import LearnedMask
+from tests.support.promise.user_modules import images, subject_of
+
+MASK = LearnedMask(optimizer=partial(optim.Adam, lr=0.6))
+"""Two steps in one direction are enough: phases have few."""
+
+
+def masked_subject(module, **settings):
+    """A UserModule that is asked, while a task is open, for what that task computes with its mask."""
+    used = subject_of(module, images(), **settings)
+    plain, packnet = used.ask, module.packnet
+
+    def ask(task):
+        if packnet.open_task != task:
+            return plain(task)
+        with packnet.masked():
+            return plain(task)
+
+    used.ask = ask
+    return used
