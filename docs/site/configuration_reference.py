@@ -28,6 +28,7 @@ GROUPS = {
     "data": "The images of a task, below `sequence.tasks.NAME.data`: `data@sequence.tasks.NAME.data=CHOICE`.",
     "arch": "The network. `arch=` also takes a torchvision name, or `timm/NAME`.",
     "prune": "Which weights a task gives up.",
+    "mask": "Which weights of earlier tasks a task computes with.",
     "method": "PackNet, or what it is compared with.",
     "optim": "Optimizer and schedule of every phase; epochs and rates are the tasks' own.",
     "trainer": "Devices, precision and strategy.",

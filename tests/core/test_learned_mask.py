@@ -1,7 +1,6 @@
 """A learned subset of earlier tasks' weights: scores, straight-through gradients, the mask that is fixed at last."""
 
 from copy import deepcopy
-from functools import partial
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from tests.support.promise.checker import bits
 
 pytestmark = pytest.mark.filterwarnings("ignore:task 'b' and later ones cannot change")
 
-RULE = LearnedMask(optimizer=partial(optim.Adam, lr=0.2))
+RULE = LearnedMask(lr=0.2)
 IMAGES = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
 
 
@@ -81,7 +80,7 @@ def test_forward_and_scores_are_those_of_a_plain_reference():
     packnet = PackNet(network())
     fit(packnet, "a", rule=None)
     packnet.begin_task("b")
-    packnet.learn_mask(LearnedMask(init=0.3, optimizer=partial(optim.SGD, lr=1.0)))
+    packnet.learn_mask(LearnedMask(init=0.3, lr=1.0, optimizer=optim.SGD))
     net, rate = packnet.module, 0.1
     names = list(packnet.owners)
     frozen = {name: packnet.owners[name] == 1 for name in names}
@@ -256,9 +255,11 @@ def test_masks_are_refused_after_pruning():
 
 
 @pytest.mark.parametrize("given", [0, -1, torch.inf, True, "1"])
-def test_a_score_begins_above_zero(given):
+def test_a_score_begins_above_zero_and_its_rate_is(given):
     with pytest.raises(ValueError, match="finite number above 0"):
         LearnedMask(init=given)
+    with pytest.raises(ValueError, match="finite number above 0"):
+        LearnedMask(lr=given)
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, None), ("all", None), ("learned", LearnedMask()), (RULE, RULE)])

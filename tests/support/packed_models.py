@@ -1,7 +1,5 @@
 """Tiny networks with finished tasks, for the packed file."""
 
-from functools import partial
-
 import torch
 from torch import nn
 
@@ -12,7 +10,7 @@ TINY = {"image_size": 8, "stages": ((4,), (6,)), "hidden": 8}
 TASKS = {"latin": 3, "caltech 256 v1.5": 2, "кириллица": 4}
 
 
-MASK = LearnedMask(optimizer=partial(torch.optim.Adam, lr=1.5))
+MASK = LearnedMask(lr=1.5)
 
 
 def trained(packnet, head, steps=2):

@@ -1,6 +1,7 @@
 """``packnet-inspect``: shows the content of a packed file, without building its network."""
 
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,6 +12,7 @@ from packnet_pl.cli.packed_files import open_file
 from packnet_pl.command_line import CommandParser
 from packnet_pl.console import new_table, output_console
 from packnet_pl.container import PackedFile
+from packnet_pl.container.header import WITHOUT_MASKS
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.text import as_line
@@ -60,7 +62,17 @@ def _about(packed: PackedFile) -> str:
 
 
 def _tasks(packed: PackedFile) -> Table:
-    table = new_table("task", ("classes", "image", "ratio", "accuracy,\n%", "weights", "owned,\n%"))
+    uses = _uses(packed)
+    headings = (
+        "classes",
+        "image",
+        "ratio",
+        "accuracy,\n%",
+        "weights",
+        "owned,\n%",
+        *(["earlier\nused, %"] if uses else []),
+    )
+    table = new_table("task", headings)
     totals = [sum(column) for column in zip(*packed.counts.values(), strict=True)]
     for number, task in enumerate(packed.header["tasks"], start=1):
         owned = totals[number] if totals else None
@@ -72,10 +84,21 @@ def _tasks(packed: PackedFile) -> Table:
             "-" if task["accuracy"] is None else f"{100 * task['accuracy']:.2f}",
             "-" if owned is None else f"{owned:,}",
             "-" if owned is None else f"{100 * owned / max(1, sum(totals)):.2f}",
+            *uses[number - 1 : number],
         )
     if totals:
         table.add_row("free", "", "", "", "", f"{totals[0]:,}", f"{100 * totals[0] / max(1, sum(totals)):.2f}")
     return table
+
+
+def _uses(packed: PackedFile) -> list[str]:
+    """Returns which share of earlier tasks' weights each task uses, in percent; nothing for a file without masks."""
+    if packed.header["format"] == WITHOUT_MASKS:
+        return []
+    unused = [sum(column) for column in zip(*packed.unused.values(), strict=True)]
+    owned = [sum(column) for column in zip(*packed.counts.values(), strict=True)][1:]
+    earlier = list(accumulate(owned, initial=0))
+    return [f"{100 * (1 - off / of):.2f}" if of else "-" for off, of in zip(unused, earlier, strict=False)]
 
 
 def _layers(packed: PackedFile) -> Table:
@@ -90,7 +113,11 @@ def _layers(packed: PackedFile) -> Table:
 def _sizes(packed: PackedFile) -> Table:
     table = new_table("in the file", ("bytes",))
     parts = {"values/": "weights that tasks own", "owners/": "owners", "shared/": "other shared tensors"}
-    parts |= {"heads/": "heads", "copies/": "what single tasks have of their own"}
+    parts |= {
+        "masks/": "masks of earlier tasks' weights",
+        "heads/": "heads",
+        "copies/": "what single tasks have of their own",
+    }
     rest = packed.size
     for prefix, text in parts.items():
         stored = packed.bytes_below(prefix)

@@ -6,7 +6,19 @@ from importlib.resources.abc import Traversable
 
 __all__ = ["GROUPS", "help_text"]
 
-GROUPS = ("sequence", "arch", "prune", "method", "optim", "trainer", "logger", "callbacks", "debug", "experiment")
+GROUPS = (
+    "sequence",
+    "arch",
+    "prune",
+    "mask",
+    "method",
+    "optim",
+    "trainer",
+    "logger",
+    "callbacks",
+    "debug",
+    "experiment",
+)
 
 HEAD = """\
 packnet-train trains tasks, one after the other, into one network that forgets nothing.

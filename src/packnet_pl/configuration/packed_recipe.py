@@ -32,6 +32,7 @@ _TARGETS = {
     "method.fit": ("packnet_pl.training.fit_task",),
     "prune.rule": ("packnet_pl.core.PruneRule",),
     "prune.rule.score": (MAGNITUDE,),
+    "mask": ("packnet_pl.core.LearnedMask",),
     "sequence.task.data": ("packnet_pl.data.image_folder",),
 }
 _DEEPEST, _LONGEST, _MOST = 8, 200, 2000
@@ -61,6 +62,7 @@ def recipe_of(
         # What the fit repeats of the pruning follows from that again.
         "method": {**method, "fit": {k: v for k, v in method["fit"].items() if k not in plain["prune"]}},
         "debug": plain["debug"],
+        **({"mask": plain["mask"]} if plain.get("mask") else {}),
         "trainer": {key: plain["trainer"][key] for key in _TRAINER},
         "sequence": {
             "name": sequence_name,
@@ -105,9 +107,9 @@ def with_recipe(
         _check_targets(recipe, given, path)
         if "seed" not in given:
             changed.seed = recipe["seed"]
-        for section in _SECTIONS:
-            if section not in given:
-                _write(changed[section], recipe[section])
+        for section in (section for section in _SECTIONS if section not in given):
+            _write(changed[section], recipe[section])
+        changed.mask = config.mask if "mask" in given else recipe.get("mask")
         for key in _TRAINER:
             changed.trainer[key] = recipe["trainer"][key]
         if "sequence" not in given:

@@ -63,7 +63,7 @@ def build_plan(
         settings=_settings(config),
         together=config.method.together,
         packs=config.method.pack,
-        fit=build_target(config.method.fit, "method.fit"),
+        fit=_fit(config),
         arch=arch,
         recipe=recipe_of(config, arch, inputs, sequence_name),
         seed=config.seed,
@@ -77,6 +77,12 @@ def build_plan(
         loggers=logger_plan(config, folder, arch),
         environment=environment_of(this_process()),
     )
+
+
+def _fit(config: DictConfig) -> Any:
+    """Returns the method's fit; a task that uses all weights of earlier ones needs no word about it."""
+    fit = build_target(config.method.fit, "method.fit")
+    return partial(fit, mask=build_target(config.mask, "mask")) if config.mask else fit
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
@@ -98,6 +104,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     loss = {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
     if config.optim.distillation:
         loss |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}
+    if config.mask:
+        loss |= {"mask": "learned", "mask_lr": config.mask.get("lr"), "mask_init": config.mask.get("init")}
     return {**found, **kept, "later_lr": config.optim.later_lr, **loss}
 
 

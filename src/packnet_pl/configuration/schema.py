@@ -128,6 +128,7 @@ class TrainConfig:
     sequence: SequenceConfig = MISSING
     arch: dict[str, Any] = MISSING
     prune: PruneConfig = MISSING
+    mask: dict[str, Any] | None = None
     method: MethodConfig = MISSING
     optim: OptimConfig = MISSING
     trainer: TrainerConfig = MISSING

@@ -149,6 +149,8 @@ def _check_packing(config: Any) -> None:
     for key, usual in (("norm", "shared"), ("bias", "shared"), ("prunable", "weights")):
         if config[key] != usual:
             raise UsageError(f"{key}={config[key]} was given, but {method}; leave it out")
+    if config.mask:
+        raise UsageError(f"mask was given, but {method}; leave it out")
     if config.packed:
         raise UsageError(f"packed was given, but {method}; leave one of them out")
     if config.optim.distillation:

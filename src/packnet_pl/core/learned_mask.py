@@ -7,8 +7,7 @@ Growing for Unforgetting Continual Learning", NeurIPS 2019 (beside weights of th
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,21 +25,26 @@ class LearnedMask:
     """How a task learns which weights of earlier tasks it uses: each has a score, and is used unless that is below 0.
 
     Attributes:
-        init: Score that each begins with, above 0: all are used. Only its ratio to the optimizer's rate counts.
-        optimizer: Takes the scores (a list of tensors), returns their optimizer. The gradient of a score is that of the
-            weight, where it is used or not, times the weight.
+        init: Score that each begins with, above 0: all are used.
+        lr: Learning rate of the scores, above 0. What counts is its ratio to ``init``.
+        scheduled: Whether that rate follows the schedule of the weights' optimizer in a fit: it has the same factor.
+        optimizer: Takes the scores (a list of tensors) and ``lr``, returns their optimizer. The gradient of a score is
+            that of the weight, whether it is used or not, times the weight.
 
     Raises:
-        ValueError: If ``init`` is not a finite number above 0, or ``optimizer`` cannot be called.
+        ValueError: If ``init`` or ``lr`` is not a finite number above 0, or ``optimizer`` cannot be called.
     """
 
     init: float = 1.0
-    optimizer: Callable[[list[Tensor]], Optimizer] = field(default=partial(Adam, lr=0.01))
+    lr: float = 0.1
+    scheduled: bool = True
+    optimizer: Callable[..., Optimizer] = Adam
 
     def __post_init__(self) -> None:
-        is_number = isinstance(self.init, (int, float)) and not isinstance(self.init, bool)
-        if not is_number or not 0 < self.init < math.inf:
-            raise ValueError(f"mask init is {self.init!r}; allowed is a finite number above 0, where all scores begin")
+        for name, given in (("init", self.init), ("lr", self.lr)):
+            is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+            if not is_number or not 0 < given < math.inf:
+                raise ValueError(f"mask {name} is {given!r}; allowed is a finite number above 0")
         if not callable(self.optimizer):
             raise ValueError(f"mask optimizer is {self.optimizer!r}; it takes a function of a list of scores")
 
@@ -79,6 +83,7 @@ class MaskScores:
         self.values = dict(values)
         self._optimizer: Optimizer | None = None
         self._optimizer_state: dict[str, Any] | None = None
+        self._rule: LearnedMask | None = None
         self._are_due = False
 
     @classmethod
@@ -93,7 +98,7 @@ class MaskScores:
         self.values = {name: score.detach().to(weights[name].device) for name, score in self.values.items()}
         if not self.values:
             return
-        self._optimizer = rule.optimizer(list(self.values.values()))
+        self._rule, self._optimizer = rule, rule.optimizer(list(self.values.values()), lr=rule.lr)
         if self._optimizer_state is not None:
             self._optimizer.load_state_dict(self._optimizer_state)
             self._optimizer_state = None
@@ -111,6 +116,12 @@ class MaskScores:
             if entries.any():
                 found[name] = entries
         return found
+
+    def schedule_(self, factor: float) -> None:
+        """Sets the rate to ``factor`` times what it begins with, if it is to follow a schedule."""
+        if self._rule is not None and self._rule.scheduled and self._optimizer is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._rule.lr * factor
 
     @torch.no_grad()
     def take_gradients(self, weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], number: int) -> None:

@@ -235,6 +235,11 @@ class PackNet:  # noqa: PLR0904
         if self._mask.scores is not None:
             self._mask.scores.load_values_(scores)
 
+    def schedule_mask_(self, factor: float) -> None:
+        """Sets the rate of the scores of a mask that is learned, to ``factor`` times its own, for the next step."""
+        if self._mask.scores is not None:
+            self._mask.scores.schedule_(factor)
+
     @property
     def has_mask(self) -> bool:
         """Whether the open task computes with a learned subset of earlier tasks' weights, or is learning it."""

@@ -91,4 +91,5 @@ def decode_mask(coded: Tensor, owner: Tensor, number: int, unused: int) -> Tenso
 
 def _is_frozen(owners: NDArray[np.uint8], number: int) -> NDArray[np.bool_]:
     """Returns which weights belong to tasks before the ``number``-th."""
-    return (owners != FREE) & (owners < number)
+    frozen: NDArray[np.bool_] = (owners != FREE) & (owners < number)
+    return frozen

@@ -17,7 +17,7 @@ _PAPER = {
 }
 
 # Written down where they are on alone.
-_OFF_UNLESS_SAID = ("label_smoothing", "mixup", "cutmix", "balance")
+_OFF_UNLESS_SAID = ("label_smoothing", "mixup", "cutmix", "balance", "mask", "mask_lr", "mask_init")
 
 
 @dataclass(frozen=True)

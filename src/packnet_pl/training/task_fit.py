@@ -77,6 +77,7 @@ class TaskFit:
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that is frozen."""
         self.end_pass_()  # a batch without a loss has no backward pass
+        self._packnet.schedule_mask_(_schedule_factor(self._trainer.optimizers))
         self._packnet.mask_gradients_()
         self._private.mask_gradients_()
 
@@ -236,3 +237,11 @@ class TaskFit:
             if self._before is not None:
                 self._before.restore_()
             raise
+
+
+def _schedule_factor(optimizers: Iterable[Any]) -> float:
+    """Returns the present rate over the one that a schedule began with; 1 without a schedule."""
+    groups = [group for optimizer in optimizers for group in getattr(optimizer, "param_groups", [])]
+    if not groups or not groups[0].get("initial_lr"):
+        return 1.0
+    return float(groups[0]["lr"]) / float(groups[0]["initial_lr"])

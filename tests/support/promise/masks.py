@@ -1,13 +1,9 @@
 """How the promise checker uses tasks that learn which weights of earlier tasks they compute with."""
 
-from functools import partial
-
-from torch import optim
-
 from packnet_pl import LearnedMask
 from tests.support.promise.user_modules import images, subject_of
 
-MASK = LearnedMask(optimizer=partial(optim.Adam, lr=0.6))
+MASK = LearnedMask(lr=0.6)
 """Two steps in one direction are enough: phases have few."""
 
 
