@@ -36,7 +36,7 @@ class LearnedMask:
     """
 
     init: float = 1.0
-    lr: float = 0.1
+    lr: float = 0.3
     scheduled: bool = True
     optimizer: Callable[..., Optimizer] = Adam
 
