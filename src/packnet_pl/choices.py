@@ -15,6 +15,7 @@ __all__ = [
     "PHASES",
     "PRUNABLES",
     "SCOPES",
+    "WHICH_TASKS",
     "Balance",
     "Granularity",
     "HeadStart",
@@ -22,6 +23,7 @@ __all__ = [
     "Phase",
     "Prunable",
     "Scope",
+    "WhichTask",
     "check_choice",
     "check_growth",
     "check_ratio",
@@ -40,6 +42,8 @@ Keeping = Literal["shared", "per_task"]
 """Whose norms, or biases, a task uses: the first task's, or its own."""
 Prunable = Literal["weights", "paper", "all"]
 """What is divided among tasks: what multiplies activations; convolutions and linear layers only; or tables too."""
+WhichTask = Literal["entropy", "features"]
+"""By what the task of an image is found: the surest head, or statistics of features that each task leaves behind."""
 Balance = Literal["none", "weights", "sampler"]
 """How classes with few images come to count as much as others: weights in the loss, or as many images of each."""
 HeadStart = Literal["new", "pretrained"]
@@ -51,6 +55,7 @@ GRANULARITIES: Final[tuple[Granularity, ...]] = get_args(Granularity)
 KEEPINGS: Final[tuple[Keeping, ...]] = get_args(Keeping)
 PRUNABLES: Final[tuple[Prunable, ...]] = get_args(Prunable)
 BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)
+WHICH_TASKS: Final[tuple[WhichTask, ...]] = get_args(WhichTask)
 HEAD_STARTS: Final[tuple[HeadStart, ...]] = get_args(HeadStart)
 
 _LONGEST_TASK_NAME = 200

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 WORDS = ["debug=tiny", "debug.fraction=0.05", "debug.max_epochs=2", "optim.batch_size=16"]
 WORDS += ["sequence.order=[digits,greek]", "optim=adamw", "optim.accumulate=2"]
 WORDS += ["trainer.strategy=ddp", "trainer.devices=2"]
-WORDS += ["optim.mixup=0.4", "optim.label_smoothing=0.1", "optim.balance=sampler"]
+WORDS += ["optim.mixup=0.4", "optim.label_smoothing=0.1", "optim.balance=sampler", "which_task=features"]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from packnet_pl import load_packed, save_packed
 from packnet_pl.models import Preparation, backbone_skeleton, build_backbone
-from packnet_pl.packed import read_packed
+from packnet_pl.packed import fit_statistics, read_packed
 from tests.support.independent_reader import reseal, rewrite
 from tests.support.packed_models import images, packed_model
 
@@ -28,7 +28,10 @@ BOUNDED = settings(deadline=None, max_examples=50, suppress_health_check=[Health
 def content(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("hostile") / "packed.safetensors"
-    save_packed(packed_model(norm="per_task"), path, history=[{"task": {"name": "latin"}}])
+    features = torch.randn(12, 8)
+    statistics = {"latin": fit_statistics(features, torch.arange(12) % 3, features)}
+    history = [{"task": {"name": "latin"}}]
+    save_packed(packed_model(norm="per_task"), path, history=history, statistics=statistics)
     return path.read_bytes()
 
 

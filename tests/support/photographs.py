@@ -10,7 +10,7 @@ EVERYTHING = ("debug=tiny", "debug.fraction=1", "debug.max_epochs=2", "sequence=
 EVERYTHING += ("arch=vgg11_bn", "arch.width=0.1", "arch.image_size=32")
 EVERYTHING += ("optim=adamw", "optim.batch_size=4", "optim.accumulate=2")
 EVERYTHING += ("sequence.task.data.augment=flip_crop+trivial", "optim.mixup=0.4", "optim.cutmix=1.0")
-EVERYTHING += ("optim.label_smoothing=0.1", "optim.balance=sampler")
+EVERYTHING += ("optim.label_smoothing=0.1", "optim.balance=sampler", "which_task=features")
 
 
 def everything_random(folder):

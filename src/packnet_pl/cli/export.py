@@ -94,7 +94,13 @@ def _export_packed(file: Path, output: Path | None, dtype: "Precision") -> None:
     figures = {task["name"]: TaskFigures(task["ratio"], task["accuracy"]) for task in packed.header["tasks"]}
     try:
         written = save_packed(
-            network, path, dtype=dtype, figures=figures, history=packed.history, recipe=packed.header["recipe"]
+            network,
+            path,
+            dtype=dtype,
+            figures=figures,
+            history=packed.history,
+            recipe=packed.header["recipe"],
+            statistics=network.statistics,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

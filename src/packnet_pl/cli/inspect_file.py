@@ -117,6 +117,7 @@ def _sizes(packed: PackedFile) -> Table:
         "masks/": "masks of earlier tasks' weights",
         "heads/": "heads",
         "copies/": "what single tasks have of their own",
+        "which/": "statistics by which --task auto finds a task",
     }
     rest = packed.size
     for prefix, text in parts.items():

@@ -35,7 +35,7 @@ def main() -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a packed file, or the directory of a run")
     parser.add_argument("images", metavar="IMAGE|FOLDER", type=Path, nargs="+", help="images, or folders of them")
-    parser.add_argument("--task", required=True, help="whose classes; 'auto' takes for each image the surest task")
+    parser.add_argument("--task", required=True, help="whose classes; 'auto' takes for each image the likeliest task")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes per image (default: 3)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)")
     parser.add_argument(

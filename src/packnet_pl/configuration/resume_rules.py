@@ -33,6 +33,7 @@ _HARMLESS = (
     "checkpoint",
     "resume",
     "changed_data",
+    "which_task",
     "packed",
     "sequence.root",
     "sequence.add",

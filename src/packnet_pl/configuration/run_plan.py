@@ -73,6 +73,7 @@ def build_plan(
         num_workers=config.optim.num_workers,
         device=parts.device,
         trainer=trainer_settings(config),
+        which_task=config.which_task,
         make_callbacks=partial(build_callbacks, config.get("callbacks")),
         loggers=logger_plan(config, folder, arch),
         environment=environment_of(this_process()),
@@ -101,6 +102,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         found["score"] = score.rpartition(".")[2]
     kept = {key: config[key] for key in ("norm", "bias", "prunable")} if config.method.pack else {}
     # What is off goes unsaid, as reports take it.
+    if config.which_task != "entropy":
+        kept["which_task"] = config.which_task
     loss = {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
     if config.optim.distillation:
         loss |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}

@@ -141,6 +141,7 @@ class TrainConfig:
     resume: Any = False
     changed_data: str = "refuse"
     prunable: str = "weights"
+    which_task: str = "entropy"
     norm: str = MISSING
     bias: str = MISSING
     seed: int = MISSING

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.choices import GRANULARITIES, KEEPINGS, PHASES, PRUNABLES, SCOPES, check_choice, nearest
+from packnet_pl.choices import GRANULARITIES, KEEPINGS, PHASES, PRUNABLES, SCOPES, WHICH_TASKS, check_choice, nearest
 from packnet_pl.configuration.logger_check import check_loggers
 from packnet_pl.configuration.schema import TrainConfig
 from packnet_pl.configuration.task_settings import (
@@ -27,6 +27,7 @@ _CHOICES = {
     "norm": KEEPINGS,
     "bias": KEEPINGS,
     "prunable": PRUNABLES,
+    "which_task": WHICH_TASKS,
     "changed_data": ("refuse", "accept"),
 }
 _LEAST = {
@@ -146,7 +147,7 @@ def _check_packing(config: Any) -> None:
     if config.method.pack:
         return
     method = f"method={config.method.name} packs nothing"
-    for key, usual in (("norm", "shared"), ("bias", "shared"), ("prunable", "weights")):
+    for key, usual in (("norm", "shared"), ("bias", "shared"), ("prunable", "weights"), ("which_task", "entropy")):
         if config[key] != usual:
             raise UsageError(f"{key}={config[key]} was given, but {method}; leave it out")
     if config.mask:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from packnet_pl.container.header import STORED_TYPES
+from packnet_pl.container.stored_statistics import PREFIX, check_statistics
 from packnet_pl.container.table import Stored
 from packnet_pl.text import brief, named
 
@@ -37,7 +38,7 @@ def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: 
             raise ValueError(f"the checksum of {named(name)}, a {stored[name].dtype}, is {brief(checksum)}")
     expected = set(_expected(header))
     missing = sorted(expected - stored.keys())
-    unknown = sorted(name for name in stored.keys() - expected if not name.startswith(("shared/", "copies/")))
+    unknown = sorted(name for name in stored.keys() - expected if not name.startswith(("shared/", "copies/", PREFIX)))
     if missing or unknown:
         raise ValueError(f"it has no {brief(missing)}" if missing else f"{brief(unknown)} belong to nothing")
     needed = sum(math.prod(layer["shape"]) * STORED_TYPES[layer["dtype"]] for layer in header["weights"].values())
@@ -47,6 +48,7 @@ def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: 
         _check_layer(name, layer, stored)
     _check_heads(header["tasks"], stored)
     _check_own(header, stored)
+    check_statistics(header, stored)
 
 
 def own_names(stored: Iterable[str], tasks: int) -> list[set[str]]:

@@ -12,6 +12,8 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.counting import counted
 from packnet_pl.models import Heads, TaskInfo, as_input, with_head
+from packnet_pl.packed.feature_statistics import FeatureStatistics
+from packnet_pl.packed.task_choice import choose_tasks, renormalised
 from packnet_pl.packed.task_copy import TaskCopy
 
 __all__ = ["PackedNetwork"]
@@ -28,6 +30,8 @@ class PackedNetwork(nn.Module):
         heads: One head per task.
         packnet: Owners of the backbone's weights; None if no task owns any.
         networks: Task -> tensors of a whole backbone of its own, for every task; none if all tasks use all weights.
+        statistics: Task -> statistics of the features that the first task's network has for its images, for as many
+            tasks as have them.
     """
 
     def __init__(
@@ -36,8 +40,10 @@ class PackedNetwork(nn.Module):
         heads: Heads,
         packnet: PackNet | None,
         networks: Mapping[str, Mapping[str, Tensor]] | None = None,
+        statistics: Mapping[str, FeatureStatistics] | None = None,
     ) -> None:
         super().__init__()
+        self.statistics = dict(statistics or {})
         self.backbone, self.heads, self.packnet, self.networks = backbone, heads, packnet, dict(networks or {})
         self._copy = TaskCopy(packnet) if packnet is not None else None
         self._loaded: str | None = None
@@ -95,6 +101,35 @@ class PackedNetwork(nn.Module):
         for name in sorted(groups, key=lambda name: name != last):
             logits |= zip(groups[name], self._logits(images[groups[name]], name), strict=True)
         return [logits[index] for index in range(len(images))]
+
+    @torch.no_grad()
+    def features(self, images: Tensor, *, task: str) -> Tensor:
+        """Returns the feature vectors that the head of ``task`` gets, N x features.
+
+        Args:
+            images: N x C x H x W, normalised as ``info(task)`` says.
+            task: Whose weights are used.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        backbone = self.show(task)
+        with in_eval_mode(backbone.modules()):
+            features: Tensor = backbone(as_input(images, backbone))
+        return features
+
+    def which_task(self, images: Tensor) -> list[str]:
+        """Returns the task that each image most likely belongs to: a guess, see :func:`choose_tasks`.
+
+        Args:
+            images: N x C x H x W, prepared and normalised as ``info(tasks[0])`` says; other tasks get them normalised
+                as theirs.
+        """
+        first, taken = self.info(self.tasks[0]), dict[object, Tensor]()
+        for info in map(self.info, self.tasks):
+            taken.setdefault((info.mean, info.std), renormalised(images, first, info))
+        whole = {task: taken[self.info(task).mean, self.info(task).std] for task in self.tasks}
+        return [task for task, _ in choose_tasks(self, whole)]
 
     def standalone(self, task: str) -> nn.Module:
         """Returns a plain module, in eval mode, for this task alone: the other tasks' weights are zero in it.

@@ -10,8 +10,11 @@ from packnet_pl.data.image_files import Box, ImageError
 from packnet_pl.data.processing import Processing, processing
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.network import PackedNetwork
+from packnet_pl.packed.task_choice import choose_tasks, normalised_entropy
 
-__all__ = ["Prediction", "Unreadable", "image_reader", "normalised_entropy", "predict_images"]
+__all__ = ["Prediction", "Unreadable", "image_reader", "predict_images"]
+
+Reader = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Prediction:
         task: Whose classes they are.
         classes: Name (or number, if it has none) and probability in [0, 1] of the likeliest classes, likeliest first.
         entropy: Of all probabilities, over the logarithm of the number of classes: 0 is certain, 1 knows nothing.
-        lead: How much higher the entropy of the next best task is, in [0, 1]; None if the task was given.
+        lead: How much better the task fits than the next one, see :func:`choose_tasks`; None if the task was given.
     """
 
     image: str
@@ -60,7 +63,7 @@ def predict_images(
     Args:
         network: With the tasks.
         images: Paths of files.
-        tasks: One task, or several, of which for each image the one is taken whose prediction has the lowest entropy.
+        tasks: One task, or several, of which for each image the likeliest is taken: see :func:`choose_tasks`.
         top: Classes to name, 1 or more.
         batch_size: Images in a batch, 1 or more.
         box: What is cut out of each image first.
@@ -68,12 +71,14 @@ def predict_images(
     Raises:
         ValueError: If there is no such task, or the file does not say what images a task takes.
     """
-    readers = {task: image_reader(network.info(task), box=box) for task in tasks}
+    readers: dict[object, Reader] = {}
+    for info in map(network.info, tasks):
+        readers.setdefault(_input_of(info), image_reader(info, box=box))
     for begin in range(0, len(images), batch_size):
-        yield from _batch(network, images[begin : begin + batch_size], readers, top)
+        yield from _batch(network, images[begin : begin + batch_size], tasks, readers, top)
 
 
-def image_reader(info: TaskInfo, *, box: Box | None = None) -> Callable[[str], Tensor]:
+def image_reader(info: TaskInfo, *, box: Box | None = None) -> Reader:
     """Returns a function from a path to the tensor (float, C x H x W) that the task's test split makes of the file.
 
     Where ``info.preparation`` is None, the shorter side is resized to 256 / 224 of the input size, and the middle is
@@ -104,44 +109,44 @@ def image_reader(info: TaskInfo, *, box: Box | None = None) -> Callable[[str], T
     return lambda path: how.item(path, box)
 
 
-def normalised_entropy(logits: Tensor) -> Tensor:
-    """Returns the entropy of each row's softmax over the logarithm of its length, in [0, 1].
-
-    Args:
-        logits: N x classes.
-    """
-    log = logits.double().log_softmax(dim=1)
-    return -(log.exp() * log).sum(dim=1) / torch.tensor(logits.shape[1], dtype=torch.float64).log()
-
-
 def _batch(
-    network: PackedNetwork, paths: Sequence[str], readers: Mapping[str, Callable[[str], Tensor]], top: int
+    network: PackedNetwork, paths: Sequence[str], tasks: Sequence[str], readers: Mapping[object, Reader], top: int
 ) -> Iterator[Prediction | Unreadable]:
     reasons: dict[int, str] = {}
-    logits: dict[str, Tensor] = {}
-    for task, read in readers.items():
-        ready = []
-        for index, path in enumerate(paths):
-            try:
-                if index not in reasons:
-                    ready.append(read(path))
-            except ImageError as error:
-                reasons[index] = str(error)
-        if ready:
-            logits[task] = network(torch.stack(ready), task=task)
-    if logits:
-        entropies = torch.stack([normalised_entropy(of_task) for of_task in logits.values()])
-    good = 0
+    read = []
+    for index, path in enumerate(paths):
+        try:
+            read.append([reader(path) for reader in readers.values()])
+        except ImageError as error:
+            reasons[index] = str(error)
+    images = dict(zip(readers, map(torch.stack, zip(*read, strict=True)), strict=True)) if read else {}
+    of_tasks = {task: images[_input_of(network.info(task))] for task in tasks} if read else {}
+    found = iter(_predictions(network, of_tasks) if read else [])
     for index, path in enumerate(paths):
         if index in reasons:
             yield Unreadable(path, reasons[index])
             continue
-        order = entropies[:, good].argsort(stable=True)
-        entropy = entropies[order, good].tolist()
-        task = list(logits)[int(order[0])]
-        lead = entropy[1] - entropy[0] if len(entropy) > 1 else None
-        yield Prediction(path, task, _top(network.info(task), logits[task][good], top), entropy[0], lead)
-        good += 1
+        task, logits, lead = next(found)
+        entropy = float(normalised_entropy(logits[None]))
+        yield Prediction(path, task, _top(network.info(task), logits, top), entropy, lead)
+
+
+def _predictions(network: PackedNetwork, images: Mapping[str, Tensor]) -> list[tuple[str, Tensor, float | None]]:
+    """Returns for each image its task, the logits, and the lead; ``images`` are the same, as each task takes them."""
+    if len(images) == 1:
+        ((task, given),) = images.items()
+        return [(task, logits, None) for logits in network(given, task=task)]
+    chosen = choose_tasks(network, images)
+    logits: dict[int, Tensor] = {}
+    for task in dict.fromkeys(task for task, _ in chosen):
+        of_task = [index for index, (other, _) in enumerate(chosen) if other == task]
+        logits |= zip(of_task, network(images[task][of_task], task=task), strict=True)
+    return [(task, logits[index], lead) for index, (task, lead) in enumerate(chosen)]
+
+
+def _input_of(info: TaskInfo) -> object:
+    """Returns what decides which tensor a file becomes: tasks that agree on it share what is read."""
+    return info.preparation, info.input_shape, info.mean, info.std
 
 
 def _top(info: TaskInfo, logits: Tensor, top: int) -> tuple[tuple[str, float], ...]:

@@ -13,13 +13,14 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.models import Heads, TaskInfo
 from packnet_pl.packed.backbone import build_packed_backbone, check_fits
+from packnet_pl.packed.feature_statistics import FeatureStatistics
 from packnet_pl.packed.network import PackedNetwork
 from packnet_pl.packed.parts import Packable
 from packnet_pl.packed.tensors import Packed, below
 from packnet_pl.packed.weights import decode_mask, unpack_owners, unpack_weights
 from packnet_pl.text import as_line
 
-__all__ = ["build_network", "load_packed", "packed_keeping", "packed_networks", "unpack_into"]
+__all__ = ["build_network", "load_packed", "packed_keeping", "packed_networks", "packed_statistics", "unpack_into"]
 
 
 def load_packed(path: str | os.PathLike[str], *, backbone: nn.Module | None = None) -> PackedNetwork:
@@ -55,7 +56,7 @@ def build_network(file: PackedFile, backbone: nn.Module | None = None) -> Packed
         networks = packed_networks(packed)
         if networks:
             _load(backbone, networks[packed.tasks[0]])
-        return PackedNetwork(backbone, heads, packnet, networks)
+        return PackedNetwork(backbone, heads, packnet, networks, packed_statistics(packed))
 
 
 def packed_keeping(packed: PackedFile) -> tuple[Keeping, Keeping]:
@@ -73,6 +74,17 @@ def packed_networks(packed: Packed) -> dict[str, dict[str, Tensor]]:
     own = {task: below(f"copies/{number}/", packed.tensors) for number, task in enumerate(packed.tasks)}
     named = {task: {alias: v[name] for alias, name in aliases.items() if name in v} for task, v in own.items()}
     return {task: v | named[task] for task, v in own.items() if v}
+
+
+def packed_statistics(packed: Packed) -> dict[str, FeatureStatistics]:
+    """Returns task -> statistics of its features, of the tasks that have any.
+
+    Raises:
+        ValueError: If a variance in them is not above 0.
+    """
+    found = {task: below(f"which/{number}/", packed.tensors) for number, task in enumerate(packed.tasks)}
+    with _fitting(packed):
+        return {task: FeatureStatistics(**tensors) for task, tensors in found.items() if tensors}
 
 
 def unpack_into(model: Packable, packed: Packed) -> None:

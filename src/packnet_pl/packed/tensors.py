@@ -97,14 +97,14 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
 
 
 def _check_finite(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Checks that heads and owned weights are finite, in the type that they have in the network.
+    """Checks that heads and owned weights are finite, in the type that they have in the network, and statistics too.
 
     Raises:
         ValueError: Otherwise.
     """
     types = {f"values/{name}": layer["dtype"] for name, layer in header["weights"].items()}
     for name, tensor in tensors.items():
-        if name.startswith("heads/") or name in types:
+        if name.startswith(("heads/", "which/")) or name in types:
             numbers = tensor.to(getattr(torch, types[name])) if name in types else tensor
             if not is_finite(numbers):
                 raise ValueError(f"{named(name)} holds NaN or infinity, which no finished task has")

@@ -16,6 +16,7 @@ from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.packed_bits import unpack_mask
 from packnet_pl.core.slots import plain_name
 from packnet_pl.models import TaskInfo
+from packnet_pl.packed.feature_statistics import FeatureStatistics
 from packnet_pl.packed.packable import check_packable
 from packnet_pl.packed.parts import Packable, networks_of, parts_of, private_as_heads
 from packnet_pl.packed.tensors import write_packed
@@ -40,7 +41,7 @@ class TaskFigures:
     accuracy: float | None = None
 
 
-def save_packed(
+def save_packed(  # noqa: PLR0913 - public, by keyword
     model: Packable | nn.Module,
     path: str | os.PathLike[str],
     *,
@@ -50,6 +51,7 @@ def save_packed(
     figures: Mapping[str, TaskFigures] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
     recipe: Mapping[str, Any] | None = None,
+    statistics: Mapping[str, FeatureStatistics] | None = None,
 ) -> PackedFile:
     """Writes the network with all its tasks to one file, which is replaced as a whole.
 
@@ -70,6 +72,8 @@ def save_packed(
         figures: Task -> ratio and accuracy, as far as known.
         history: What was measured of the tasks, for a run that goes on from the file: JSON takes it.
         recipe: With what settings they were learned, likewise.
+        statistics: Task -> statistics of the features that the first task's network has for its images, for as many
+            tasks as wanted: :meth:`PackedNetwork.which_task` knows them by it.
 
     Returns:
         What was written, as :func:`packnet_pl.container.open_packed` reads it: counts of owners, sizes, tasks.
@@ -79,7 +83,7 @@ def save_packed(
         ValueError: If something of the model is missing, or a task has more of its own than an output layer; if there
             is no task, one is not finished, a layer has extra state that is no tensor, a weight is too large for
             ``dtype``, a head is not finite, backbone and heads are of several types of numbers, or the model's networks
-            are not those of all its tasks.
+            are not those of all its tasks; if there are statistics of a task that it has not.
     """
     if dtype is not None and dtype not in get_args(Precision):
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
@@ -121,7 +125,18 @@ def save_packed(
             tensors[f"shared/{name}"] = _plain(tensor)
     for number, task in enumerate(parts.heads.infos):
         tensors |= {f"heads/{number}/{name}": _plain(v) for name, v in parts.heads[task].state_dict().items()}
-    return write_packed(path, header, tensors)
+    return write_packed(path, header, tensors | _statistics(statistics or {}, list(parts.heads.infos), path))
+
+
+def _statistics(statistics: Mapping[str, FeatureStatistics], tasks: list[str], path: object) -> dict[str, Tensor]:
+    """Returns the tensors of statistics under their names in the file."""
+    if unknown := [task for task in statistics if task not in tasks]:
+        raise ValueError(f"cannot save {path}: statistics were given of {unknown}, and its tasks are {tasks}")
+    return {
+        f"which/{tasks.index(task)}/{part}": _plain(tensor)
+        for task, of_task in statistics.items()
+        for part, tensor in of_task.tensors().items()
+    }
 
 
 def _distinct(

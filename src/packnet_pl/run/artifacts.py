@@ -1,13 +1,13 @@
 """Writes the artifacts of a run after each task: packed file, report, and last ``results.json``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from pytorch_lightning.utilities import rank_zero_only
 
 from packnet_pl.container import PackedFile, open_packed
-from packnet_pl.packed import NetworkPerTask, TaskFigures, save_packed
+from packnet_pl.packed import FeatureStatistics, NetworkPerTask, TaskFigures, save_packed
 from packnet_pl.report import draw_ownership
 from packnet_pl.report.style import write_figure
 from packnet_pl.results import Results, Storage, write_results
@@ -30,7 +30,11 @@ def is_main() -> bool:
 
 
 def write_outcome(
-    plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRecord], written: Callable[[], None]
+    plan: RunPlan,
+    model: MultiHeadClassifier,
+    records: Sequence[TaskRecord],
+    written: Callable[[], None],
+    statistics: Mapping[str, FeatureStatistics] | None = None,
 ) -> None:
     """Writes all artifacts; each file is replaced as a whole, and ``results.json`` comes last.
 
@@ -39,12 +43,14 @@ def write_outcome(
         model: With the finished tasks.
         records: One per finished task.
         written: Called when all but ``results.json`` is written, which says that the run is complete.
+        statistics: Finished task -> statistics of its features, of those that have any.
     """
     rows = _rows(records)
     finished = {r.task.name: next(row[r.task.name].top1 for row in rows if r.task.name in row) for r in records}
     figures = {r.task.name: TaskFigures(r.task.prune_ratio, finished[r.task.name]) for r in records}
     history = [record.dump() for record in records]
-    packed = save_packed(model, packed_path(plan.folder), figures=figures, history=history, recipe=plan.recipe)
+    path = packed_path(plan.folder)
+    packed = save_packed(model, path, figures=figures, history=history, recipe=plan.recipe, statistics=statistics)
     if model.packnet is not None:
         layers = shares_of(packed.counts, packed.tasks)
         draw = partial(draw_ownership, layers, total_of(layers, packed.tasks))

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from pytorch_lightning.loggers import Logger
 
-from packnet_pl.choices import Phase
+from packnet_pl.choices import Phase, WhichTask
 from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
 from packnet_pl.training import FitMethod, Recipe, TaskDataModule
@@ -112,6 +112,7 @@ class RunPlan:
         loggers: What metrics are logged with; None logs none, not even to ``metrics.csv``.
         trained: Called with the last checkpoint of the first task's training, before anything of it is pruned.
         make_callbacks: Returns new instances of the callbacks that the user adds to each fit.
+        which_task: "features": statistics of each task's features are stored with it; "entropy": none are.
         environment: How Lightning finds the other processes; None lets it guess.
     """
 
@@ -134,6 +135,7 @@ class RunPlan:
     recipe: Mapping[str, Any] | None = None
     trained: Callable[[Path], None] | None = None
     make_callbacks: Callable[[], list[pl.Callback]] = list
+    which_task: WhichTask = "entropy"
     environment: ClusterEnvironment | None = None
 
     @property

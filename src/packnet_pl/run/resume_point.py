@@ -3,14 +3,22 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
 from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.choices import Phase
 from packnet_pl.files import replacing
-from packnet_pl.packed import NetworkPerTask, Packed, packed_networks, read_packed, unpack_into
+from packnet_pl.packed import (
+    FeatureStatistics,
+    NetworkPerTask,
+    Packed,
+    packed_networks,
+    packed_statistics,
+    read_packed,
+    unpack_into,
+)
 from packnet_pl.run.plan import RunPlan
 from packnet_pl.run.task_record import parse_history, write_task_record
 from packnet_pl.run_directory import checkpoint_path, packed_path
@@ -29,10 +37,12 @@ class Start:
     Attributes:
         finished: Number of finished tasks.
         resume: Phase and checkpoint that the next task goes on from, or None if it has none.
+        statistics: Finished task -> statistics of its features, of those that have any.
     """
 
     finished: int
     resume: tuple[Phase, Path] | None = None
+    statistics: dict[str, FeatureStatistics] = field(default_factory=dict)
 
 
 def find_start(plan: RunPlan, model: MultiHeadClassifier) -> Start:
@@ -45,14 +55,14 @@ def find_start(plan: RunPlan, model: MultiHeadClassifier) -> Start:
         model: Without tasks.
     """
     names = [task.name for task in plan.tasks]
-    finished = _finished(plan.folder, names, model)
+    finished, statistics = _finished(plan.folder, names, model)
     ends = accumulate(len(stage.tasks) for stage in plan.stages)
     for stage, end in reversed(list(zip(plan.stages, ends, strict=True))):
         for phase in reversed(_PHASES):
             path = checkpoint_path(plan.folder, stage.last.name, phase)
             if end > finished and path.exists() and _is_good(path, names[:end], phase if plan.packs else None):
-                return Start(end - len(stage.tasks), (phase, path))
-    return Start(finished)
+                return Start(end - len(stage.tasks), (phase, path), statistics)
+    return Start(finished, statistics=statistics)
 
 
 def adopt_packed(folder: Path, packed: Packed) -> None:
@@ -76,21 +86,24 @@ def adopt_packed(folder: Path, packed: Packed) -> None:
         shutil.copyfile(packed.path, temporary)
 
 
-def _finished(folder: Path, names: Sequence[str], model: MultiHeadClassifier) -> int:
+def _finished(
+    folder: Path, names: Sequence[str], model: MultiHeadClassifier
+) -> tuple[int, dict[str, FeatureStatistics]]:
     path = packed_path(folder)
     if not path.exists():
-        return 0
+        return 0, {}
     try:
         packed = read_packed(path)
+        statistics = packed_statistics(packed)
     except ValueError as error:
         _log.warning("%s; it is passed over", error)
-        return 0
+        return 0, {}
     if packed.tasks != list(names[: len(packed.tasks)]):
         raise ValueError(f"{path} holds the tasks {packed.tasks}, but the sequence is {list(names)}")
     unpack_into(model, packed)
     if isinstance(model, NetworkPerTask):
         model.networks = packed_networks(packed)
-    return len(packed.tasks)
+    return len(packed.tasks), statistics
 
 
 def _is_good(path: Path, names: Sequence[str], phase: Phase | None) -> bool:

@@ -11,6 +11,7 @@ from packnet_pl.results import Results
 from packnet_pl.run.artifacts import gather_results, is_main, write_outcome
 from packnet_pl.run.data_record import keep_data_record
 from packnet_pl.run.evaluation import evaluate
+from packnet_pl.run.feature_statistics import fitted_statistics
 from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.progress import RunProgress
@@ -54,7 +55,8 @@ def run_sequence(plan: RunPlan, model: MultiHeadClassifier, console: Console, st
         loggers.replay(records, start.resume[0] if start.resume else None)
         if model.tasks and is_main():
             _record_data(plan, plan.tasks[: start.finished])
-            write_outcome(plan, model, records, loggers.files)  # a killed run may have left it one task behind
+            # A killed run may have left it one task behind.
+            write_outcome(plan, model, records, loggers.files, start.statistics)
         _fit_all(plan, model, console, stop, loggers, records, start)
     return gather_results(plan, model, records)
 
@@ -69,7 +71,7 @@ def _fit_all(
     start: Start,
 ) -> None:
     """Fits what is not finished, and adds to ``records``."""
-    finished, resume = start.finished, start.resume
+    finished, resume, statistics = start.finished, start.resume, dict(start.statistics)
     done = {task.name for task in plan.tasks[:finished]}
     todo = [stage for stage in plan.stages if stage.last.name not in done]
     with RunProgress(console, plan, [record.task.seconds for record in records]) as progress:
@@ -83,13 +85,14 @@ def _fit_all(
             found = evaluate(plan, plan.tasks[:finished], model, results, records)
             records += found.records
             if is_main():
+                statistics |= fitted_statistics(plan, stage.tasks, model)
                 loggers.finished(records)
                 # Before the records: what is finished is not tested again when a killed run resumes.
                 for task, confusion in found.confusions.items():
                     write_confusion(confusion_path(plan.folder, task), confusion)
                 for record in found.records:
                     write_task_record(plan.folder, record)
-                write_outcome(plan, model, records, loggers.files)
+                write_outcome(plan, model, records, loggers.files, statistics)
             progress.end(results, resumed=was_resumed)
             wait_for_all()
 
