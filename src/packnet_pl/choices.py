@@ -14,7 +14,9 @@ __all__ = [
     "KEEPINGS",
     "PHASES",
     "PRUNABLES",
+    "SCHEDULES",
     "SCOPES",
+    "SCORES",
     "WHICH_TASKS",
     "Balance",
     "Granularity",
@@ -22,7 +24,9 @@ __all__ = [
     "Keeping",
     "Phase",
     "Prunable",
+    "Schedule",
     "Scope",
+    "Score",
     "WhichTask",
     "check_choice",
     "check_growth",
@@ -38,6 +42,10 @@ Scope = Literal["layer", "global"]
 """Within what weights are counted and ranked."""
 Granularity = Literal["weight", "filter"]
 """What is released as a whole: single weights, or output channels."""
+Score = Literal["magnitude", "movement", "taylor", "random"]
+"""By which of this package's scores weights are ranked."""
+Schedule = Literal["oneshot", "gradual"]
+"""When a task is pruned: once, after phase "train"; or on and on in phase "retrain"."""
 Keeping = Literal["shared", "per_task"]
 """Whose norms, or biases, a task uses: the first task's, or its own."""
 Prunable = Literal["weights", "paper", "all"]
@@ -52,6 +60,8 @@ HeadStart = Literal["new", "pretrained"]
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 GRANULARITIES: Final[tuple[Granularity, ...]] = get_args(Granularity)
+SCORES: Final[tuple[Score, ...]] = get_args(Score)
+SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
 KEEPINGS: Final[tuple[Keeping, ...]] = get_args(Keeping)
 PRUNABLES: Final[tuple[Prunable, ...]] = get_args(Prunable)
 BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)

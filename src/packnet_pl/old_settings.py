@@ -1,8 +1,9 @@
 """Translates settings of earlier versions, in configurations, saved runs and recipes: targets, pruning, images."""
 
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["MAGNITUDE", "MOVED", "upgrade_settings"]
+__all__ = ["MAGNITUDE", "MOVED", "PRUNING", "RULE", "score_target", "upgrade_settings", "usual_rule"]
 
 _METHODS = {
     "classifier_only": "ClassifierOnly",
@@ -24,6 +25,8 @@ MOVED = {
 MAGNITUDE = "packnet_pl.core.magnitude"
 """The score of the paper, and of all pruning before there were others."""
 
+RULE = "packnet_pl.core.PruneRule"
+
 _FIT_TASK = ("packnet_pl.fit_task", "packnet_pl.training.fit_task")
 _CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier")
 """Names of the class that, with ``pack=False``, was what FineTuning is."""
@@ -41,13 +44,21 @@ _LOSS = {
 }
 """What ``optim`` has, and had before there was a choice."""
 
+PRUNING = {"score": "magnitude", "schedule": "oneshot"}
+"""What ``prune`` has, and had before there was a choice."""
+
+
+def score_target(score: str) -> str:
+    """Returns the ``_target_`` of one of this package's scores."""
+    return f"packnet_pl.core.{score}"
+
 
 def upgrade_settings(node: Any) -> Any:
     """Returns a configuration of an earlier version in the names and keys of this one.
 
     A ``_target_`` that moved is named by where it is now; pruning that was given by scope and granularity alone gets a
-    rule of these; a loss of which nothing was said is the plain one; images that were resized to 256 / 224 of their
-    size, bilinear, whatever the weights, stay so.
+    rule of these, and is by magnitude and at once if nothing else was said; a loss of which nothing was said is the
+    plain one; images that were resized to 256 / 224 of their size, bilinear, whatever the weights, stay so.
 
     Args:
         node: Plain objects, with or without interpolations; it is left as it is.
@@ -68,14 +79,24 @@ def upgrade_settings(node: Any) -> Any:
         new["interpolation"] = "bilinear"
         if "resize" in new:
             new |= {"resize": 0.875 if new["resize"] is None else new["resize"], "squash": False}
-    short = {key: new[key] for key in ("scope", "granularity") if key in new}
+    return _with_pruning(new)
+
+
+def _with_pruning(new: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings of pruning, or those of a fit that repeat them, with all that there is a choice of now."""
+    target = new.get("_target_")
+    if target == RULE and "schedule" not in new:
+        return {**new, "schedule": PRUNING["schedule"]}
+    short: dict[str, Any] = {key: new[key] for key in ("scope", "granularity") if key in new}
     if short and "rule" not in new and target in _FIT_TASK:
-        new = {key: child for key, child in new.items() if key not in short} | {"rule": _rule(short)}
-    if len(short) == 2 and "rule" not in new and "ratio" in new:
-        new["rule"] = _rule(short)
+        return {key: child for key, child in new.items() if key not in short} | {"rule": usual_rule(short)}
+    if len(short) == 2 and "ratio" in new:
+        return {**new, **{key: usual for key, usual in {**PRUNING, "rule": usual_rule(new)}.items() if key not in new}}
     return new
 
 
-def _rule(short: dict[str, Any]) -> dict[str, Any]:
-    score = {"_target_": MAGNITUDE, "_partial_": True}
-    return {"_target_": "packnet_pl.core.PruneRule", "score": score, **short}
+def usual_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the rule that follows from the other settings of pruning, as far as they are given."""
+    given = {**PRUNING, **prune}
+    short: dict[str, Any] = {key: given[key] for key in ("scope", "granularity", "schedule") if key in given}
+    return {"_target_": RULE, "score": {"_target_": score_target(given["score"]), "_partial_": True}, **short}

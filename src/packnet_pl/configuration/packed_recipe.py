@@ -13,9 +13,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from packnet_pl.choices import SCORES
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
-from packnet_pl.old_settings import MAGNITUDE, upgrade_settings
+from packnet_pl.old_settings import PRUNING, RULE, score_target, upgrade_settings, usual_rule
 from packnet_pl.text import as_line, brief, named
 
 __all__ = ["recipe_of", "with_recipe"]
@@ -30,8 +31,8 @@ _TARGETS = {
     "optim.scheduler": ("packnet_pl.training.warmup_cosine", "packnet_pl.training.step_decay"),
     "method.classifier": ("packnet_pl.training.TaskClassifier",),
     "method.fit": ("packnet_pl.training.fit_task",),
-    "prune.rule": ("packnet_pl.core.PruneRule",),
-    "prune.rule.score": (MAGNITUDE,),
+    "prune.rule": (RULE,),
+    "prune.rule.score": tuple(map(score_target, SCORES)),
     "mask": ("packnet_pl.core.LearnedMask",),
     "sequence.task.data": ("packnet_pl.data.image_folder",),
 }
@@ -57,7 +58,7 @@ def recipe_of(
         "arch": arch,
         "inputs": None if inputs is None else dict(inputs),
         "seed": plain["seed"],
-        "prune": _without_rule(plain["prune"]),
+        "prune": _unusual(plain["prune"]),
         "optim": {key: value for key, value in plain["optim"].items() if key != _WORKERS},
         # What the fit repeats of the pruning follows from that again.
         "method": {**method, "fit": {k: v for k, v in method["fit"].items() if k not in plain["prune"]}},
@@ -103,6 +104,7 @@ def with_recipe(
     try:
         _check_values(recipe)
         recipe = upgrade_settings(recipe)
+        recipe = {**recipe, "prune": _without_usual_rule(recipe["prune"])}
         _check_machine_settings(recipe)
         _check_targets(recipe, given, path)
         if "seed" not in given:
@@ -125,11 +127,17 @@ def with_recipe(
     return changed
 
 
-def _without_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the pruning settings, without the rule if it is the default one: the paper's score."""
-    rule = prune["rule"]
-    usual = upgrade_settings({key: value for key, value in prune.items() if key != "rule"})["rule"]
-    return {key: value for key, value in prune.items() if key != "rule" or rule != usual}
+def _unusual(prune: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the pruning settings, without a rule that follows from them, and without the paper's score and schedule.
+
+    So files of the paper's pruning are what they were before there was a choice.
+    """
+    return {key: value for key, value in _without_usual_rule(prune).items() if PRUNING.get(key) != value}
+
+
+def _without_usual_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
+    usual = usual_rule(prune)
+    return {key: value for key, value in prune.items() if key != "rule" or value != usual}
 
 
 def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:

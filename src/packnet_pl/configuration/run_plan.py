@@ -16,7 +16,7 @@ from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
 from packnet_pl.configuration.task_settings import LOSS_OPTIONS, PhaseSettings
-from packnet_pl.old_settings import MAGNITUDE
+from packnet_pl.old_settings import MAGNITUDE, PRUNING
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.run.process_environment import environment_of
@@ -97,6 +97,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         # "pack" is part of what the method is, and no setting of it.
         if not key.startswith("_") and key != "pack" and isinstance(value, (str, int, float))
     }
+    if found.get("schedule") == PRUNING["schedule"]:
+        del found["schedule"]
     score = rule.get("score", {}).get("_target_", MAGNITUDE)
     if score != MAGNITUDE:  # the paper's goes unsaid
         found["score"] = score.rpartition(".")[2]

@@ -52,6 +52,8 @@ class PruneConfig:
     last: bool = MISSING
     scope: str = MISSING
     granularity: str = MISSING
+    score: str = "magnitude"
+    schedule: str = "oneshot"
     rule: dict[str, Any] = MISSING
 
 

@@ -6,7 +6,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from packnet_pl.choices import GRANULARITIES, KEEPINGS, PHASES, PRUNABLES, SCOPES, WHICH_TASKS, check_choice, nearest
+from packnet_pl.choices import (
+    GRANULARITIES,
+    KEEPINGS,
+    PHASES,
+    PRUNABLES,
+    SCHEDULES,
+    SCOPES,
+    SCORES,
+    WHICH_TASKS,
+    check_choice,
+    nearest,
+)
 from packnet_pl.configuration.logger_check import check_loggers
 from packnet_pl.configuration.schema import TrainConfig
 from packnet_pl.configuration.task_settings import (
@@ -17,6 +28,7 @@ from packnet_pl.configuration.task_settings import (
     task_settings,
 )
 from packnet_pl.errors import UsageError
+from packnet_pl.old_settings import score_target
 
 __all__ = ["check_config", "check_values"]
 
@@ -24,6 +36,8 @@ OBJECTIVES = ("val_accuracy", "free")
 _CHOICES = {
     "prune.scope": SCOPES,
     "prune.granularity": GRANULARITIES,
+    "prune.score": SCORES,
+    "prune.schedule": SCHEDULES,
     "norm": KEEPINGS,
     "bias": KEEPINGS,
     "prunable": PRUNABLES,
@@ -60,6 +74,7 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
         raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
     check_values(merged)
     _check_packing(merged)
+    _check_rule(merged)
     loggers: Any = OmegaConf.to_container(merged.logger or OmegaConf.create({}))
     check_loggers(loggers)
     if merged.method.together:
@@ -160,6 +175,21 @@ def _check_packing(config: Any) -> None:
         )
     if "free" in _aims(config.sweep.objective):
         raise UsageError(f"sweep.objective is {config.sweep.objective}, but {method}; leave free out")
+
+
+def _check_rule(config: Any) -> None:
+    """Refuses a score or schedule that was chosen by name where the rule says another."""
+    prune: Any = OmegaConf.to_container(config.prune, resolve=True)
+    rule = prune["rule"]
+    score = rule.get("score")
+    said = score.get("_target_") if isinstance(score, dict) else score
+    if prune["score"] != "magnitude" and said != score_target(prune["score"]):
+        raise UsageError(f"prune.score={prune['score']} was given, but prune.rule.score names {said}: give one of them")
+    if prune["schedule"] != rule.get("schedule", "oneshot"):
+        raise UsageError(
+            f"prune.schedule is {prune['schedule']}, but prune.rule.schedule is {rule.get('schedule')}: give the first "
+            "alone, and in a yaml of your own schedule: ${..schedule}"
+        )
 
 
 def _aims(objective: Any) -> list[Any]:

@@ -4,8 +4,9 @@ In the order of the paper's section 3:
 
 - ``ownership``: one owner per weight, and the masks that follow from it. ``prunable``: which parameters have owners;
   ``inventory`` finds them in a module, ``unowned`` warns of the rest.
-- ``pruning``, ``scores``, ``filters``: which of a task's weights are released. ``directions``, ``rows``: where
-  magnitude alone would do harm, under weight norm and in tables.
+- ``pruning``, ``scores``, ``filters``: which of a task's weights are released. ``accumulators``: what scores of
+  gradients add up; ``gradual``: how much is released when. ``directions``, ``rows``: where magnitude alone would do
+  harm, under weight norm and in tables.
 - ``freezing``: gradients masked before a step, values restored after it; ``frozen_entries``: those of one weight,
   ``compact_entries``: of a large one, ``pending``: of many small ones at once. ``step_proof``,
   ``unmoving_optimizers``: when nothing need be restored. ``versions``: what was replaced or written to.
@@ -21,12 +22,13 @@ from packnet_pl.core.learned_mask import LearnedMask
 from packnet_pl.core.packnet import PackNet
 from packnet_pl.core.prunable import PrunableRule, Role, is_weight, role_of
 from packnet_pl.core.pruning import PruneRule
-from packnet_pl.core.scores import magnitude
+from packnet_pl.core.scores import GradientScore, magnitude, movement, random, taylor
 from packnet_pl.core.summary import Summary
 from packnet_pl.shares import Share
 
 __all__ = [
     "CapacityError",
+    "GradientScore",
     "LearnedMask",
     "PackNet",
     "PrunableRule",
@@ -36,5 +38,8 @@ __all__ = [
     "Summary",
     "is_weight",
     "magnitude",
+    "movement",
+    "random",
     "role_of",
+    "taylor",
 ]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from packnet_pl.core.slots import Slot
 
-__all__ = ["filter_norms", "filter_rows", "owned_filters", "spread_filters"]
+__all__ = ["filter_norms", "filter_rows", "filter_sums", "owned_filters", "spread_filters"]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -65,6 +65,18 @@ def filter_norms(name: str, slot: Slot, scores: Tensor) -> Tensor:
     """
     # Row by row: a sum over all of them at once may round equal rows differently, and fc6 of VGG-16 would need 1.6 GB.
     sums = [row.contiguous().double().square().sum() for row in filter_rows(name, slot, scores)]
+    return torch.stack(sums) if sums else torch.zeros(0, dtype=torch.float64, device=scores.device)
+
+
+def filter_sums(name: str, slot: Slot, scores: Tensor) -> Tensor:
+    """Returns the sum of the scores of each filter (float64). Equal filters give equal sums.
+
+    Args:
+        name: Of the weight, for the message.
+        slot: Of the weight.
+        scores: One per weight, in the weight's shape.
+    """
+    sums = [row.contiguous().double().sum() for row in filter_rows(name, slot, scores)]
     return torch.stack(sums) if sums else torch.zeros(0, dtype=torch.float64, device=scores.device)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, Scope, check_choice, check_ratio
+from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.bits import same_bits
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.directions import clear_
@@ -31,6 +32,7 @@ from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_
 from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.core.releases import choose_releases
 from packnet_pl.core.rows import tables_in, trained_rows
+from packnet_pl.core.scores import GradientScore
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_format import parse, read_state, recorded_prunable
@@ -109,6 +111,7 @@ class PackNet:  # noqa: PLR0904
         )
         self._frozen = TaskFreezer(self.inventory)
         self._verified = VerifiedCopies()
+        self._owned: Mapping[str, Slot] = {}
         self._tables: dict[str, Slot] = {}
         self._mask = OpenMask()
         self._masked, self._is_masked = MaskedWeights(), False
@@ -295,6 +298,30 @@ class PackNet:  # noqa: PLR0904
         self._verify(root)
         self._freeze(self._state)
 
+    def accumulate_(self, score: GradientScore, of: Iterable[Tensor] | None = None) -> None:
+        """Adds the gradients of a step to what a score is made of. Call it right before ``mask_gradients_()``.
+
+        Gradients must be those of the whole step: unscaled, and averaged over processes. Where one is not finite,
+        nothing is added, as a gradient scaler leaves out the step. Nor is once the task was pruned and is not to be
+        pruned on.
+
+        Args:
+            score: The one to prune by.
+            of: The parameters of the optimizer that is to step; None is all.
+
+        Raises:
+            RuntimeError: If no task is open, or inside :meth:`subnetwork`.
+            ValueError: If the score returns something else than a float per entry, or another was added up before.
+        """
+        self._open_number("accumulate_")
+        if self.phase == "retrain" and self._state.accumulators is None:
+            return  # the task was pruned for good
+        _ = self.freezer  # finds the weights, where a state was loaded
+        before = self._state.accumulators or Accumulators(score.name)
+        if before.score != score.name:
+            raise ValueError(f"prune score {score.name} was given, but {before.score} was added up in this task so far")
+        self._state = self._state.accumulate(before.after_step(score, self._owned, of))
+
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that the open task may not change. Call it right before ``optimizer.step()``.
 
@@ -344,28 +371,33 @@ class PackNet:  # noqa: PLR0904
         """Zeroes and frees the open task's smallest weights; the task goes on in phase "retrain".
 
         Args:
-            ratio: Share of the task's weights to release, in [0, 1): exactly ``round(ratio * owned)`` are.
-            rule: By which score, counted and ranked where, and in which units; None is the paper's, the smallest
-                magnitudes of each layer.
+            ratio: Share of the task's weights to release, in [0, 1): exactly ``round(ratio * owned)`` are. Where the
+                task was pruned before, it is the share in all: of what the task owned before the first time.
+            rule: By which score, counted and ranked where, in which units, and whether the task may be pruned on in
+                phase "retrain" (``PruneRule(schedule="gradual")``); None is the paper's, the smallest magnitudes of
+                each layer, once.
             scope: In short for ``PruneRule(scope=...)``: "layer" or "global".
             granularity: In short for ``PruneRule(granularity=...)``: "weight" or "filter".
             agree: Called with each layer's choice (bool, to be changed in place) before anything is done. With several
                 processes: :func:`packnet_pl.distributed.broadcast_`.
 
         Raises:
-            RuntimeError: If no task is open, or it was pruned already.
-            ValueError: If an argument is not allowed, a weight is NaN or infinite, a filter is the task's in part, or
-                weight norm or spectral norm would have to divide by the length of zeros.
+            RuntimeError: If no task is open, or it was pruned already, and the rule does not go on.
+            ValueError: If an argument is not allowed, a weight or score is NaN or infinite, a score of gradients has
+                seen none, more was released before, a filter is the task's in part, or weight norm or spectral norm
+                would have to divide by the length of zeros.
         """
         self._open_number("prune")
-        if self.phase != "train":
-            raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
-        slots, state = self._restored().owned, self._mask.fixed(self._state)
-        released = choose_releases(slots, state.owners, state.open_number("prune"), ratio, rule, state.trained_rows)
+        if self.phase != "train" and rule.schedule == "oneshot":
+            raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
+        slots, state, goes_on = self._restored().owned, self._mask.fixed(self._state), rule.schedule == "gradual"
+        number = state.open_number("prune")
+        ranks, again = (state.trained_rows, state.accumulators), state.phase == "retrain"
+        released = choose_releases(slots, state.owners, number, ratio, rule, *ranks, again=again)
         if agree is not None:
             agree(released.values())
-        pruned = state.prune(released)
+        pruned = state.prune(released, goes_on=goes_on)
         self._freeze(pruned, is_restored=True)
         self._state, self._mask = pruned, OpenMask()
 
@@ -617,7 +649,7 @@ class PackNet:  # noqa: PLR0904
             # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
             hide_(tensors_in(owned), state.owners, EVERY_TASK)
         self._frozen.freeze_while_open(self.module, state, is_restored=is_restored)
-        self._tables = tables_in(owned)
+        self._owned, self._tables = owned, tables_in(owned)
 
     def _close(self, state: State) -> None:
         """Sets the ``state`` in which no task is open any more."""

@@ -1,15 +1,16 @@
 """How a task is pruned: by which score, within what, in which units; and what is checked of it."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
-from packnet_pl.choices import GRANULARITIES, SCOPES, Granularity, Scope, check_choice
+from packnet_pl.choices import GRANULARITIES, SCHEDULES, SCOPES, Granularity, Schedule, Scope, check_choice
 from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import owned_filters
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.ownership import FREE, count_owned
-from packnet_pl.core.scores import Score, magnitude
+from packnet_pl.core.scores import GradientScore, Score, magnitude
 from packnet_pl.core.slots import Slot
 from packnet_pl.core.state import State
 
@@ -24,11 +25,13 @@ class PruneRule:
     """How a task is pruned: by which score, within what, and what is released as a whole.
 
     Attributes:
-        score: What a weight is worth, such as :func:`packnet_pl.core.magnitude`: from a layer's weight to one finite
-            score per entry.
+        score: What a weight is worth: a function such as :func:`packnet_pl.core.magnitude`, from a layer's weight to
+            one finite score per entry, or a :class:`packnet_pl.core.GradientScore`, as ``packnet_pl.core.taylor`` is.
         scope: "layer" counts and ranks in each layer (the paper's), "global" over all layers together.
         granularity: "weight" releases single weights (the paper's), "filter" whole output channels by the L2 norm of
             their scores; the prune ratio is then a share of the task's filters.
+        schedule: "oneshot" prunes a task once (the paper's); "gradual" may prune it on in phase "retrain", as
+            :class:`packnet_pl.PackNetCallback` does by :mod:`packnet_pl.core.gradual`.
 
     Raises:
         ValueError: If a choice is not allowed.
@@ -37,13 +40,22 @@ class PruneRule:
     score: Score = magnitude
     scope: Scope = "layer"
     granularity: Granularity = "weight"
+    schedule: Schedule = "oneshot"
 
     def __post_init__(self) -> None:
         if not callable(self.score):
             raise ValueError(f"prune score is {self.score!r}; it takes a function of a layer's weight")
+        if isinstance(self.score, partial) and not self.score.args and not self.score.keywords:
+            object.__setattr__(self, "score", self.score.func)  # how configurations name a function
         check_choice("prune scope", self.scope, SCOPES, {"layer": "the paper's"})
         notes: dict[Granularity, str] = {"weight": "the paper's", "filter": "output channels"}
         check_choice("prune granularity", self.granularity, GRANULARITIES, notes)
+        check_choice("prune schedule", self.schedule, SCHEDULES, {"oneshot": "the paper's"})
+
+    @property
+    def gradient_score(self) -> GradientScore | None:
+        """The score, if it adds up over the steps of training."""
+        return self.score if isinstance(self.score, GradientScore) else None
 
 
 def rule_of(rule: PruneRule | None, scope: Scope | None, granularity: Granularity | None) -> PruneRule:
@@ -108,17 +120,29 @@ def count_units(name: str, slot: Slot, owner: Tensor, task: int, granularity: Gr
     return int(owned_filters(name, slot, owner == task).sum())
 
 
-def count_to_release(name: str, ratio: float, owned: int, most: int) -> int:
+def count_to_release(name: str, ratio: float, owned: int, most: int, released: int = 0) -> int:
     """Returns how many units to release.
 
+    Args:
+        name: Of the layer, for the message.
+        ratio: Share of all that the task has owned, in [0, 1).
+        owned: How many units it owns.
+        most: How many of them may be released.
+        released: How many it has released before.
+
     Raises:
-        ValueError: If these are more than ``most``.
+        ValueError: If these are more than ``most``, or more were released before.
     """
-    count = round(ratio * owned)
+    count = round(ratio * (owned + released)) - released
+    if count < 0:
+        raise ValueError(
+            f"prune ratio {ratio:g} was given, but {released:,} of {owned + released:,} weights of {name} were "
+            "released before: pruning on, the ratio is a share of all that the task had, and rises"
+        )
     if count > most:
         raise ValueError(
-            f"prune ratio {ratio:g} would release {count} weights of {name}, and only {most} can be: its layer divides "
-            "each row by its length, so one weight of each must stay, or it would compute NaN; release less, or leave "
-            "the weight out with PackNet(..., prunable=...)"
+            f"prune ratio {ratio:g} would release {count + released} weights of {name}, and only {most + released} can "
+            "be: its layer divides each row by its length, so one weight of each must stay, or it would compute NaN; "
+            "release less, or leave the weight out with PackNet(..., prunable=...)"
         )
     return count

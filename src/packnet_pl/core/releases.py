@@ -1,19 +1,20 @@
 """Chooses the weights that a task releases: exactly ``round(ratio * owned)`` of them, the lowest scores first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.directions import last_entries
-from packnet_pl.core.filters import filter_norms, owned_filters, spread_filters
+from packnet_pl.core.filters import filter_norms, filter_sums, owned_filters, spread_filters
 from packnet_pl.core.finite import check_finite, is_finite
 from packnet_pl.core.loops import are_many
-from packnet_pl.core.ownership import count_owned
-from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, count_to_release
+from packnet_pl.core.ownership import FREE, count_owned
+from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, count_to_release, count_units
 from packnet_pl.core.rows import untrained
-from packnet_pl.core.scores import Score, magnitude
+from packnet_pl.core.scores import GradientScore, WeightScore, magnitude
 from packnet_pl.core.selection import Candidates, lowest
 from packnet_pl.core.slots import Slot, tensors_in
 
@@ -27,6 +28,9 @@ def choose_releases(
     ratio: float,
     rule: PruneRule,
     trained_rows: Mapping[str, Tensor] | None = None,
+    accumulators: Accumulators | None = None,
+    *,
+    again: bool = False,
 ) -> dict[str, Tensor]:
     """Chooses the weights that a task gives up (paper, section 3.1, "Pruning").
 
@@ -40,27 +44,35 @@ def choose_releases(
         ratio: Share to release, in [0, 1).
         rule: How.
         trained_rows: Name of a table -> which of its rows the task trained (bool); others are released first.
+        accumulators: What a score of gradients has added up.
+        again: Whether the task was pruned before: the share is of what it owns and of what is free, which it released.
 
     Returns:
         Name -> which entries to release (bool, the weight's shape).
 
     Raises:
-        ValueError: If a weight or score is not finite, or ``rule`` releases filters and one is owned in part, or the
-            outputs of a layer are not known, or fewer may be released than ``ratio`` says.
+        ValueError: If a weight or score is not finite, a score of gradients has seen none, or ``rule`` releases filters
+            and one is owned in part, or the outputs of a layer are not known, or fewer may be released than ``ratio``
+            says, or more were before.
     """
     weights = tensors_in(slots)
     if rule.score is not magnitude or rule.granularity != "weight":
         # Where weights are their own scores, they are checked as such.
         for name, weight in weights.items():
             check_finite(name, weight)
+    of_filter = "norm" if rule.gradient_score is None else rule.gradient_score.of_filter
     many = are_many(weights.values())
+    score_of = _scores(rule, weights, accumulators)
 
     def units(name: str) -> _Units:
         rows = (trained_rows or {}).get(name)
         rows = None if rows is None else rows.to(weights[name].device)
         if rule.granularity == "weight":
-            return _single_weights(rule.score, name, slots[name], owners[name], task, rows)
-        return _filters(rule.score, name, slots[name], owners[name], task, rows)
+            found = _single_weights(score_of(name), name, slots[name], owners[name], task, rows)
+        else:
+            found = _filters(score_of(name), name, slots[name], owners[name], task, rows, of_filter)
+        released = count_units(name, slots[name], owners[name], FREE, rule.granularity) if again else 0
+        return replace(found, released=released)
 
     if rule.scope == "layer":
         chosen = {name: _lowest_share(name, [units(name)], ratio, many=many)[0] for name in weights}
@@ -81,12 +93,14 @@ class _Units:
         owned: How many are the task's.
         eligible: How many of them may be released.
         first: Which go before all others (bool); None if the scores alone decide.
+        released: How many the task has released before.
     """
 
     candidates: Candidates
     owned: int
     eligible: int
     first: Tensor | None
+    released: int = 0
 
     def early(self, *, late: bool = False) -> Candidates:
         """Returns the candidates that go before all others, or those others."""
@@ -96,7 +110,7 @@ class _Units:
         return replace(self.candidates, groups=eligible & (~self.first if late else self.first), group=1)
 
 
-def _single_weights(score: Score, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None) -> _Units:
+def _single_weights(score: WeightScore, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None) -> _Units:
     weight, owned = slot.now.detach(), count_owned(owner, task)
     # The paper's score needs no memory of its own.
     scores = None if score is magnitude else _scored(score, name, weight)
@@ -109,14 +123,34 @@ def _single_weights(score: Score, name: str, slot: Slot, owner: Tensor, task: in
     return _Units(eligible, owned, owned - int(kept.sum()), first)
 
 
-def _filters(score: Score, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None) -> _Units:
+def _filters(
+    score: WeightScore, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None, of_filter: str
+) -> _Units:
     filters = owned_filters(name, slot, owner == task)
-    norms = filter_norms(name, slot, _scored(score, name, slot.now.detach()))
+    scores = _scored(score, name, slot.now.detach())
+    worth = filter_norms(name, slot, scores) if of_filter == "norm" else filter_sums(name, slot, scores)
     owned = int(filters.sum())
-    return _Units(Candidates(name, norms, filters), owned, owned, None if rows is None else ~rows)
+    return _Units(Candidates(name, worth, filters), owned, owned, None if rows is None else ~rows)
 
 
-def _scored(score: Score, name: str, weight: Tensor) -> Tensor:
+def _scores(
+    rule: PruneRule, weights: Mapping[str, Tensor], accumulators: Accumulators | None
+) -> Callable[[str], WeightScore]:
+    """Returns name -> the score of that weight: the rule's, or what it has added up."""
+    score = rule.score
+    if not isinstance(score, GradientScore):
+        return lambda _: score
+    if accumulators is None or not accumulators.sums or accumulators.score != score.name:
+        found = "none was" if accumulators is None or not accumulators.sums else f"those of {accumulators.score} were"
+        raise ValueError(
+            f"prune score {score.name} adds up gradients of each step, and {found} added up in this task: call "
+            "PackNet.accumulate_(score) before each mask_gradients_(), as PackNetCallback does, and train a step "
+            "at least"
+        )
+    return lambda name: lambda _: accumulators.of(name, weights[name])
+
+
+def _scored(score: WeightScore, name: str, weight: Tensor) -> Tensor:
     found = score(weight.clone())  # it may work in place
     if not isinstance(found, Tensor) or found.shape != weight.shape or not found.is_floating_point():
         given = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -130,7 +164,13 @@ def _scored(score: Score, name: str, weight: Tensor) -> Tensor:
 
 def _lowest_share(name: str, layers: Sequence[_Units], ratio: float, *, many: bool) -> list[Tensor]:
     """Chooses ``ratio`` of what the task owns in these layers together."""
-    count = count_to_release(name, ratio, sum(units.owned for units in layers), sum(units.eligible for units in layers))
+    count = count_to_release(
+        name,
+        ratio,
+        owned=sum(units.owned for units in layers),
+        most=sum(units.eligible for units in layers),
+        released=sum(units.released for units in layers),
+    )
     if all(units.first is None for units in layers):
         return lowest([units.candidates for units in layers], count, many=many)
     early, late = [units.early() for units in layers], [units.early(late=True) for units in layers]

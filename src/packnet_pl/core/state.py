@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from packnet_pl.choices import Keeping, Phase, Prunable, check_task_name
+from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.ownership import all_free, claim, release, trainable
@@ -20,6 +21,10 @@ __all__ = ["FORMAT", "State"]
 
 FORMAT = 4
 """Of a dumped state."""
+
+_HASHED = ("owners", "copies", "trained_rows", "accumulators", "masks")
+_NO_RANKS: dict[str, Any] = {"trained_rows": {}, "accumulators": None}
+"""What weights are ranked by is of the open task alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +43,9 @@ class State:
         bias: Whether biases are "shared" after the first task or "per_task".
         copies: Finished task -> tensor name -> its own values of what is kept per task (maybe nothing).
         trained_rows: Name of a table that is divided -> rows (bool) that have had a gradient in the open task; empty
-            once it was pruned.
+            once it was pruned, unless it is to be pruned on.
+        accumulators: What a score of gradients has added up in the open task; None without one, or once it was pruned,
+            unless it is to be pruned on.
         prunable: By which rule it was chosen what has owners; "function" if by one of the user's.
         shapes: Finished task -> tensor name -> shape that each tensor had when it was finished; only of tasks that are
             narrower than the module is now.
@@ -57,6 +64,7 @@ class State:
     bias: Keeping = "shared"
     copies: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     trained_rows: Mapping[str, Tensor] = field(default_factory=dict)
+    accumulators: Accumulators | None = None
     prunable: Prunable | Literal["function"] = "weights"
     shapes: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     masks: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
@@ -150,14 +158,20 @@ class State:
         masks = self.masks.get(task, {})
         return {name: unpack_mask(m, self.owners[name].shape).to(self.owners[name].device) for name, m in masks.items()}
 
-    def prune(self, released: Mapping[str, Tensor]) -> "State":
+    def accumulate(self, accumulators: Accumulators) -> "State":
+        """Returns the state in which a score of gradients has added up these sums."""
+        return replace(self, accumulators=accumulators)
+
+    def prune(self, released: Mapping[str, Tensor], *, goes_on: bool = False) -> "State":
         """Returns the state in which the open task is in phase "retrain" and the ``released`` weights are free.
 
         Args:
             released: Parameter name -> bool, the shape of the weight. Their memory becomes that of the owner maps.
+            goes_on: Whether the task may be pruned on: what its weights are ranked by is kept.
         """
         owners = {name: release(owner, released[name]) for name, owner in self.owners.items()}
-        return replace(self, phase="retrain", owners=owners, trained_rows={})
+        pruned = replace(self, phase="retrain", owners=owners)
+        return pruned if goes_on else replace(pruned, **_NO_RANKS)
 
     def finish(
         self,
@@ -179,7 +193,7 @@ class State:
             tasks=(*self.tasks, task),
             open_task=None,
             phase=None,
-            trained_rows={},
+            **_NO_RANKS,
             fingerprints={**self.fingerprints, task: fingerprints},
             private_fingerprints={**self.private_fingerprints, **known},
             copies={**self.copies, task: copies},
@@ -192,7 +206,7 @@ class State:
             self,
             open_task=None,
             phase=None,
-            trained_rows={},
+            **_NO_RANKS,
             owners={name: release(owner, given_back[name]) for name, owner in self.owners.items()},
             private={task: names for task, names in self.private.items() if task != self.open_task},
             masks={task: mask for task, mask in self.masks.items() if task != self.open_task},
@@ -244,7 +258,9 @@ class State:
 
     def dump(self) -> dict[str, Any]:
         """Returns the state as a dict of tensors and primitives; ``state_format`` reads it."""
-        rows = {"trained_rows": dict(self.trained_rows)} if self.trained_rows else {}
+        rows: dict[str, Any] = {"trained_rows": dict(self.trained_rows)} if self.trained_rows else {}
+        if self.accumulators is not None:
+            rows["accumulators"] = {"score": self.accumulators.score, "sums": dict(self.accumulators.sums)}
         plain = {task: {name: list(shape) for name, shape in of.items()} for task, of in self.shapes.items()}
         shapes = {"shapes": plain} if plain else {}
         masks = {"masks": {task: dict(mask) for task, mask in self.masks.items()}} if self.masks else {}
@@ -268,13 +284,13 @@ class State:
 
     def digest(self) -> str:
         """Returns a BLAKE2b hash (hex) of the whole state: equal in processes that have the same one."""
-        tensors = ("owners", "copies", "trained_rows", "masks")
-        plain = {key: value for key, value in self.dump().items() if key not in tensors}
+        plain = {key: value for key, value in self.dump().items() if key not in _HASHED}
         owners = {name: content_hash(owner) for name, owner in self.owners.items()}
         copies = {task: {name: content_hash(t) for name, t in found.items()} for task, found in self.copies.items()}
         rows = {name: content_hash(rows) for name, rows in self.trained_rows.items()}
         masks = {task: {name: content_hash(m) for name, m in mask.items()} for task, mask in self.masks.items()}
-        return hashlib.blake2b(repr((plain, owners, copies, rows, masks)).encode(), digest_size=16).hexdigest()
+        sums = [] if self.accumulators is None else [self.accumulators.hashes()]
+        return hashlib.blake2b(repr((plain, owners, copies, rows, masks, *sums)).encode(), digest_size=16).hexdigest()
 
 
 def _is_beside(owner: Tensor, weight: Tensor) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from packnet_pl.capacity import MAX_TASKS
 from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.choices import KEEPINGS, PHASES, PRUNABLES, Prunable, check_choice, check_task_name
+from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.packed_bits import packed_size
 from packnet_pl.core.slots import Slot, tensors_in
@@ -23,7 +24,7 @@ _BEFORE_RULES = 2
 """The format before states recorded their rule: what is divided was always the paper's choice, or narrowed from it."""
 _BEFORE_SUMS = 3
 """The format before fingerprints were sums; those of tasks that were finished then stay what they are."""
-_SOMETIMES = {"trained_rows", "shapes", "masks", "learning"}
+_SOMETIMES = {"trained_rows", "accumulators", "shapes", "masks", "learning"}
 """Keys that a state has where there is something to say."""
 
 
@@ -90,11 +91,12 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
             bias=check_choice("bias", dumped["bias"], KEEPINGS),
             prunable=recorded_prunable(dumped, here),
             trained_rows=dict(dumped.get("trained_rows", {})),
+            accumulators=_accumulators(dumped.get("accumulators")),
             copies={task: dict(copies) for task, copies in dumped["copies"].items()},
             shapes=parse_shapes(dumped.get("shapes", {})),
             masks={task: dict(mask) for task, mask in dumped.get("masks", {}).items()},
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"PackNet state is malformed: {error}") from error
     check_shapes(state, _shapes(inventory.all))
     _check_owners(state, _shapes(inventory.owned))
@@ -104,6 +106,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
     _check_fingerprints(state)
     _check_rows(state)
     _check_masks(state)
+    _check_accumulators(state)
     return state
 
 
@@ -174,7 +177,7 @@ def _check_tasks(state: State) -> None:
 def _check_rows(state: State) -> None:
     for name, rows in state.trained_rows.items():
         shape = state.owners[name].shape[:1] if name in state.owners else None
-        if state.phase != "train" or getattr(rows, "dtype", None) != torch.bool or rows.shape != shape:
+        if state.phase is None or getattr(rows, "dtype", None) != torch.bool or rows.shape != shape:
             raise ValueError(f"PackNet state: {name!r} is no table whose rows its open task trains")
 
 
@@ -186,6 +189,22 @@ def _check_masks(state: State) -> None:
             size = (packed_size(state.owners[name].shape),) if name in state.owners else None
             if getattr(packed, "dtype", None) != torch.uint8 or packed.shape != size:
                 raise ValueError(f"PackNet state: the mask of task {task!r} for {name!r} is not a bit for each weight")
+
+
+def _accumulators(dumped: Any) -> Accumulators | None:
+    return None if dumped is None else Accumulators(dumped["score"], dict(dumped["sums"]))
+
+
+def _check_accumulators(state: State) -> None:
+    if state.accumulators is None:
+        return
+    score, sums = state.accumulators.score, state.accumulators.sums
+    if state.phase is None or not isinstance(score, str):
+        raise ValueError(f"PackNet state: {score!r} is no score that its open task adds up")
+    for name, total in sums.items():
+        shape = state.owners[name].shape if name in state.owners else None
+        if not isinstance(total, Tensor) or not total.is_floating_point() or total.shape != shape:
+            raise ValueError(f"PackNet state: the sum of {name!r} is no float per entry of a weight")
 
 
 def _check_fingerprints(state: State) -> None:

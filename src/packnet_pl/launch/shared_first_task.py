@@ -20,6 +20,8 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from packnet_pl.configuration.instantiate import build_target
+from packnet_pl.core import PruneRule
 from packnet_pl.data.inventory import Inventory
 from packnet_pl.files import replacing
 from packnet_pl.run import RunPlan, StopRequest
@@ -69,13 +71,20 @@ def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
     first = deciding["sequence"]["order"][0]
     task = deciding["sequence"]["tasks"][first]
     deciding["sequence"] = {"first": first, **{key: value for key, value in task.items() if key != "retrain"}}
-    deciding["method"]["fit"].pop("rule", None)
+    rule = deciding["method"]["fit"].pop("rule", None)
+    if rule is not None and _adds_up_gradients(rule):
+        deciding["score"] = rule["score"]["_target_"]  # the checkpoint has what it added up
     for key in _OF_LATER_PHASES:
         deciding["optim"].pop(key, None)
     deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
     deciding["inventory"] = None if data is None else asdict(data)
     text = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _adds_up_gradients(rule: Mapping[str, Any]) -> bool:
+    made = build_target(OmegaConf.create(dict(rule)), "prune.rule")
+    return isinstance(made, PruneRule) and made.gradient_score is not None
 
 
 class SharedTraining:

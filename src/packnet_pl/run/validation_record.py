@@ -67,7 +67,10 @@ class _Recorder(Checkpoint):
         if trainer.current_epoch + 1 != trainer.max_epochs and not trainer.should_stop:
             return
         moment = "dense" if self._phase == "train" else "retrained"
-        best = next((c.best for c in trainer.callbacks if isinstance(c, PackNetCallback)), None)  # type: ignore[attr-defined]
+        callback = next((c for c in trainer.callbacks if isinstance(c, PackNetCallback)), None)  # type: ignore[attr-defined]
+        best = None if callback is None else callback.best
+        if callback is not None:
+            self._complete_pruning(trainer, callback)
         if best is not None and best.score is not None:
             with best.shown(pl_module):
                 self._measure(moment, pl_module)
@@ -80,6 +83,11 @@ class _Recorder(Checkpoint):
         for task, datamodule in datamodules.items():
             images = len(datamodule.data.val)  # type: ignore[arg-type]
             self._record.values[task][moment] = round(self._validated[1] * images) / images
+
+    def _complete_pruning(self, trainer: pl.Trainer, callback: PackNetCallback) -> None:
+        """Lets a fit that is stopped early release the rest first: that is what is measured, and saved."""
+        if trainer.should_stop and callback.complete_pruning_():
+            self._validated = None
 
     def _measure(self, moment: str, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultiHeadClassifier)

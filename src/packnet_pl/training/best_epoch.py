@@ -119,7 +119,8 @@ class BestEpoch:
             self._load(module, self._weights, self._scores)
         if self.score is None:
             rank_zero_warn(
-                f"select='best' found no epoch in which {self.monitor!r} is a number: the last epoch is kept"
+                f"select='best' found no epoch in which {self.monitor!r} is a number (pruned gradually, only those "
+                "count in which all is): the last epoch is kept"
             )
 
     @contextmanager

@@ -27,19 +27,20 @@ else:
     _Callback = base_of_both(pl.Callback)
 
 
-class PackNetCallback(_Callback):
+class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
     """Trains one task of a LightningModule that has a ``packnet`` attribute, for one phase of the task.
 
     In phase "train" the task claims the free weights (or goes on, if it is open already), and is pruned in
-    ``on_fit_end``. In phase "retrain" the pruned weights stay zero, and the task is finished in ``on_fit_end``. Nothing
-    is pruned or finished after an exception or Ctrl-C.
+    ``on_fit_end``. In phase "retrain" the pruned weights stay zero, and the task is finished in ``on_fit_end``; with
+    ``rule=PruneRule(schedule="gradual")`` it is pruned on at the begin of epochs. Nothing is pruned or finished after
+    an exception or Ctrl-C.
 
     Args:
         task: Name of the task.
         phase: "train" or "retrain".
         prune_ratio: For phase "train": share of the task's weights to release, in [0, 1); None prunes nothing and
-            finishes the task at the end of this phase.
-        rule: How it is pruned: by which score, counted and ranked where, and in which units. None is the paper's.
+            finishes the task at the end of this phase. With a gradual rule, the same for phase "retrain".
+        rule: How it is pruned: by which score, counted and ranked where, in which units, and when. None is the paper's.
         scope: In short for ``PruneRule(scope=...)``: "layer" or "global".
         granularity: In short for ``PruneRule(granularity=...)``: "weight" or "filter".
         private: Name of a module of this task alone, or several, as ``get_submodule`` takes them: frozen with the task.
@@ -138,8 +139,11 @@ class PackNetCallback(_Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Masks gradients; Lightning clips after this, so that frozen weights do not count. TaskFit restores later."""
-        self._going_on.mask_gradients_()
+        """Masks gradients, after a score that is made of them has seen them.
+
+        Lightning clips after this, so that frozen weights do not count. TaskFit restores later.
+        """
+        self._going_on.before_step(optimizer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -176,8 +180,9 @@ class PackNetCallback(_Callback):
             self._fit.end_pass_()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stores the weights if this epoch is the best one."""
-        if self.best and trainer.state.fn == "fit":
+        """Stores the weights if this epoch is the best one, of those in which all is pruned."""
+        gradual = self._fit.gradual if self._fit is not None else None
+        if self.best and trainer.state.fn == "fit" and (gradual is None or gradual.is_complete):
             self.best.update(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -194,12 +199,21 @@ class PackNetCallback(_Callback):
         if self.best:
             self.best.restore_(pl_module)
         self._going_on.make_final_()
+        self.complete_pruning_()
         if self._settled:
             self._settled(pl_module)
         tell_observers(trainer, pl_module, self.task, "dense" if self.phase == "train" else "retrained")
         self._going_on.end_task_()
-        if self.prune_ratio is not None:
+        if self.phase == "train" and self.prune_ratio is not None:
             tell_observers(trainer, pl_module, self.task, "pruned")
+
+    def complete_pruning_(self) -> bool:
+        """Releases what gradual pruning has left to release, as the end of the fit does; for whoever measures before.
+
+        Returns:
+            Whether anything was left.
+        """
+        return self._going_on.gradual is not None and self._going_on.gradual.complete_()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Removes its hooks; the task stays open."""

@@ -82,7 +82,7 @@ def fit_task(  # noqa: PLR0913 - public, by keyword: those of the callback, and 
         callback = PackNetCallback(
             task=task,
             phase=phase,
-            prune_ratio=prune_ratio if phase == "train" else None,
+            prune_ratio=prune_ratio if phase == "train" or _is_gradual(rule) else None,
             rule=rule,
             scope=scope,
             granularity=granularity,
@@ -105,3 +105,7 @@ def fit_task(  # noqa: PLR0913 - public, by keyword: those of the callback, and 
         safe = True if checkpoint else None
         trainer.fit(model, datamodule, val_dataloaders, ckpt_path=checkpoint, weights_only=safe)
     return trainer
+
+
+def _is_gradual(rule: PruneRule | None) -> bool:
+    return isinstance(rule, PruneRule) and rule.schedule == "gradual"

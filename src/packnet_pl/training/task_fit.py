@@ -1,10 +1,10 @@
 """One fit of a task: what the hooks of its callback do, from the opening of the task to the end.
 
-One optimizer step, in this order: ``after_backward`` looks for what learns outside, ``mask_gradients_`` masks,
-Lightning clips, the optimizer steps, ``StepWatch`` calls ``restore_``, ``end_batch`` restores what layers wrote to.
+One optimizer step, in this order: ``after_backward`` looks for what learns outside, ``before_step`` masks, Lightning
+clips, the optimizer steps, ``StepWatch`` calls ``restore_``, ``end_batch`` restores what layers wrote to.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,11 +15,13 @@ from packnet_pl.core.module_modes import EvalMode
 from packnet_pl.distributed import broadcast_
 from packnet_pl.training.before_fit import BeforeFit
 from packnet_pl.training.divergence import check_finite_weights
+from packnet_pl.training.gradual_pruning import GradualPruning
 from packnet_pl.training.optimizer_hooks import StepWatch
 from packnet_pl.training.outside import Outside
 from packnet_pl.training.private_modules import private_freezer, private_statistics
 from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.rank_checks import check_same_on_all_ranks, failing_on_all_ranks
+from packnet_pl.training.score_sums import ScoreSums
 from packnet_pl.training.task_phase import TaskPhase
 from packnet_pl.training.untrained import Untrained
 from packnet_pl.training.weight_averaging import (
@@ -41,6 +43,7 @@ class TaskFit:
 
     Attributes:
         averages: The averages of the fit.
+        gradual: Prunes the task on in this fit; None if it is not pruned gradually, or not yet.
 
     Raises:
         CapacityError: If no weight is free.
@@ -56,6 +59,9 @@ class TaskFit:
         with failing_on_all_ranks(trainer):
             task_phase.open_(module)
         self._task_phase, self._trained, self._ended = task_phase, False, False
+        self.gradual = self._gradual_pruning()
+        score = task_phase.gradient_score
+        self._sums = None if score is None else ScoreSums(trainer, packnet, score)
         self._private = private_freezer(packnet, module)
         self._untrained = Untrained(packnet, module)
         self._outside = Outside(packnet, module, task_phase.free, lambda: trainer.optimizers)
@@ -74,6 +80,12 @@ class TaskFit:
         """Restores the true values of all weights."""
         self._pass.close()
 
+    def before_step(self, optimizer: Any) -> None:
+        """Adds gradients to what the prune score is made of, and masks them."""
+        if self._sums is not None:
+            self._sums.before_step(optimizer)
+        self.mask_gradients_()
+
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that is frozen."""
         self.end_pass_()  # a batch without a loss has no backward pass
@@ -87,7 +99,7 @@ class TaskFit:
         self._private.restore_(of)
 
     def begin_batch(self, *, first: bool) -> None:
-        """Restores at the begin of an epoch, as some optimizers and callbacks swap weights for validation.
+        """Restores at the begin of an epoch, as some optimizers and callbacks swap weights for validation; prunes on.
 
         Args:
             first: Whether it is the first batch of an epoch.
@@ -96,6 +108,8 @@ class TaskFit:
         if first:
             self.restore_()
             self._look_outside_anew()
+            if self.gradual is not None:
+                self.gradual.begin_epoch_()
 
     def after_backward(self) -> None:
         """Refuses what learns outside; masks gradients early in manual optimization: a step may go past Lightning.
@@ -173,7 +187,7 @@ class TaskFit:
 
     def end_task_(self) -> None:
         """Prunes or finishes the task, in all processes alike."""
-        self._task_phase.end_(self._module, broadcast_ if self._trainer.world_size > 1 else None)
+        self._task_phase.end_(self._module, self._agree)
 
     def interrupt_(self) -> None:
         """Restores all that is frozen after an exception, which may have come in the middle of an optimizer's step."""
@@ -196,11 +210,23 @@ class TaskFit:
         )
 
     @property
+    def _agree(self) -> Callable[[Iterable[Tensor]], None] | None:
+        return broadcast_ if self._trainer.world_size > 1 else None
+
+    def _gradual_pruning(self) -> GradualPruning | None:
+        ratio, rule = self._task_phase.prune_ratio, self._task_phase.rule
+        if ratio is None or not self._task_phase.prunes_gradually:
+            return None
+        return GradualPruning(self._trainer, self._packnet, ratio, rule, self._agree)
+
+    @property
     def _is_manual(self) -> bool:
         return not self._module.automatic_optimization
 
     def _after_step(self, stepped: list[Tensor] | None) -> None:
         with self._undone_if_refused():
+            if self._sums is not None:
+                self._sums.after_step()
             self._look_at_gradients(stepped)  # hooks, or a backward pass past Lightning, may have changed them
         self.restore_(stepped)
         self._outside.restore_(stepped)

@@ -6,7 +6,8 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from packnet_pl.choices import PHASES, Phase, check_choice, check_ratio, check_task_name
-from packnet_pl.core import PackNet
+from packnet_pl.core import GradientScore, PackNet
+from packnet_pl.core.gradual import first_share
 from packnet_pl.core.learned_mask import LearnedMask, mask_of
 from packnet_pl.core.pruning import PruneRule, check_rule
 from packnet_pl.training.outside_slots import check_free_names
@@ -29,7 +30,8 @@ class TaskPhase:
     Args:
         task: Name of the task.
         phase: "train" or "retrain".
-        prune_ratio: Share of the task's weights to release, in [0, 1); None finishes the task.
+        prune_ratio: Share of the task's weights to release, in [0, 1); None finishes the task. In phase "retrain" only
+            where the rule is gradual.
         rule: How they are chosen.
         private: Names of the task's own modules; None asks the module.
         free: Names of what outside the shared part may change.
@@ -51,12 +53,28 @@ class TaskPhase:
     ) -> None:
         self.task = check_task_name(task)
         self.phase: Phase = check_choice("phase", phase, PHASES)
-        if phase == "retrain" and prune_ratio is not None:
+        is_gradual = rule.schedule == "gradual"
+        if phase == "retrain" and prune_ratio is not None and not is_gradual:
             raise ValueError(f"prune_ratio={prune_ratio!r} was given for phase 'retrain'; only phase 'train' prunes")
+        if phase == "retrain" and prune_ratio is None and is_gradual:
+            raise ValueError(
+                "prune schedule 'gradual' was given for phase 'retrain' without a prune_ratio: give that of phase "
+                "'train'"
+            )
         self.prune_ratio = None if prune_ratio is None else check_ratio(prune_ratio)
         self.rule, self.mask = rule, mask_of(mask)
         self.private = [private] if isinstance(private, str) else private
         self.free = [free] if isinstance(free, str) else list(free)
+
+    @property
+    def prunes_gradually(self) -> bool:
+        """Whether the task is pruned on in this phase."""
+        return self.phase == "retrain" and self.prune_ratio is not None
+
+    @property
+    def gradient_score(self) -> GradientScore | None:
+        """The score that adds up the gradients of this phase; None without one."""
+        return None if self.prune_ratio is None else self.rule.gradient_score
 
     def private_modules(self, module: pl.LightningModule) -> list[str]:
         """Returns the names of the task's own modules.
@@ -175,14 +193,16 @@ class TaskPhase:
             packnet.learn_mask(self.mask)
 
     def end_(self, module: pl.LightningModule, agree: Callable[[Iterable[Tensor]], None] | None) -> None:
-        """Prunes the task, or finishes it where nothing is left to prune.
+        """Prunes the task, by its first share if that is done gradually, or finishes it where nothing is left to prune.
 
         Args:
             module: With its final weights.
             agree: As for :meth:`PackNet.prune`.
         """
         packnet = packnet_of(module)
-        if self.prune_ratio is None:
+        if self.prune_ratio is None or self.prunes_gradually:
             packnet.finish_task(module)
         else:
-            packnet.prune(self.prune_ratio, rule=self.rule, agree=agree)
+            is_gradual = self.rule.schedule == "gradual"
+            ratio = first_share(self.prune_ratio) if is_gradual else self.prune_ratio
+            packnet.prune(ratio, rule=self.rule, agree=agree)

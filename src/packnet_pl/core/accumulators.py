@@ -1,0 +1,86 @@
+"""What scores of gradients have added up over the steps of a task."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from packnet_pl.core.content_hash import content_hash
+from packnet_pl.core.scores import GradientScore
+from packnet_pl.core.slots import Slot
+
+__all__ = ["Accumulators"]
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulators:
+    """The sums of one score, which never change: each step makes new ones.
+
+    Attributes:
+        score: Name of the score.
+        sums: Parameter name -> sum (float32 or float64, the weight's shape); without what has had no gradient yet.
+    """
+
+    score: str
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def after_step(
+        self, score: GradientScore, slots: Mapping[str, Slot], of: Iterable[Tensor] | None = None
+    ) -> "Accumulators":
+        """Returns the sums after one more step; the same ones if a gradient is not finite, as no step follows then.
+
+        Args:
+            score: Of the name of these.
+            slots: Name -> slot of each weight, with the gradient that the optimizer is to see.
+            of: The parameters of that optimizer; None is all.
+
+        Raises:
+            ValueError: If the score returns something else than a float per entry.
+        """
+        stepped = None if of is None else {id(parameter) for parameter in of}
+        weights = {name: slot.now for name, slot in slots.items()}
+        weights = {name: weight for name, weight in weights.items() if stepped is None or id(weight) in stepped}
+        gradients = {name: _dense(weight.grad) for name, weight in weights.items() if weight.grad is not None}
+        if not _are_finite(gradients.values()):
+            return self
+        found = {name: self._updated(score, name, weights[name], gradient) for name, gradient in gradients.items()}
+        return Accumulators(self.score, {**self.sums, **found})
+
+    def of(self, name: str, weight: Tensor) -> Tensor:
+        """Returns the sum of a weight, on its device: zeros if it has had no gradient."""
+        total = self.sums.get(name)
+        return _zeros(weight) if total is None else total.to(weight.device)
+
+    def hashes(self) -> tuple[str, dict[str, str]]:
+        """Returns the name of the score, and parameter name -> hash of its sum."""
+        return self.score, {name: content_hash(total) for name, total in self.sums.items()}
+
+    def _updated(self, score: GradientScore, name: str, weight: Tensor, gradient: Tensor) -> Tensor:
+        total = self.of(name, weight)
+        new = score(total, weight.detach().to(total.dtype), gradient.to(total.dtype))
+        if not isinstance(new, Tensor) or new.shape != weight.shape or not new.is_floating_point():
+            given = f"{new.dtype} {tuple(new.shape)}" if isinstance(new, Tensor) else f"a {type(new).__name__}"
+            raise ValueError(
+                f"prune score {score.name} made {given} of {name}; it must return a float per entry, in the shape "
+                f"{tuple(weight.shape)}"
+            )
+        return new
+
+
+def _zeros(weight: Tensor) -> Tensor:
+    exact = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    return torch.zeros(weight.shape, dtype=exact, device=weight.device)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
+
+
+def _are_finite(gradients: Iterable[Tensor]) -> bool:
+    """Returns whether no entry is NaN or infinite; a GPU is waited for once."""
+    largest = [torch.linalg.vector_norm(gradient, torch.inf) for gradient in gradients if gradient.numel()]
+    if not largest:
+        return True
+    return bool(torch.stack([torch.isfinite(value).to(largest[0].device) for value in largest]).all())
