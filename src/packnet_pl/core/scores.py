@@ -5,6 +5,7 @@ A score is made of the weights alone, when they are pruned, or of the gradients 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -73,7 +74,8 @@ def random(weight: Tensor) -> Tensor:
     return drawn.to(weight.device)
 
 
-def _movement(total: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+@partial(GradientScore, of_filter="sum")
+def movement(total: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
     """Adds minus the gradient times the weight: what moves away from zero is worth most.
 
     Source: Sanh, Wolf & Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020, equation 2.
@@ -82,14 +84,11 @@ def _movement(total: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
     return total - gradient * weight
 
 
-def _taylor(total: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+@GradientScore
+def taylor(total: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
     """Adds the squared gradient times weight, about the squared change of the loss were the entry zero; as a root.
 
     Source: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, equations 7 and 8. The root
     of the sum ranks as the sum does, and so does the norm of a filter's roots as the sum over the filter.
     """
     return torch.hypot(total, gradient * weight)
-
-
-movement = GradientScore(_movement, of_filter="sum")
-taylor = GradientScore(_taylor)
