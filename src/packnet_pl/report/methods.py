@@ -59,6 +59,17 @@ class MethodRow:
         """Mean size of the file with all tasks, in 10^6 bytes."""
         return fmean(run.megabytes for run in self.runs)
 
+    @property
+    def bits(self) -> float:
+        """Mean of what it takes per weight to tell which task uses it, in bits."""
+        return fmean(run.bits for run in self.runs)
+
+    @property
+    def minutes(self) -> float | None:
+        """Mean wall time of a run, in minutes; None where that of one is not known."""
+        known = [run.seconds for run in self.runs if run.seconds is not None]
+        return fmean(known) / 60 if len(known) == len(self.runs) else None
+
 
 @dataclass(frozen=True)
 class MethodComparison:

@@ -24,10 +24,10 @@ __all__ = [
     "write_methods_markdown",
 ]
 
-FIGURES = ("mean", "gap", "forgetting", "networks", "MB", "seeds")
+FIGURES = ("mean", "gap", "forgetting", "networks", "MB", "bits", "min", "seeds")
 COLUMNS = [
     *("arch", "sequence", "split", "row", "method", "settings", "prune_ratio", "seed", "task", "error", "forgetting"),
-    *("mean_error", "gap", "mean_forgetting", "networks", "megabytes", "folder"),
+    *("mean_error", "gap", "mean_forgetting", "networks", "megabytes", "bits_per_weight", "seconds", "folder"),
 ]
 
 
@@ -42,7 +42,9 @@ def method_cells(row: MethodRow, tasks: Sequence[str]) -> list[str]:
     # Individual networks have a gap of 0 because the gap is to them.
     gap = "0" if row.gaps and not any(row.gaps) else _points(row.gaps)
     errors = [spread(row.errors(task)) for task in [*tasks, None]]
-    return [*errors, gap, forgetting, f"{row.networks:g}", f"{row.megabytes:.2f}", str(len(row.runs))]
+    minutes = "-" if row.minutes is None else f"{row.minutes:.1f}"
+    kept = [f"{row.networks:g}", f"{row.megabytes:.2f}", f"{row.bits:.2f}" if row.bits else "-"]
+    return [*errors, gap, forgetting, *kept, minutes, str(len(row.runs))]
 
 
 def method_table(comparison: MethodComparison, stacked: bool = False) -> Table:
@@ -94,11 +96,11 @@ def write_methods_csv(comparison: MethodComparison, path: str | os.PathLike[str]
     for row in comparison.rows:
         for run, gap in zip(row.runs, row.run_gaps, strict=True):
             settings = "; ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
-            whole = [run.error(None), gap, run.mean_forgetting, run.networks, run.megabytes, as_unicode(run.folder)]
+            whole = [run.error(None), gap, run.mean_forgetting, run.networks, run.megabytes, run.bits, run.seconds]
             for task, error in run.errors.items():
                 ratio = run.ratios[run.tasks.index(task)]
                 what = [run.arch, ", ".join(run.tasks), run.split, row.label, run.method, settings, ratio, run.seed]
-                writer.writerow([*what, task, error, run.forgetting[task], *whole])
+                writer.writerow([*what, task, error, run.forgetting[task], *whole, as_unicode(run.folder)])
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Finds the finished runs below some folders, and reads what ``results.json`` says of each."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -36,6 +36,8 @@ class Run:
         free: Share of all prunable weights that nobody owns, or None.
         networks: How many networks are kept.
         megabytes: Of the file with all tasks, in 10^6 bytes.
+        bits: What it takes per weight to tell which task uses it, in bits; 0 if nothing is owned.
+        seconds: Wall time of all tasks; None where that of one is not known.
     """
 
     folder: Path
@@ -51,6 +53,8 @@ class Run:
     free: float | None
     networks: int
     megabytes: float
+    bits: float
+    seconds: float | None
 
     def error(self, task: str | None) -> float:
         """Returns the error of ``task``, or of None: the mean over the tasks; in [0, 1]."""
@@ -147,7 +151,14 @@ def _read(folder: Path, split: str) -> Run | None:
         free=results.free,
         networks=results.storage.networks,
         megabytes=results.storage.packed_bytes / 1e6,
+        bits=results.storage.owner_bits_per_weight,
+        seconds=_sum([task.seconds for task in results.tasks]),
     )
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _with_rule(settings: Mapping[str, object]) -> Mapping[str, object]:
