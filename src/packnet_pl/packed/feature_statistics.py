@@ -74,8 +74,7 @@ class FeatureStatistics:
         Returns:
             float64, N.
         """
-        mean, deviation = self.scale.double()
-        return (self.log_likelihood(features) - mean) / deviation
+        return (self.log_likelihood(features) - self.scale[0].double()) / self.scale[1].double()
 
 
 PARTS = tuple(field.name for field in fields(FeatureStatistics))
