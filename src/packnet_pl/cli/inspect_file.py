@@ -1,7 +1,9 @@
 """``packnet-inspect``: shows the content of a packed file, without building its network."""
 
 import sys
+from collections.abc import Iterator
 from itertools import accumulate
+from math import prod
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,8 +13,8 @@ from packnet_pl.capacity import MAX_TASKS, forecast
 from packnet_pl.cli.packed_files import open_file
 from packnet_pl.command_line import CommandParser
 from packnet_pl.console import new_table, output_console
-from packnet_pl.container import PackedFile
-from packnet_pl.container.header import WITHOUT_MASKS
+from packnet_pl.container import PackedFile, narrow_shapes
+from packnet_pl.container.header import FORMAT
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError, answering_errors
 from packnet_pl.text import as_line
@@ -50,6 +52,8 @@ def main() -> None:
         console.print(_sizes(packed))
         if packed.counts:
             sys.stdout.write(_usable(packed) + "\n")
+            for line in _narrower(packed):
+                console.print(line, soft_wrap=True)
             sys.stdout.write(_room(packed, arguments.ratio) + "\n")
 
 
@@ -93,7 +97,7 @@ def _tasks(packed: PackedFile) -> Table:
 
 def _uses(packed: PackedFile) -> list[str]:
     """Returns which share of earlier tasks' weights each task uses, in percent; nothing for a file without masks."""
-    if packed.header["format"] == WITHOUT_MASKS:
+    if packed.header["format"] != FORMAT:
         return []
     unused = [sum(column) for column in zip(*packed.unused.values(), strict=True)]
     owned = [sum(column) for column in zip(*packed.counts.values(), strict=True)][1:]
@@ -139,6 +143,14 @@ def _usable(packed: PackedFile) -> str:
     if parameters is None:
         return f"{rule}; the file is older than its count of all parameters"
     return f"{rule}, {100 * weights / max(1, parameters):.2f} % of all {parameters:,} parameters of the backbone"
+
+
+def _narrower(packed: PackedFile) -> Iterator[str]:
+    """Yields how wide the network was for tasks that were finished before it grew."""
+    weights = sum(map(sum, packed.counts.values()))
+    for task, shapes in narrow_shapes(packed.header).items():
+        own = sum(prod(shapes[name]) for name in packed.counts)
+        yield escape(as_line(f"{task} is computed as it was finished, with {own:,} of the {weights:,} weights"))
 
 
 def _room(packed: PackedFile, ratio: float) -> str:

@@ -15,12 +15,14 @@ from pytorch_lightning import seed_everything
 from packnet_pl.choices import HeadStart
 from packnet_pl.configuration.callbacks import check_callbacks
 from packnet_pl.configuration.class_losses import check_balance
-from packnet_pl.configuration.forecast import forecast_shares
+from packnet_pl.configuration.forecast import Forecast, forecast_shares
+from packnet_pl.configuration.growth import WiderNetwork
 from packnet_pl.configuration.image_check import check_images, configured_shape
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.optimizer_check import check_optimizer
 from packnet_pl.configuration.resume_rules import packed_source
 from packnet_pl.configuration.task_settings import TaskSettings
+from packnet_pl.container import narrow_shapes
 from packnet_pl.core import PruneRule
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.errors import UsageError
@@ -45,6 +47,7 @@ class Parts:
         data: Task -> its data, in order; None for a finished task whose data are not here.
         model: The network, without tasks.
         shares: Task that is not finished -> how many weights, or filters, it will own, and leave; empty if none does.
+        grown: Task for which the network grows -> what it will be then.
         packed: What the run goes on from, or None.
         device: Where finished tasks are tested.
         precision: As Lightning calls it, such as "32-true".
@@ -55,6 +58,7 @@ class Parts:
     data: dict[str, TaskData | None]
     model: MultiHeadClassifier
     shares: Mapping[str, tuple[int, int]]
+    grown: Mapping[str, WiderNetwork]
     packed: Packed | None
     device: str
     precision: str
@@ -80,12 +84,12 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
     check_callbacks(config, trainer.strategy.root_device.type)
     if packed is not None:
         _check_types(packed, str(trainer.precision))
-    shares = {}
+    forecast = Forecast({}, {})
     if model.packnet is not None:
         rule = build_target(config.prune.rule, "prune.rule")
         if not isinstance(rule, PruneRule):
             raise UsageError(f"prune.rule is a {type(rule).__name__}; it takes a packnet_pl.core.PruneRule")
-        shares = forecast_shares(config, tasks, rule, model.packnet, packed)
+        forecast = forecast_shares(config, tasks, rule, model.packnet, packed)
     device, processes = str(trainer.strategy.root_device), trainer.num_devices * trainer.num_nodes
     source, tried = packed if config.packed else None, set()
     shapes = [(task.name, configured_shape(config, task.name)) for task in tasks if not task.finished]
@@ -102,7 +106,7 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
         if images is not None and not task.finished:
             check_balance(task, images.train)
             _try_head(model, task.name, task.head, len(images.class_names))
-    return Parts(tasks, data, model, shares, packed, device, str(trainer.precision), processes)
+    return Parts(tasks, data, model, forecast.shares, forecast.grown, packed, device, str(trainer.precision), processes)
 
 
 def _packed(folder: Path, config: DictConfig) -> Packed | None:
@@ -187,8 +191,9 @@ def _check_batches(config: DictConfig, trainer: pl.Trainer) -> None:
 def _build_model(config: DictConfig, packed: Packed | None) -> MultiHeadClassifier:
     seed_everything(derive_seed(config.seed, "backbone"), verbose=False)
     kept: dict[str, Any] = {"norm": config.norm, "bias": config.bias, "prunable": config.prunable}
-    if config.packed and packed is not None:
-        # The file says what network it is: arch, norm and bias have nothing to say, and prunable was taken from it.
+    if packed is not None and (config.packed or narrow_shapes(packed.header)):
+        # The file says what network it is: arch, norm and bias have nothing to say, and prunable was taken from it. So
+        # it does in the directory of a run whose network has grown.
         norm, bias = packed_keeping(packed)
         kept |= {"norm": norm, "bias": bias}
         try:

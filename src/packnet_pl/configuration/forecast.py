@@ -1,11 +1,13 @@
-"""Forecasts how many weights each task of a run will own."""
+"""Forecasts how many weights each task of a run will own, and for which of them the network will grow."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from omegaconf import DictConfig
 from torch import Tensor
 
 from packnet_pl.capacity import forecast
+from packnet_pl.configuration.growth import Growing, WiderNetwork, growth_of
 from packnet_pl.configuration.task_settings import TaskSettings
 from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.ownership import FREE
@@ -15,13 +17,26 @@ from packnet_pl.errors import UsageError
 from packnet_pl.packed import Packed
 from packnet_pl.packed.weights import unpack_owners
 
-__all__ = ["forecast_shares"]
+__all__ = ["Forecast", "forecast_shares"]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The capacity of a run.
+
+    Attributes:
+        shares: Task that is not finished -> how many weights (or filters, as the rule has it) it owns and leaves.
+        grown: Task for which the network grows -> what it will be then.
+    """
+
+    shares: dict[str, tuple[int, int]]
+    grown: dict[str, WiderNetwork]
 
 
 def forecast_shares(
     config: DictConfig, tasks: Sequence[TaskSettings], rule: PruneRule, packnet: PackNet, packed: Packed | None
-) -> dict[str, tuple[int, int]]:
-    """Returns, per task that is not finished, how many weights (or filters, as the rule has it) it owns and leaves.
+) -> Forecast:
+    """Returns how many weights (or filters, as the rule has it) each task owns and leaves, and when the network grows.
 
     Args:
         config: Checked.
@@ -31,7 +46,8 @@ def forecast_shares(
         packed: What the run goes on from, or None.
 
     Raises:
-        UsageError: If a task will find nothing free, or its filters belong to earlier tasks too.
+        UsageError: If a task will find nothing free, its filters belong to earlier tasks too, or the network cannot
+            grow.
     """
     todo = [task for task in tasks if not task.finished]
     owners = packnet.owners
@@ -39,22 +55,33 @@ def forecast_shares(
         layers = packed.header["weights"]
         owners = {name: unpack_owners(layer, packed.tensors[f"owners/{name}"]) for name, layer in layers.items()}
     weights, free_now = sum(owner.numel() for owner in owners.values()), _free_units(rule, packnet, owners)
-    if todo and not sum(free_now):
+    growth = growth_of(config)
+    if todo and not sum(free_now) and growth is None:
         finished = [task.name for task in tasks if task.finished]
         raise UsageError(
             f"no weight is free for task {todo[0].name!r}: all {weights:,} belong to {finished}. It needs at least "
             f"one in each of the {counted(len(owners), 'layer')}, {len(owners)} in all; tasks that others are to "
-            "follow must release some: train them again with a higher prune.ratio, and prune.last=true"
+            "follow must release some: train them again with a higher prune.ratio, and prune.last=true; or "
+            "let the network grow: grow=1.25"
         )
-    ratios = [task.prune_ratio for task in todo]
-    shares = forecast(free_now, ratios, scope=rule.scope)
+    grown: dict[str, WiderNetwork] = {}
+    growing = None if growth is None else Growing(growth, packnet.module, {n: o.numel() for n, o in owners.items()})
+
+    def grow(number: int, free: int) -> list[int]:
+        is_first = number == 0 and len(todo) == len(tasks)  # it finds everything free
+        added = [] if growing is None or is_first else growing.grow_if_due(free)
+        if growing is not None and added:
+            grown[todo[number].name] = growing.network
+        return added
+
+    shares = forecast(free_now, [task.prune_ratio for task in todo], scope=rule.scope, grow=grow)
     for task, (_, free) in zip(todo[1:], shares, strict=False):
-        if free == 0:
+        if free == 0 and growth is None:
             raise UsageError(
                 f"prune.ratio is {config.prune.ratio}: no {rule.granularity} is free for task {task.name!r}; "
-                "release more in earlier tasks"
+                "release more in earlier tasks, or let the network grow: grow=1.25"
             )
-    return {task.name: share for task, share in zip(todo, shares, strict=True)}
+    return Forecast({task.name: share for task, share in zip(todo, shares, strict=True)}, grown)
 
 
 def _free_units(rule: PruneRule, packnet: PackNet, owners: Mapping[str, Tensor]) -> list[int]:

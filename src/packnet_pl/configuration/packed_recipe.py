@@ -22,6 +22,7 @@ from packnet_pl.text import as_line, brief, named
 __all__ = ["recipe_of", "with_recipe"]
 
 _SECTIONS = ("prune", "optim", "method", "debug")
+_GROWTH = ("grow", "grow_below")
 _TRAINER = ("precision", "sync_batchnorm")  # what decides bits; the rest is the machine's
 _DISK, _WORKERS = ("path", "cache_dir", "cache_gb"), "num_workers"
 _OPTIMIZERS = "ASGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop Rprop SGD"
@@ -76,6 +77,8 @@ def recipe_of(
             },
         },
     }
+    if plain.get("grow") is not None:
+        found |= {key: plain[key] for key in _GROWTH}
     try:
         json.dumps(found, allow_nan=False)
         _check_values(found)
@@ -114,11 +117,10 @@ def with_recipe(
         changed.mask = config.mask if "mask" in given else recipe.get("mask")
         for key in _TRAINER:
             changed.trainer[key] = recipe["trainer"][key]
+        changed.update({key: recipe[key] for key in _GROWTH if key in recipe and key not in given})
         if "sequence" not in given:
             _write_tasks(changed.sequence, recipe["sequence"], given, finished)
-        for key in given:
-            if "." in key and not key.startswith(("hydra.", "sequence.add")):
-                _put(changed, key, OmegaConf.select(config, key, default=_ABSENT))
+        _put_all(changed, config, given)
     except (KeyError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
         if isinstance(error, UsageError):
             raise
@@ -191,6 +193,12 @@ def _shipped_tasks(sequence: Any) -> dict[str, Any]:
 
 def _is_drawn(task: Mapping[str, Any]) -> bool:
     return (task.get("data") or {}).get("_target_") in _DRAWN
+
+
+def _put_all(changed: DictConfig, config: DictConfig, given: Collection[str]) -> None:
+    for key in given:
+        if "." in key and not key.startswith(("hydra.", "sequence.add")):
+            _put(changed, key, OmegaConf.select(config, key, default=_ABSENT))
 
 
 def _put(config: DictConfig, key: str, value: Any) -> None:

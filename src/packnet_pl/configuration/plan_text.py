@@ -17,7 +17,7 @@ from packnet_pl.data.epoch_steps import EpochSteps, epoch_steps
 from packnet_pl.packed import NetworkPerTask
 from packnet_pl.training.trainer_checks import CONVERTING
 
-__all__ = ["data_of", "plan_table", "size_of", "steps_of", "storage_lines", "to_train"]
+__all__ = ["data_of", "growth_lines", "plan_table", "size_of", "steps_of", "storage_lines", "to_train"]
 
 
 def plan_table(config: DictConfig, parts: Parts) -> Table:
@@ -48,21 +48,38 @@ def plan_table(config: DictConfig, parts: Parts) -> Table:
 def storage_lines(parts: Parts) -> Iterator[str]:
     """Yields the number of parameters, and about how large the packed file will be."""
     tasks, model = to_train(parts), parts.model
-    weights = sum(parameter.numel() for parameter in model.backbone.parameters())
+    begins = sum(parameter.numel() for parameter in model.backbone.parameters())
     summary = model.packnet.summary() if model.packnet else None
     prunable = summary.total.weights if summary else 0
-    heads = sum((model.heads.num_features + 1) * len(data_of(parts, task).class_names) for task in tasks)
+    weights, features, each, heads = begins, model.heads.num_features, 0, 0
+    for task in tasks:
+        if task.name in parts.grown:
+            wider = parts.grown[task.name]
+            weights, features = wider.parameters, wider.num_features
+        each += weights
+        heads += (features + 1) * len(data_of(parts, task).class_names)
+    divided = sum(list(parts.grown.values())[-1].weights.values()) if parts.grown else prunable
     # Free weights are not stored, and an owner takes at most this many bits.
     free = list(parts.shares.values())[-1][1] if parts.shares else 0
-    owner_bytes = prunable * math.log2(len(parts.tasks) + 1) / 8
+    owner_bytes = divided * math.log2(len(parts.tasks) + 1) / 8
     weight_bytes = CONVERTING.get(parts.precision, torch.float32).itemsize
-    separate = weight_bytes * (weights * len(tasks) + heads)
+    separate = weight_bytes * (each + heads)
     shared = weight_bytes * (weights - free + heads) + owner_bytes
     packed = separate if isinstance(model, NetworkPerTask) else shared
     usable = f"; {summary.usable:.2%} of all can be used by later tasks" if summary else ""
-    yield f"backbone: {weights:,} parameters, {prunable:,} of them prunable{usable}"
+    yield f"backbone: {begins:,} parameters, {prunable:,} of them prunable{usable}"
     networks = counted(len(tasks), "separate network")
     yield f"storage: about {packed / 1e6:,.1f} MB packed; {separate / 1e6:,.1f} MB as {networks}"
+
+
+def growth_lines(parts: Parts) -> Iterator[str]:
+    """Yields for which tasks the network will grow, and to what."""
+    for task, wider in parts.grown.items():
+        arguments = ", ".join(f"{key}={value}" for key, value in wider.builder["arguments"].items())
+        yield (
+            f"grows for {task}: {wider.builder['name']}({arguments}), {wider.parameters:,} parameters, "
+            f"{sum(wider.weights.values()):,} of them prunable"
+        )
 
 
 def to_train(parts: Parts) -> list[TaskSettings]:

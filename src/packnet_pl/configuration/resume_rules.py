@@ -41,6 +41,8 @@ _HARMLESS = (
     "sweep",
 )
 
+_GROWTH = ("grow", "grow_below")
+
 _WATCHING = ("pytorch_lightning.callbacks.LearningRateMonitor", "pytorch_lightning.callbacks.DeviceStatsMonitor")
 """Callbacks that a run may add, or leave out, when it resumes."""
 
@@ -155,8 +157,9 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
                 "but it is finished: change it for tasks to come, or start a new run"
             )
     new, old = flat(now), flat(saved)
+    anew |= _phases_to_grow_anew(old, new) if is_open and begun != is_open else set()
     for key in differing(saved, now):
-        if key in ("prune.ratio", "prune.last", "sequence.order"):
+        if key in ("prune.ratio", "prune.last", "sequence.order", *_GROWTH):
             continue
         # The network is the packed file's, and what tasks to come begin with decides nothing for those that are there.
         if (now["packed"] and key.startswith("arch.")) or key.startswith("sequence.task."):
@@ -202,6 +205,12 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     keys = [key for key in {*first, *second} if first.get(key) != second.get(key)]
     # These repeat settings of other keys, which are those that the user gave.
     return sorted(keys, key=lambda key: (key.startswith(("method.fit.", "prune.rule.")), key))
+
+
+def _phases_to_grow_anew(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Returns both phases if the network would grow otherwise: that is decided when a task begins."""
+    before, after = ([config.get(key) for key in _GROWTH] for config in (old, new))
+    return {"train", "retrain"} if before != after and (before[0], after[0]) != (None, None) else set()
 
 
 def _ratios(config: Mapping[str, Any]) -> list[float | None]:

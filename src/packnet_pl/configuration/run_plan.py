@@ -10,6 +10,7 @@ from packnet_pl.choices import Phase
 from packnet_pl.configuration.callbacks import build_callbacks
 from packnet_pl.configuration.class_losses import loss_of, training_splits
 from packnet_pl.configuration.components import Parts, trainer_settings
+from packnet_pl.configuration.growth import growth_of
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.logger_plan import logger_plan
 from packnet_pl.configuration.packed_recipe import recipe_of
@@ -65,6 +66,7 @@ def build_plan(
         packs=config.method.pack,
         fit=_fit(config),
         arch=arch,
+        growth=growth_of(config),
         recipe=recipe_of(config, arch, inputs, sequence_name),
         seed=config.seed,
         batch_size=config.optim.batch_size,
@@ -111,7 +113,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         loss |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}
     if config.mask:
         loss |= {"mask": "learned", "mask_lr": config.mask.get("lr"), "mask_init": config.mask.get("init")}
-    return {**found, **kept, "later_lr": config.optim.later_lr, **loss}
+    growth = {key: config[key] for key in ("grow", "grow_below")} if config.get("grow") is not None else {}
+    return {**found, **kept, **growth, "later_lr": config.optim.later_lr, **loss}
 
 
 def _recipe(

@@ -146,6 +146,8 @@ class TrainConfig:
     which_task: str = "entropy"
     norm: str = MISSING
     bias: str = MISSING
+    grow: float | None = None
+    grow_below: float = 0.1
     seed: int = MISSING
 
 

@@ -16,6 +16,7 @@ from packnet_pl.choices import (
     SCORES,
     WHICH_TASKS,
     check_choice,
+    check_growth,
     nearest,
 )
 from packnet_pl.configuration.logger_check import check_loggers
@@ -74,6 +75,7 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
         raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
     check_values(merged)
     _check_packing(merged)
+    _check_growth(merged)
     _check_rule(merged)
     loggers: Any = OmegaConf.to_container(merged.logger or OmegaConf.create({}))
     check_loggers(loggers)
@@ -129,6 +131,19 @@ def _check_fraction(given: float) -> None:
         raise UsageError(f"debug.fraction is {given}; allowed is a number in (0, 1]")
 
 
+def _check_grow(given: Any) -> None:
+    if given is not None:
+        try:
+            check_growth(given)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+
+def _check_grow_below(given: float) -> None:
+    if not 0 <= given < 1:
+        raise UsageError(f"grow_below is {given}; allowed is a fraction in [0, 1), the share of weights that is enough")
+
+
 def _check_objective(given: Any) -> None:
     for aim in _aims(given):
         if aim not in OBJECTIVES:
@@ -154,7 +169,28 @@ _OTHERS: dict[str, Callable[[Any], object]] = {
     "resume": _check_resume,
     "debug.fraction": _check_fraction,
     "sweep.objective": _check_objective,
+    "grow": _check_grow,
+    "grow_below": _check_grow_below,
 }
+
+
+def _check_growth(config: Any) -> None:
+    """Refuses what cannot be done in a network that grows.
+
+    Raises:
+        UsageError: If it is asked for.
+    """
+    if config.grow is None:
+        return
+    if not config.method.pack:
+        raise UsageError(f"grow is {config.grow}, but method={config.method.name} packs nothing; leave it out")
+    if config.mask:
+        raise UsageError(f"grow is {config.grow}, and mask=learned: masks fit one width only; leave one of them out")
+    if config.prune.granularity == "filter":
+        raise UsageError(
+            f"grow is {config.grow}, and prune.granularity is filter: in a wider layer each filter of an earlier task "
+            "has weights that are not that task's; leave one of them out"
+        )
 
 
 def _check_packing(config: Any) -> None:

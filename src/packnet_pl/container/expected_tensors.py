@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from packnet_pl.container.header import STORED_TYPES
+from packnet_pl.container.header import STORED_TYPES, narrow_shapes
 from packnet_pl.container.stored_statistics import PREFIX, check_statistics
 from packnet_pl.container.table import Stored
 from packnet_pl.text import brief, named
@@ -46,7 +46,7 @@ def check_stored(header: Mapping[str, Any], stored: Mapping[str, Stored], size: 
         raise ValueError(f"it asks for {needed} bytes of weights, and is {size} bytes long")
     for name, layer in header["weights"].items():
         _check_layer(name, layer, stored)
-    _check_heads(header["tasks"], stored)
+    _check_heads(header["tasks"], narrow_shapes(header), stored)
     _check_own(header, stored)
     check_statistics(header, stored)
 
@@ -94,14 +94,18 @@ def _check_layer(name: str, layer: Mapping[str, Any], stored: Mapping[str, Store
             raise ValueError(f"masks/{number}/{named(name)} is no bytes")
 
 
-def _check_heads(tasks: list[Mapping[str, Any]], stored: Mapping[str, Stored]) -> None:
-    first = stored["heads/0/weight"]
+def _check_heads(
+    tasks: list[Mapping[str, Any]], narrow: Mapping[str, Mapping[str, Any]], stored: Mapping[str, Stored]
+) -> None:
+    """Checks types and shapes of heads: those of tasks that are as wide as the network take as many features."""
+    wide = [number for number, task in enumerate(tasks) if task["name"] not in narrow]
+    first = stored[f"heads/{wide[0] if wide else 0}/weight"]
     for number, task in enumerate(tasks):
         weight, bias = stored[f"heads/{number}/weight"], stored[f"heads/{number}/bias"]
         if len(weight.shape) != 2 or weight.shape[0] != task["num_classes"] or bias.shape != weight.shape[:1]:
             raise ValueError(f"the head of task {brief(task['name'])} is not one of {task['num_classes']} classes")
-        if weight.shape[1] != first.shape[1]:
-            raise ValueError(f"its heads take {first.shape[1]} features, that of {brief(task['name'])} others")
+        if wide and weight.shape[1:] != first.shape[1:] and (number in wide or weight.shape[1:] > first.shape[1:]):
+            raise ValueError(f"its heads take {first.shape[-1]} features, that of {brief(task['name'])} others")
         if {weight.dtype, bias.dtype} != {first.dtype} or first.dtype not in STORED_TYPES:
             raise ValueError(
                 f"the head of task {brief(task['name'])} is {weight.dtype}, with a bias of {bias.dtype}; allowed is "
@@ -124,7 +128,9 @@ def _check_own(header: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
                 stored[f"copies/{number}/{name}"],
                 stored.get(f"{'copies/0' if networks else 'shared'}/{name}"),
             )
-            if others is None or (mine.dtype, mine.shape) != (others.dtype, others.shape):
+            narrow = narrow_shapes(header).get(header["tasks"][number]["name"], {}).get(name)
+            shape = others.shape if narrow is None and others is not None else tuple(narrow or ())
+            if others is None or (mine.dtype, mine.shape) != (others.dtype, shape):
                 raise ValueError(f"copies/{number}/{named(name)} is not of the type and shape that others have")
     if networks and own[0] and shared:
         raise ValueError(f"{named(min(shared))} is shared, and each task has a network of its own")

@@ -13,11 +13,13 @@ from packnet_pl.container.table import parse_json
 from packnet_pl.container.task_header import check_task, is_count
 from packnet_pl.text import brief, check_text, named
 
-__all__ = ["FORMAT", "STORED_TYPES", "WITHOUT_MASKS", "check_header", "parse_header"]
+__all__ = ["FORMAT", "GROWN", "STORED_TYPES", "WITHOUT_MASKS", "check_header", "narrow_shapes", "parse_header"]
 
 FORMAT = 4
 WITHOUT_MASKS = 3
 """The format of files in which each task uses all weights of earlier ones: versions before masks read them."""
+GROWN = 5
+"""The format of files without masks in which tasks are narrower than the network."""
 STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Types that weights may have in the network, and bytes of each."""
 
@@ -39,15 +41,15 @@ def parse_header(text: str) -> dict[str, Any]:
     if not isinstance(header, dict) or type(header.get("format")) is not int:
         _refuse("its header names no format")
     version = header["format"]
-    if not OLDEST <= version <= FORMAT:
-        hint = ": a newer version of packnet_pl wrote it" if version > FORMAT else ""
-        _refuse(f"it has format {brief(version)}; this version reads formats {OLDEST} to {FORMAT}{hint}")
+    if not OLDEST <= version <= GROWN:
+        hint = ": a newer version of packnet_pl wrote it" if version > GROWN else ""
+        _refuse(f"it has format {brief(version)}; this version reads formats {OLDEST} to {GROWN}{hint}")
     _check_nesting(header)
     return header
 
 
 def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a list of checks
-    """Checks every entry of a header of format 3 or 4.
+    """Checks every entry of a header of format 3 to 5.
 
     Names of tensors are compared with the table, and what the state of PackNet says is checked where it is loaded.
 
@@ -76,14 +78,21 @@ def check_header(header: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - a 
         _refuse(f"it names a task twice: {brief(names)}")
     _check_backbone(header["backbone"])
     _check_packnet(header["packnet"], names)
-    if header["packnet"] is None and header["weights"]:
-        _refuse("its weights have owners, but no task owns any")
     for name, layer in header["weights"].items():
         _check_layer(named(name), layer, len(names), has_masks=header["format"] == FORMAT)
+    _check_shapes(header, names)
+    if header["packnet"] is None and header["weights"]:
+        _refuse("its weights have owners, but no task owns any")
     for alias, name in header["aliases"].items():
         check_text("another name of a tensor", alias, _LONGEST_NAME)
         if not isinstance(name, str) or name in header["aliases"] or alias in header["weights"]:
             _refuse(f"{named(alias)} is said to be another name of {brief(name)}")
+
+
+def narrow_shapes(header: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+    """Returns task -> tensor name -> shape, for the tasks that are narrower than the network is now."""
+    shapes: dict[str, dict[str, list[int]]] = (header["packnet"] or {}).get("shapes", {})
+    return shapes
 
 
 def _check_nesting(header: Mapping[str, Any]) -> None:
@@ -146,6 +155,25 @@ def _check_packnet(state: Any, names: list[str]) -> None:  # noqa: C901 - a list
                 _refuse(f"{key} in its header has {brief(found)}; allowed is a {kind.__name__}")
             for name in found:
                 check_text(f"a name in {key}", name, _LONGEST_NAME)
+
+
+def _check_shapes(header: Mapping[str, Any], names: list[str]) -> None:
+    """Checks shapes of narrower tasks; that they are those of the network's tensors is found out where it is loaded."""
+    shapes = narrow_shapes(header)
+    if ("shapes" in (header["packnet"] or {})) != (header["format"] == GROWN):
+        _refuse(f"it has format {header['format']}, and narrower tasks belong to format {GROWN} alone")
+    if not isinstance(shapes, dict) or not shapes.keys() <= set(names):
+        _refuse(f"shapes in its header are of {brief(list(shapes))}; allowed are tasks of {brief(names)}")
+    for task, found in shapes.items():
+        if not isinstance(found, dict) or not header["weights"].keys() <= found.keys():
+            _refuse(f"shapes of task {brief(task)} in its header are {brief(found)}; each weight has one")
+        for name, shape in found.items():
+            check_text("a name in shapes", name, _LONGEST_NAME)
+            most = header["weights"][name]["shape"] if name in header["weights"] else None
+            if not isinstance(shape, list) or not all(is_count(n, 0, 1 << 40) for n in shape):
+                _refuse(f"{named(name)} has the shape {brief(shape)} for task {brief(task)}; allowed are counts")
+            if most is not None and (len(shape) != len(most) or any(a > b for a, b in zip(shape, most, strict=True))):
+                _refuse(f"{named(name)} is {brief(shape)} for task {brief(task)}, and {brief(most)} in the network")
 
 
 def _check_layer(name: str, layer: Any, tasks: int, *, has_masks: bool) -> None:

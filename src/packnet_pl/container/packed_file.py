@@ -27,7 +27,7 @@ class PackedFile:
 
     Attributes:
         path: Where it is.
-        header: Of format 3, or 4 where a task has a mask; checked.
+        header: Of format 3, or 4 where a task has a mask, 5 where one is narrower than the network; checked.
         stored: Name -> type, shape and offsets of each tensor, which are those that the header asks for.
         size: Of the file, in bytes.
     """

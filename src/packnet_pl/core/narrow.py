@@ -6,7 +6,8 @@ not its own: its layers get tensors of its own shapes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from copy import deepcopy
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from packnet_pl.core.hiding import hide_
 from packnet_pl.core.slots import Slot, memory_of, slots_of
 
-__all__ = ["leading", "replace_tensors_", "shown_narrow", "sliced"]
+__all__ = ["leading", "narrow_copy", "replace_tensors_", "shown_narrow", "sliced"]
 
 _Entry = tuple[dict[str, Tensor | None], str, Tensor]
 
@@ -76,6 +77,21 @@ def shown_narrow(
         except KeyboardInterrupt:
             _put_back(before)
             raise
+
+
+def narrow_copy(module: nn.Module, slots: Mapping[str, Slot], values: Mapping[str, Tensor]) -> nn.Module:
+    """Returns a copy of ``module`` with other tensors in its slots.
+
+    Args:
+        module: Whose tensors are not copied.
+        slots: Name -> slot, each tensor once.
+        values: Name -> tensor of the copy; parameters become one, with the ``requires_grad`` of the module's.
+    """
+    known: dict[int, Any] = {}
+    for name, slot in slots.items():
+        tensor, value = slot.now, values[name]
+        known[id(tensor)] = nn.Parameter(value, requires_grad=tensor.requires_grad) if slot.is_parameter else value
+    return deepcopy(module, known)
 
 
 def replace_tensors_(

@@ -222,10 +222,13 @@ class PackNet:  # noqa: PLR0904
 
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
+            ValueError: If the network has grown.
         """
         self._open_number("learn_mask")
         if self.phase != "train":
             raise RuntimeError(f"cannot learn the mask of {self.open_task!r}: it was pruned already, and it is fixed")
+        if self._state.shapes:
+            raise ValueError("cannot learn a mask: the network has grown, and masks fit one width only")
         self._mask.learn(rule or LearnedMask(), self.inventory().owned, self._state)
 
     @property
@@ -486,6 +489,10 @@ class PackNet:  # noqa: PLR0904
             masked = ", ".join(map(repr, self._state.masks))
             raise RuntimeError(f"cannot grow: {masked} have a learned mask, which is of the network's present width")
         self.verify(root)
+        if self._state.masks:
+            raise ValueError(
+                f"cannot grow: tasks {list(self._state.masks)} have learned masks, which only fit this width"
+            )
         rule, (norms, biases) = self._rule(self._state.prunable, self._state.owners), self._own_kinds
         narrow, wide = self.inventory(), take_inventory(wider, rule, own_norms=norms, own_biases=biases)
         check_wider(narrow, wide)
@@ -594,7 +601,8 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If these are not the weights that tasks own.
         """
         inventory = self._sorted(self._rule(self._state.prunable, self._state.owners))
-        self._state = self._state.beside(tensors_in(inventory.owned))
+        if self._shown not in self._state.shapes:  # a narrower task has tensors of its own while it is shown
+            self._state = self._state.beside(tensors_in(inventory.owned))
         return inventory
 
     def __repr__(self) -> str:

@@ -123,8 +123,7 @@ def check_aligned(narrow: nn.Module, slots: Inventory, wide: nn.Module, wider: I
         except RuntimeError as error:
             raise ValueError(f"cannot grow {type(wide).__name__}: {' '.join(str(error).split())[:200]}") from error
         small = after.dim() == before.dim() and all(a <= b for a, b in zip(before.shape, after.shape, strict=True))
-        scale = float(before.abs().max()) if before.numel() else 0.0
-        if not small or not torch.allclose(leading(after, before.shape), before, rtol=1e-3, atol=1e-3 * scale):
+        if not small or not _is_close(leading(after, before.shape), before):
             raise ValueError(
                 f"cannot grow {type(wide).__name__}: wider, its channels are not at the same places any more, as where "
                 "features are concatenated, in groups, or normalised over all channels (DenseNet, Inception, grouped "
@@ -157,6 +156,13 @@ def widened(state: State, narrow: Inventory, wide: Inventory) -> State:
         found[task] = {name: now.get(name, mark) for name, mark in before.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors_in(narrow.all).items()}
     return state.widen(owners, found, shapes)
+
+
+def _is_close(output: Tensor, expected: Tensor) -> bool:
+    """Returns whether two outputs are equal up to rounding, measured by the largest finite number."""
+    finite = expected[expected.isfinite()]
+    most = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.allclose(output, expected, rtol=1e-3, atol=1e-3 * most, equal_nan=True)
 
 
 @torch.no_grad()

@@ -30,7 +30,18 @@ from packnet_pl.run_directory import checkpoint_path, metrics_path, packed_path
 __all__ = ["SharedTraining", "digest", "with_shared_training"]
 
 # Neither changes a bit of the first task's training.
-_WITHOUT_INFLUENCE = ("prune", "mask", "logger", "checkpoint", "sweep", "resume", "changed_data", "packed")
+_WITHOUT_INFLUENCE = (
+    "prune",
+    "mask",
+    "logger",
+    "checkpoint",
+    "sweep",
+    "resume",
+    "changed_data",
+    "packed",
+    "grow",
+    "grow_below",
+)
 _OF_LATER_PHASES = ("later_lr", "distillation", "temperature")  # of ``optim``
 _log = logging.getLogger(__name__)
 

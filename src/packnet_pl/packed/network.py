@@ -13,6 +13,7 @@ from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.counting import counted
 from packnet_pl.models import Heads, TaskInfo, as_input, with_head
 from packnet_pl.packed.feature_statistics import FeatureStatistics
+from packnet_pl.packed.narrow_tasks import name_widths_
 from packnet_pl.packed.task_choice import choose_tasks, renormalised
 from packnet_pl.packed.task_copy import TaskCopy
 
@@ -148,11 +149,15 @@ class PackedNetwork(nn.Module):
         assert isinstance(head, nn.Linear)
         if self.packnet is not None:
             backbone = TaskCopy(self.packnet).show(task)
+            if task in self.packnet.state.shapes:
+                name_widths_(backbone, head.in_features)
         else:
             backbone = deepcopy(self.backbone)
             if self.networks:
                 backbone.load_state_dict(self.networks[task])
         whole = with_head(backbone, head)
+        if whole is None and self.packnet is not None and task in self.packnet.state.shapes:
+            backbone.builder = None  # type: ignore[assignment] # it builds the wide network
         return (whole or nn.Sequential(OrderedDict(backbone=backbone, head=head))).eval()
 
     def show(self, task: str) -> nn.Module:

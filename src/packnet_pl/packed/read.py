@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import KEEPINGS, Keeping, check_choice
+from packnet_pl.container.header import narrow_shapes
 from packnet_pl.container.packed_file import PackedFile, open_packed
 from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.models import Heads, TaskInfo
 from packnet_pl.packed.backbone import build_packed_backbone, check_fits
 from packnet_pl.packed.feature_statistics import FeatureStatistics
+from packnet_pl.packed.narrow_tasks import check_narrow
 from packnet_pl.packed.network import PackedNetwork
 from packnet_pl.packed.parts import Packable
 from packnet_pl.packed.tensors import Packed, below
@@ -97,7 +99,8 @@ def unpack_into(model: Packable, packed: Packed) -> None:
         raise ValueError(f"{packed.path} and the network do not agree on whether tasks own weights")
     heads, packnet = _fill(model.backbone, packed)
     for name, info in heads.infos.items():
-        _load(model.heads.add(name, info), heads[name].state_dict())
+        values = heads[name].state_dict()
+        _load(model.heads.add(name, info, num_features=values["weight"].shape[1]), values)
     for network in packed_networks(packed).values():
         take_types_(model.backbone, network)  # the same in all of them
     if model.packnet is not None and packnet is not None:
@@ -106,14 +109,17 @@ def unpack_into(model: Packable, packed: Packed) -> None:
 
 def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
     """Loads the shared part into ``backbone``; returns the heads, and the owners if tasks own weights."""
-    header, features = packed.header, packed.stored["heads/0/weight"].shape[1]
+    header, narrow = packed.header, narrow_shapes(packed.header)
+    features = {task: packed.stored[f"heads/{number}/weight"].shape[1] for number, task in enumerate(packed.tasks)}
     with _fitting(packed):
         check_fits(backbone.state_dict(), packed)
-        if getattr(backbone, "num_features", features) != features:
-            raise ValueError(f"its heads take {features} features, the backbone has {backbone.num_features}")
+        for task, taken in features.items():
+            has = getattr(backbone, "num_features", taken)
+            if taken != has and (task not in narrow or taken > has):
+                raise ValueError(f"its heads take {taken} features, the backbone has {has}")
     tensors = packed.tensors
     with _fitting(packed):
-        heads = _heads(packed)
+        heads = _heads(packed, max([*features.values(), getattr(backbone, "num_features", 0)]))
         if packed_networks(packed):
             return heads, None
         owners = {n: unpack_owners(layer, tensors[f"owners/{n}"]) for n, layer in header["weights"].items()}
@@ -129,6 +135,8 @@ def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
         state = {**header["packnet"], "owners": owners, "copies": copies, **({"masks": masks} if masks else {})}
         packnet = PackNet.from_state(backbone, state)
         packnet.verify()
+        if header["backbone"] is not None:
+            check_narrow(packnet, header, features)
     return heads, packnet
 
 
@@ -152,11 +160,12 @@ def _fitting(packed: Packed) -> Iterator[None]:
         raise ValueError(f"{packed.path} does not fit the backbone or is damaged: {as_line(error)}") from error
 
 
-def _heads(packed: Packed) -> Heads:
-    heads = Heads(packed.tensors["heads/0/weight"].shape[1])
+def _heads(packed: Packed, num_features: int) -> Heads:
+    heads = Heads(num_features)
     for number, entry in enumerate(packed.header["tasks"]):
         parts = below(f"heads/{number}/", packed.tensors)
-        _load(heads.add(entry["name"], TaskInfo.parse(entry)), parts)
+        head = heads.add(entry["name"], TaskInfo.parse(entry), num_features=parts["weight"].shape[1])
+        _load(head, parts)
     return heads
 
 

@@ -12,12 +12,14 @@ from packnet_pl.core import PackNet
 from packnet_pl.core.bits import identity
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.masked_weights import switch_off_
+from packnet_pl.core.narrow import leading, narrow_copy, sliced
 from packnet_pl.core.slots import Slot, plain_name, restore_slot_, slots_of
 from packnet_pl.packed.task_writer import TaskWriter
 
 __all__ = ["TaskCopy"]
 
 _Entry = tuple[Mapping[str, Any], str]
+_Shapes = Mapping[str, tuple[int, ...]]
 _READS: tuple[Callable[[Tensor], object], ...] = (
     Tensor.data_ptr,
     attrgetter("_version"),
@@ -28,6 +30,9 @@ _READS: tuple[Callable[[Tensor], object], ...] = (
 
 class TaskCopy:
     """A copy of a shared module that has the weights of one finished task, and is written over for another one.
+
+    Where the module has grown since the task was finished, the copy is as narrow as the module was then, and is made
+    anew for tasks of another width.
 
     Nothing is written while the task stays, as long as nobody changes the module or the copy, or loads another state;
     what they change shows in the next prediction. What is converted or moved keeps its old memory until then, too.
@@ -52,6 +57,7 @@ class TaskCopy:
         self._owners: Mapping[str, Tensor] = {}
         self._own: Mapping[str, Tensor] = {}
         self._mask: Mapping[str, Tensor] = {}
+        self._shapes: _Shapes | None = None
         self._owned = TaskWriter([])
         self._seen: list[object] = []
         self._written: list[object] = []
@@ -69,12 +75,13 @@ class TaskCopy:
         with self._packnet.requires_grad.restored():
             own, mask = state.copies[task], state.masks.get(task, {})
             is_of = _are_same(state.owners, self._owners) and _are_same(own, self._own) and _are_same(mask, self._mask)
+            shapes = state.shapes.get(task)
             if task != self.task or not is_of or not self._is_unchanged():
                 freezer.restore_all_()
-                is_unchanged = self._is_unchanged()
+                is_unchanged = self._is_unchanged() and shapes == self._shapes
                 written, self._written, self.task = self._written, [], None  # a failure half-way leaves no task
                 if not is_unchanged:
-                    self._renew()
+                    self._renew(shapes)
                 state = self._packnet.state  # with the owners where the weights are now
                 self._write(number, state.owners, own)
                 switch_off_({name: slot.now for name, slot in self._targets.items()}, state.unused(task))
@@ -97,13 +104,20 @@ class TaskCopy:
         )
 
     @torch.inference_mode(False)
-    def _renew(self) -> None:
-        """Copies the module anew, with whatever was converted, moved or replaced in it."""
+    def _renew(self, shapes: _Shapes | None) -> None:
+        """Copies the module anew, with whatever was converted, moved or replaced in it.
+
+        Args:
+            shapes: Name -> shape of each tensor of a task that is narrower than the module; None for all others.
+        """
         check_weights_are_read(self._packnet.module)
         self._copy, self._targets, self._kept = None, {}, []  # their memory first
         self._owners, self._owned = {}, TaskWriter([])
-        self._copy = deepcopy(self._packnet.module)
-        self._sources = self._packnet.inventory().all
+        self._sources, self._shapes = self._packnet.inventory().all, shapes
+        if shapes is None:
+            self._copy = deepcopy(self._packnet.module)
+        else:
+            self._copy = narrow_copy(self._packnet.module, self._sources, sliced(self._sources, shapes))
         targets = {plain_name(name): slot for name, slot in slots_of(self._copy)}
         self._targets = {name: targets[name] for name in self._sources}
         # Converted there and back, module or copy would get this memory again, and with it the version of other values.
@@ -116,7 +130,8 @@ class TaskCopy:
         """Writes a task's own copies and its visible weights; all else is as it was copied."""
         if not _are_same(owners, self._owners):
             self._owned = TaskWriter(
-                (self._targets[name].now, self._sources[name].now, owner) for name, owner in owners.items()
+                (self._targets[name].now, self._as_wide(name, self._sources[name].now), self._as_wide(name, owner))
+                for name, owner in owners.items()
             )
             self._owners = dict(owners)
         for name, value in own.items():
@@ -124,6 +139,10 @@ class TaskCopy:
         self._own = dict(own)
         self._owned.write_(number)
         torch.clear_autocast_cache()
+
+    def _as_wide(self, name: str, tensor: Tensor) -> Tensor:
+        """Returns the entries of ``tensor``, of the module, that the copy has."""
+        return tensor if self._shapes is None else leading(tensor, self._shapes[name])
 
     def _versions_of_module(self) -> list[object]:
         # Layers too: one that replaced another has tensors that nobody has looked at yet.

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from packnet_pl.container.expected_tensors import CHECKSUM, check_stored
-from packnet_pl.container.header import FORMAT, WITHOUT_MASKS, check_header, parse_header
+from packnet_pl.container.header import FORMAT, GROWN, WITHOUT_MASKS, check_header, parse_header
 from packnet_pl.container.packed_file import PackedFile, digest, open_packed, reading
 from packnet_pl.container.table import METADATA, Stored, read_table
 from packnet_pl.core.content_hash import content_hash
@@ -76,6 +76,7 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
     checksums = {name: content_hash(tensors[name]) for name in sorted(tensors)}
     has_masks = any("unused" in layer for layer in header["weights"].values())
     version = FORMAT if has_masks else WITHOUT_MASKS
+    version = GROWN if "shapes" in (header["packnet"] or {}) else version
     text = json.dumps({"format": version, **header, "checksums": checksums}, ensure_ascii=False, allow_nan=False)
     checksum = torch.frombuffer(bytearray.fromhex(digest(text.encode())), dtype=torch.uint8)
     try:

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 
+from msgspec.structs import replace
 from pytorch_lightning.utilities import rank_zero_only
 
-from packnet_pl.container import PackedFile, open_packed
+from packnet_pl.container import PackedFile, narrow_shapes, open_packed
+from packnet_pl.core.slots import plain_name
 from packnet_pl.packed import FeatureStatistics, NetworkPerTask, TaskFigures, save_packed
 from packnet_pl.report import draw_ownership
 from packnet_pl.report.style import write_figure
-from packnet_pl.results import Results, Storage, write_results
+from packnet_pl.results import Results, Storage, TaskResult, write_results
 from packnet_pl.run.metrics import Scores, write_accuracy_csv, write_class_csv
 from packnet_pl.run.plan import RunPlan
 from packnet_pl.run.task_record import TaskRecord
@@ -74,11 +77,9 @@ def gather_results(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[
 
 
 def _results(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRecord], packed: PackedFile) -> Results:
-    parameters = list(model.backbone.parameters())
-    backbone_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     head_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.heads.parameters())
     storage = Storage(
-        dense_bytes=len(records) * backbone_bytes + head_bytes,
+        dense_bytes=sum(_backbone_bytes(model, record.task.name) for record in records) + head_bytes,
         networks=len(model.networks) if isinstance(model, NetworkPerTask) else 1,
         packed_bytes=packed.size,
         owner_bits_per_weight=packed.owner_bits_per_weight or 0.0,
@@ -92,7 +93,7 @@ def _results(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRe
         seed=plan.seed,
         complete=len(records) == len(plan.tasks),
         versions=_versions(),
-        tasks=[record.task for record in records],
+        tasks=[_as_owned_now(record.task, packed) for record in records],
         accuracy=accuracy,
         outputs_unchanged=records[-1].outputs_unchanged,
         data_changed=data_changed,
@@ -102,6 +103,20 @@ def _results(plan: RunPlan, model: MultiHeadClassifier, records: Sequence[TaskRe
         settings=dict(plan.settings),
         val_now=[records[-1].val_now.get(record.task.name) for record in records],
     )
+
+
+def _backbone_bytes(model: MultiHeadClassifier, task: str) -> int:
+    """Returns how large the backbone is with which a task is computed: it may have grown since."""
+    narrow = model.packnet.state.shapes.get(task, {}) if model.packnet is not None else {}
+    sizes = [(prod(narrow.get(plain_name(n), p.shape)), p.element_size()) for n, p in model.backbone.named_parameters()]
+    return sum(entries * size for entries, size in sizes)
+
+
+def _as_owned_now(result: TaskResult, packed: PackedFile) -> TaskResult:
+    """Returns the figures of a task with its share of the weights that there are now: the network may have grown."""
+    if not narrow_shapes(packed.header):
+        return result
+    return replace(result, owned=total_of(shares_of(packed.counts, packed.tasks), packed.tasks).fraction(result.name))
 
 
 def _free(packed: PackedFile) -> float:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from packnet_pl.choices import Phase, WhichTask
 from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
+from packnet_pl.run.growth import Growth
 from packnet_pl.training import FitMethod, Recipe, TaskDataModule
 
 __all__ = ["LoggerPlan", "RunPlan", "Stage", "TaskPlan"]
@@ -101,6 +102,7 @@ class RunPlan:
         packs: Whether tasks own weights.
         fit: How the method fits one task.
         arch: Name of the backbone, for the results.
+        growth: When the network grows; None: never.
         recipe: What a run that goes on from the packed file alone needs to know of this one, as JSON takes it.
         seed: Everything random follows from it.
         batch_size: Samples per optimizer step, over all processes.
@@ -132,6 +134,7 @@ class RunPlan:
     device: str
     trainer: Mapping[str, Any]
     loggers: LoggerPlan | None
+    growth: Growth | None = None
     recipe: Mapping[str, Any] | None = None
     trained: Callable[[Path], None] | None = None
     make_callbacks: Callable[[], list[pl.Callback]] = list

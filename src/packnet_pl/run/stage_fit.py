@@ -16,6 +16,7 @@ from packnet_pl.filter_history import write_filters
 from packnet_pl.results import TaskResult
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.checkpointing import SaveState
+from packnet_pl.run.growth import make_room
 from packnet_pl.run.logged_pruning import LogPruning
 from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.metrics_history import MetricsHistory
@@ -59,6 +60,7 @@ def fit_stage(
     """
     begun = time.perf_counter()
     model.recipes = stage.last.recipes
+    make_room(plan.growth, model, stage.name, plan.seed)
     for task in stage.tasks:
         _add_head(plan, task, model)
     record = ValidationRecord({task.name: plan.datamodule(task.name, task.data) for task in stage.tasks if task.data})

@@ -229,7 +229,9 @@ def used_by(packnet: PackNet, number: int) -> dict[str, Tensor]:
     found = {}
     for full_name, tensor in packnet.module.state_dict().items():
         name = plain(full_name)
-        mine = (owners[name] > 0) & (owners[name] <= number) if name in owners else None
+        # As wide as the tensor is: a task that was finished before the module grew is shown narrower.
+        owner = owners[name][tuple(map(slice, tensor.shape))] if name in owners else None
+        mine = (owner > 0) & (owner <= number) if owner is not None else None
         if mine is not None and name in unused:
             mine &= ~unused[name]
         found[name] = bits(tensor if mine is None else tensor[mine])

@@ -22,6 +22,7 @@ GROUPS = (
     "Strategies",
     "Separate parameters per task",
     "Learned masks",
+    "Growing",
 )
 ROWS = pytest.StashKey[list["Row | None"] | None]()
 STATUSES = ("holds", "refused", "noticed")
