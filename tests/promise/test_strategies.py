@@ -25,6 +25,7 @@ TWO_PROCESSES = {
     "gradients accumulated over 2 batches": "accumulation",
     "norms and biases per task": "per_task",
     "learned masks": "learned_masks",
+    "pruned gradually, by gradients": "gradual_taylor",
     "select='best' with a metric that differs between the ranks": "best_epoch",
     "TaskClassifier": "task_classifier",
     "TaskClassifier: distillation from the dense network while retraining": "distillation",

@@ -20,7 +20,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 
-from packnet_pl import PackNet, PackNetCallback, TaskClassifier
+from packnet_pl import PackNet, PackNetCallback, PruneRule, TaskClassifier
+from packnet_pl.core import taylor
 from packnet_pl.models import vgg_small
 from packnet_pl.training import Distillation, Recipe
 from tests.support.promise.checker import Promise, Subject, asked, bits, check_promise
@@ -90,6 +91,13 @@ def per_task():
         "statistics differed": watch.statistics_differ == [True] * 5,
         "tasks have their own": not torch.equal(means[0], means[1]) and not torch.equal(means[1], means[2]),
     }
+
+
+def gradual_taylor():
+    """Sums of gradients, and choices in the middle of the retraining, are the same on both ranks."""
+    used, rule = user_subject(), PruneRule(taylor, "global", schedule="gradual")
+    check_promise(used, "ddp, gradual, taylor", trainer=lambda *own: ddp(*own, max_epochs=3), rule=rule)
+    return used, {"no sums are left": used.module.packnet.state.accumulators is None}
 
 
 def learned_masks():

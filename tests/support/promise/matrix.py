@@ -23,6 +23,7 @@ GROUPS = (
     "Separate parameters per task",
     "Learned masks",
     "Growing",
+    "Scores and schedules",
 )
 ROWS = pytest.StashKey[list["Row | None"] | None]()
 STATUSES = ("holds", "refused", "noticed")
