@@ -41,10 +41,10 @@ def main() -> None:
     weights = 1 / torch.bincount(labels).double()[labels]
     for _ in range(EPOCHS):
         drawn = torch.multinomial(weights, len(images), replacement=True)
-        for batch in drawn[: steps * BATCH].split(BATCH):
+        for batch in drawn[: steps * BATCH].reshape(steps, BATCH):
             loss = cross_entropy(head(network(images[batch])), labels[batch], label_smoothing=0.05)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     network.eval()
