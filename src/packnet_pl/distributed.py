@@ -37,10 +37,10 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def sum_(counts: Tensor) -> Tensor:
-    """Sums integer counts over all processes, in place, and returns them. Every process must call it alike.
+    """Sums counts over all processes, in place, and returns them. Every process must call it alike.
 
     Args:
-        counts: int64, on the CPU.
+        counts: int64, which is exact, or float64; on the CPU.
     """
     if is_distributed():
         device = _device()

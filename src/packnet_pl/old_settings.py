@@ -34,18 +34,28 @@ _CLASSIFIERS = ("packnet_pl.TaskClassifier", "packnet_pl.training.TaskClassifier
 _IMAGES = ("packnet_pl.data.image_folder", "packnet_pl.data.published_images")
 
 
-_LOSS = {
+RETRAINING: dict[str, Any] = {
+    "epochs": {"train": 1.0, "retrain": 1.0},
+    "lr": {"train": 1.0, "retrain": 1.0},
+    "distillation": 0.0,
+    "temperature": 2.0,
+}
+"""What ``optim`` has, and had before there was a choice; a packed file leaves it out."""
+
+_OPTIM = {
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "cutmix": 0.0,
     "balance": "none",
-    "distillation": 0.0,
-    "temperature": 2.0,
+    **RETRAINING,
 }
-"""What ``optim`` has, and had before there was a choice."""
+"""All of that."""
 
-PRUNING = {"score": "magnitude", "schedule": "oneshot"}
+PRUNING: dict[str, Any] = {"score": "magnitude", "schedule": "oneshot", "tolerance": 0.5, "trials": 5}
 """What ``prune`` has, and had before there was a choice."""
+
+_ARGUMENTS = {"packnet_pl.methods.IndividualNetworks": {"retrain": False}}
+"""Arguments of a ``_target_``, likewise."""
 
 
 def score_target(score: str) -> str:
@@ -57,8 +67,9 @@ def upgrade_settings(node: Any) -> Any:
     """Returns a configuration of an earlier version in the names and keys of this one.
 
     A ``_target_`` that moved is named by where it is now; pruning that was given by scope and granularity alone gets a
-    rule of these, and is by magnitude and at once if nothing else was said; a loss of which nothing was said is the
-    plain one; images that were resized to 256 / 224 of their size, bilinear, whatever the weights, stay so.
+    rule of these, and is by magnitude and at once if nothing else was said; a loss, a factor or a second phase of which
+    nothing was said is the plain one; images that were resized to 256 / 224 of their size, bilinear, whatever the
+    weights, stay so.
 
     Args:
         node: Plain objects, with or without interpolations; it is left as it is.
@@ -72,9 +83,10 @@ def upgrade_settings(node: Any) -> Any:
     if isinstance(target, str) and target in MOVED:
         new["_target_"] = MOVED[target]
     if "optimizer" in node and "batch_size" in node:
-        new = {**new, **{key: usual for key, usual in _LOSS.items() if key not in node}}
+        new = {**new, **{key: usual for key, usual in _OPTIM.items() if key not in node}}
     if target in _CLASSIFIERS and isinstance(new.get("pack"), bool) and not new.pop("pack"):
         new["_target_"] = "packnet_pl.methods.FineTuning"
+    new = {**_ARGUMENTS.get(str(new.get("_target_")), {}), **new}
     if new.get("_target_") in _IMAGES and "image_size" in new and "interpolation" not in new:
         new["interpolation"] = "bilinear"
         if "resize" in new:

@@ -31,6 +31,7 @@ __all__ = [
     "metrics_path",
     "packed_path",
     "probe_path",
+    "ratio_trials_path",
     "read_run",
     "results_path",
     "run_path",
@@ -80,6 +81,11 @@ def metrics_path(folder: Path, task: str, phase: Phase) -> Path:
 def probe_path(folder: Path, task: str) -> Path:
     """Returns the path of the images and logits that show whether predictions have changed."""
     return task_folder(folder, task) / "probe.safetensors"
+
+
+def ratio_trials_path(folder: Path, task: str) -> Path:
+    """Returns the path of the trials with which the prune ratio of ``task`` was chosen."""
+    return task_folder(folder, task) / "ratio_trials.json"
 
 
 def journal_path(folder: Path, task: str) -> Path:

@@ -63,6 +63,7 @@ def test_any_callback_of_lightning_is_taken_by_its_target():
     [
         ([], ["callbacks.mine=3"], "callbacks.mine is 3; it takes a callback: '+callbacks.mine._target_=my_package.My"),
         ([], ["callbacks.mine._target_=builtins.dict"], "callbacks.mine is a dict; it takes a callback of pytorch_lig"),
+        (["ema"], ["callbacks.ema.phase=test"], "callbacks.ema.phase is 'test'; allowed are train, retrain, and null"),
         (["early_stopping"], ["callbacks.early_stopping.mode=up"], "callbacks.early_stopping: `mode` can be"),
         (["early_stopping"], ["callbacks.early_stopping.mode=min"], "stops while val_accuracy gets better: max"),
         (["early_stopping"], ["callbacks.early_stopping.monitor=loss"], "is 'loss'; a run logs train_loss, "),
@@ -82,6 +83,13 @@ def test_what_cannot_work_is_refused_in_one_line(names, given, message):
         checked(names, *given)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_callback_may_be_for_one_phase_alone():
+    node = with_callbacks(["ema", "lr_monitor"], "callbacks.ema.phase=retrain").callbacks
+    assert len(build_callbacks(node)) == 2
+    kinds = {phase: [type(made).__name__ for made in build_callbacks(node, phase)] for phase in ("train", "retrain")}
+    assert kinds == {"train": ["LearningRateMonitor"], "retrain": ["EMAWeightAveraging", "LearningRateMonitor"]}
 
 
 @pytest.mark.parametrize(

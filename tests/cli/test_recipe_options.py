@@ -70,6 +70,8 @@ def test_a_phase_may_have_its_own_and_has_what_optim_says_otherwise(configured):
         (["method=joint", "optim.mixup=1"], r"mixup is 1\.0, but method=joint has images of several tasks in a batch"),
         (["method=joint", "sequence.tasks.digits.train.mixup=1"], r"digits\.train\.mixup is 1\.0, but method=joint"),
         (["optim.distillation=1.1"], r"optim\.distillation is 1\.1; allowed is a share of the loss in \[0, 1\]"),
+        (["optim.epochs.retrain=0"], r"optim\.epochs\.retrain is 0\.0; allowed is a number above 0"),
+        (["optim.lr.train=inf"], r"optim\.lr\.train is inf; allowed is a finite number above 0"),
         (["optim.temperature=0"], r"optim\.temperature is 0\.0; allowed is a finite number above 0"),
         (["method=finetune", "optim.distillation=0.5"], r"method=finetune packs nothing and so has no phase retrain"),
         (["method=joint", "optim.label_smoothing=0.1"], r"label_smoothing is 0\.1, but method=joint has images of"),
@@ -107,6 +109,25 @@ def test_a_packed_file_brings_them_along(configured):
         0,
     )
     assert recipe["sequence"]["tasks"]["latin"]["train"]["cutmix"] == 1
+
+
+def test_factors_go_for_a_phase_of_all_tasks(configured):
+    _, tasks = configured("optim.epochs.retrain=1.6", "optim.lr.train=0.5", "sequence.tasks.greek.train.epochs=0")
+    assert of_tasks(tasks, "epochs") == {"latin": [10, 6], "greek": [0, 10], "cyrillic": [16, 10], "digits": [30, 16]}
+    assert of_tasks(tasks, "lr") == {
+        "latin": [0.025, 0.02],
+        **{name: [0.02, 0.02] for name in ("greek", "cyrillic", "digits")},
+    }
+    _, tasks = configured("optim.epochs={train: 0.01, retrain: 0.01}", "debug.max_epochs=3")
+    assert of_tasks(tasks, "epochs")["digits"] == [1, 1]
+
+
+def test_individual_networks_may_have_a_second_phase(configured):
+    words = ["method=individual", "method.classifier.retrain=true", "optim.distillation=0.5"]
+    assert of_tasks(configured(*words)[1], "epochs")["latin"] == [10, 4]
+    assert of_tasks(configured("method=individual")[1], "epochs")["latin"] == [10]
+    with pytest.raises(UsageError, match="method=individual packs nothing and so has no phase retrain"):
+        configured("method=individual", "optim.distillation=0.5")
 
 
 def test_retraining_distils_and_training_does_not(configured):

@@ -14,7 +14,14 @@ from torch import nn, optim
 
 from packnet_pl import PackNet, TaskClassifier, fit_task, load_packed, save_packed
 from packnet_pl.models import vgg_small
-from packnet_pl.training import ClassificationLoss, Distillation, Recipe, batch_mixing
+from packnet_pl.training import (
+    ClassificationLoss,
+    Distillation,
+    LastPartAverage,
+    RecalibrateNorms,
+    Recipe,
+    batch_mixing,
+)
 from tests.support.promise.checker import TASKS, Promise, Subject, asked, bits, check_promise
 from tests.support.promise.own_modules import MOMENTUM, fit_phase, quiet, trainer
 from tests.support.promise.user_modules import ADAMW, UserModule, images, subject_of
@@ -130,6 +137,14 @@ def test_nothing_is_forgotten_with_distillation(what):
     model = task_classifier(*FOUR[what])
     model.recipes = {"train": Recipe(MOMENTUM), "retrain": Recipe(MOMENTUM, distillation=Distillation(0.5))}
     check_promise(classifier_subject(model), f"distillation, {what}", trainer=trainer())
+    model.packnet.verify(model)
+
+
+@pytest.mark.promise("Training loop", label="TaskClassifier: the mean over the last part, and recalibrated norms")
+@pytest.mark.parametrize("what", ["all shared", "norms and biases per task"])
+def test_nothing_is_forgotten_with_averages_and_recalibrated_norms(what):
+    model = task_classifier(*FOUR[what])
+    check_promise(classifier_subject(model), f"averages, {what}", trainer=trainer(LastPartAverage, RecalibrateNorms))
     model.packnet.verify(model)
 
 

@@ -173,7 +173,7 @@ def fit_method(model, task, seed=0, *, callbacks=(), resume=None, settled=None, 
             Reseed(seed=0, task=task, phase=phase), callback, *callbacks, **{"max_epochs": 2, **kwargs}
         ),
         settled=settled or (lambda module: None),
-        resume=("train", resume) if resume else None,
+        resume=resume if resume is None or isinstance(resume, tuple) else ("train", resume),
     )
 
 

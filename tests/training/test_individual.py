@@ -1,13 +1,18 @@
 """The baseline of a network per task."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from packnet_pl.methods import IndividualNetworks
+from packnet_pl.training import Distillation, Recipe
 from tests.support.fits import (
+    MOMENTUM,
     RECIPES,
+    SaveAndStop,
     SmallNet,
     Spoiler,
+    StoppedError,
     answer,
     bits,
     fit_method,
@@ -136,3 +141,62 @@ def test_a_fit_that_fails_finishes_nothing_and_can_be_begun_again():
 def test_another_start_is_refused(start):
     with pytest.raises(ValueError, match=r"start is .*; allowed are 'first_task' and 'backbone'"):
         IndividualNetworks(SmallNet(), start=start)
+
+
+# A second phase.
+
+
+def with_second_phase(*tasks, distillation=0.5, seed=0):
+    torch.manual_seed(seed)
+    model = IndividualNetworks(SmallNet(), retrain=True)
+    model.recipes = {**RECIPES, "retrain": Recipe(MOMENTUM, distillation=Distillation(distillation))}
+    for number, task in enumerate(tasks):
+        fit_method(model, task, number)
+    return model
+
+
+class Phases(pl.Callback):
+    def __init__(self):
+        self.seen, self.taught = [], []
+
+    def on_train_epoch_start(self, trainer, module):
+        self.seen.append((module.phase, module.teacher.task))
+        self.taught.append(bits(module.teacher(images())) if module.teacher.task else None)
+
+
+def test_a_second_phase_learns_from_the_network_that_the_first_one_left():
+    model, phases, ends = with_second_phase("a"), Phases(), []
+
+    class End(pl.Callback):
+        def on_train_end(self, trainer, module):
+            ends.append(bits(answer(module, "b")))
+
+    fit_method(model, "b", 1, callbacks=[phases, End()])
+    assert phases.seen == [*[("train", None)] * 2, *[("retrain", "b")] * 2]
+    assert torch.equal(phases.taught[2], ends[0])
+    assert torch.equal(phases.taught[3], ends[0])
+    assert torch.equal(bits(answer(model, "b")), ends[1])
+    assert (list(model.networks), model.teacher.task) == (["a", "b"], None)
+
+
+@pytest.mark.parametrize("phase", ["train", "retrain"])
+def test_a_second_phase_is_resumed(tmp_path, phase):
+    class Stop(SaveAndStop):
+        def on_train_epoch_end(self, trainer, module):
+            if module.phase == phase:
+                super().on_train_epoch_end(trainer, module)
+
+    expected = with_second_phase("a", "b")
+    with pytest.raises(StoppedError):
+        fit_method(with_second_phase("a"), "b", 1, callbacks=[Stop(tmp_path / "last.ckpt")])
+    for resumed in (with_second_phase("a"), with_second_phase(seed=7)):
+        fit_method(resumed, "b", 1, resume=(phase, tmp_path / "last.ckpt"))
+        assert same(tensors(resumed), tensors(expected))
+        assert all(same(as_bits(resumed.networks[task]), as_bits(expected.networks[task])) for task in "ab")
+
+
+def test_a_phase_that_the_method_does_not_have_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"task 'a' cannot go on in phase 'retrain': this method has \['train'\]"):
+        fit_method(new_model(), "a", resume=("retrain", tmp_path / "last.ckpt"))
+    with pytest.raises(ValueError, match="retrain is 'yes'; allowed are True and False"):
+        IndividualNetworks(SmallNet(), retrain="yes")

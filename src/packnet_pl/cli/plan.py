@@ -40,13 +40,19 @@ def main() -> None:
             phases_to_repeat(run, read_run(run.folder))
         config, parts = run.config, build(run).parts
 
-        from packnet_pl.configuration.plan_text import growth_lines, plan_table, storage_lines
+        from packnet_pl.configuration.plan_text import (
+            growth_lines,
+            plan_table,
+            recalibration_lines,
+            storage_lines,
+        )
         from packnet_pl.configuration.plan_times import time_lines
         from packnet_pl.console import output_console
 
         console = output_console()
         console.print(plan_table(config, parts))
-        for line in (*time_lines(config, parts), *storage_lines(parts), *growth_lines(parts)):
+        lines = [*time_lines(config, parts), *storage_lines(parts), *growth_lines(parts), *recalibration_lines(config)]
+        for line in lines:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning import callbacks as lightning
 
+from packnet_pl.choices import PHASES, Phase
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.errors import UsageError
 from packnet_pl.training import PackNetCallback
@@ -34,11 +35,12 @@ _LOGS = (lightning.LearningRateMonitor, lightning.DeviceStatsMonitor)
 _LOGGED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top5")
 
 
-def build_callbacks(node: Mapping[str, Any] | None) -> list[pl.Callback]:
+def build_callbacks(node: Mapping[str, Any] | None, phase: Phase | None = None) -> list[pl.Callback]:
     """Returns new instances of the callbacks of a configuration, in order.
 
     Args:
-        node: Name -> what is instantiated; None for none.
+        node: Name -> what is instantiated, and in ``phase`` which phase it is for alone; None for none.
+        phase: Leaves out those that are for another one; None leaves out none.
 
     Raises:
         UsageError: If one cannot be made, or is no callback.
@@ -48,8 +50,13 @@ def build_callbacks(node: Mapping[str, Any] | None) -> list[pl.Callback]:
         key = f"callbacks.{name}"
         if not isinstance(given, Mapping | DictConfig) or "_target_" not in given:
             raise UsageError(f"{key} is {given!r}; it takes a callback: '+{key}._target_=my_package.MyCallback'")
+        arguments, only = {name: value for name, value in given.items() if name != "phase"}, given.get("phase")
+        if only not in (None, *PHASES):
+            raise UsageError(f"{key}.phase is {only!r}; allowed are train, retrain, and null for both")
+        if phase and only not in (None, phase):
+            continue
         try:
-            callback = build_target(DictConfig(given), key)
+            callback = build_target(DictConfig(arguments), key)
         except InstantiationException as error:
             if isinstance(error.__cause__, MisconfigurationException):
                 raise UsageError(f"{key}: {error.__cause__}") from error.__cause__

@@ -41,7 +41,9 @@ def bind_targets(node: Any, key: str = "") -> None:
         signature = inspect.signature(target)
     except ValueError:
         return  # of a builtin, which does not list its arguments
-    arguments = [name for name in node if not name.startswith("_")]
+    # Which phase a callback is for is no argument of it.
+    beside = {"phase"} if key.rpartition(".")[0] == "callbacks" else set()
+    arguments = [name for name in node if not name.startswith("_") and name not in beside]
     known = [name for name, parameter in signature.parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
     kinds = _kinds(target)
     open_ended = len(known) < len(signature.parameters)

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from packnet_pl.choices import SCORES
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
-from packnet_pl.old_settings import PRUNING, RULE, score_target, upgrade_settings, usual_rule
+from packnet_pl.old_settings import PRUNING, RETRAINING, RULE, score_target, upgrade_settings, usual_rule
 from packnet_pl.text import as_line, brief, named
 
 __all__ = ["recipe_of", "with_recipe"]
@@ -60,7 +60,7 @@ def recipe_of(
         "inputs": None if inputs is None else dict(inputs),
         "seed": plain["seed"],
         "prune": _unusual(plain["prune"]),
-        "optim": {key: value for key, value in plain["optim"].items() if key != _WORKERS},
+        "optim": {k: v for k, v in plain["optim"].items() if k != _WORKERS and RETRAINING.get(k) != v},
         # What the fit repeats of the pruning follows from that again.
         "method": {**method, "fit": {k: v for k, v in method["fit"].items() if k not in plain["prune"]}},
         "debug": plain["debug"],

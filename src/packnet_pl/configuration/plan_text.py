@@ -17,7 +17,16 @@ from packnet_pl.data.epoch_steps import EpochSteps, epoch_steps
 from packnet_pl.packed import NetworkPerTask
 from packnet_pl.training.trainer_checks import CONVERTING
 
-__all__ = ["data_of", "growth_lines", "plan_table", "size_of", "steps_of", "storage_lines", "to_train"]
+__all__ = [
+    "data_of",
+    "growth_lines",
+    "plan_table",
+    "recalibration_lines",
+    "size_of",
+    "steps_of",
+    "storage_lines",
+    "to_train",
+]
 
 
 def plan_table(config: DictConfig, parts: Parts) -> Table:
@@ -35,7 +44,7 @@ def plan_table(config: DictConfig, parts: Parts) -> Table:
             task.name,
             str(len(data.class_names)),
             " / ".join(f"{size:,}" for size in sizes),
-            "-" if task.prune_ratio is None else f"{task.prune_ratio:g}",
+            "-" if task.prune_ratio is None else f"{'at least ' if task.search else ''}{task.prune_ratio:.3g}",
             owned,
             free,
             " + ".join(str(phase.epochs) for phase in task.phases.values()),
@@ -80,6 +89,14 @@ def growth_lines(parts: Parts) -> Iterator[str]:
             f"grows for {task}: {wider.builder['name']}({arguments}), {wider.parameters:,} parameters, "
             f"{sum(wider.weights.values()):,} of them prunable"
         )
+
+
+def recalibration_lines(config: DictConfig) -> Iterator[str]:
+    """Yields a line where norms are recalibrated, and later tasks may change none."""
+    targets = [str(callback.get("_target_")) for callback in (config.get("callbacks") or {}).values()]
+    shared = config.method.pack and config.norm == "shared"
+    if shared and any(target.endswith(".RecalibrateNorms") for target in targets):
+        yield "recalibrated norms: the first task's alone; later tasks share them, and change none (norm=per_task)"
 
 
 def to_train(parts: Parts) -> list[TaskSettings]:

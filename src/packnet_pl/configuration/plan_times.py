@@ -42,18 +42,25 @@ def time_lines(config: DictConfig, parts: Parts) -> Iterator[str]:
         yield (
             f"training {' + '.join(task.name for task in fitted)}: {counted(epoch.steps, 'step')} of "
             f"{config.optim.batch_size:,} an epoch, {_images_text(data.input_shape)}"
-            f"{left_out if epoch.left_out else ''}; {time}"
+            f"{left_out if epoch.left_out else ''}{_search_text(fitted[-1])}; {time}"
         )
     if known and None not in known.values():
         where = f"on {parts.device}" + (f" in {parts.processes} processes" if parts.processes > 1 else "")
         targets = [str(callback.get("_target_")) for callback in (config.get("callbacks") or {}).values()]
-        most = "at most " if any(target.endswith((".EarlyStopping", ".Timer")) for target in targets) else ""
+        stops = any(target.endswith((".EarlyStopping", ".Timer")) for target in targets)
+        most = "at most " if stops or any(task.search for task in tasks) else ""
         yield f"time: {most}{duration(total)} {where}, from batches that were timed; with validation and testing"
 
 
 def _images_text(input_shape: Sequence[int]) -> str:
     channels, height, width = input_shape
     return f"{'grey ' if channels == 1 else ''}images of {width} x {height}"
+
+
+def _search_text(task: TaskSettings) -> str:
+    if task.search is None:
+        return ""
+    return f", retrained at most {2 + task.search.trials} times: once for each ratio that is tried, and at last"
 
 
 def _timed(
@@ -69,4 +76,7 @@ def _len(parts: Parts, task: TaskSettings, split: str) -> int:
 
 
 def _epochs(task: TaskSettings) -> int:
-    return sum(phase.epochs for phase in task.phases.values())
+    trials = 1 + task.search.trials if task.search else 0
+    return sum(phase.epochs for phase in task.phases.values()) + (
+        trials * task.phases["retrain"].epochs if trials else 0
+    )

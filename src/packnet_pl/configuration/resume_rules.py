@@ -1,13 +1,13 @@
 """Rules for resuming a run: which tasks are finished, and which settings may change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.configuration.packed_source import packed_header
-from packnet_pl.configuration.task_settings import prune_ratios
+from packnet_pl.configuration.task_settings import AUTO, prune_ratios
 from packnet_pl.errors import UsageError
 
 __all__ = [
@@ -182,7 +182,7 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
 
 
 def set_aside(folder: Path, tasks: list[str], phases: tuple[str, ...]) -> list[Path]:
-    """Renames the checkpoints of phases that begin anew, so that the run does not resume from them.
+    """Renames the checkpoints of phases that begin anew, so that the run does not resume from them, nor from trials.
 
     Args:
         folder: The run directory.
@@ -193,6 +193,8 @@ def set_aside(folder: Path, tasks: list[str], phases: tuple[str, ...]) -> list[P
         Where they are now.
     """
     moved = []
+    for task in tasks if phases else ():
+        (folder / "tasks" / task / "ratio_trials.json").unlink(missing_ok=True)
     for path in (folder / "tasks" / task / phase / "last.ckpt" for task in tasks for phase in phases):
         if path.exists():
             moved.append(path.replace(path.with_name("replaced.ckpt")))
@@ -213,8 +215,10 @@ def _phases_to_grow_anew(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[
     return {"train", "retrain"} if before != after and (before[0], after[0]) != (None, None) else set()
 
 
-def _ratios(config: Mapping[str, Any]) -> list[float | None]:
+def _ratios(config: Mapping[str, Any]) -> Sequence[float | str | None]:
     sequence = config["sequence"]
+    if config["prune"]["ratio"] == AUTO:  # what is chosen depends on the tasks to come, and may, for those to come
+        return [*[AUTO] * (len(sequence["order"]) - 1), AUTO if config["prune"]["last"] else None]
     return prune_ratios(config["prune"], len(sequence["order"]), finished=len(sequence.get("finished") or []))
 
 

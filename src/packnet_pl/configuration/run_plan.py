@@ -16,7 +16,7 @@ from packnet_pl.configuration.logger_plan import logger_plan
 from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
-from packnet_pl.configuration.task_settings import LOSS_OPTIONS, PhaseSettings
+from packnet_pl.configuration.task_settings import AUTO, LOSS_OPTIONS, PhaseSettings
 from packnet_pl.old_settings import MAGNITUDE, PRUNING
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, TaskPlan
@@ -52,7 +52,9 @@ def build_plan(
         balanced = [phase for phase, settings in task.phases.items() if settings.balance == "sampler"]
         epochs = {phase: settings.epochs for phase, settings in task.phases.items()}
         ratio = None if task.finished else task.prune_ratio
-        tasks.append(TaskPlan(task.name, parts.data[task.name], ratio, epochs, recipes, task.head, balanced))
+        tasks.append(
+            TaskPlan(task.name, parts.data[task.name], ratio, epochs, recipes, task.head, balanced, task.search)
+        )
     plain: Any = OmegaConf.to_container(config)
     source = parts.packed if config.packed else None
     arguments = plain["arch"]
@@ -97,7 +99,11 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         for part in (plain["classifier"], rule, plain["fit"])
         for key, value in part.items()
         # "pack" is part of what the method is, and no setting of it.
-        if not key.startswith("_") and key != "pack" and isinstance(value, (str, int, float))
+        if not key.startswith("_")
+        and key != "pack"
+        and isinstance(value, (str, int, float))
+        # A second phase goes unsaid where there is none.
+        and (key, value) != ("retrain", False)
     }
     if found.get("schedule") == PRUNING["schedule"]:
         del found["schedule"]
@@ -109,12 +115,20 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if config.which_task != "entropy":
         kept["which_task"] = config.which_task
     loss = {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
+    if config.prune.ratio == AUTO:
+        kept |= {"ratio": AUTO, "tolerance": config.prune.tolerance}
     if config.optim.distillation:
         loss |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}
     if config.mask:
         loss |= {"mask": "learned", "mask_lr": config.mask.get("lr"), "mask_init": config.mask.get("init")}
     growth = {key: config[key] for key in ("grow", "grow_below")} if config.get("grow") is not None else {}
-    return {**found, **kept, **growth, "later_lr": config.optim.later_lr, **loss}
+    factors = {
+        f"{name}_{phase}": factor
+        for name in ("epochs", "lr")
+        for phase, factor in config.optim[name].items()
+        if factor != 1
+    }
+    return {**found, **kept, **growth, "later_lr": config.optim.later_lr, **factors, **loss}
 
 
 def _recipe(

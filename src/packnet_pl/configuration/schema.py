@@ -49,6 +49,8 @@ class PruneConfig:
     """Options of pruning: ``ratio`` is a number or a list, ``rule`` follows from the other options."""
 
     ratio: Any = MISSING
+    tolerance: float = 0.5
+    trials: int = 5
     last: bool = MISSING
     scope: str = MISSING
     granularity: str = MISSING
@@ -69,12 +71,22 @@ class MethodConfig:
 
 
 @dataclass
+class FactorConfig:
+    """Factors on a number that each phase of each task has of its own."""
+
+    train: float = 1.0
+    retrain: float = 1.0
+
+
+@dataclass
 class OptimConfig:
     """Options of optimization, the same for every phase; rates and epochs are the phases' own."""
 
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] | None = None
     later_lr: float = 1.0
+    epochs: FactorConfig = field(default_factory=FactorConfig)
+    lr: FactorConfig = field(default_factory=FactorConfig)
     batch_size: int = MISSING
     accumulate: int = MISSING
     gradient_clip: float | None = None

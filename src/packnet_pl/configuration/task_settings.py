@@ -22,8 +22,10 @@ from packnet_pl.choices import (
 from packnet_pl.configuration.overrides import escaped
 from packnet_pl.counting import counted
 from packnet_pl.errors import UsageError
+from packnet_pl.ratio_choice import RatioSearch, least_ratio
 
 __all__ = [
+    "AUTO",
     "LOSS_OPTIONS",
     "PhaseSettings",
     "TaskSettings",
@@ -37,6 +39,9 @@ __all__ = [
 
 LOSS_OPTIONS = ("label_smoothing", "mixup", "cutmix", "balance")
 """Options of ``optim`` that a task's phase may have of its own."""
+
+AUTO = "auto"
+"""In place of a prune ratio: it is searched."""
 
 _LEAST_ALPHA = 1e-30
 """Lower ones are zero, or nearly, in the float32 of torch's distributions, which take no zero."""
@@ -75,6 +80,7 @@ class TaskSettings:
         prune_ratio: Share of the task's weights to release, in [0, 1); None releases nothing.
         phases: "train", and "retrain" if something is released.
         head: What its head begins as.
+        search: How the prune ratio is searched, which is the least one then; None takes it as it is.
     """
 
     name: str
@@ -82,6 +88,7 @@ class TaskSettings:
     prune_ratio: float | None
     phases: Mapping[Phase, PhaseSettings]
     head: HeadStart = "new"
+    search: RatioSearch | None = None
 
 
 def task_settings(config: DictConfig) -> tuple[TaskSettings, ...]:
@@ -106,7 +113,14 @@ def task_settings(config: DictConfig) -> tuple[TaskSettings, ...]:
     return tuple(
         TaskSettings(name, True, ratio, {})
         if name in finished
-        else TaskSettings(name, False, ratio, _phases(config, name, ratio), config.sequence.tasks[name].head)
+        else TaskSettings(
+            name,
+            False,
+            ratio,
+            _phases(config, name, ratio),
+            config.sequence.tasks[name].head,
+            _search(config.prune, ratio),
+        )
         for name, ratio in zip(order, pruned, strict=True)
     )
 
@@ -115,8 +129,8 @@ def prune_ratios(prune: Mapping[str, Any], num_tasks: int, *, finished: int = 0)
     """Returns one prune ratio per task; None for the last task if it is not to be pruned.
 
     Args:
-        prune: Part of a configuration: ``ratio``, a number for all tasks or a list with one per task, and ``last``,
-            whether the last task is pruned too.
+        prune: Part of a configuration: ``ratio``, a number for all tasks, a list with one per task, or "auto", which is
+            the least ratio that leaves each later task its share; and ``last``, whether the last task is pruned too.
         num_tasks: Number of tasks.
         finished: Number of tasks that are finished already; a list may leave them out, and then they get None.
 
@@ -126,6 +140,8 @@ def prune_ratios(prune: Mapping[str, Any], num_tasks: int, *, finished: int = 0)
     given = _plain(prune["ratio"])
     checked = ratios_of(given)
     ratios = checked if isinstance(given, list) else checked * num_tasks
+    if given == AUTO:
+        ratios = [least_ratio(later + bool(prune["last"])) for later in reversed(range(num_tasks))]
     left_out = finished if finished and len(ratios) == num_tasks - finished else 0
     if len(ratios) + left_out != num_tasks:
         raise UsageError(
@@ -137,13 +153,15 @@ def prune_ratios(prune: Mapping[str, Any], num_tasks: int, *, finished: int = 0)
 
 
 def ratios_of(given: Any) -> list[float]:
-    """Returns the numbers of ``prune.ratio``, which is one or a list of them.
+    """Returns the numbers of ``prune.ratio``, which is one or a list of them; none for "auto".
 
     Raises:
         UsageError: If one is not a number in [0, 1).
     """
     given = _plain(given)
-    allowed = f"prune.ratio is {given}; allowed is a fraction in [0, 1) or a list of them"
+    if given == AUTO:
+        return []
+    allowed = f"prune.ratio is {given}; allowed is a fraction in [0, 1), a list of them, or auto"
     try:
         return [check_ratio(ratio, allowed) for ratio in (given if isinstance(given, list) else [given])]
     except ValueError as error:
@@ -225,13 +243,21 @@ def _deciding(config: DictConfig, task: str, phase: Phase) -> str:
     return max(names, key=lambda name: config.sequence.tasks[name][phase].epochs)
 
 
+def _search(prune: DictConfig, ratio: float | None) -> RatioSearch | None:
+    return RatioSearch(ratio, prune.tolerance, prune.trials) if prune.ratio == AUTO and ratio is not None else None
+
+
 def _phases(config: DictConfig, name: str, ratio: float | None) -> dict[Phase, PhaseSettings]:
-    names: Sequence[Phase] = ("train",) if ratio is None else ("train", "retrain")  # nothing pruned, nothing to retrain
+    # Where nothing is pruned, nothing is retrained; only individual networks may have a second phase all the same.
+    retrains = ratio is not None or config.method.classifier.get("retrain")
+    names: Sequence[Phase] = ("train", "retrain") if retrains else ("train",)
     found: dict[Phase, PhaseSettings] = {}
     for phase in names:
         settings = config.sequence.tasks[_deciding(config, name, phase)][phase]
-        epochs = min(settings.epochs, config.debug.max_epochs or settings.epochs)
+        epochs = settings.epochs and max(1, round(settings.epochs * config.optim.epochs[phase]))
+        epochs = min(epochs, config.debug.max_epochs or epochs)
         own = {option: settings[option] for option in LOSS_OPTIONS if settings[option] is not None}
         usual = {option: config.optim[option] for option in LOSS_OPTIONS}
-        found[phase] = PhaseSettings(epochs, settings.lr, settings.schedule, **{**usual, **own})
+        rate = settings.lr * config.optim.lr[phase]
+        found[phase] = PhaseSettings(epochs, rate, settings.schedule, **{**usual, **own})
     return found

@@ -22,6 +22,7 @@ from packnet_pl.choices import (
 from packnet_pl.configuration.logger_check import check_loggers
 from packnet_pl.configuration.schema import TrainConfig
 from packnet_pl.configuration.task_settings import (
+    AUTO,
     LOSS_OPTIONS,
     TaskSettings,
     check_loss_option,
@@ -53,8 +54,10 @@ _LEAST = {
     "trainer.num_nodes": 1,
     "seed": 0,
     "debug.max_epochs": 1,
+    "prune.trials": 1,
 }
-_ABOVE_ZERO = ("optim.later_lr", "optim.gradient_clip")
+_FACTORS = tuple(f"optim.{factor}.{phase}" for factor in ("epochs", "lr") for phase in PHASES)
+_ABOVE_ZERO = ("optim.later_lr", "optim.gradient_clip", *_FACTORS)
 _LOSS = tuple(f"optim.{option}" for option in LOSS_OPTIONS)
 
 
@@ -97,12 +100,12 @@ def check_values(config: DictConfig) -> None:
         UsageError: If one is not allowed.
     """
     for key in (*_CHOICES, *_LEAST, *_ABOVE_ZERO, *_OTHERS, *_LOSS):
-        section, _, name = key.rpartition(".")
-        # Asked for each section: OmegaConf's own select takes none that is missing as a whole.
-        if section and OmegaConf.is_missing(config, section):
-            continue
-        node = config[section] if section else config
-        if not OmegaConf.is_missing(node, name):
+        *sections, name = key.split(".")
+        node: Any = config
+        for section in sections:
+            # Asked for each section: OmegaConf's own select takes none that is missing as a whole.
+            node = None if node is None or OmegaConf.is_missing(node, section) else node[section]
+        if node is not None and not OmegaConf.is_missing(node, name):
             _check_value(key, node[name])
 
 
@@ -119,6 +122,8 @@ def _check_value(key: str, value: Any) -> None:
         raise UsageError(f"{key} is {value}; allowed is {_LEAST[key]} or more")
     elif key in _ABOVE_ZERO and not value > 0:
         raise UsageError(f"{key} is {value}; allowed is a number above 0")
+    elif key in _FACTORS and value == math.inf:
+        raise UsageError(f"{key} is {value}; allowed is a finite number above 0")
 
 
 def _check_resume(given: Any) -> None:
@@ -162,7 +167,13 @@ def _check_temperature(given: float) -> None:
         raise UsageError(f"optim.temperature is {given}; allowed is a finite number above 0")
 
 
+def _check_tolerance(given: float) -> None:
+    if not 0 <= given < 100:
+        raise UsageError(f"prune.tolerance is {given}; allowed are points of accuracy in [0, 100)")
+
+
 _OTHERS: dict[str, Callable[[Any], object]] = {
+    "prune.tolerance": _check_tolerance,
     "optim.distillation": _check_share,
     "optim.temperature": _check_temperature,
     "prune.ratio": ratios_of,
@@ -205,7 +216,9 @@ def _check_packing(config: Any) -> None:
         raise UsageError(f"mask was given, but {method}; leave it out")
     if config.packed:
         raise UsageError(f"packed was given, but {method}; leave one of them out")
-    if config.optim.distillation:
+    if config.prune.ratio == AUTO:
+        raise UsageError(f"prune.ratio is auto, but {method}; leave it out")
+    if config.optim.distillation and not config.method.classifier.get("retrain"):
         raise UsageError(
             f"optim.distillation is {config.optim.distillation}, but {method} and so has no phase retrain; leave it out"
         )

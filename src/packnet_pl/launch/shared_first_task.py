@@ -87,6 +87,8 @@ def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
         deciding["score"] = rule["score"]["_target_"]  # the checkpoint has what it added up
     for key in _OF_LATER_PHASES:
         deciding["optim"].pop(key, None)
+    for key in ("epochs", "lr"):
+        deciding["optim"].get(key, {}).pop("retrain", None)
     deciding["versions"] = {name: version(name) for name in ("torch", "pytorch-lightning", "packnet-pl")}
     deciding["inventory"] = None if data is None else asdict(data)
     text = json.dumps(deciding, sort_keys=True)

@@ -27,12 +27,14 @@ class IndividualNetworks(UnprunedClassifier):
         start: "first_task": every further task begins with the network of the first one, as in the PackNet paper,
             whose first task is the one that the network was pretrained on. "backbone": every task begins with the
             weights that ``backbone`` has now.
+        retrain: Whether a second fit follows, as PackNet has one: with a recipe of its own, which may distil from the
+            network as the first one left it.
 
     Attributes:
         networks: Finished task -> state dict of its backbone, on the CPU.
 
     Raises:
-        ValueError: If ``start`` is something else.
+        ValueError: If ``start`` or ``retrain`` is something else.
     """
 
     def __init__(
@@ -42,10 +44,14 @@ class IndividualNetworks(UnprunedClassifier):
         num_features: int | None = None,
         recipes: Mapping[Phase, Recipe] | None = None,
         start: Start = "first_task",
+        retrain: bool = False,
     ) -> None:
         super().__init__(backbone, num_features=num_features, recipes=recipes)
         check_choice("start", start, get_args(Start))
+        if not isinstance(retrain, bool):
+            raise ValueError(f"retrain is {retrain!r}; allowed are True and False")
         self.start: Start = start
+        self.phases = ("train", "retrain") if retrain else ("train",)
         self.networks: dict[str, dict[str, Tensor]] = {}
         self._given = _values(backbone)
 
@@ -72,9 +78,10 @@ class IndividualNetworks(UnprunedClassifier):
             )
 
     def on_fit_end(self) -> None:
-        """Stores the network of the selected task."""
+        """Stores the network of the selected task when its last phase ends."""
         assert self.selected_task is not None
-        self.networks[self.selected_task] = _values(self.backbone)
+        if self.phase == self.phases[-1]:
+            self.networks[self.selected_task] = _values(self.backbone)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the finished networks."""

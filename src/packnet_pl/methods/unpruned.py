@@ -10,6 +10,7 @@ from packnet_pl.choices import Phase
 from packnet_pl.distributed import broadcast_
 from packnet_pl.training.divergence import check_finite_weights
 from packnet_pl.training.multi_head import MultiHeadClassifier
+from packnet_pl.training.task_observer import let_observers_change_, tell_observers
 from packnet_pl.training.weight_averaging import use_averages_of_skipped_training
 
 __all__ = ["UnprunedClassifier", "fit_unpruned"]
@@ -22,9 +23,18 @@ class UnprunedClassifier(MultiHeadClassifier):
         backbone: As for :class:`MultiHeadClassifier`.
         num_features: As for :class:`MultiHeadClassifier`.
         recipes: As for :class:`MultiHeadClassifier`.
+
+    Attributes:
+        fitted_phase: The one that is fitted.
     """
 
+    fitted_phase: Phase = "train"
     _fits = False
+
+    @property
+    def phase(self) -> Phase:
+        """Phase that is fitted, or was fitted last."""
+        return self.fitted_phase
 
     def begin_fit(self) -> None:
         """Prepares the fit of the selected task, before the strategy wraps the module.
@@ -76,26 +86,33 @@ def fit_unpruned(
     settled: Callable[[pl.LightningModule], None],
     resume: tuple[Phase, Path] | None = None,
 ) -> None:
-    """Trains a task in one fit: all that ``model`` leaves trainable, and prunes nothing.
+    """Trains a task in a fit per phase of ``model``: all that it leaves trainable, and prunes nothing.
 
     Args:
         model: The classifier of a method.
         datamodule: Whatever ``Trainer.fit`` takes.
         task: Name of the task, for messages only.
         prune_ratio: Must be None.
-        make_trainer: Called with "train" and a callback to use; returns a new Trainer.
-        settled: Called with the module at the end of the fit.
-        resume: "train" and a Lightning checkpoint to go on from.
+        make_trainer: Called with the phase and a callback to use; returns a new Trainer.
+        settled: Called with the module at the end of the last fit.
+        resume: A phase and a Lightning checkpoint of it to go on from.
 
     Raises:
         DivergedError: If the loss, a parameter or a running statistic is not finite.
-        ValueError: If a prune ratio is given.
+        ValueError: If a prune ratio is given, or a phase that the method does not have.
     """
     if prune_ratio is not None:
         raise ValueError(f"task {task!r}: prune ratio {prune_ratio} was given, but this method prunes nothing")
-    checkpoint = resume[1] if resume else None
-    trainer = make_trainer("train", _FitEnd(model, task, settled))
-    trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    first = resume[0] if resume else "train"
+    if first not in model.phases:
+        raise ValueError(f"task {task!r} cannot go on in phase {first!r}: this method has {list(model.phases)}")
+    for phase in model.phases[model.phases.index(first) :]:
+        model.fitted_phase = phase
+        if phase == "train":
+            model.teacher.drop()  # of a task that was given up
+        trainer = make_trainer(phase, _FitEnd(model, task, settled))
+        checkpoint = resume[1] if resume and phase == first else None
+        trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
 
 
 class _FitEnd(pl.Callback):
@@ -110,11 +127,15 @@ class _FitEnd(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._ended:
             use_averages_of_skipped_training(trainer, pl_module)
+        let_observers_change_(trainer, pl_module)
         self._model.teardown("fit")
         # Statistics that each process gathered by itself become the first's.
         broadcast_([*pl_module.parameters(), *pl_module.buffers()])
-        check_finite_weights(pl_module, self._task, "train")
-        self._settled(pl_module)
+        check_finite_weights(pl_module, self._task, self._model.phase)
+        tell_observers(trainer, pl_module, self._task, "dense" if self._model.phase == "train" else "retrained")
+        if self._model.phase == self._model.phases[-1]:
+            self._model.teacher.drop()
+            self._settled(pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._model.teardown("fit")  # Lightning calls it in a fit that ends well alone

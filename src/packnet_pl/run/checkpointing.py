@@ -20,12 +20,12 @@ class SaveState(Checkpoint):
     It is a ``Checkpoint`` so that Lightning runs it after all other callbacks, whose state it saves.
 
     Args:
-        path: Of the file.
+        path: Of the file; None saves nothing.
         every_n_steps: Steps of the optimizer between two writings within an epoch; None for epochs only.
         stop: Asked after each batch; all processes stop if one was asked to.
     """
 
-    def __init__(self, path: Path, *, every_n_steps: int | None, stop: StopRequest) -> None:
+    def __init__(self, path: Path | None, *, every_n_steps: int | None, stop: StopRequest) -> None:
         self._path, self._every_n_steps, self._stop = path, every_n_steps, stop
         self._saved_step, self._stopped = 0, False
 
@@ -74,4 +74,5 @@ class SaveState(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_step = trainer.global_step
-        trainer.save_checkpoint(self._path)
+        if self._path is not None:
+            trainer.save_checkpoint(self._path)

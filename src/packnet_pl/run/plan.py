@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from packnet_pl.choices import Phase, WhichTask
 from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
+from packnet_pl.ratio_choice import RatioSearch
 from packnet_pl.run.growth import Growth
 from packnet_pl.training import FitMethod, Recipe, TaskDataModule
 
@@ -31,6 +32,7 @@ class TaskPlan:
         recipes: Phase -> optimizer and schedule.
         head: What its head begins as: see :meth:`MultiHeadClassifier.add_task`.
         balanced: Phases that draw all classes equally often.
+        search: How the prune ratio is searched, which is the least one then; None takes it as it is.
     """
 
     name: str
@@ -40,6 +42,7 @@ class TaskPlan:
     recipes: Mapping[Phase, Recipe]
     head: HeadStart = "new"
     balanced: Collection[Phase] = ()
+    search: RatioSearch | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class RunPlan:
         trainer: Keyword arguments for every ``pl.Trainer``: accelerator, devices, precision and such.
         loggers: What metrics are logged with; None logs none, not even to ``metrics.csv``.
         trained: Called with the last checkpoint of the first task's training, before anything of it is pruned.
-        make_callbacks: Returns new instances of the callbacks that the user adds to each fit.
+        make_callbacks: Returns new instances of the callbacks that the user adds to each fit of a phase.
         which_task: "features": statistics of each task's features are stored with it; "entropy": none are.
         environment: How Lightning finds the other processes; None lets it guess.
     """
@@ -137,7 +140,7 @@ class RunPlan:
     growth: Growth | None = None
     recipe: Mapping[str, Any] | None = None
     trained: Callable[[Path], None] | None = None
-    make_callbacks: Callable[[], list[pl.Callback]] = list
+    make_callbacks: Callable[[Phase], list[pl.Callback]] = lambda phase: []
     which_task: WhichTask = "entropy"
     environment: ClusterEnvironment | None = None
 

@@ -1,11 +1,13 @@
 """One fit of a run: a task, or several that are learned together, through the phases train and retrain."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import seed_everything
+from pytorch_lightning.callbacks import DeviceStatsMonitor, LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 
 from packnet_pl.choices import Phase
@@ -13,6 +15,7 @@ from packnet_pl.data import derive_seed
 from packnet_pl.data.epoch_steps import epoch_steps
 from packnet_pl.distributed import wait_for_all
 from packnet_pl.filter_history import write_filters
+from packnet_pl.ratio_choice import RatioSearch
 from packnet_pl.results import TaskResult
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.checkpointing import SaveState
@@ -23,10 +26,11 @@ from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
 from packnet_pl.run.probe import probe_images, save_probe
 from packnet_pl.run.progress import RunProgress
+from packnet_pl.run.ratio_search import search_ratio
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.validation_record import ValidationRecord
 from packnet_pl.run_directory import checkpoint_path, filters_path, probe_path
-from packnet_pl.training import AtomicCheckpointIO, FilterSnapshots, MultiHeadClassifier, Reseed
+from packnet_pl.training import AtomicCheckpointIO, FilterSnapshots, MultiHeadClassifier, Reseed, TaskObserver
 
 __all__ = ["fit_stage"]
 
@@ -63,29 +67,9 @@ def fit_stage(
     make_room(plan.growth, model, stage.name, plan.seed)
     for task in stage.tasks:
         _add_head(plan, task, model)
-    record = ValidationRecord({task.name: plan.datamodule(task.name, task.data) for task in stage.tasks if task.data})
-    datamodule = plan.datamodule(stage.name, stage.data)
-    snapshots = FilterSnapshots()
-
-    def make_trainer(phase: Phase, callback: pl.Callback) -> pl.Trainer:
-        stop.raise_if_asked()
-        if phase == "retrain" and plan.trained is not None and stage.last is plan.tasks[0]:
-            plan.trained(checkpoint_path(plan.folder, stage.last.name, "train"))
-        datamodule.key, datamodule.balanced = (plan.seed, stage.name, phase), phase in stage.last.balanced
-        callbacks = [
-            Reseed(seed=plan.seed, task=stage.name, phase=phase),
-            # Before those that have the last word on the weights, and record the end of a fit that one of them stops.
-            *plan.make_callbacks(),
-            record.callback(phase),
-            callback,
-            snapshots,
-            LogPruning(loggers, stage, record),
-            progress.callback(stage.name, phase),
-            SaveState(
-                checkpoint_path(plan.folder, stage.last.name, phase), every_n_steps=plan.every_n_steps, stop=stop
-            ),
-        ]
-        return _trainer(plan, stage, phase, callbacks, loggers.of_fit(stage, phase))
+    trainers = _Trainers(plan, stage, progress, stop, loggers)
+    if stage.last.search is not None:
+        trainers.stage, resume = _with_ratio(stage, stage.last.search, model, trainers, resume)
 
     def settled(module: pl.LightningModule) -> None:
         assert isinstance(module, MultiHeadClassifier)
@@ -95,17 +79,90 @@ def fit_stage(
 
     plan.fit(
         model,
-        datamodule,
+        trainers.datamodule,
         task=stage.name,
-        prune_ratio=stage.last.prune_ratio,
-        make_trainer=make_trainer,
+        prune_ratio=trainers.stage.last.prune_ratio,
+        make_trainer=trainers.make,
         settled=settled,
         resume=resume,
     )
-    if snapshots.history.snapshots and is_main():
-        write_filters(filters_path(plan.folder, stage.last.name), snapshots.history)
+    if trainers.snapshots.history.snapshots and is_main():
+        write_filters(filters_path(plan.folder, stage.last.name), trainers.snapshots.history)
     seconds = round(time.perf_counter() - begun, 3)
-    return [_result(task, model, record, seconds) for task in stage.tasks]
+    return [_result(task, model, trainers.record, seconds) for task in trainers.stage.tasks]
+
+
+class _Trainers:
+    """Makes the Trainers of a stage, and has what they share.
+
+    Args:
+        plan: Of the run.
+        stage: Its prune ratio is read when a Trainer is made.
+        progress: As for :func:`fit_stage`.
+        stop: Likewise.
+        loggers: Likewise.
+    """
+
+    def __init__(
+        self, plan: RunPlan, stage: Stage, progress: RunProgress, stop: StopRequest, loggers: RunLoggers
+    ) -> None:
+        self.plan, self.stage, self.progress = plan, stage, progress
+        data = {task.name: plan.datamodule(task.name, task.data) for task in stage.tasks if task.data}
+        self.record, self.datamodule = ValidationRecord(data), plan.datamodule(stage.name, stage.data)
+        self.snapshots = FilterSnapshots()
+        self._stop, self._loggers, self._tried = stop, loggers, False
+
+    def make(self, phase: Phase, callback: pl.Callback, *observers: TaskObserver) -> pl.Trainer:
+        """Makes a Trainer of the run, with the callback of its method."""
+        name, folder = self.stage.last.name, self.plan.folder
+        callbacks = [
+            *self._begin(phase),
+            self.record.callback(phase),
+            callback,
+            *observers,
+            self.snapshots,
+            LogPruning(self._loggers, self.stage, self.record),
+            self.progress.callback(self.stage.name, phase),
+            SaveState(checkpoint_path(folder, name, phase), every_n_steps=self.plan.every_n_steps, stop=self._stop),
+        ]
+        # The training before a trial is the task's own: it is logged, once.
+        logged = [] if self._tried and phase == "train" else self._loggers.of_fit(self.stage, phase)
+        self._tried = self._tried or bool(observers)
+        return _trainer(self.plan, self.stage, phase, callbacks, logged)
+
+    def make_for_trial(self, phase: Phase, callback: pl.Callback, observer: TaskObserver) -> pl.Trainer:
+        """Makes a Trainer of a trial: what it retrains is neither saved nor logged."""
+        if phase == "train":
+            return self.make(phase, callback, observer)
+        others = [made for made in self._begin(phase) if not isinstance(made, LearningRateMonitor | DeviceStatsMonitor)]
+        callbacks = [*others, callback, observer, SaveState(None, every_n_steps=None, stop=self._stop)]
+        return _trainer(self.plan, self.stage, phase, callbacks, [])
+
+    def _begin(self, phase: Phase) -> list[pl.Callback]:
+        self._stop.raise_if_asked()
+        last, plan = self.stage.last, self.plan
+        if phase == "retrain" and plan.trained is not None and last.name == plan.tasks[0].name:
+            plan.trained(checkpoint_path(plan.folder, last.name, "train"))
+        self.datamodule.key, self.datamodule.balanced = (plan.seed, self.stage.name, phase), phase in last.balanced
+        # The user's come before those that have the last word on the weights, and record the end of a fit that one of
+        # them stops.
+        return [Reseed(seed=plan.seed, task=self.stage.name, phase=phase), *plan.make_callbacks(phase)]
+
+
+def _with_ratio(
+    stage: Stage,
+    search: RatioSearch,
+    model: MultiHeadClassifier,
+    trainers: _Trainers,
+    resume: tuple[Phase, Path] | None,
+) -> tuple[Stage, tuple[Phase, Path] | None]:
+    """Returns the stage with the prune ratio that is found, and where its fit goes on from then."""
+    plan = trainers.plan
+    chosen = search_ratio(plan, stage, search, model, trainers.datamodule, trainers.make_for_trial, resume)
+    dense = checkpoint_path(plan.folder, stage.last.name, "train")
+    if dense.exists() and (resume is None or resume[0] == "train"):
+        resume = ("train", dense)
+    return Stage((replace(stage.last, prune_ratio=chosen),)), resume
 
 
 def _add_head(plan: RunPlan, task: TaskPlan, model: MultiHeadClassifier) -> None:

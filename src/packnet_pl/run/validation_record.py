@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from packnet_pl.choices import Phase
+from packnet_pl.filter_history import Moment
 from packnet_pl.run.metrics import measure_together
-from packnet_pl.training import MultiHeadClassifier, PackNetCallback, TaskDataModule
+from packnet_pl.training import MultiHeadClassifier, PackNetCallback, RecalibrateNorms, TaskDataModule, TaskObserver
 from packnet_pl.training.weight_averaging import averaging_callbacks
 
 __all__ = ["ValidationRecord"]
@@ -35,7 +36,7 @@ class ValidationRecord:
         return _Recorder(self, phase)
 
 
-class _Recorder(Checkpoint):
+class _Recorder(Checkpoint, TaskObserver):
     """A ``Checkpoint``, so that Lightning runs it after early stopping, and before the state is saved."""
 
     def __init__(self, record: ValidationRecord, phase: Phase) -> None:
@@ -54,7 +55,8 @@ class _Recorder(Checkpoint):
             self._measure("dense", pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._phase == "retrain" and any(values["pruned"] is None for values in self._record.values.values()):
+        is_pruned = self._phase == "retrain" and getattr(pl_module, "packnet", None) is not None
+        if is_pruned and any(values["pruned"] is None for values in self._record.values.values()):
             self._measure("pruned", pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -88,6 +90,15 @@ class _Recorder(Checkpoint):
         """Lets a fit that is stopped early release the rest first: that is what is measured, and saved."""
         if trainer.should_stop and callback.complete_pruning_():
             self._validated = None
+
+    def on_moment(self, trainer: pl.Trainer, pl_module: pl.LightningModule, task: str, moment: Moment) -> None:
+        # The last epoch was measured with neither the averages nor the statistics that the phase ends with.
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        changes = averaging_callbacks(callbacks) or any(isinstance(c, RecalibrateNorms) for c in callbacks)
+        if moment != "pruned" and trainer.max_epochs and changes:
+            pl_module.to(trainer.strategy.root_device)
+            self._measure(moment, pl_module)
+            pl_module.cpu()
 
     def _measure(self, moment: str, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultiHeadClassifier)

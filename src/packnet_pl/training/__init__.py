@@ -8,11 +8,13 @@ from packnet_pl.training.distillation import Distillation
 from packnet_pl.training.divergence import DivergedError
 from packnet_pl.training.filter_snapshots import FilterSnapshots
 from packnet_pl.training.fit import fit_task
+from packnet_pl.training.last_part_average import LastPartAverage
 from packnet_pl.training.losses import ClassificationLoss
 from packnet_pl.training.mixing import batch_mixing
 from packnet_pl.training.multi_head import MultiHeadClassifier
 from packnet_pl.training.packnet_checkpoint import PackNetMixin
 from packnet_pl.training.protocols import FitMethod, PackNetModule
+from packnet_pl.training.recalibration import RecalibrateNorms
 from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
@@ -28,10 +30,12 @@ __all__ = [
     "DivergedError",
     "FilterSnapshots",
     "FitMethod",
+    "LastPartAverage",
     "MultiHeadClassifier",
     "PackNetCallback",
     "PackNetMixin",
     "PackNetModule",
+    "RecalibrateNorms",
     "Recipe",
     "Reseed",
     "SeededSampler",

@@ -14,7 +14,7 @@ from packnet_pl.training.families import base_of_both
 from packnet_pl.training.packnet_checkpoint import load_packnet, write_packnet
 from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.task_fit import TaskFit
-from packnet_pl.training.task_observer import tell_observers
+from packnet_pl.training.task_observer import let_observers_change_, tell_observers
 from packnet_pl.training.task_phase import TaskPhase
 from packnet_pl.training.trainer_checks import check_trainer
 from packnet_pl.training.weight_averaging import move_behind_averages, use_final_average
@@ -198,6 +198,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
         self._going_on.end_skipped_training_()
         if self.best:
             self.best.restore_(pl_module)
+        let_observers_change_(trainer, pl_module)
         self._going_on.make_final_()
         self.complete_pruning_()
         if self._settled:

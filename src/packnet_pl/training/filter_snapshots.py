@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from packnet_pl.core import PackNet
 from packnet_pl.core.watched_filters import choose_filters, take_snapshot
 from packnet_pl.filter_history import FilterHistory, Moment, WatchedFilter
-from packnet_pl.training.protocols import packnet_of
+from packnet_pl.training.protocols import find_packnet, packnet_of
 from packnet_pl.training.task_observer import TaskObserver
 
 __all__ = ["FilterSnapshots"]
@@ -53,8 +53,9 @@ class FilterSnapshots(TaskObserver):
         self.history = self.history.with_(take_snapshot(packnet, self.history.filters, task, moment))
 
     def on_moment(self, trainer: pl.Trainer, pl_module: pl.LightningModule, task: str, moment: Moment) -> None:
-        """Takes a snapshot."""
-        self.take(packnet_of(pl_module), task, moment)
+        """Takes a snapshot, where weights have owners."""
+        if find_packnet(pl_module) is not None:
+            self.take(packnet_of(pl_module), task, moment)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the history so far."""

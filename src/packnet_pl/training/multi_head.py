@@ -45,6 +45,7 @@ class MultiHeadClassifier(ClassificationSteps):
     Attributes:
         packnet: Who owns the weights of the backbone; None if no task does.
         selected_task: The task that is trained, validated and tested; None before the first :meth:`add_task`.
+        phases: Of a task, where a method prunes nothing; the last one finishes it.
         teacher: The dense network of the task that is retrained, if a recipe distils from it.
 
     Raises:
@@ -52,6 +53,7 @@ class MultiHeadClassifier(ClassificationSteps):
     """
 
     packnet: PackNet | None = None
+    phases: tuple[Phase, ...] = ("train",)
 
     def __init__(
         self,

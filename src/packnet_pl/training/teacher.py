@@ -1,6 +1,7 @@
 """The teacher of a phase "retrain": the network of a task as it is right before it is pruned."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -64,8 +65,10 @@ class DenseTeacher(TaskObserver):
         return logits
 
     def take(self, module: pl.LightningModule, task: str) -> None:
-        """Copies the network of ``task`` as it is now."""
-        self.task, self._copy, self._saved = task, frozen_copy(self._network(module)), None
+        """Copies the network of ``task`` as it computes now: with its mask, where it has one."""
+        packnet = find_packnet(module)
+        with packnet.masked() if packnet is not None else nullcontext():
+            self.task, self._copy, self._saved = task, frozen_copy(self._network(module)), None
 
     def drop(self) -> None:
         """Drops the copy."""
