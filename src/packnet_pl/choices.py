@@ -44,8 +44,8 @@ Granularity = Literal["weight", "filter"]
 """What is released as a whole: single weights, or output channels."""
 Score = Literal["magnitude", "movement", "taylor", "random"]
 """By which of this package's scores weights are ranked."""
-Schedule = Literal["oneshot", "gradual"]
-"""When a task is pruned: once, after phase "train"; or on and on in phase "retrain"."""
+Schedule = Literal["oneshot", "gradual", "learned"]
+"""When a task is pruned: once, after phase "train"; or on and on in phase "retrain"; or learned in phase "train"."""
 Keeping = Literal["shared", "per_task"]
 """Whose norms, or biases, a task uses: the first task's, or its own."""
 Prunable = Literal["weights", "paper", "all"]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn, optim
 
-from packnet_pl import LearnedMask, PackNet
+from packnet_pl import LearnedMask, PackNet, PruneRule
+from packnet_pl.core import movement
 from packnet_pl.core.learned_mask import mask_of
 from packnet_pl.core.packed_bits import pack_mask, packed_size, unpack_mask
 from tests.support.promise.checker import bits
@@ -293,3 +294,74 @@ def test_a_damaged_mask_is_refused(damage):
     damage(state)
     with pytest.raises(ValueError, match=r"PackNet state: .*mask"):
         PackNet.from_state(network(), state)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_pruning_is_learned_as_a_plain_reference_does(scope):
+    """Each step computes with what pruning would leave now, and all weights of the task get its gradients."""
+    packnet = PackNet(network())
+    fit(packnet, "a", rule=None)
+    packnet.begin_task("b")
+    packnet.learn_pruning(0.6, rule=PruneRule(scope=scope, schedule="learned"))
+    net, rate, names = packnet.module, 0.1, list(packnet.owners)
+    mine = {name: packnet.owners[name] == 2 for name in names}
+    expected = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    optimizer, came_back, before = optim.SGD(net.parameters(), rate), False, None
+    for step in range(15):
+        optimizer.zero_grad()
+        with packnet.masked():
+            loss = loss_of(net, "b")
+            loss.backward()
+        packnet.mask_gradients_()
+        optimizer.step()
+        packnet.restore_()
+
+        lowest = lowest_of(expected, mine, 0.6, scope)
+        came_back = came_back or (before is not None and any((before[n] & ~lowest[n]).any() for n in names))
+        before = lowest
+        leaves = {name: value.clone() for name, value in expected.items()}
+        for name in names:
+            leaves[name][lowest[name]] = 0
+        leaves = {name: value.requires_grad_() for name, value in leaves.items()}
+        again = nn.functional.cross_entropy(torch.func.functional_call(network(), leaves, (IMAGES,)), labels("b"))
+        again.backward()
+        assert torch.allclose(loss, again), f"loss in step {step}"
+        for name in names:
+            expected[name] = torch.where(mine[name], expected[name] - rate * leaves[name].grad, expected[name]).detach()
+            assert torch.allclose(net.get_parameter(name), expected[name], atol=1e-6), f"{name} in step {step}"
+    assert came_back, "no weight that did not count came to count again: the test would compare little"
+    with packnet.masked():
+        logits = net(IMAGES)
+    packnet.prune(0.6, rule=PruneRule(scope=scope, schedule="learned"))
+    assert torch.equal(net(IMAGES), logits), "what is pruned for good is what did not count"
+    assert sum(int((owner == 0).sum()) for owner in packnet.owners.values()) == sum(
+        int(entries.sum()) for entries in lowest_of(expected, mine, 0.6, scope).values()
+    )
+
+
+def lowest_of(weights, mine, ratio, scope):
+    """Name -> the smallest of the task's own weights, counted in plain Python."""
+    found = {name: torch.zeros(mask.numel(), dtype=torch.bool) for name, mask in mine.items()}
+    groups = [[name] for name in mine] if scope == "layer" else [list(mine)]
+    for group in groups:
+        ranked = sorted(
+            (abs(float(weights[name].flatten()[index])), place, index)
+            for place, name in enumerate(group)
+            for index in mine[name].flatten().nonzero().flatten().tolist()
+        )
+        for _, place, index in ranked[: round(ratio * len(ranked))]:
+            found[group[place]][index] = True
+    return {name: mask.reshape(mine[name].shape) for name, mask in found.items()}
+
+
+def test_pruning_that_is_learned_takes_no_score_of_gradients():
+    with pytest.raises(ValueError, match="has seen no gradient"):
+        PruneRule(score=movement, schedule="learned")
+
+
+def test_pruning_is_learned_before_it_is_done():
+    packnet = PackNet(network())
+    packnet.begin_task("a")
+    packnet.prune(0.5)
+    with pytest.raises(RuntimeError, match="pruned already"):
+        packnet.learn_pruning(0.5)

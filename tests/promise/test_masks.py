@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
 from torch import nn, optim
 
-from packnet_pl import PackNetCallback, TaskClassifier
+from packnet_pl import PackNetCallback, PruneRule, TaskClassifier
 from packnet_pl.models import vgg_small
 from packnet_pl.training import Recipe
 from tests.support.promise.checker import Promise, bits, check_promise
@@ -72,6 +72,17 @@ def test_averages(average):
 @pytest.mark.promise("Learned masks", label="norms and biases per task")
 def test_norms_per_task():
     check(masked_subject(module(norm="per_task", bias="per_task")), "per task")
+
+
+@pytest.mark.promise("Learned masks", label="prune schedule 'learned'")
+@pytest.mark.parametrize("mask", ["all", MASK], ids=["all earlier weights", "a learned mask"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_pruning_that_is_learned(optimizer, mask):
+    rule = PruneRule(schedule="learned", scope="global")
+    used = with_validation(masked_subject(module(OPTIMIZERS[optimizer])))
+    make = trainer(max_epochs=2, accumulate_grad_batches=2)
+    check_promise(used, "schedule='learned'", trainer=make, rule=rule, mask=mask)
+    assert bool(used.module.packnet.unused) == (mask is MASK)
 
 
 class FallingAccuracy(UserModule):
@@ -182,16 +193,19 @@ class Manual(UserModule):
         self.automatic_optimization = False
 
 
+LEARNED = {"mask": None, "rule": PruneRule(schedule="learned")}
 REFUSED = {
-    "LBFGS, which asks for the loss several times": (UserModule, partial(optim.LBFGS, max_iter=3), "several times"),
-    "manual optimization": (Manual, MOMENTUM, "needs automatic optimization"),
+    "LBFGS, which asks for the loss several times": (UserModule, partial(optim.LBFGS, max_iter=3), {}, "several times"),
+    "manual optimization": (Manual, MOMENTUM, {}, "needs automatic optimization"),
+    "prune schedule 'learned', LBFGS": (UserModule, partial(optim.LBFGS, max_iter=3), LEARNED, "several times"),
+    "prune schedule 'learned', manual optimization": (Manual, MOMENTUM, LEARNED, "needs automatic optimization"),
 }
 
 
 @pytest.mark.promise("Learned masks", status="refused")
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case):
-    kind, optimizer, match = REFUSED[case]
+    kind, optimizer, given, match = REFUSED[case]
     torch.manual_seed(0)
     used = masked_subject(kind(Net(), 8))
     used.module.automatic_optimization = True
@@ -200,7 +214,7 @@ def test_refused(case):
     used.select("b")
     before = {name: bits(value) for name, value in used.module.state_dict().items()}
     with pytest.raises(ValueError, match=match):
-        quiet(train("b")).fit(used.module, used.data("b"))
+        quiet(train("b", **given)).fit(used.module, used.data("b"))
     assert used.module.packnet.open_task is None
     assert all(torch.equal(bits(value), before[name]) for name, value in used.module.state_dict().items())
 

@@ -1,4 +1,8 @@
-"""What the open task does not compute with, although the module has it: learned step by step, or fixed by pruning."""
+"""What the open task does not compute with, although the module has it: learned step by step, or fixed by pruning.
+
+Source of learning what to prune together with the weights: Wortsman, Farhadi & Rastegari, "Discovering Neural Wirings",
+NeurIPS 2019, section 3: in each step only the best weights take part, and all of them get gradients.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +13,8 @@ from torch import Tensor
 from packnet_pl.core.directions import divides_by_length
 from packnet_pl.core.learned_mask import LearnedMask, MaskScores, frozen
 from packnet_pl.core.packed_bits import pack_mask
+from packnet_pl.core.pruning import PruneRule
+from packnet_pl.core.releases import choose_releases
 from packnet_pl.core.slots import Slot
 from packnet_pl.core.state import State
 
@@ -20,10 +26,12 @@ class OpenMask:
     """The mask of the open task: while it is learned, scores of what earlier tasks own; after that, the state has it.
 
     Attributes:
-        scores: None while nothing is learned.
+        scores: None while no mask over earlier tasks' weights is learned.
+        pruning: Prune ratio and rule by which the task's own weights are ranked in each step; None while all count.
     """
 
     scores: MaskScores | None = None
+    pruning: tuple[float, PruneRule] | None = None
 
     def learn(self, rule: LearnedMask, slots: Mapping[str, Slot], state: State) -> None:
         """Begins to learn the mask of the open task, or goes on after a checkpoint was loaded.
@@ -52,6 +60,23 @@ class OpenMask:
         if self.scores is None:
             return state.unused(state.open_task)
         return self.scores.unused(state.owners, len(state.names))
+
+    def hidden(self, state: State, slots: Mapping[str, Slot]) -> dict[str, Tensor]:
+        """Returns name -> entries (bool) that the open task of ``state`` does not compute with now.
+
+        Args:
+            state: Of the tasks.
+            slots: Name -> slot of each weight, with its true values.
+
+        Raises:
+            ValueError: If its own weights are ranked and one is not finite.
+        """
+        found = self.unused(state)
+        if self.pruning is None or state.open_task is None:
+            return found
+        ratio, rule = self.pruning
+        released = choose_releases(slots, state.owners, len(state.names), ratio, rule, state.trained_rows)
+        return {name: entries | found[name] if name in found else entries for name, entries in released.items()}
 
     def fixed(self, state: State) -> State:
         """Returns the state in which what was learned so far is the open task's mask for good."""

@@ -236,6 +236,25 @@ class PackNet:  # noqa: PLR0904
         """Parameter name -> scores of its weights (not copied), while the open task learns its mask; else empty."""
         return {} if self._mask.scores is None else self._mask.scores.values
 
+    def learn_pruning(self, ratio: float, *, rule: PruneRule | None = None) -> None:
+        """Lets the open task learn its weights together with what it will release, until it is pruned.
+
+        In :meth:`masked`, which forward and backward passes belong into then, the weights that :meth:`prune` would
+        release now are zero. They get gradients like all others, so they may come to count again.
+
+        Args:
+            ratio: As for :meth:`prune`.
+            rule: As for :meth:`prune`.
+
+        Raises:
+            RuntimeError: If no task is open, or it was pruned already.
+            ValueError: If an argument is not allowed.
+        """
+        self._open_number("learn_pruning")
+        if self.phase != "train":
+            raise RuntimeError(f"cannot learn the pruning of {self.open_task!r}: it was pruned already")
+        self._mask.pruning = check_ratio(ratio), rule_of(rule, None, None)
+
     def load_mask_scores_(self, scores: Mapping[str, Tensor]) -> None:
         """Sets the scores of the open task's mask, in place, to those that :attr:`mask_scores` had before."""
         if self._mask.scores is not None:
@@ -248,8 +267,9 @@ class PackNet:  # noqa: PLR0904
 
     @property
     def has_mask(self) -> bool:
-        """Whether the open task computes with a learned subset of earlier tasks' weights, or is learning it."""
-        return bool(self.mask_scores) or (self.open_task or "") in self._state.masks
+        """Whether the open task does not compute with all weights that are there: :meth:`masked` shows which."""
+        is_learned = bool(self.mask_scores) or self._mask.pruning is not None
+        return is_learned or (self.open_task or "") in self._state.masks
 
     @property
     def is_masked(self) -> bool:
@@ -280,7 +300,8 @@ class PackNet:  # noqa: PLR0904
         self._refuse_inside_subnetwork("masked")
         try:
             self._is_masked = True
-            self._masked.show_(tensors_in(self.inventory().owned), self._mask.unused(self._state))
+            slots = self.inventory().owned
+            self._masked.show_(tensors_in(slots), self._mask.hidden(self._state, slots))
             yield
         finally:
             self._masked.restore_()
@@ -392,7 +413,7 @@ class PackNet:  # noqa: PLR0904
         """
         self._open_number("prune")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
-        if self.phase != "train" and rule.schedule == "oneshot":
+        if self.phase != "train" and rule.schedule != "gradual":
             raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
         slots, state, goes_on = self._restored().owned, self._mask.fixed(self._state), rule.schedule == "gradual"
         number = state.open_number("prune")

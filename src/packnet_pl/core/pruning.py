@@ -31,7 +31,8 @@ class PruneRule:
         granularity: "weight" releases single weights (the paper's), "filter" whole output channels by the L2 norm of
             their scores; the prune ratio is then a share of the task's filters.
         schedule: "oneshot" prunes a task once (the paper's); "gradual" may prune it on in phase "retrain", as
-            :class:`packnet_pl.PackNetCallback` does by :mod:`packnet_pl.core.gradual`.
+            :class:`packnet_pl.PackNetCallback` does by :mod:`packnet_pl.core.gradual`; "learned" computes with the best
+            weights alone from the first step of phase "train" on: see :meth:`packnet_pl.PackNet.learn_pruning`.
 
     Raises:
         ValueError: If a choice is not allowed.
@@ -51,6 +52,11 @@ class PruneRule:
         notes: dict[Granularity, str] = {"weight": "the paper's", "filter": "output channels"}
         check_choice("prune granularity", self.granularity, GRANULARITIES, notes)
         check_choice("prune schedule", self.schedule, SCHEDULES, {"oneshot": "the paper's"})
+        if self.schedule == "learned" and self.gradient_score is not None:
+            raise ValueError(
+                f"prune schedule 'learned' ranks weights from the first step on, when prune score "
+                f"{self.gradient_score.name} has seen no gradient: prune by magnitude, or take another schedule"
+            )
 
     @property
     def gradient_score(self) -> GradientScore | None:

@@ -85,6 +85,8 @@ def digest(config: Mapping[str, Any], data: Inventory | None = None) -> str:
     rule = deciding["method"]["fit"].pop("rule", None)
     if rule is not None and _adds_up_gradients(rule):
         deciding["score"] = rule["score"]["_target_"]  # the checkpoint has what it added up
+    if config["prune"].get("schedule") == "learned":
+        deciding["prune"] = config["prune"]  # what will be released decides what the training sees
     for key in _OF_LATER_PHASES:
         deciding["optim"].pop(key, None)
     for key in ("epochs", "lr"):

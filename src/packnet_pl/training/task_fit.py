@@ -73,8 +73,17 @@ class TaskFit:
         self._private_modes.keep(private_statistics(packnet, module))
 
     def begin_pass_(self) -> None:
-        """Shows the module as the task computes with it, until :meth:`end_pass_`."""
-        self._pass.enter_context(self._packnet.masked())
+        """Shows the module as the task computes with it, until :meth:`end_pass_`.
+
+        Raises:
+            DivergedError: If weights are ranked and one is not finite.
+            ValueError: If they cannot be ranked otherwise.
+        """
+        try:
+            self._pass.enter_context(self._packnet.masked())
+        except ValueError:
+            check_finite_weights(self._packnet.module, self._task_phase.task, self._task_phase.phase)
+            raise
 
     def end_pass_(self) -> None:
         """Restores the true values of all weights."""
@@ -205,8 +214,9 @@ class TaskFit:
         if self._packnet.is_masked or not self._packnet.has_mask:
             return
         raise ValueError(
-            f"task {self._task_phase.task!r} has a learned mask, and asks for the loss of a batch several times (as "
-            "LBFGS does): weights are masked for one forward and backward pass; use mask='all', or another optimizer"
+            f"task {self._task_phase.task!r} learns which weights it uses, and asks for the loss of a batch several "
+            "times (as LBFGS does): weights are masked for one forward and backward pass; use another optimizer, or "
+            "leave mask='learned' and prune schedule 'learned' out"
         )
 
     @property

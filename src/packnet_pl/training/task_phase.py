@@ -76,6 +76,11 @@ class TaskPhase:
         """The score that adds up the gradients of this phase; None without one."""
         return None if self.prune_ratio is None else self.rule.gradient_score
 
+    @property
+    def _learned_ratio(self) -> float | None:
+        """The share to release, if what is released is learned together with the weights in this phase."""
+        return self.prune_ratio if self.phase == "train" and self.rule.schedule == "learned" else None
+
     def private_modules(self, module: pl.LightningModule) -> list[str]:
         """Returns the names of the task's own modules.
 
@@ -157,10 +162,12 @@ class TaskPhase:
     def _check_mask(self, module: pl.LightningModule, packnet: PackNet, given: str) -> None:
         if self.mask is None and self.phase == "train" and packnet.mask_scores:
             raise ValueError(f"{given}: the task was begun with mask='learned'; give the same, or packnet.abort_task()")
-        if self.mask is not None and not module.automatic_optimization:
+        learned = "mask='learned'" if self.mask is not None else None
+        learned = learned or ("prune schedule 'learned'" if self._learned_ratio is not None else None)
+        if learned is not None and not module.automatic_optimization:
             raise ValueError(
-                f"{given}: mask='learned' needs automatic optimization: with manual optimization nothing says which "
-                "weights a forward pass is to see; use mask='all'"
+                f"{given}: {learned} needs automatic optimization: with manual optimization nothing says which weights "
+                "a forward pass is to see; leave it out"
             )
 
     def open_(self, module: pl.LightningModule) -> None:
@@ -177,7 +184,7 @@ class TaskPhase:
         if packnet.open_task is None:
             warn_of_lost_tasks(packnet)
             packnet.begin_task(self.task, private=private, root=module)
-            self._learn_mask(packnet)
+            self._learn(packnet)
             return
         begun = packnet.private.get(self.task, [])
         if self.private is not None and private != begun:
@@ -186,11 +193,13 @@ class TaskPhase:
                 "the same in both phases"
             )
         packnet.resume_task(module)
-        self._learn_mask(packnet)
+        self._learn(packnet)
 
-    def _learn_mask(self, packnet: PackNet) -> None:
+    def _learn(self, packnet: PackNet) -> None:
         if self.mask is not None and self.phase == "train":
             packnet.learn_mask(self.mask)
+        if self._learned_ratio is not None:
+            packnet.learn_pruning(self._learned_ratio, rule=self.rule)
 
     def end_(self, module: pl.LightningModule, agree: Callable[[Iterable[Tensor]], None] | None) -> None:
         """Prunes the task, by its first share if that is done gradually, or finishes it where nothing is left to prune.
