@@ -132,8 +132,8 @@ def _fill(backbone: nn.Module, packed: Packed) -> tuple[Heads, PackNet | None]:
             return heads, None
         copies = {task: below(f"copies/{number}/", tensors) for number, task in enumerate(packed.tasks)}
         masks = _masks(packed, owners)
-        state = {**header["packnet"], "owners": owners, "copies": copies, **({"masks": masks} if masks else {})}
-        packnet = PackNet.from_state(backbone, state)
+        maps = {"owners": owners, "copies": copies, **({"masks": masks} if masks else {})}
+        packnet = PackNet.from_state(backbone, {**header["packnet"], **maps})
         packnet.verify()
         if header["backbone"] is not None:
             check_narrow(packnet, header, features)
