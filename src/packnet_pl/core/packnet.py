@@ -228,6 +228,10 @@ class PackNet:  # noqa: PLR0904
         if self.phase != "train":
             raise RuntimeError(f"cannot learn the mask of {self.open_task!r}: it was pruned already, and it is fixed")
         if self._state.shapes:
+            raise RuntimeError(
+                f"cannot learn the mask of {self.open_task!r}: the network has grown, and masks fit one width"
+            )
+        if self._state.shapes:
             raise ValueError("cannot learn a mask: the network has grown, and masks fit one width only")
         self._mask.learn(rule or LearnedMask(), self.inventory().owned, self._state)
 
