@@ -23,7 +23,7 @@ GROWN = 5
 STORED_TYPES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Types that weights may have in the network, and bytes of each."""
 
-# Of formats 3 and 4. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
+# Of formats 3 to 5. A new key also goes into old_formats.py, with what older files say of it, and into docs/format.md.
 _KEYS = {"format", "backbone", "tasks", "packnet", "parameters", "weights", "aliases", "history", "recipe", "checksums"}
 _MOST_DIMENSIONS = 8
 _LONGEST_NAME = 1000
