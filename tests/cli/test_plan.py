@@ -77,7 +77,7 @@ def test_help_has_a_line_for_every_choice_and_five_examples(tmp_path):
     for group, choice in [("sequence", "folders"), ("arch", "vgg_small"), ("method", "finetune"), ("debug", "tiny")]:
         assert f"  {group}=\n" in done.stdout
         assert re.search(rf"^   [ *]{choice} +\S.{{10,}}$", done.stdout, flags=re.MULTILINE)
-    assert len(re.findall(r"^   \*\w+", done.stdout, flags=re.MULTILINE)) == 9
+    assert len(re.findall(r"^   \*\w+", done.stdout, flags=re.MULTILINE)) == 10
     assert done.stdout.count("\n    packnet-train ") >= 5
     assert max(map(len, done.stdout.splitlines())) <= 140
     assert run("packnet-plan", "--help", cwd=tmp_path).stdout.startswith("packnet-plan [GROUP=CHOICE ...]")

@@ -210,7 +210,8 @@ def test_a_network_that_will_be_full_is_said_before_anything_starts(tmp_path):
     done = train("sequence.order=[digits,greek]", "prune.ratio=0", "hydra.run.dir=r", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "packnet-train: prune.ratio is 0: no weight is free for task 'greek'; release more in earlier tasks\n"
+        "packnet-train: prune.ratio is 0: no weight is free for task 'greek'; release more in earlier tasks, or let "
+        "the network grow: grow=1.25\n"
     )
     assert list(tmp_path.iterdir()) == []
 
