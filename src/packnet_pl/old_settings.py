@@ -86,7 +86,7 @@ def upgrade_settings(node: Any) -> Any:
         new = {**new, **{key: usual for key, usual in _OPTIM.items() if key not in node}}
     if target in _CLASSIFIERS and isinstance(new.get("pack"), bool) and not new.pop("pack"):
         new["_target_"] = "packnet_pl.methods.FineTuning"
-    new = {**_ARGUMENTS.get(str(new.get("_target_")), {}), **new}
+    new = {**(_ARGUMENTS.get(str(new.get("_target_")), {}) if "start" in new else {}), **new}
     if new.get("_target_") in _IMAGES and "image_size" in new and "interpolation" not in new:
         new["interpolation"] = "bilinear"
         if "resize" in new:
