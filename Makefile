@@ -10,7 +10,7 @@ INSTALL_exact = $(BIN)/python -m pip install --progress-bar off --constraint con
 INSTALL_newest = $(BIN)/python -m pip install --progress-bar off
 INSTALL_lowest = $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --resolution lowest-direct
 
-.PHONY: train test test-rest test-all coverage notebooks embedded far matrix soak bench bench-check site lint types check clean
+.PHONY: train test test-rest test-all coverage notebooks embedded far beyond beyond-far beyond-eight matrix soak bench bench-check site lint types check clean
 
 train: $(INSTALLED)
 	$(BIN)/packnet-train
@@ -54,6 +54,19 @@ embedded: $(INSTALLED)
 # The same on tasks whose domains differ.
 far: $(INSTALLED)
 	$(EMBEDDED) sequence=far
+	$(BIN)/packnet-report runs/$@
+
+# What goes beyond the paper, beside individual networks: on the default sequence, on far, and on one of eight tasks.
+BEYOND := individual individual_distilled packnet_75 packnet_90_global_norms packnet_90_masks packnet_90_distilled \
+	packnet_90_gradual packnet_90_learned packnet_90_taylor packnet_90_wide best
+beyond: METHODS := $(BEYOND)
+beyond: $(INSTALLED)
+	$(EMBEDDED)
+	$(BIN)/packnet-report runs/$@
+
+beyond-far beyond-eight: METHODS := $(BEYOND)
+beyond-far beyond-eight: $(INSTALLED)
+	$(EMBEDDED) sequence=$(@:beyond-%=%)
 	$(BIN)/packnet-report runs/$@
 
 # Runs what the promise is tested under, and writes docs/promise.md from the outcomes.

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.instantiate import bind_targets
+from packnet_pl.configuration.recorded_settings import recorded_settings
 from packnet_pl.configuration.sequences import expand_tasks
 from packnet_pl.configuration.validate import check_config
 from tests.support import ROOT
@@ -102,6 +103,26 @@ def test_the_longer_sequence_begins_as_the_default_and_has_the_recipes_of_like_t
     assert eight.tasks.spectro == far.tasks.spectro
     for name in ("armenian", "georgian", "symbols"):
         assert eight.tasks[name] == {**near.tasks.cyrillic, "data": {**near.tasks.cyrillic.data, "alphabet": name}}
+
+
+def test_results_record_what_goes_beyond_the_paper_where_it_is_on():
+    usual = recorded_settings(compose())
+    names = {"scope", "granularity", "select", "norm", "bias", "prunable", "later_lr"}
+    assert set(usual) == names
+    assert recorded_settings(compose("experiment=embedded/best")) == {
+        **usual,
+        **{"scope": "global", "norm": "per_task", "later_lr": 2.0, "width": 1.45, "callbacks": "ema"},
+        **{"mask": "learned", "mask_lr": 0.3, "mask_init": 1.0, "distillation": 0.5, "temperature": 2.0},
+    }
+    other = compose(
+        *("prune.schedule=gradual", "prune.score=taylor", "grow=1.25", "which_task=features", "optim.epochs.retrain=2"),
+        *("callbacks=[average,lr_monitor]", "callbacks.average.phase=retrain", "optim.mixup=0.2"),
+    )
+    assert recorded_settings(other) == {
+        **usual,
+        **{"schedule": "gradual", "score": "taylor", "grow": 1.25, "grow_below": 0.1, "which_task": "features"},
+        **{"epochs_retrain": 2, "callbacks": "average (retrain), lr_monitor", "mixup": 0.2},
+    }
 
 
 def test_every_configuration_begins_with_what_it_is():

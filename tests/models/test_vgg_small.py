@@ -74,6 +74,16 @@ def test_the_builder_is_plain_data():
     }
 
 
+def test_a_width_scales_channels_and_units_and_the_builder_has_the_result():
+    assert vgg_small(stages=((4,), (6, 1)), hidden=9, width=1.45).builder["arguments"] == {
+        "in_channels": 1,
+        "image_size": 24,
+        "stages": [[6], [9, 1]],
+        "hidden": 13,
+    }
+    assert vgg_small(stages=((4,),), hidden=2, width=0.1).builder["arguments"]["stages"] == [[1]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -82,6 +92,8 @@ def test_the_builder_is_plain_data():
         ({"stages": ((4,), (0,))}, r"stages=\[\[4\], \[0\]\].*each must be 1 or more"),
         ({"image_size": 7}, "3 stages of pooling would leave nothing of 7 x 7 pixels.*at least 8"),
         ({"image_size": 0}, "nothing of 0 x 0 pixels"),
+        ({"width": 0.0}, "width=0.0; allowed is a number above 0"),
+        ({"width": float("nan")}, "width=nan; allowed is a number above 0"),
     ],
 )
 def test_impossible_networks_are_refused(arguments, match):

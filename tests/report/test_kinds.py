@@ -61,18 +61,24 @@ def test_what_is_off_unless_it_is_written_down_goes_unsaid(tmp_path):
     write_run(tmp_path / "0", settings=PAPER)
     write_run(tmp_path / "1", settings=PAPER | {"mixup": 0.2, "balance": "weights"})
     write_run(tmp_path / "2", settings=PAPER | {"mixup": 0.4})
-    expected = ["packnet 0.5", "packnet 0.5, balance weights, mixup 0.2", "packnet 0.5, mixup 0.4"]
+    write_run(tmp_path / "3", settings=PAPER | {"mask": "learned", "callbacks": "ema", "width": 1.45})
+    expected = [
+        "packnet 0.5",
+        "packnet 0.5, balance weights, mixup 0.2",
+        "packnet 0.5, callbacks ema, mask learned, width 1.45",
+        "packnet 0.5, mixup 0.4",
+    ]
     assert sorted(labels(compare(tmp_path))) == expected
 
 
 def test_a_setting_that_a_file_does_not_have_is_told_from_the_papers(tmp_path):
     write_run(tmp_path / "0", settings={"scope": "layer"})
-    write_run(tmp_path / "1", settings={"scope": "layer", "schedule": "gradual"})
-    write_run(tmp_path / "2", settings={"scope": "layer", "schedule": "gradual", "norm": "shared", "deep": True})
+    write_run(tmp_path / "1", settings={"scope": "layer", "rewind": "gradual"})
+    write_run(tmp_path / "2", settings={"scope": "layer", "rewind": "gradual", "norm": "shared", "deep": True})
     assert sorted(labels(compare(tmp_path))) == [
-        "packnet 0.5, deep not recorded, norm not recorded, schedule gradual",
-        "packnet 0.5, deep not recorded, norm not recorded, schedule not recorded",
-        "packnet 0.5, deep yes, schedule gradual",
+        "packnet 0.5, deep not recorded, norm not recorded, rewind gradual",
+        "packnet 0.5, deep not recorded, norm not recorded, rewind not recorded",
+        "packnet 0.5, deep yes, rewind gradual",
     ]
 
 

@@ -16,8 +16,8 @@ from packnet_pl.configuration.logger_plan import logger_plan
 from packnet_pl.configuration.packed_recipe import recipe_of
 from packnet_pl.configuration.packed_source import input_of
 from packnet_pl.configuration.pretrained_inputs import pretrained_inputs
-from packnet_pl.configuration.task_settings import AUTO, LOSS_OPTIONS, PhaseSettings
-from packnet_pl.old_settings import MAGNITUDE, PRUNING
+from packnet_pl.configuration.recorded_settings import recorded_settings
+from packnet_pl.configuration.task_settings import PhaseSettings
 from packnet_pl.ranks import this_process
 from packnet_pl.run import RunPlan, TaskPlan
 from packnet_pl.run.process_environment import environment_of
@@ -63,7 +63,7 @@ def build_plan(
         folder=folder,
         tasks=tuple(tasks),
         method=config.method.name,
-        settings=_settings(config),
+        settings=recorded_settings(config),
         together=config.method.together,
         packs=config.method.pack,
         fit=_fit(config),
@@ -88,47 +88,6 @@ def _fit(config: DictConfig) -> Any:
     """Returns the method's fit; a task that uses all weights of earlier ones needs no word about it."""
     fit = build_target(config.method.fit, "method.fit")
     return partial(fit, mask=build_target(config.mask, "mask")) if config.mask else fit
-
-
-def _settings(config: DictConfig) -> dict[str, Any]:
-    """Returns the settings of the method, under the names that reports use."""
-    plain: Any = OmegaConf.to_container(config.method, resolve=True)
-    rule = plain["fit"].get("rule") or {}
-    found = {
-        key: value
-        for part in (plain["classifier"], rule, plain["fit"])
-        for key, value in part.items()
-        # "pack" is part of what the method is, and no setting of it.
-        if not key.startswith("_")
-        and key != "pack"
-        and isinstance(value, (str, int, float))
-        # A second phase goes unsaid where there is none.
-        and (key, value) != ("retrain", False)
-    }
-    if found.get("schedule") == PRUNING["schedule"]:
-        del found["schedule"]
-    score = rule.get("score", {}).get("_target_", MAGNITUDE)
-    if score != MAGNITUDE:  # the paper's goes unsaid
-        found["score"] = score.rpartition(".")[2]
-    kept = {key: config[key] for key in ("norm", "bias", "prunable")} if config.method.pack else {}
-    # What is off goes unsaid, as reports take it.
-    if config.which_task != "entropy":
-        kept["which_task"] = config.which_task
-    loss = {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
-    if config.prune.ratio == AUTO:
-        kept |= {"ratio": AUTO, "tolerance": config.prune.tolerance}
-    if config.optim.distillation:
-        loss |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}
-    if config.mask:
-        loss |= {"mask": "learned", "mask_lr": config.mask.get("lr"), "mask_init": config.mask.get("init")}
-    growth = {key: config[key] for key in ("grow", "grow_below")} if config.get("grow") is not None else {}
-    factors = {
-        f"{name}_{phase}": factor
-        for name in ("epochs", "lr")
-        for phase, factor in config.optim[name].items()
-        if factor != 1
-    }
-    return {**found, **kept, **growth, "later_lr": config.optim.later_lr, **factors, **loss}
 
 
 def _recipe(

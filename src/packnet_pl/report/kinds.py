@@ -16,8 +16,12 @@ _PAPER = {
     "packnet": {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared", "prunable": "paper"}
 }
 
-# Written down where they are on alone.
-_OFF_UNLESS_SAID = ("label_smoothing", "mixup", "cutmix", "balance", "mask", "mask_lr", "mask_init")
+# Written down where they are on, or are not as usual, alone.
+_OFF_UNLESS_SAID = (
+    *("label_smoothing", "mixup", "cutmix", "balance", "distillation", "temperature", "retrain", "callbacks", "width"),
+    *("mask", "mask_lr", "mask_init", "score", "schedule", "ratio", "tolerance", "grow", "grow_below", "which_task"),
+    *("epochs_train", "epochs_retrain", "lr_train", "lr_retrain"),
+)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ class VGGSmall(nn.Module):
         image_size: Height and width of an image in pixels, at least 8.
         stages: Output channels of the convolutions, stage by stage; each stage ends with 2 x 2 max pooling.
         hidden: Units of the fully connected layer.
+        width: Scales channels and units, above 0; they are rounded, and 1 or more.
 
     Attributes:
         num_features: Length of the feature vector.
         builder: Name and arguments to build the same network again.
 
     Raises:
-        ValueError: If a number is below 1, or pooling leaves nothing of the image.
+        ValueError: If a number is below 1, ``width`` not above 0, or pooling leaves nothing of the image.
     """
 
     def __init__(
@@ -34,14 +35,19 @@ class VGGSmall(nn.Module):
         image_size: int = 24,
         stages: Sequence[Sequence[int]] = ((16,), (32, 32), (64, 64)),
         hidden: int = 128,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
-        stages = [[int(width) for width in stage] for stage in stages]
+        stages = [[int(channels) for channels in stage] for stage in stages]
         side = image_size // 2 ** len(stages)
-        if min([in_channels, hidden, *(width for stage in stages for width in stage)]) < 1:
+        if min([in_channels, hidden, *(channels for stage in stages for channels in stage)]) < 1:
             raise ValueError(
                 f"vgg_small with in_channels={in_channels}, stages={stages}, hidden={hidden}: each must be 1 or more"
             )
+        if not 0 < width < float("inf"):
+            raise ValueError(f"vgg_small with width={width}; allowed is a number above 0 (1 is the usual network)")
+        stages = [[max(1, round(channels * width)) for channels in stage] for stage in stages]
+        hidden = max(1, round(hidden * width))
         if side < 1:
             raise ValueError(
                 f"vgg_small: {counted(len(stages), 'stage')} of pooling would leave nothing of {image_size} x "
@@ -50,9 +56,9 @@ class VGGSmall(nn.Module):
         layers: list[nn.Module] = []
         channels = in_channels
         for stage in stages:
-            for width in stage:
-                layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-                channels = width
+            for outputs in stage:
+                layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+                channels = outputs
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(nn.Linear(channels * side * side, hidden), nn.ReLU())
@@ -72,6 +78,7 @@ def vgg_small(
     image_size: int = 24,
     stages: Sequence[Sequence[int]] = ((16,), (32, 32), (64, 64)),
     hidden: int = 128,
+    width: float = 1.0,
 ) -> VGGSmall:
     """Returns a :class:`VGGSmall` with random weights (torch's defaults, from the global generator)."""
-    return VGGSmall(in_channels=in_channels, image_size=image_size, stages=stages, hidden=hidden)
+    return VGGSmall(in_channels=in_channels, image_size=image_size, stages=stages, hidden=hidden, width=width)

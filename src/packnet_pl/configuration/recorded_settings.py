@@ -1,0 +1,81 @@
+"""The settings of a method as results record them, and reports label runs by them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from packnet_pl.configuration.task_settings import AUTO, LOSS_OPTIONS
+from packnet_pl.old_settings import MAGNITUDE, PRUNING
+
+__all__ = ["recorded_settings"]
+
+
+def recorded_settings(config: DictConfig) -> dict[str, str | int | float | bool]:
+    """Returns name -> value. What came after the paper is recorded only where it is on.
+
+    Args:
+        config: Checked.
+    """
+    kept = {key: config[key] for key in ("norm", "bias", "prunable")} if config.method.pack else {}
+    return {**_of_method(config), **kept, **_of_sharing(config), "later_lr": config.optim.later_lr, **_of_fits(config)}
+
+
+def _of_method(config: DictConfig) -> dict[str, Any]:
+    """Returns the settings of the classifier, the pruning and the fit."""
+    plain: Any = OmegaConf.to_container(config.method, resolve=True)
+    rule = plain["fit"].get("rule") or {}
+    found = {
+        key: value
+        for part in (plain["classifier"], rule, plain["fit"])
+        for key, value in part.items()
+        # "pack" is part of what the method is, and no setting of it.
+        if not key.startswith("_")
+        and key != "pack"
+        and isinstance(value, (str, int, float))
+        # A second phase goes unsaid where there is none.
+        and (key, value) != ("retrain", False)
+    }
+    if found.get("schedule") == PRUNING["schedule"]:
+        del found["schedule"]
+    score = rule.get("score", {}).get("_target_", MAGNITUDE)
+    if score != MAGNITUDE:
+        found["score"] = score.rpartition(".")[2]
+    return found
+
+
+def _of_sharing(config: DictConfig) -> dict[str, Any]:
+    """Returns how much of the network a task gets, and which of it it uses."""
+    found: dict[str, Any] = {}
+    if config.which_task != "entropy":
+        found["which_task"] = config.which_task
+    if config.prune.ratio == AUTO:
+        found |= {"ratio": AUTO, "tolerance": config.prune.tolerance}
+    if config.get("grow") is not None:
+        found |= {key: config[key] for key in ("grow", "grow_below")}
+    if (width := config.arch.get("width", 1)) != 1:
+        found["width"] = width
+    if config.mask:
+        found |= {"mask": "learned", "mask_lr": config.mask.get("lr"), "mask_init": config.mask.get("init")}
+    return found
+
+
+def _of_fits(config: DictConfig) -> dict[str, Any]:
+    """Returns how the fits differ from plain ones."""
+    found = {
+        f"{name}_{phase}": factor
+        for name in ("epochs", "lr")
+        for phase, factor in config.optim[name].items()
+        if factor != 1
+    }
+    found |= {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
+    if config.optim.distillation:
+        found |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}
+    if config.get("callbacks"):
+        found["callbacks"] = ", ".join(_in_phase(name, callback) for name, callback in config.callbacks.items())
+    return found
+
+
+def _in_phase(name: str, callback: Mapping[str, Any]) -> str:
+    phase = callback.get("phase")
+    return f"{name} ({phase})" if phase else name
