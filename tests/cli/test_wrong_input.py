@@ -21,7 +21,7 @@ WRONG = {
     ),
     "ratio no number": (["prune.ratio=abc"], "prune.ratio is abc; allowed is a fraction in [0, 1)"),
     "ratio 1": (["prune.ratio=1"], "prune.ratio is 1; allowed"),
-    "ratio in percent": (["prune.ratio=75"], "prune.ratio is 75; allowed is a fraction in [0, 1), a list of them, or auto "),
+    "ratio in percent": (["prune.ratio=75"], "prune.ratio is 75; allowed is a fraction in [0, 1), a list of them, or "),
     "ratio negative": (["prune.ratio=-0.1"], "prune.ratio is -0.1"),
     "ratio nan": (["prune.ratio=nan"], "prune.ratio is nan"),
     "ratio true": (["prune.ratio=true"], "prune.ratio is True"),
