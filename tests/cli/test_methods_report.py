@@ -40,10 +40,10 @@ def test_methods_and_ratios_are_printed_and_written(home):
     done = run("packnet-report", "individual", "packnet-0.5", "packnet-0.75", "--output", "out", cwd=home)
     assert (done.returncode, done.stderr) == (0, "")
     shown = lines(done.stdout)
-    assert "method latin greek mean gap forgetting networks MB seeds" in shown
+    assert "method latin greek mean gap forgetting networks MB bits min seeds" in shown
     # By hand: 10 and 12 %, and 5 or 7.5 points more for each seed, so that the gap has no spread.
-    assert "individual 11.00 ± 1.41 11.00 ± 1.41 11.00 ± 1.41 0 0 2 0.60 2" in shown
-    assert "packnet 0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 7.50 ± 0.00 0 1 0.33 2" in shown
+    assert "individual 11.00 ± 1.41 11.00 ± 1.41 11.00 ± 1.41 0 0 2 0.60 1.50 0.1 2" in shown
+    assert "packnet 0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 7.50 ± 0.00 0 1 0.33 1.50 0.1 2" in shown
     assert "packnet on vgg_small: error at the end, in %" in shown
     assert "0.75 18.50 ± 1.41 18.50 ± 1.41 18.50 ± 1.41 25.00 2" in shown
     names = ["methods.md", "methods.csv", "ratios.csv", "methods.png", "methods.svg", "ratios.png", "ratios.svg"]
@@ -86,7 +86,7 @@ def test_the_validation_table_says_so_and_stands_beside_that_of_the_test(home):
     shown = lines(val.stdout)
     assert "error at the end on vgg_small, in %: validation split, for choosing settings" in shown
     assert "packnet on vgg_small: error at the end on the validation split, in %" in shown
-    assert "packnet 0.75 25.00 ± 0.00 35.00 ± 0.00 30.00 ± 0.00 0 - 1 0.33 2" in shown
+    assert "packnet 0.75 25.00 ± 0.00 35.00 ± 0.00 30.00 ± 0.00 0 - 1 0.33 1.50 0.1 2" in shown
     names = [f"methods.{kind}" for kind in ("md", "csv", "png", "svg")] + ["ratios.csv", "ratios.png", "ratios.svg"]
     names.append("index.html")
     beside = [name.replace(".", "-val.") for name in names]

@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from itertools import compress
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 FIGURES = ("mean", "gap", "forgetting", "networks", "MB", "bits", "min", "seeds")
+_WIDE = ("bits", "min")
 COLUMNS = [
     *("arch", "sequence", "split", "row", "method", "settings", "prune_ratio", "seed", "task", "error", "forgetting"),
     *("mean_error", "gap", "mean_forgetting", "networks", "megabytes", "bits_per_weight", "seconds", "folder"),
@@ -52,15 +54,17 @@ def method_table(comparison: MethodComparison, stacked: bool = False) -> Table:
 
     Args:
         comparison: From :func:`compare_methods`.
-        stacked: Puts the spread below the mean, for narrow screens.
+        stacked: Puts the spread below the mean and leaves bits and minutes out, for narrow screens.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=escape(comparison.title))
     table.add_column("method", min_width=12)
-    for heading in method_headings(comparison)[1:]:
+    headings = method_headings(comparison)[1:]
+    shown = [not (stacked and heading in _WIDE) for heading in headings]
+    for heading in compress(headings, shown):
         table.add_column(escape(heading), justify="right", no_wrap=True)
     for row in comparison.rows:
-        cells = [cell.replace(" ± ", "\n± ") if stacked else cell for cell in method_cells(row, comparison.tasks)]
-        table.add_row(escape(row.label), *cells)
+        cells = compress(method_cells(row, comparison.tasks), shown)
+        table.add_row(escape(row.label), *(cell.replace(" ± ", "\n± ") if stacked else cell for cell in cells))
     return table
 
 
