@@ -37,7 +37,15 @@ def test_the_plan_shows_what_a_run_will_own_and_starts_nothing(planned):
         r"^time: about [\d.]+ (s|min|h) on cpu, from batches that were timed; with val", done.stdout, re.MULTILINE
     )
     assert "143,536 parameters, 142,992 of them prunable" in done.stdout
+    assert "further settings" not in done.stdout
     assert list(folder.iterdir()) == []
+
+
+def test_the_plan_names_what_the_paper_does_not_have(tmp_path):
+    words = ["debug=tiny", "sequence.order=[digits]", "mask=learned", "callbacks=recalibrate", "optim.distillation=0.5"]
+    done = warm.run("packnet-plan", *words, cwd=tmp_path)
+    said = "mask learned, mask_lr 0.3, mask_init 1.0, distillation 0.5, temperature 2.0, callbacks recalibrate"
+    assert f"further settings: {said}\nrecalibrated norms: the first task's alone" in done.stdout
 
 
 def test_the_plan_counts_epochs_and_images_of_a_trial(tmp_path):

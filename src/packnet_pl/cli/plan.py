@@ -44,6 +44,7 @@ def main() -> None:
             growth_lines,
             plan_table,
             recalibration_lines,
+            setting_lines,
             storage_lines,
         )
         from packnet_pl.configuration.plan_times import time_lines
@@ -51,7 +52,8 @@ def main() -> None:
 
         console = output_console()
         console.print(plan_table(config, parts))
-        lines = [*time_lines(config, parts), *storage_lines(parts), *growth_lines(parts), *recalibration_lines(config)]
+        lines = [*time_lines(config, parts), *storage_lines(parts), *growth_lines(parts)]
+        lines += [*setting_lines(config), *recalibration_lines(config)]
         for line in lines:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 

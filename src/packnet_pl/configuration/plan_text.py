@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from packnet_pl.configuration.components import Parts
+from packnet_pl.configuration.recorded_settings import further_settings
 from packnet_pl.configuration.task_settings import TaskSettings
 from packnet_pl.counting import counted
 from packnet_pl.data import TaskData
@@ -22,6 +23,7 @@ __all__ = [
     "growth_lines",
     "plan_table",
     "recalibration_lines",
+    "setting_lines",
     "size_of",
     "steps_of",
     "storage_lines",
@@ -89,6 +91,13 @@ def growth_lines(parts: Parts) -> Iterator[str]:
             f"grows for {task}: {wider.builder['name']}({arguments}), {wider.parameters:,} parameters, "
             f"{sum(wider.weights.values()):,} of them prunable"
         )
+
+
+def setting_lines(config: DictConfig) -> Iterator[str]:
+    """Yields a line on what is set that the paper does not have."""
+    found = further_settings(config)
+    if found:
+        yield f"further settings: {', '.join(f'{name} {value}' for name, value in found.items())}"
 
 
 def recalibration_lines(config: DictConfig) -> Iterator[str]:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from packnet_pl.configuration.task_settings import AUTO, LOSS_OPTIONS
 from packnet_pl.old_settings import MAGNITUDE, PRUNING
 
-__all__ = ["recorded_settings"]
+__all__ = ["further_settings", "recorded_settings"]
 
 
 def recorded_settings(config: DictConfig) -> dict[str, str | int | float | bool]:
@@ -18,26 +18,40 @@ def recorded_settings(config: DictConfig) -> dict[str, str | int | float | bool]
         config: Checked.
     """
     kept = {key: config[key] for key in ("norm", "bias", "prunable")} if config.method.pack else {}
-    return {**_of_method(config), **kept, **_of_sharing(config), "later_lr": config.optim.later_lr, **_of_fits(config)}
+    return {**_of_method(config), **kept, "later_lr": config.optim.later_lr, **further_settings(config)}
+
+
+def further_settings(config: DictConfig) -> dict[str, str | int | float | bool]:
+    """Returns name -> value of what the paper does not have, as far as it is on.
+
+    Args:
+        config: Checked.
+    """
+    return {**_of_pruning(config), **_of_sharing(config), **_of_fits(config)}
 
 
 def _of_method(config: DictConfig) -> dict[str, Any]:
-    """Returns the settings of the classifier, the pruning and the fit."""
+    """Returns the settings of the classifier, the pruning rule and the fit."""
     plain: Any = OmegaConf.to_container(config.method, resolve=True)
-    rule = plain["fit"].get("rule") or {}
-    found = {
+    return {
         key: value
-        for part in (plain["classifier"], rule, plain["fit"])
+        for part in (plain["classifier"], plain["fit"].get("rule") or {}, plain["fit"])
         for key, value in part.items()
         # "pack" is part of what the method is, and no setting of it.
         if not key.startswith("_")
-        and key != "pack"
+        and key not in ("pack", "schedule")
         and isinstance(value, (str, int, float))
         # A second phase goes unsaid where there is none.
         and (key, value) != ("retrain", False)
     }
-    if found.get("schedule") == PRUNING["schedule"]:
-        del found["schedule"]
+
+
+def _of_pruning(config: DictConfig) -> dict[str, Any]:
+    """Returns how pruning differs from the paper's."""
+    fit: Any = OmegaConf.to_container(config.method.fit, resolve=True)
+    rule, found = fit.get("rule") or {}, {}
+    if rule.get("schedule", PRUNING["schedule"]) != PRUNING["schedule"]:
+        found["schedule"] = rule["schedule"]
     score = rule.get("score", {}).get("_target_", MAGNITUDE)
     if score != MAGNITUDE:
         found["score"] = score.rpartition(".")[2]
