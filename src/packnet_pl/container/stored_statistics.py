@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from packnet_pl.container.table import Stored
+from packnet_pl.counting import counted
 from packnet_pl.text import brief, named
 
 __all__ = ["PREFIX", "check_statistics"]
@@ -30,7 +31,7 @@ def check_statistics(header: Mapping[str, Any], stored: Mapping[str, Stored]) ->
         if name.startswith(PREFIX):
             match = _NAME.fullmatch(name)
             if match is None or int(match[1]) >= len(header["tasks"]):
-                raise ValueError(f"{named(name)} belongs to nothing: there are {len(header['tasks'])} tasks")
+                raise ValueError(f"{named(name)} belongs to nothing: it has {counted(len(header['tasks']), 'task')}")
             found.setdefault(int(match[1]), {})[match[2]] = of
     features = stored["heads/0/weight"].shape[1]
     for number, parts in found.items():
