@@ -356,10 +356,10 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
-        number = self._open_number("mask_gradients_")
+        number, freezer = self._open_number("mask_gradients_"), self.freezer
         if self._mask.scores is not None:
-            self._mask.scores.take_gradients(tensors_in(self.inventory().owned), self._state.owners, number)
-        self.freezer.mask_gradients_()
+            self._mask.scores.take_gradients(tensors_in(self._owned), self._state.owners, number)
+        freezer.mask_gradients_()
         if self._tables and self.phase == "train":
             self._state = self._state.train_rows(trained_rows(self._tables))
 
@@ -514,10 +514,6 @@ class PackNet:  # noqa: PLR0904
             masked = ", ".join(map(repr, self._state.masks))
             raise RuntimeError(f"cannot grow: {masked} have a learned mask, which is of the network's present width")
         self.verify(root)
-        if self._state.masks:
-            raise ValueError(
-                f"cannot grow: tasks {list(self._state.masks)} have learned masks, which only fit this width"
-            )
         rule, (norms, biases) = self._rule(self._state.prunable, self._state.owners), self._own_kinds
         narrow, wide = self.inventory(), take_inventory(wider, rule, own_norms=norms, own_biases=biases)
         check_wider(narrow, wide)
