@@ -246,6 +246,24 @@ def test_a_network_grows_between_two_tasks_only(tasks, why):
         packnet.grow(Net(5, 7), example=EXAMPLE)
 
 
+def test_masks_and_growth_exclude_each_other_and_everything_is_as_it_was():
+    masked, grown = PackNet(Net(), **OWN), PackNet(Net(), **OWN)
+    then = [finish(packnet, "a") for packnet in (masked, grown)]
+    masked.begin_task("b")
+    masked.learn_mask()
+    masked.load_mask_scores_({name: -torch.ones_like(score) for name, score in masked.mask_scores.items()})
+    masked.finish_task()
+    with pytest.raises(ValueError, match=r"cannot grow: tasks \['b'\] have learned masks"):
+        masked.grow(Net(5, 7), example=EXAMPLE)
+    grown.grow(Net(5, 7), example=EXAMPLE)
+    grown.begin_task("b")
+    with pytest.raises(ValueError, match="cannot learn the mask of 'b': the network has grown"):
+        grown.learn_mask()
+    for packnet, before in zip((masked, grown), then, strict=True):
+        assert same_bits(shown(packnet, "a"), before)
+        packnet.verify()
+
+
 def test_an_open_task_that_is_given_up_leaves_finished_ones_as_they_were():
     packnet = PackNet(Net(), **OWN)
     then = finish(packnet, "a")

@@ -9,6 +9,7 @@ from torch import Tensor
 from packnet_pl.capacity import forecast
 from packnet_pl.configuration.growth import Growing, WiderNetwork, growth_of
 from packnet_pl.configuration.task_settings import TaskSettings
+from packnet_pl.container.header import narrow_shapes
 from packnet_pl.core import PackNet, PruneRule
 from packnet_pl.core.ownership import FREE
 from packnet_pl.core.pruning import count_units
@@ -47,7 +48,7 @@ def forecast_shares(
 
     Raises:
         UsageError: If a task will find nothing free, its filters belong to earlier tasks too, or the network cannot
-            grow.
+            grow, or has grown and a task is to learn a mask.
     """
     todo = [task for task in tasks if not task.finished]
     owners = packnet.owners
@@ -74,6 +75,11 @@ def forecast_shares(
             grown[todo[number].name] = growing.network
         return added
 
+    if config.mask and todo and packed is not None and narrow_shapes(packed.header):
+        raise UsageError(
+            f"mask=learned was given for {todo[0].name!r}, and the network of {packed.path} has grown: masks fit one "
+            "width only; give mask=all"
+        )
     shares = forecast(free_now, [task.prune_ratio for task in todo], scope=rule.scope, grow=grow)
     for task, (_, free) in zip(todo[1:], shares, strict=False):
         if free == 0 and growth is None:
@@ -81,7 +87,19 @@ def forecast_shares(
                 f"prune.ratio is {config.prune.ratio}: no {rule.granularity} is free for task {task.name!r}; "
                 "release more in earlier tasks, or let the network grow: grow=1.25"
             )
+    masked = _masked_tasks(packed) if packed is not None else []
+    if grown and masked:
+        raise UsageError(
+            f"grow is {config.grow:g}, and {masked} in {packed.path} have learned masks, which fit one width only: the "
+            f"network cannot grow for {next(iter(grown))!r}; leave grow out"
+        )
     return Forecast({task.name: share for task, share in zip(todo, shares, strict=True)}, grown)
+
+
+def _masked_tasks(packed: Packed) -> list[str]:
+    """Returns the tasks that do not use all weights of earlier ones."""
+    counts = list(packed.unused.values())
+    return [task for number, task in enumerate(packed.tasks) if any(unused[number] for unused in counts)]
 
 
 def _free_units(rule: PruneRule, packnet: PackNet, owners: Mapping[str, Tensor]) -> list[int]:

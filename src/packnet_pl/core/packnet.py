@@ -228,11 +228,9 @@ class PackNet:  # noqa: PLR0904
         if self.phase != "train":
             raise RuntimeError(f"cannot learn the mask of {self.open_task!r}: it was pruned already, and it is fixed")
         if self._state.shapes:
-            raise RuntimeError(
-                f"cannot learn the mask of {self.open_task!r}: the network has grown, and masks fit one width"
+            raise ValueError(
+                f"cannot learn the mask of {self.open_task!r}: the network has grown, and masks fit one width only"
             )
-        if self._state.shapes:
-            raise ValueError("cannot learn a mask: the network has grown, and masks fit one width only")
         self._mask.learn(rule or LearnedMask(), self.inventory().owned, self._state)
 
     @property
@@ -503,16 +501,13 @@ class PackNet:  # noqa: PLR0904
 
         Raises:
             RuntimeError: If no task is finished, one is open, or a finished task's weights were changed from outside.
-            ValueError: If ``wider`` is another network, or one whose channels are not leading in the wider one, or in
-                which a finished task computes otherwise; everything is as it was then.
+            ValueError: If a task has a learned mask, or ``wider`` is another network, or one whose channels are not
+                leading in the wider one, or in which a finished task computes otherwise; everything is as it was then.
         """
         self._refuse_inside_subnetwork("grow")
         if not self.tasks or self.open_task is not None:
             why = f"{self.open_task!r} is open" if self.open_task is not None else "no task is finished yet"
             raise RuntimeError(f"cannot grow: {why}; a network grows between two tasks")
-        if self._state.masks:
-            masked = ", ".join(map(repr, self._state.masks))
-            raise RuntimeError(f"cannot grow: {masked} have a learned mask, which is of the network's present width")
         self.verify(root)
         rule, (norms, biases) = self._rule(self._state.prunable, self._state.owners), self._own_kinds
         narrow, wide = self.inventory(), take_inventory(wider, rule, own_norms=norms, own_biases=biases)
