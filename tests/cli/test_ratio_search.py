@@ -18,6 +18,7 @@ AUTO = ["prune.ratio=auto", "prune.tolerance=20", "prune.trials=2", "optim.disti
         (["prune.ratio=auto", "prune.tolerance=-1"], "prune.tolerance is -1.0; allowed are points of accuracy"),
         (["prune.ratio=auto", "prune.trials=0"], "prune.trials is 0; allowed is 1 or more"),
         (["prune.ratio=often"], "prune.ratio is often; allowed is a fraction in [0, 1), a list of them, or auto"),
+        (["prune.ratio=auto", "prune.schedule=learned"], "ratios are compared with the dense network, and"),
         (["prune.ratio=[0.5,auto]"], "allowed is a fraction in [0, 1), a list of them, or auto"),
     ],
 )  # fmt: skip

@@ -227,7 +227,7 @@ def _check_packing(config: Any) -> None:
 
 
 def _check_rule(config: Any) -> None:
-    """Refuses a score or schedule that was chosen by name where the rule says another."""
+    """Refuses a score or schedule that was chosen by name where the rule says another, or that has no dense network."""
     prune: Any = OmegaConf.to_container(config.prune, resolve=True)
     rule = prune["rule"]
     score = rule.get("score")
@@ -238,6 +238,11 @@ def _check_rule(config: Any) -> None:
         raise UsageError(
             f"prune.schedule is {prune['schedule']}, but prune.rule.schedule is {rule.get('schedule')}: give the first "
             "alone, and in a yaml of your own schedule: ${..schedule}"
+        )
+    if prune["ratio"] == AUTO and prune["schedule"] == "learned":
+        raise UsageError(
+            "prune.ratio is auto, and prune.schedule is learned: ratios are compared with the dense network, and there "
+            "is none where training has a ratio from its first step on; give a number, or another schedule"
         )
 
 
