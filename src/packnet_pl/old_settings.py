@@ -54,8 +54,11 @@ _OPTIM = {
 PRUNING: dict[str, Any] = {"score": "magnitude", "schedule": "oneshot", "tolerance": 0.5, "trials": 5}
 """What ``prune`` has, and had before there was a choice."""
 
-_ARGUMENTS = {"packnet_pl.methods.IndividualNetworks": {"retrain": False}}
-"""Arguments of a ``_target_``, likewise."""
+_ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "packnet_pl.methods.IndividualNetworks": ("start", {"retrain": False}),
+    "packnet_pl.models.vgg_small": ("stages", {"width": 1.0}),
+}
+"""Arguments of a ``_target_``, likewise; behind one that is there wherever all are written out."""
 
 
 def score_target(score: str) -> str:
@@ -86,7 +89,8 @@ def upgrade_settings(node: Any) -> Any:
         new = {**new, **{key: usual for key, usual in _OPTIM.items() if key not in node}}
     if target in _CLASSIFIERS and isinstance(new.get("pack"), bool) and not new.pop("pack"):
         new["_target_"] = "packnet_pl.methods.FineTuning"
-    new = {**(_ARGUMENTS.get(str(new.get("_target_")), {}) if "start" in new else {}), **new}
+    written_out, usual_arguments = _ARGUMENTS.get(str(new.get("_target_")), ("", {}))
+    new = {**(usual_arguments if written_out in new else {}), **new}
     if new.get("_target_") in _IMAGES and "image_size" in new and "interpolation" not in new:
         new["interpolation"] = "bilinear"
         if "resize" in new:

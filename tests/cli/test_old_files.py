@@ -56,6 +56,13 @@ def test_pruning_by_a_scope_and_a_granularity_has_a_rule_of_these():
     }  # fmt: skip
 
 
+def test_a_small_vgg_that_said_nothing_of_a_width_has_the_usual_one():
+    arch = read_run(MADE / "finished").config["arch"]
+    assert arch["width"] == 1.0
+    wide = {**arch, "width": 2.0}
+    assert upgrade_settings(wide) == wide
+
+
 def test_recipes_are_read_with_new_targets():
     config = OmegaConf.create(read_run(MADE / "finished").config)
     recipe = recipe_of(config, "vgg_small", None)

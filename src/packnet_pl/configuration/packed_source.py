@@ -192,6 +192,8 @@ def _take_arch(config: DictConfig, builder: Any, given: Collection[str], path: P
             continue
         if value is None and key in has:
             continue  # left open
+        if key == "width" and key not in has and value == 1:
+            continue  # it scales nothing; the file has what came of it
         if key not in has or has[key] != value:
             name = "arch" if key == "_target_" else f"arch.{key}"
             there = has.get(key, "no such argument")
