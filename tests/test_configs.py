@@ -6,10 +6,11 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from packnet_pl.configuration.instantiate import bind_targets
+from packnet_pl.configuration.instantiate import bind_targets, build_target
 from packnet_pl.configuration.recorded_settings import recorded_settings
 from packnet_pl.configuration.sequences import expand_tasks
 from packnet_pl.configuration.validate import check_config
+from packnet_pl.errors import UsageError
 from tests.support import ROOT
 
 CONF = ROOT / "conf"
@@ -142,3 +143,10 @@ def test_the_check_of_targets_can_fail():
     del config["sequence"]["tasks"]["latin"]["data"]["alphabet"]
     with pytest.raises(ValueError, match=r"sequence\.tasks\.latin\.data: .*glyphs: missing a required argument"):
         bind_targets(config)
+
+
+def test_what_no_configuration_may_name_is_refused_in_one_line():
+    pytest.importorskip("hydra._internal.target_policy", reason="this Hydra lets a configuration name anything")
+    node = OmegaConf.create({"_target_": "packnet_pl.core.PruneRule", "score": {"_target_": "os.system"}})
+    with pytest.raises(UsageError, match=r"prune\.rule: Target 'os\.system' is blocklisted"):
+        build_target(node, "prune.rule")

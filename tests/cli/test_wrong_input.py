@@ -30,6 +30,7 @@ WRONG = {
     "too many ratios": (["prune.ratio=[0.5,0.5,0.5,0.5,0.5]"], "5 numbers for 4 tasks"),
     "seed no number": (["seed=x"], "seed: Value 'x' of type 'str' could not be converted to Integer"),
     "epochs no number": (["sequence.tasks.latin.train.epochs=x"], "sequence.tasks.latin.train.epochs: Value 'x'"),
+    "unknown epoch": (["method.fit.select=foo"], "method.fit.select is 'foo'; allowed are 'last' and 'best'"),
     "less than no epochs": (["sequence.tasks.latin.train.epochs=-1"], "sequence.tasks.latin.train.epochs is -1"),
     "no retraining": (["sequence.tasks.latin.retrain.epochs=0"], "retrain.epochs is 0; allowed is 1 or more"),
     "rate zero": (["sequence.tasks.latin.train.lr=0"], "sequence.tasks.latin.train.lr is 0"),

@@ -84,11 +84,22 @@ def _check_type(key: str, value: Any, kinds: set[type] | None) -> None:
 
 
 def build_target(node: DictConfig, key: str) -> Any:
-    """Instantiates ``node``; what the target raises against its arguments becomes a UsageError."""
+    """Instantiates ``node``.
+
+    Args:
+        node: With a ``_target_``.
+        key: Where it stands, for the message.
+
+    Raises:
+        InstantiationException: If the target fails otherwise: a bug.
+        UsageError: If the target takes its arguments not so, or Hydra lets no configuration name it (as ``os.system``).
+    """
     plain = OmegaConf.to_container(node, resolve=True)
     try:
         return instantiate(plain, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, (ValueError, TypeError, OSError)):
             raise UsageError(f"{key}: {error.__cause__}") from error.__cause__
+        if error.__cause__ is None:  # Hydra itself refuses the target
+            raise UsageError(f"{key}: {error}") from error
         raise

@@ -80,6 +80,8 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
     _check_packing(merged)
     _check_growth(merged)
     _check_rule(merged)
+    if "select" in merged.method.fit:
+        _choice("method.fit.select", merged.method.fit.select, ("last", "best"))
     loggers: Any = OmegaConf.to_container(merged.logger or OmegaConf.create({}))
     check_loggers(loggers)
     if merged.method.together:
