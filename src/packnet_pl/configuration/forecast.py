@@ -87,8 +87,7 @@ def forecast_shares(
                 f"prune.ratio is {config.prune.ratio}: no {rule.granularity} is free for task {task.name!r}; "
                 "release more in earlier tasks, or let the network grow: grow=1.25"
             )
-    masked = _masked_tasks(packed) if packed is not None else []
-    if grown and masked:
+    if packed is not None and grown and (masked := _masked_tasks(packed)):
         raise UsageError(
             f"grow is {config.grow:g}, and {masked} in {packed.path} have learned masks, which fit one width only: the "
             f"network cannot grow for {next(iter(grown))!r}; leave grow out"
