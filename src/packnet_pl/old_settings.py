@@ -90,7 +90,8 @@ def upgrade_settings(node: Any) -> Any:
     if target in _CLASSIFIERS and isinstance(new.get("pack"), bool) and not new.pop("pack"):
         new["_target_"] = "packnet_pl.methods.FineTuning"
     written_out, usual_arguments = _ARGUMENTS.get(str(new.get("_target_")), ("", {}))
-    new = {**(usual_arguments if written_out in new else {}), **new}
+    if written_out in new:
+        new |= {key: usual for key, usual in usual_arguments.items() if key not in new}
     if new.get("_target_") in _IMAGES and "image_size" in new and "interpolation" not in new:
         new["interpolation"] = "bilinear"
         if "resize" in new:

@@ -508,6 +508,10 @@ class PackNet:  # noqa: PLR0904
         if not self.tasks or self.open_task is not None:
             why = f"{self.open_task!r} is open" if self.open_task is not None else "no task is finished yet"
             raise RuntimeError(f"cannot grow: {why}; a network grows between two tasks")
+        if self._state.masks:
+            raise ValueError(
+                f"cannot grow: tasks {list(self._state.masks)} have learned masks, which fit the present width only"
+            )
         self.verify(root)
         rule, (norms, biases) = self._rule(self._state.prunable, self._state.owners), self._own_kinds
         narrow, wide = self.inventory(), take_inventory(wider, rule, own_norms=norms, own_biases=biases)
