@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from packnet_pl.core.content_hash import content_hash
+from packnet_pl.core.gradients import dense
 from packnet_pl.core.scores import GradientScore
 from packnet_pl.core.slots import Slot
 
@@ -42,7 +43,7 @@ class Accumulators:
         stepped = None if of is None else {id(parameter) for parameter in of}
         weights = {name: slot.now for name, slot in slots.items()}
         weights = {name: weight for name, weight in weights.items() if stepped is None or id(weight) in stepped}
-        gradients = {name: _dense(weight.grad) for name, weight in weights.items() if weight.grad is not None}
+        gradients = {name: dense(weight.grad) for name, weight in weights.items() if weight.grad is not None}
         if not _are_finite(gradients.values()):
             return self
         found = {name: self._updated(score, name, weights[name], gradient) for name, gradient in gradients.items()}
@@ -72,10 +73,6 @@ class Accumulators:
 def _zeros(weight: Tensor) -> Tensor:
     exact = torch.float64 if weight.dtype == torch.float64 else torch.float32
     return torch.zeros(weight.shape, dtype=exact, device=weight.device)
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 def _are_finite(gradients: Iterable[Tensor]) -> bool:

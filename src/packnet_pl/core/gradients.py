@@ -1,13 +1,14 @@
-"""Tests for gradients, and turns ``requires_grad`` off for a while."""
+"""Tests and densifies gradients, and turns ``requires_grad`` off for a while."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from packnet_pl.core.bits import parts
 
-__all__ = ["RequiresGrad", "has_gradient"]
+__all__ = ["RequiresGrad", "dense", "has_gradient"]
 
 
 class RequiresGrad:
@@ -48,6 +49,11 @@ class RequiresGrad:
     def _restore(self) -> None:
         for parameter, requires_grad in self._before.items():
             parameter.requires_grad_(requires_grad)
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """Returns ``gradient`` with all its entries, also where it is sparse."""
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 def has_gradient(parameter: Tensor | None) -> bool:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from packnet_pl.core.finite import is_finite
-from packnet_pl.core.ownership import FREE
+from packnet_pl.core.gradients import dense
+from packnet_pl.core.ownership import visible
 
 __all__ = ["LearnedMask", "MaskScores", "mask_of"]
 
@@ -112,7 +113,7 @@ class MaskScores:
         """
         found = {}
         for name, score in self.values.items():
-            entries = (score.to(owners[name].device) < 0) & frozen(owners[name], number)
+            entries = (score.to(owners[name].device) < 0) & visible(owners[name], number - 1)
             if entries.any():
                 found[name] = entries
         return found
@@ -138,8 +139,7 @@ class MaskScores:
             if grad is None:
                 score.grad = None
                 continue
-            dense = grad if grad.layout == torch.strided else grad.to_dense()
-            score.grad = dense.float().mul(weight.detach()).mul_(frozen(owners[name], number))
+            score.grad = dense(grad).float().mul(weight.detach()).mul_(visible(owners[name], number - 1))
         self._are_due = True
 
     def step_(self) -> None:
@@ -182,8 +182,3 @@ class MaskScores:
         found = cls(scores)
         found._optimizer_state = dumped["optimizer"]
         return found
-
-
-def frozen(owner: Tensor, number: int) -> Tensor:
-    """Returns which weights (bool) belong to tasks before the ``number``-th."""
-    return (owner != FREE) & (owner < number)

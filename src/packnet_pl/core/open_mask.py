@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from packnet_pl.core.directions import divides_by_length
-from packnet_pl.core.learned_mask import LearnedMask, MaskScores, frozen
+from packnet_pl.core.learned_mask import LearnedMask, MaskScores
+from packnet_pl.core.ownership import visible
 from packnet_pl.core.packed_bits import pack_mask
 from packnet_pl.core.pruning import PruneRule
 from packnet_pl.core.releases import choose_releases
@@ -48,7 +49,7 @@ class OpenMask:
             masked = {
                 name: slot.now
                 for name, slot in slots.items()
-                if not divides_by_length(slot) and bool(frozen(state.owners[name], number).any())
+                if not divides_by_length(slot) and bool(visible(state.owners[name], number - 1).any())
             }
             self.scores = MaskScores.new(masked, rule.init)
         self.scores.learn_by(rule, {name: slot.now for name, slot in slots.items()})

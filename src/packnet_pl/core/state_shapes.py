@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from packnet_pl.core.narrow import leading
-from packnet_pl.core.ownership import FREE
+from packnet_pl.core.ownership import visible
 from packnet_pl.core.state import State
 
 __all__ = ["check_owners_within", "check_shapes", "parse_shapes"]
@@ -62,9 +60,5 @@ def check_owners_within(state: State) -> None:
             continue  # a task that is as wide comes later, and has the same bounds
         for name, owner in state.owners.items():
             within = leading(owner, state.shapes[task][name])
-            if _count(owner, number) != _count(within, number):
+            if visible(owner, number).sum() != visible(within, number).sum():
                 raise ValueError(f"PackNet state: a task up to {task!r} owns weights of {name} beyond its shape")
-
-
-def _count(owner: Tensor, number: int) -> int:
-    return int(((owner != FREE) & (owner <= number)).sum())

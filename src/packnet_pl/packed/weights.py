@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.bits import as_integers
 from packnet_pl.core.entries import select, spread
-from packnet_pl.core.ownership import FREE
+from packnet_pl.core.ownership import FREE, visible
 from packnet_pl.core.packed_bits import pack_mask, unpack_mask
 from packnet_pl.packed.owner_coding import decode_owners, encode_owners
 
@@ -68,9 +67,8 @@ def code_mask(packed: Tensor, owner: Tensor, number: int, unused: int) -> Tensor
         number: Of the task, 2 to 255.
         unused: How many weights it does not use.
     """
-    owners = owner.reshape(-1).numpy()
-    used = unpack_mask(packed, (owners.size,)).logical_not().numpy().view(np.uint8)
-    frozen = select(used, _is_frozen(owners, number))
+    used = unpack_mask(packed, (owner.numel(),)).logical_not().numpy().view(np.uint8)
+    frozen = select(used, visible(owner.reshape(-1), number - 1).numpy())
     coded = encode_owners(frozen, [unused, frozen.size - unused])
     return torch.from_numpy(np.frombuffer(bytearray(coded), np.uint8)) if coded else torch.empty(0, dtype=torch.uint8)
 
@@ -81,15 +79,8 @@ def decode_mask(coded: Tensor, owner: Tensor, number: int, unused: int) -> Tenso
     Raises:
         ValueError: If they do not belong together.
     """
-    owners = owner.reshape(-1).numpy()
-    frozen = _is_frozen(owners, number)
+    frozen = visible(owner.reshape(-1), number - 1).numpy()
     used = decode_owners(coded.numpy().tobytes(), [unused, int(np.count_nonzero(frozen)) - unused])
-    mask = np.zeros(owners.size, np.uint8)
+    mask = np.zeros(frozen.size, np.uint8)
     spread(mask, frozen, used ^ np.uint8(1))
     return pack_mask(torch.from_numpy(mask.view(np.bool_)))
-
-
-def _is_frozen(owners: NDArray[np.uint8], number: int) -> NDArray[np.bool_]:
-    """Returns which weights belong to tasks before the ``number``-th."""
-    frozen: NDArray[np.bool_] = (owners != FREE) & (owners < number)
-    return frozen
