@@ -7,10 +7,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from packnet_pl.configuration.instantiate import bind_targets, build_target
-from packnet_pl.configuration.recorded_settings import recorded_settings
+from packnet_pl.configuration.recorded_settings import further_settings, recorded_settings
 from packnet_pl.configuration.sequences import expand_tasks
 from packnet_pl.configuration.validate import check_config
 from packnet_pl.errors import UsageError
+from packnet_pl.further_settings import OFF
 from tests.support import ROOT
 
 CONF = ROOT / "conf"
@@ -124,6 +125,18 @@ def test_results_record_what_goes_beyond_the_paper_where_it_is_on():
         **{"schedule": "gradual", "score": "taylor", "grow": 1.25, "grow_below": 0.1, "which_task": "features"},
         **{"epochs_retrain": 2, "callbacks": "average (retrain), lr_monitor", "mixup": 0.2},
     }
+
+
+def test_what_reports_take_for_off_is_what_runs_record_where_it_is_on():
+    everything = compose(
+        *("prune.schedule=gradual", "prune.score=taylor", "prune.ratio=auto", "which_task=features", "arch.width=2"),
+        *("grow=1.25", "mask=learned", "optim.distillation=0.5", "callbacks=ema", "optim.balance=weights"),
+        *("optim.epochs={train: 2, retrain: 2}", "optim.lr={train: 2, retrain: 2}"),
+        *("optim.mixup=0.2", "optim.cutmix=0.2", "optim.label_smoothing=0.1"),
+    )
+    assert set(further_settings(everything)) == set(OFF) - {"retrain"}
+    assert recorded_settings(compose("experiment=embedded/individual_distilled"))["retrain"] is True
+    assert "retrain" not in recorded_settings(compose("method=individual"))
 
 
 def test_every_configuration_begins_with_what_it_is():

@@ -6,7 +6,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.configuration.task_settings import AUTO, LOSS_OPTIONS
-from packnet_pl.old_settings import MAGNITUDE, PRUNING
+from packnet_pl.further_settings import OFF
+from packnet_pl.old_settings import MAGNITUDE
 
 __all__ = ["further_settings", "recorded_settings"]
 
@@ -27,7 +28,8 @@ def further_settings(config: DictConfig) -> dict[str, str | int | float | bool]:
     Args:
         config: Checked.
     """
-    return {**_of_pruning(config), **_of_sharing(config), **_of_fits(config)}
+    found = {**_of_pruning(config), **_of_sharing(config), **_of_fits(config)}
+    return {name: value for name, value in found.items() if value != OFF[name]}
 
 
 def _of_method(config: DictConfig) -> dict[str, Any]:
@@ -42,49 +44,39 @@ def _of_method(config: DictConfig) -> dict[str, Any]:
         and key not in ("pack", "schedule")
         and isinstance(value, (str, int, float))
         # A second phase goes unsaid where there is none.
-        and (key, value) != ("retrain", False)
+        and (key, value) != ("retrain", OFF["retrain"])
     }
 
 
 def _of_pruning(config: DictConfig) -> dict[str, Any]:
-    """Returns how pruning differs from the paper's."""
+    """Returns how a task is pruned, of which the paper has one way."""
     fit: Any = OmegaConf.to_container(config.method.fit, resolve=True)
-    rule, found = fit.get("rule") or {}, {}
-    if rule.get("schedule", PRUNING["schedule"]) != PRUNING["schedule"]:
-        found["schedule"] = rule["schedule"]
-    score = rule.get("score", {}).get("_target_", MAGNITUDE)
-    if score != MAGNITUDE:
+    rule = fit.get("rule") or {}
+    found = {"schedule": rule.get("schedule", OFF["schedule"])}
+    if (score := rule.get("score", {}).get("_target_", MAGNITUDE)) != MAGNITUDE:
         found["score"] = score.rpartition(".")[2]
     return found
 
 
 def _of_sharing(config: DictConfig) -> dict[str, Any]:
     """Returns how much of the network a task gets, and which of it it uses."""
-    found: dict[str, Any] = {}
-    if config.which_task != "entropy":
-        found["which_task"] = config.which_task
+    found = {"which_task": config.which_task}
     if config.prune.ratio == AUTO:
         found |= {"ratio": AUTO, "tolerance": config.prune.tolerance}
     if config.get("grow") is not None:
         found |= {key: config[key] for key in ("grow", "grow_below")}
-    if (width := config.arch.get("width", 1)) != 1:
-        found["width"] = width
+    found["width"] = config.arch.get("width", OFF["width"])
     if config.mask:
         found |= {"mask": "learned", "mask_lr": config.mask.get("lr"), "mask_init": config.mask.get("init")}
     return found
 
 
 def _of_fits(config: DictConfig) -> dict[str, Any]:
-    """Returns how the fits differ from plain ones."""
-    found = {
-        f"{name}_{phase}": factor
-        for name in ("epochs", "lr")
-        for phase, factor in config.optim[name].items()
-        if factor != 1
-    }
-    found |= {key: value for key in LOSS_OPTIONS if (value := config.optim.get(key)) not in (None, 0, "none")}
+    """Returns how the fits are made, which are plain ones in the paper."""
+    found = {f"{name}_{phase}": factor for name in ("epochs", "lr") for phase, factor in config.optim[name].items()}
+    found |= {key: OFF[key] if (value := config.optim.get(key)) is None else value for key in LOSS_OPTIONS}
     if config.optim.distillation:
-        found |= {"distillation": config.optim.distillation, "temperature": config.optim.temperature}
+        found |= {key: config.optim[key] for key in ("distillation", "temperature")}
     if config.get("callbacks"):
         found["callbacks"] = ", ".join(_in_phase(name, callback) for name, callback in config.callbacks.items())
     return found

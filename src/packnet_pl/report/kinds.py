@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from packnet_pl.further_settings import OFF
 from packnet_pl.names import shown
 from packnet_pl.report.runs import Run
 
@@ -15,13 +16,6 @@ _UNKNOWN = 5
 _PAPER = {
     "packnet": {"scope": "layer", "granularity": "weight", "norm": "shared", "bias": "shared", "prunable": "paper"}
 }
-
-# Written down where they are on, or are not as usual, alone.
-_OFF_UNLESS_SAID = (
-    *("label_smoothing", "mixup", "cutmix", "balance", "distillation", "temperature", "retrain", "callbacks", "width"),
-    *("mask", "mask_lr", "mask_init", "score", "schedule", "ratio", "tolerance", "grow", "grow_below", "which_task"),
-    *("epochs_train", "epochs_retrain", "lr_train", "lr_retrain"),
-)
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ def setting_labels(kind: Kind, among: Iterable[Kind]) -> list[str]:
     differing = _differing(kind.method, among)
     if differing and not mine:
         return ["settings not recorded"]
-    said = [name for name in differing if name in mine or name not in _OFF_UNLESS_SAID]
+    said = [name for name in differing if name in mine or name not in OFF]
     values = [(name, mine.get(name, "not recorded")) for name in said]
     return [f"{name} {value}" for name, value in values if paper.get(name) != value]
 
