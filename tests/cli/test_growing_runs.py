@@ -143,7 +143,7 @@ def test_a_sequence_without_pruning_ends_after_a_task_and_goes_on_where_the_netw
         (["grow=1.25", "grow_below=1"], "grow_below is 1.0; allowed is a fraction in [0, 1)"),
         (["grow=1.25", "prune.granularity=filter"], "grow is 1.25, and prune.granularity is filter: "),
         (["grow=1.25", "method=joint"], "grow is 1.25, but method=joint packs nothing; leave it out"),
-        (["grow=1.25", "arch=densenet121", "arch.width=0.25"], "torchvision's densenet121 cannot grow; "),
+        (["grow=1.25", "arch=densenet121", "arch.width=0.25"], "grow is 1.25: torchvision's densenet121 cannot grow; "),
     ],
 )
 def test_what_cannot_grow_is_refused_before_anything_is_trained(tmp_path, words, said):

@@ -74,6 +74,12 @@ def test_a_phase_may_have_its_own_and_has_what_optim_says_otherwise(configured):
         (["optim.lr.train=inf"], r"optim\.lr\.train is inf; allowed is a finite number above 0"),
         (["optim.temperature=0"], r"optim\.temperature is 0\.0; allowed is a finite number above 0"),
         (["method=finetune", "optim.distillation=0.5"], r"method=finetune packs nothing and so has no phase retrain"),
+        (["method=finetune", "optim.epochs.retrain=2"], r"epochs\.retrain is 2, but method=finetune has no phase re"),
+        (["method=joint", "optim.lr.retrain=0.5"], r"lr\.retrain is 0\.5, but method=joint has no phase retrain; "),
+        (["method=individual", "optim.lr.retrain=2"], r"leave it out, or give method\.classifier\.retrain=true$"),
+        (["method=lwf", "callbacks=ema", "callbacks.ema.phase=retrain"], r"callbacks\.ema\.phase is retrain, but meth"),
+        (["method=lwf", "prune.score=taylor"], r"prune\.score=taylor was given, but method=lwf packs nothing"),
+        (["method=joint", "prune.schedule=gradual"], r"prune\.schedule=gradual was given, but method=joint packs no"),
         (["method=joint", "optim.label_smoothing=0.1"], r"label_smoothing is 0\.1, but method=joint has images of"),
     ],
 )  # fmt: skip
@@ -123,7 +129,8 @@ def test_factors_go_for_a_phase_of_all_tasks(configured):
 
 
 def test_individual_networks_may_have_a_second_phase(configured):
-    words = ["method=individual", "method.classifier.retrain=true", "optim.distillation=0.5"]
+    words = ["method=individual", "method.classifier.retrain=true", "optim.distillation=0.5", "callbacks=ema"]
+    words += ["optim.lr.retrain=2", "callbacks.ema.phase=retrain"]
     assert of_tasks(configured(*words)[1], "epochs")["latin"] == [10, 4]
     assert of_tasks(configured("method=individual")[1], "epochs")["latin"] == [10]
     with pytest.raises(UsageError, match="method=individual packs nothing and so has no phase retrain"):

@@ -23,7 +23,7 @@ from packnet_pl.configuration.optimizer_check import check_optimizer
 from packnet_pl.configuration.resume_rules import packed_source
 from packnet_pl.configuration.task_settings import TaskSettings
 from packnet_pl.container import narrow_shapes
-from packnet_pl.core import PruneRule
+from packnet_pl.core import LearnedMask, PruneRule
 from packnet_pl.data import TaskData, derive_seed
 from packnet_pl.errors import UsageError
 from packnet_pl.models import head_values
@@ -89,6 +89,7 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
         rule = build_target(config.prune.rule, "prune.rule")
         if not isinstance(rule, PruneRule):
             raise UsageError(f"prune.rule is a {type(rule).__name__}; it takes a packnet_pl.core.PruneRule")
+        _check_mask(config)
         forecast = forecast_shares(config, tasks, rule, model.packnet, packed)
     device, processes = str(trainer.strategy.root_device), trainer.num_devices * trainer.num_nodes
     source, tried = packed if config.packed else None, set()
@@ -206,8 +207,14 @@ def _build_model(config: DictConfig, packed: Packed | None) -> MultiHeadClassifi
     try:
         model: MultiHeadClassifier = make(backbone, **kept) if config.method.pack else make(backbone)
     except ValueError as error:
-        raise UsageError(f"method={config.method.name} with arch: {error}") from error
+        raise UsageError(f"method={config.method.name}: {error}") from error
     return model
+
+
+def _check_mask(config: DictConfig) -> None:
+    mask = build_target(config.mask, "mask") if config.mask else None
+    if mask is not None and not isinstance(mask, LearnedMask):
+        raise UsageError(f"mask is a {type(mask).__name__}; it takes a packnet_pl.core.LearnedMask")
 
 
 def build_data(config: DictConfig) -> dict[str, TaskData | None]:

@@ -83,6 +83,11 @@ def _check_type(key: str, value: Any, kinds: set[type] | None) -> None:
     raise UsageError(f"{key} is {'null' if value is None else repr(value)}; allowed is {allowed}{hint}")
 
 
+def _under(key: str, message: str) -> str:
+    """Returns ``message`` with ``key`` before it, unless it begins with a part of that."""
+    return message if message.partition(" ")[0] in key.split(".") else f"{key}: {message}"
+
+
 def build_target(node: DictConfig, key: str) -> Any:
     """Instantiates ``node``.
 
@@ -99,7 +104,7 @@ def build_target(node: DictConfig, key: str) -> Any:
         return instantiate(plain, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, (ValueError, TypeError, OSError)):
-            raise UsageError(f"{key}: {error.__cause__}") from error.__cause__
+            raise UsageError(_under(key, str(error.__cause__))) from error.__cause__
         if error.__cause__ is None:  # Hydra itself refuses the target
             raise UsageError(f"{key}: {error}") from error
         raise

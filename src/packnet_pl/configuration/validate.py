@@ -29,6 +29,7 @@ from packnet_pl.configuration.task_settings import (
     ratios_of,
     task_settings,
 )
+from packnet_pl.configuration.unused_settings import check_used
 from packnet_pl.errors import UsageError
 from packnet_pl.old_settings import score_target
 
@@ -78,6 +79,7 @@ def check_config(config: DictConfig) -> tuple[TaskSettings, ...]:
         raise UsageError(f"{missing[0]} has no value: give it as {missing[0]}=...")
     check_values(merged)
     _check_packing(merged)
+    check_used(merged)
     _check_growth(merged)
     _check_rule(merged)
     if "select" in merged.method.fit:

@@ -30,7 +30,7 @@ def wider_builder(builder: Mapping[str, Any] | None, factor: float) -> dict[str,
     """
     factor = check_growth(factor)
     if builder is None:
-        raise ValueError("grow: the network says in no builder how it was made: grow it with PackNet.grow(wider, ...)")
+        raise ValueError("the network says in no builder how it was made: grow it with PackNet.grow(wider, ...)")
     name, arguments = builder["name"], dict(builder["arguments"])
     if name == "vgg_small":
         stages = [[_wider(width, factor) for width in stage] for stage in arguments["stages"]]
@@ -42,7 +42,7 @@ def wider_builder(builder: Mapping[str, Any] | None, factor: float) -> dict[str,
     else:
         what = arguments.get("name", name)
         raise ValueError(
-            f"grow: {name}'s {what} cannot grow; vgg_small, resnet20 and torchvision's VGG and ResNet can. "
+            f"{name}'s {what} cannot grow; vgg_small, resnet20 and torchvision's VGG and ResNet can. "
             "Others have one width, or channels that are concatenated, in groups, or normalised together, which would "
             "not stay at their places"
         )
