@@ -132,7 +132,12 @@ def test_what_reports_take_for_off_is_what_runs_record_where_it_is_on():
         *("prune.schedule=gradual", "prune.score=taylor", "prune.ratio=auto", "which_task=features", "arch.width=2"),
         *("grow=1.25", "mask=learned", "optim.distillation=0.5", "callbacks=ema", "optim.balance=weights"),
         *("optim.epochs={train: 2, retrain: 2}", "optim.lr={train: 2, retrain: 2}"),
-        *("optim.mixup=0.2", "optim.cutmix=0.2", "optim.label_smoothing=0.1"),
+        *(
+            "optim.mixup=0.2",
+            "optim.cutmix=0.2",
+            "optim.label_smoothing=0.1",
+            "sequence.tasks.greek.data.augment=affine",
+        ),
     )
     assert set(further_settings(everything)) == set(OFF) - {"retrain"}
     assert recorded_settings(compose("experiment=embedded/individual_distilled"))["retrain"] is True

@@ -27,6 +27,7 @@ OFF: Final[dict[str, object]] = {
     "distillation": 0,
     "temperature": None,
     "callbacks": None,
+    "augment": None,
     "retrain": False,
 }
 """Name in ``settings`` of ``results.json`` -> its value where it is off; None: it is left out there."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["MAGNITUDE", "MOVED", "PRUNING", "RULE", "score_target", "upgrade_settings", "usual_rule"]
+__all__ = ["DRAWN_DATA", "MAGNITUDE", "MOVED", "PRUNING", "RULE", "score_target", "upgrade_settings", "usual_rule"]
 
 _METHODS = {
     "classifier_only": "ClassifierOnly",
@@ -54,9 +54,15 @@ _OPTIM = {
 PRUNING: dict[str, Any] = {"score": "magnitude", "schedule": "oneshot", "tolerance": 0.5, "trials": 5}
 """What ``prune`` has, and had before there was a choice."""
 
+DRAWN_DATA: dict[str, Any] = {"augment": "none"}
+"""What the data of an embedded task have, likewise; a packed file leaves it out."""
+
 _ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "packnet_pl.methods.IndividualNetworks": ("start", {"retrain": False}),
     "packnet_pl.models.vgg_small": ("stages", {"width": 1.0}),
+    "packnet_pl.data.glyphs": ("train_per_class", DRAWN_DATA),
+    "packnet_pl.data.digits": ("num_train", DRAWN_DATA),
+    "packnet_pl.data.spectro": ("train_per_class", DRAWN_DATA),
 }
 """Arguments of a ``_target_``, likewise; behind one that is there wherever all are written out."""
 

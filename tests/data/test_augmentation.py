@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from packnet_pl.data import TaskData
 from packnet_pl.data.augmentation import SeededItems
+from packnet_pl.data.drawn_augmentation import AFFINE, SPECAUGMENT, augmented
 from packnet_pl.data.task_data import draws_random_numbers
 from packnet_pl.training import TaskDataModule
 from tests.support.image_folders import folder, tree, uniform
@@ -109,6 +110,25 @@ def test_policies_draw_the_same_in_all_loader_processes_and_from_the_cache(photo
     assert expected != served(Numbered(folder(photos, **{**kind, "augment": "crop"}).train))
 
 
+def drawn(kind):
+    """Tensors as the embedded tasks hold them, augmented."""
+    images = torch.rand(12, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    return augmented(TensorDataset(images, torch.arange(12)), kind, kind)
+
+
+@pytest.mark.parametrize("kind", [AFFINE, SPECAUGMENT])
+def test_drawn_images_are_the_same_in_all_processes_and_others_in_each_epoch(kind):
+    split = drawn(kind)
+    before = torch.get_rng_state()
+    expected = served(split)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert served(split, num_workers=2) == expected
+    parts = [served(split, rank=rank, world_size=2) for rank in range(2)]
+    assert parts[0] | parts[1] == expected
+    others = served(split, epoch=1), served(split, key=(1, "a", "train")), served(split.unaugmented)
+    assert all(sum(other[index] != expected[index] for index in range(12)) > 9 for other in others)
+
+
 def test_batch_size_and_ranks_change_nothing():
     expected = served(Noise())
     assert served(Noise(), batch_size=3) == expected
@@ -196,9 +216,20 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fitted(folder, num_workers=0, max_epochs=3, ckpt_path=None, **kwargs):
+class SavesAtStep(pl.Callback):
+    """Writes a checkpoint when so many steps are done."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+def fitted(folder, num_workers=0, max_epochs=3, ckpt_path=None, train=None, **kwargs):
     found = Recorder()
-    data = TaskDataModule(task(Noise()), key=KEY, batch_size=4, num_workers=num_workers)
+    data = TaskDataModule(task(train or Noise()), key=KEY, batch_size=4, num_workers=num_workers)
     settings = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     kwargs = {**settings, "use_distributed_sampler": False, "default_root_dir": folder, **kwargs}
     fitter = pl.Trainer(max_epochs=max_epochs, limit_val_batches=0, log_every_n_steps=1, **kwargs)
@@ -218,6 +249,18 @@ def test_a_fit_sees_the_same_with_loader_processes_and_after_a_resume(tmp_path):
     assert fitted(tmp_path, ckpt_path=tmp_path / "last.ckpt") == expected[3:]
     assert fitted(tmp_path, max_epochs=1) == expected[:3]
     assert fitted(tmp_path, ckpt_path=tmp_path / "last.ckpt", num_workers=2) == expected[3:]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [AFFINE, SPECAUGMENT])
+def test_a_fit_sees_the_same_drawn_images_after_a_resume_in_the_middle_of_an_epoch(tmp_path, kind):
+    expected = fitted(tmp_path, train=drawn(kind), max_epochs=2)
+    assert len(expected) == 6
+    middle = tmp_path / "middle.ckpt"
+    assert fitted(tmp_path, train=drawn(kind), max_epochs=2, callbacks=[SavesAtStep(4, middle)]) == expected
+    for num_workers in (0, 2):
+        again = fitted(tmp_path, train=drawn(kind), max_epochs=2, ckpt_path=middle, num_workers=num_workers)
+        assert again == expected[4:]
 
 
 @pytest.mark.filterwarnings("ignore")

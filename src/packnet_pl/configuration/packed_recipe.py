@@ -16,7 +16,15 @@ from omegaconf.errors import OmegaConfBaseException
 from packnet_pl.choices import SCORES
 from packnet_pl.errors import UsageError
 from packnet_pl.names import shown
-from packnet_pl.old_settings import PRUNING, RETRAINING, RULE, score_target, upgrade_settings, usual_rule
+from packnet_pl.old_settings import (
+    DRAWN_DATA,
+    PRUNING,
+    RETRAINING,
+    RULE,
+    score_target,
+    upgrade_settings,
+    usual_rule,
+)
 from packnet_pl.text import as_line, brief, named
 
 __all__ = ["recipe_of", "with_recipe"]
@@ -143,10 +151,14 @@ def _without_usual_rule(prune: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _anywhere(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a data set that do not depend on the machine: no folders, no room on its disk."""
+    """Returns the arguments of a data set that do not depend on the machine: no folders, no room on its disk.
+
+    What the embedded ones had before there was a choice is left out.
+    """
     if data.get("_target_") not in (*_TARGETS["sequence.task.data"], *_DRAWN):
         return {"_target_": data.get("_target_")}  # nobody knows which of its arguments are folders
-    return {key: value for key, value in data.items() if key not in _DISK}
+    usual = DRAWN_DATA if data["_target_"] in _DRAWN else {}
+    return {key: value for key, value in data.items() if key not in _DISK and (key not in usual or usual[key] != value)}
 
 
 def _write(section: DictConfig, values: Mapping[str, Any]) -> None:

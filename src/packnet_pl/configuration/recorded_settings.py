@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from packnet_pl.configuration.task_settings import AUTO, LOSS_OPTIONS
+from packnet_pl.data.drawn_augmentation import AFFINE, SPECAUGMENT
 from packnet_pl.further_settings import OFF
 from packnet_pl.old_settings import MAGNITUDE
 
@@ -28,7 +29,7 @@ def further_settings(config: DictConfig) -> dict[str, str | int | float | bool]:
     Args:
         config: Checked.
     """
-    found = {**_of_pruning(config), **_of_sharing(config), **_of_fits(config)}
+    found = {**_of_pruning(config), **_of_sharing(config), **_of_fits(config), **_of_drawn_data(config)}
     return {name: value for name, value in found.items() if value != OFF[name]}
 
 
@@ -80,6 +81,13 @@ def _of_fits(config: DictConfig) -> dict[str, Any]:
     if config.get("callbacks"):
         found["callbacks"] = ", ".join(_in_phase(name, callback) for name, callback in config.callbacks.items())
     return found
+
+
+def _of_drawn_data(config: DictConfig) -> dict[str, Any]:
+    """Returns which embedded tasks are augmented, and how; folders of images are, by default."""
+    tasks = {name: OmegaConf.select(config.sequence.tasks, f"[{name}].data.augment") for name in config.sequence.order}
+    found = [f"{name} {augment}" for name, augment in tasks.items() if augment in (AFFINE, SPECAUGMENT)]
+    return {"augment": ", ".join(found)} if found else {}
 
 
 def _in_phase(name: str, callback: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate, pad
 
+from packnet_pl.data.drawn_augmentation import AFFINE, augmented
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 
 __all__ = ["digits"]
@@ -11,7 +12,7 @@ __all__ = ["digits"]
 MEAN, STD = 0.2, 0.3
 
 
-def digits(*, num_train: int = 400, num_val: int = 200) -> TaskData:
+def digits(*, num_train: int = 400, num_val: int = 200, augment: str = "none") -> TaskData:
     """Returns the 10 digits, 8 x 8 pixels enlarged to 20 x 20 and padded to 24 x 24.
 
     The 1,797 images lie in the order in which 13 people wrote them, so blocks of that order share few writers: training
@@ -20,9 +21,10 @@ def digits(*, num_train: int = 400, num_val: int = 200) -> TaskData:
     Args:
         num_train: Images to train on.
         num_val: Images to validate on; the rest is the test split.
+        augment: Of training images: "none" or "affine", see :func:`packnet_pl.data.drawn_augmentation.augmented`.
 
     Raises:
-        ValueError: If nothing is left for a split.
+        ValueError: If nothing is left for a split, or ``augment`` is unknown.
     """
     # A second to import, and only this data set needs it.
     from sklearn.datasets import load_digits
@@ -39,4 +41,5 @@ def digits(*, num_train: int = 400, num_val: int = 200) -> TaskData:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     blocks = [slice(0, num_train), slice(num_train, num_train + num_val), slice(num_train + num_val, None)]
     train, val, test = (image_tensors(images[block], labels[block], MEAN, STD) for block in blocks)
+    train = augmented(train, augment, AFFINE)
     return TaskData(train, val, test, tuple("0123456789"), (1, 24, 24), (MEAN,), (STD,), DRAWN)

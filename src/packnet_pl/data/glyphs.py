@@ -7,6 +7,7 @@ import torch
 from PIL import features
 from torch import Tensor
 
+from packnet_pl.data.drawn_augmentation import AFFINE, augmented
 from packnet_pl.data.image_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
@@ -60,6 +61,7 @@ def glyphs(
     test_per_class: int = 50,
     inverted: bool = False,
     cache_dir: str | None = None,
+    augment: str = "none",
 ) -> TaskData:
     """Returns an alphabet as 24 x 24 grey images; validation and test use fonts that training never sees.
 
@@ -72,9 +74,10 @@ def glyphs(
         inverted: Dark letters on a light ground: each pixel value v in [0, 1] becomes 1 - v. So does the mean that is
             subtracted: normalised, the images are the negatives of those of light letters.
         cache_dir: Where drawn images are kept; None is ``packnet_pl`` in the user's cache folder.
+        augment: Of training images: "none" or "affine", see :func:`packnet_pl.data.drawn_augmentation.augmented`.
 
     Raises:
-        ValueError: If the alphabet is unknown or a number is below 1.
+        ValueError: If the alphabet or ``augment`` is unknown or a number is below 1.
     """
     if alphabet not in ALPHABETS:
         raise ValueError(f"alphabet is {alphabet!r}; there are {sorted(ALPHABETS)}")
@@ -87,6 +90,7 @@ def glyphs(
     train, val, test = (
         image_tensors(255 - images if inverted else images, labels, mean, STD) for images, labels in splits
     )
+    train = augmented(train, augment, AFFINE)
     return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (mean,), (STD,), DRAWN)
 
 

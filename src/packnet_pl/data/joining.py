@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
 from packnet_pl.data.class_balance import class_labels
-from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers
+from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers, unaugmented
 
 __all__ = ["join_tasks"]
 
@@ -58,6 +58,13 @@ class _Joined(Dataset[tuple[Tensor, ...]]):
         """Class index of each item, counted over all tasks."""
         begins = self._begins
         return torch.cat([class_labels(split) + begin for split, begin in zip(self._parts, begins, strict=False)])
+
+    @property
+    def unaugmented(self) -> "_Joined":
+        """The same without what items draw, as far as their split has that."""
+        plain = [unaugmented(split) for split in self._parts]
+        changed = any(one is not other for one, other in zip(plain, self._parts, strict=True))
+        return _Joined(plain, self._begins) if changed else self
 
     def __len__(self) -> int:
         return len(self._splits)

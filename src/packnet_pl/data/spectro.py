@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from packnet_pl.data.drawn_augmentation import SPECAUGMENT, augmented
 from packnet_pl.data.image_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.sounds import SIZE, SOUNDS, listen
@@ -23,6 +24,7 @@ def spectro(
     val_per_class: int = 20,
     test_per_class: int = 100,
     cache_dir: str | None = None,
+    augment: str = "none",
 ) -> TaskData:
     """Returns 16 kinds of sounds as 24 x 24 grey spectrograms; each image of each split has a seed of its own.
 
@@ -31,9 +33,11 @@ def spectro(
         val_per_class: Validation images per kind.
         test_per_class: Test images per kind.
         cache_dir: Where drawn images are kept; None is ``packnet_pl`` in the user's cache folder.
+        augment: Of training images: "none" or "specaugment", see
+            :func:`packnet_pl.data.drawn_augmentation.augmented`.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If a number is below 1, or ``augment`` is unknown.
     """
     counts = {"train": train_per_class, "val": val_per_class, "test": test_per_class}
     names = tuple(SOUNDS)
@@ -42,6 +46,7 @@ def spectro(
         image_tensors(images, labels, MEAN, STD)
         for images, labels in drawn_splits("spectro", recipe, counts, _draw_split, cache_dir)
     )
+    train = augmented(train, augment, SPECAUGMENT)
     return TaskData(train, val, test, names, (1, SIZE, SIZE), (MEAN,), (STD,), DRAWN)
 
 

@@ -13,7 +13,7 @@ from packnet_pl.data.inventory import Inventory, take_inventory
 from packnet_pl.names import check_class_names
 from packnet_pl.preparation import Preparation
 
-__all__ = ["DRAWN", "ImageDataset", "TaskData", "draws_random_numbers", "image_tensors"]
+__all__ = ["DRAWN", "ImageDataset", "TaskData", "draws_random_numbers", "image_tensors", "unaugmented"]
 
 ImageDataset = Dataset[tuple[Tensor, ...]]
 
@@ -25,8 +25,9 @@ DRAWN = Preparation("L", (24, 24), shorter_side=24)
 class TaskData:
     """The splits of one task; an item is a normalised image (float, C x H x W) and its class index (int64).
 
-    A split may have two attributes: ``random`` (bool), whether its items draw random numbers, which they must take from
-    torch; and ``labels`` (sequence of int), the class index of each item.
+    A split may have three attributes: ``random`` (bool), whether its items draw random numbers, which they must take
+    from torch; ``labels`` (sequence of int), the class index of each item; and ``unaugmented``, the split without what
+    its items draw, for statistics that are of the images themselves.
 
     Attributes:
         train: For learning.
@@ -88,7 +89,7 @@ class TaskData:
         return replace(self, train=train, val=val, test=test)
 
 
-def image_tensors(images: Tensor, labels: Tensor, mean: float, std: float) -> ImageDataset:
+def image_tensors(images: Tensor, labels: Tensor, mean: float, std: float) -> TensorDataset:
     """Returns a data set of grey images.
 
     Args:
@@ -105,6 +106,14 @@ def draws_random_numbers(split: Any) -> bool:
     while isinstance(split, Subset):
         split = split.dataset
     return bool(getattr(split, "random", False))
+
+
+def unaugmented(split: Any) -> Any:
+    """Returns ``split`` without what its items draw, where it has that: see :class:`TaskData`; else ``split`` itself."""
+    if not isinstance(split, Subset):
+        return getattr(split, "unaugmented", split)
+    plain = unaugmented(split.dataset)
+    return split if plain is split.dataset else Subset(plain, split.indices)
 
 
 def _thin(dataset: Any, fraction: float) -> ImageDataset:

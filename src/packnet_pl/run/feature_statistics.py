@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 from packnet_pl.core.module_modes import in_eval_mode
 from packnet_pl.data import ImageDataset, TaskData
 from packnet_pl.data.augmentation import SeededItems
-from packnet_pl.data.task_data import draws_random_numbers
+from packnet_pl.data.task_data import draws_random_numbers, unaugmented
 from packnet_pl.models import TaskInfo, as_input
 from packnet_pl.packed import FeatureStatistics, fit_statistics
 from packnet_pl.packed.task_choice import renormalised
@@ -49,7 +49,7 @@ def fitted_statistics(
 
 
 def _fitted(plan: RunPlan, task: str, data: TaskData, model: MultiHeadClassifier) -> FeatureStatistics:
-    features, labels = _features(plan, task, model, "train", data.train)
+    features, labels = _features(plan, task, model, "train", unaugmented(data.train))
     held_out, _ = _features(plan, task, model, "val", data.val)
     return fit_statistics(features, labels, held_out)
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from packnet_pl.data.augmentation import SeededItems
 from packnet_pl.data.class_balance import class_labels, class_weights
-from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers
+from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers, unaugmented
 from packnet_pl.training.seeded_sampler import ItemKeySampler, SeededSampler
 
 __all__ = ["TaskDataModule", "epochs_done"]
@@ -77,6 +77,14 @@ class TaskDataModule(pl.LightningDataModule):
             ValueError: If the batch size is not a multiple of processes times batches per step, or classes are to be
                 balanced and the split does not name them.
         """
+        return self._training_loader(self.data.train)
+
+    def unaugmented_dataloader(self) -> DataLoader[Any] | None:
+        """Returns the same of the training images as they are without augmentation; None if they have no other."""
+        plain = unaugmented(self.data.train)
+        return None if plain is self.data.train else self._training_loader(plain)
+
+    def _training_loader(self, split: Any) -> DataLoader[Any]:
         rank, world_size = self._rank_and_world_size()
         parts = world_size * self._accumulate
         if self._batch_size % parts:
@@ -84,7 +92,6 @@ class TaskDataModule(pl.LightningDataModule):
                 f"batch size {self._batch_size} is for a whole step; with {world_size} processes and "
                 f"{self._accumulate} batches per step it must be a multiple of {parts}"
             )
-        split = self.data.train
         batch_size = self._batch_size // parts
 
         def skip() -> int:

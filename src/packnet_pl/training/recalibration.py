@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from packnet_pl.distributed import sum_
 from packnet_pl.models import as_input
+from packnet_pl.training.datamodule import TaskDataModule
 from packnet_pl.training.distillation import frozen_copy
 from packnet_pl.training.protocols import find_packnet
 from packnet_pl.training.task_observer import TaskObserver
@@ -64,8 +65,8 @@ class RecalibrateNorms(TaskObserver):
     """Recomputes, at the end of a fit, the running statistics of the norms that the task may change.
 
     They are then those of the weights that the phase ends with (the last step's, an average's, the best epoch's), over
-    one pass through the training batches, in place of a moving average over those of the last steps. A later task whose
-    norms are shared may change none, and keeps them.
+    one pass through the training batches, in place of a moving average over those of the last steps; images of embedded
+    tasks are not augmented for it. A later task whose norms are shared may change none, and keeps them.
 
     Args:
         network: Returns the shared part of the LightningModule; None is its ``backbone``.
@@ -79,13 +80,19 @@ class RecalibrateNorms(TaskObserver):
 
     def before_moment_(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Recomputes them, unless nothing was trained."""
-        packnet, batches = find_packnet(pl_module), trainer.train_dataloader
+        packnet, batches = find_packnet(pl_module), _training_batches(trainer)
         if batches is None or (packnet is not None and packnet.tasks and packnet.state.norm == "shared"):
             return
         network: nn.Module = self._network(pl_module) if self._network else pl_module.backbone  # type: ignore[assignment]
         images = self._images or _first
         with packnet.masked() if packnet is not None else nullcontext():
             recalibrate_(network, (images(batch) for batch in batches), trainer.strategy.root_device)
+
+
+def _training_batches(trainer: pl.Trainer) -> Any:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    plain = data.unaugmented_dataloader() if isinstance(data, TaskDataModule) else None
+    return trainer.train_dataloader if plain is None else plain
 
 
 def _first(batch: Any) -> Tensor:
