@@ -63,6 +63,18 @@ def test_a_small_vgg_that_said_nothing_of_a_width_has_the_usual_one():
     assert upgrade_settings(wide) == wide
 
 
+def test_an_embedded_task_that_said_nothing_of_augmentation_has_none():
+    data = {
+        task["data"]["_target_"]: task["data"]
+        for task in read_run(MADE / "finished").config["sequence"]["tasks"].values()
+    }
+    assert {target: each.get("augment") for target, each in data.items() if "folder" not in target} == {
+        "packnet_pl.data.glyphs": "none", "packnet_pl.data.digits": "none"
+    }  # fmt: skip
+    sounds = {"_target_": "packnet_pl.data.spectro", "train_per_class": 80, "augment": "specaugment"}
+    assert upgrade_settings(sounds) == sounds
+
+
 def test_recipes_are_read_with_new_targets():
     config = OmegaConf.create(read_run(MADE / "finished").config)
     recipe = recipe_of(config, "vgg_small", None)

@@ -12,6 +12,7 @@ from packnet_pl.configuration.class_losses import loss_of, training_splits
 from packnet_pl.configuration.compose import compose
 from packnet_pl.configuration.given_values import check_given
 from packnet_pl.configuration.packed_recipe import recipe_of
+from packnet_pl.configuration.recorded_settings import recorded_settings
 from packnet_pl.configuration.resume_rules import refuse_mixing
 from packnet_pl.configuration.run_config import checked
 from packnet_pl.data import TaskData
@@ -19,6 +20,8 @@ from packnet_pl.errors import UsageError
 from packnet_pl.training import ClassificationLoss
 from tests.support.commands import run
 from tests.support.image_folders import tree
+
+AUGMENT = "sequence.tasks.{}.data.augment={}"
 
 
 @pytest.fixture
@@ -159,6 +162,27 @@ def test_the_loss_is_torchs_own_unless_another_one_is_asked_for(configured):
     assert found == (split, 2)
     assert loss_of(tasks[0].phases["train"], *found) == ClassificationLoss(0.0, (4 / 6, 2.0))
     assert loss_of(tasks[0].phases["retrain"], *found) is cross_entropy
+
+
+def test_what_augments_embedded_tasks_is_recorded_and_packed_where_it_is_on(configured):
+    plain, _ = configured("sequence=far")
+    given, _ = configured("sequence=far", AUGMENT.format("digits", "affine"), AUGMENT.format("spectro", "specaugment"))
+    assert "augment" not in recorded_settings(plain)
+    assert recorded_settings(given) == {**recorded_settings(plain), "augment": "digits affine, spectro specaugment"}
+    recipes = [recipe_of(config, "vgg_small", None)["sequence"]["tasks"] for config in (plain, given)]
+    assert [recipe["latin"]["data"].get("augment") for recipe in recipes] == [None, None]
+    assert [recipe["spectro"]["data"].get("augment") for recipe in recipes] == [None, "specaugment"]
+
+
+def test_finished_tasks_keep_the_augmentation_that_they_had(configured):
+    was, now = (OmegaConf.to_container(configured(*words)[0]) for words in ((), (AUGMENT.format("greek", "affine"),)))
+    for config in (was, now):
+        config["sequence"]["finished"] = ["latin"]
+    assert refuse_mixing(was, now, ["latin"]) == ()
+    assert refuse_mixing(was, now, ["latin", "greek"]) == ("retrain", "train")
+    now["sequence"]["finished"] = ["latin", "greek"]
+    with pytest.raises(UsageError, match=r"greek\.data\.augment was none and would be affine: what is trained already"):
+        refuse_mixing(was, now, ["latin", "greek"])
 
 
 @pytest.mark.slow

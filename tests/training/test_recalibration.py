@@ -9,8 +9,10 @@ from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch.optim.swa_utils import update_bn
 
 from packnet_pl import TaskClassifier, fit_task
+from packnet_pl.data import TaskData
+from packnet_pl.data.drawn_augmentation import AFFINE, augmented
 from packnet_pl.methods import ClassifierOnly
-from packnet_pl.training import RecalibrateNorms
+from packnet_pl.training import RecalibrateNorms, TaskDataModule
 from packnet_pl.training.recalibration import recalibrate_
 from tests.support.fits import (
     RECIPES,
@@ -22,6 +24,7 @@ from tests.support.fits import (
     loader,
     quiet,
     same,
+    samples,
     tensors,
 )
 
@@ -121,6 +124,22 @@ def test_norms_of_each_task_are_each_tasks():
     for task in "ab":
         with model.packnet.subnetwork(task):
             assert torch.allclose(model.backbone.bn.running_mean, exact(model, task), atol=1e-6)
+
+
+def test_statistics_are_of_embedded_images_as_they_are_and_not_augmented():
+    plain, test = samples(97), samples(1)
+    split = augmented(plain, AFFINE, AFFINE)
+    shapes = ("x", "y", "z"), (1, 6, 6), (0.0,), (1.0,)
+    data = TaskDataModule(TaskData(split, test, test, *shapes), key=(0, "a", "train"), batch_size=8)
+    torch.manual_seed(0)
+    model = ClassifierOnly(SmallNet(dropout=0))
+    model.recipes = RECIPES
+    fit_method(model, "a", data=data, callbacks=[RecalibrateNorms()])
+    found = model.backbone.bn.running_mean.clone()
+    recalibrate_(model.backbone.train(), [plain.tensors[0]])
+    torch.testing.assert_close(found, model.backbone.bn.running_mean)
+    recalibrate_(model.backbone, [torch.stack([image for image, _ in split])])
+    assert not torch.allclose(found, model.backbone.bn.running_mean, rtol=1e-3)
 
 
 @pytest.mark.parametrize("phase", ["train", "retrain"])

@@ -109,7 +109,7 @@ def draws_random_numbers(split: Any) -> bool:
 
 
 def unaugmented(split: Any) -> Any:
-    """Returns ``split`` without what its items draw, where it has that: see :class:`TaskData`; else ``split`` itself."""
+    """Returns ``split`` without what its items draw, where it has that (see :class:`TaskData`); else itself."""
     if not isinstance(split, Subset):
         return getattr(split, "unaugmented", split)
     plain = unaugmented(split.dataset)
