@@ -20,6 +20,7 @@ BATCHES = 6
 
 
 def main() -> None:
+    """Measures, and prints a line for each task and kind."""
     torch.set_num_threads(1)
     tasks = {
         "greek, none": glyphs("greek", train_per_class=40),
