@@ -251,7 +251,7 @@ def test_masks_and_growth_exclude_each_other_and_everything_is_as_it_was():
     then = [finish(packnet, "a") for packnet in (masked, grown)]
     masked.begin_task("b")
     masked.learn_mask()
-    masked.load_mask_scores_({name: -torch.ones_like(score) for name, score in masked.mask_scores.items()})
+    masked.mask.load_values_({name: -torch.ones_like(score) for name, score in masked.mask_scores.items()})
     masked.finish_task()
     with pytest.raises(ValueError, match=r"cannot grow: tasks \['b'\] have learned masks"):
         masked.grow(Net(5, 7), example=EXAMPLE)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import packnet_pl.core.inventory as inventory_module
-import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.subnetwork as view_module
 from packnet_pl.core import PackNet, loops
 from tests.support.packnet_states import (
@@ -227,7 +226,7 @@ def test_subnetwork_hides_weights_on_the_device_where_they_are_now(monkeypatch, 
         yield
 
     # A meta tensor has no values to hide; owners on another device than their weight is an error on a GPU.
-    monkeypatch.setattr(packnet_module, "shown", spy)
+    monkeypatch.setattr(view_module, "shown", spy)
     with packnet.subnetwork("cubs"):
         pass
     assert devices == [("meta", "meta")] * 2

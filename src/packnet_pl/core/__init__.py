@@ -13,7 +13,8 @@ In the order of the paper's section 3:
   ``task_freezer``: what is frozen when. ``module_modes``: layers kept in eval mode.
 - ``learned_mask``, ``open_mask``: which weights of earlier tasks a task uses; ``masked_weights`` shows it for a pass,
   ``packed_bits`` keeps it.
-- ``subnetwork``: the module as an earlier task knew it. ``fingerprints``, ``verification``: that it is the same bits.
+- ``finishing``: what is kept of a finished task. ``subnetwork``, ``narrow``: the module as an earlier task knew it.
+  ``fingerprints``, ``verification``: that it is the same bits. ``growing``, ``widening``: a wider module in its place.
 - ``state``: what is known beside the weights, and each step of a task's life. ``packnet``: the steps themselves.
 """
 

@@ -33,13 +33,15 @@ class Accumulators:
         """Returns the sums after one more step; the same ones if a gradient is not finite, as no step follows then.
 
         Args:
-            score: Of the name of these.
+            score: The one that these are of.
             slots: Name -> slot of each weight, with the gradient that the optimizer is to see.
             of: The parameters of that optimizer; None is all.
 
         Raises:
-            ValueError: If the score returns something else than a float per entry.
+            ValueError: If the score is another, or returns something else than a float per entry.
         """
+        if score.name != self.score:
+            raise ValueError(f"prune score {score.name} was given, but {self.score} was added up in this task so far")
         stepped = None if of is None else {id(parameter) for parameter in of}
         weights = {name: slot.now for name, slot in slots.items()}
         weights = {name: weight for name, weight in weights.items() if stepped is None or id(weight) in stepped}

@@ -4,19 +4,21 @@ Source of learning what to prune together with the weights: Wortsman, Farhadi & 
 NeurIPS 2019, section 3: in each step only the best weights take part, and all of them get gradients.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from packnet_pl.core.directions import divides_by_length
 from packnet_pl.core.learned_mask import LearnedMask, MaskScores
+from packnet_pl.core.masked_weights import MaskedWeights
 from packnet_pl.core.ownership import visible
 from packnet_pl.core.packed_bits import pack_mask
 from packnet_pl.core.pruning import PruneRule
 from packnet_pl.core.releases import choose_releases
-from packnet_pl.core.slots import Slot
+from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
 
 __all__ = ["OpenMask"]
@@ -29,10 +31,41 @@ class OpenMask:
     Attributes:
         scores: None while no mask over earlier tasks' weights is learned.
         pruning: Prune ratio and rule by which the task's own weights are ranked in each step; None while all count.
+        is_shown: Whether the module is shown now as the open task computes with it.
     """
 
     scores: MaskScores | None = None
     pruning: tuple[float, PruneRule] | None = None
+    is_shown: bool = field(default=False, init=False)
+    _masked: MaskedWeights = field(default_factory=MaskedWeights, init=False, repr=False)
+
+    @classmethod
+    def parse(cls, dumped: Mapping[str, Any], owners: Mapping[str, Tensor]) -> "OpenMask":
+        """Returns what is learned in a dumped state.
+
+        Args:
+            dumped: The state, with what :meth:`dump` returned.
+            owners: Name -> owner map, of the shape of the weight.
+
+        Raises:
+            ValueError: If it does not belong to these weights.
+        """
+        return cls(MaskScores.parse(dumped["learning"], owners) if "learning" in dumped else None)
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Name -> scores of a weight (not copied), while they are learned; else empty."""
+        return {} if self.scores is None else self.scores.values
+
+    def load_values_(self, values: Mapping[str, Tensor]) -> None:
+        """Sets the scores, in place, to what :attr:`values` was before."""
+        if self.scores is not None:
+            self.scores.load_values_(values)
+
+    def schedule_(self, factor: float) -> None:
+        """Sets the rate of the scores to ``factor`` times their own, for the next step."""
+        if self.scores is not None:
+            self.scores.schedule_(factor)
 
     def learn(self, rule: LearnedMask, slots: Mapping[str, Slot], state: State) -> None:
         """Begins to learn the mask of the open task, or goes on after a checkpoint was loaded.
@@ -43,8 +76,15 @@ class OpenMask:
             rule: How.
             slots: Name -> slot of each weight that is divided among tasks.
             state: With the open task, in phase "train".
+
+        Raises:
+            ValueError: If the network has grown.
         """
         number = state.open_number("learn_mask")
+        if state.shapes:
+            raise ValueError(
+                f"cannot learn the mask of {state.open_task!r}: the network has grown, and masks fit one width only"
+            )
         if self.scores is None:
             masked = {
                 name: slot.now
@@ -53,6 +93,26 @@ class OpenMask:
             }
             self.scores = MaskScores.new(masked, rule.init)
         self.scores.learn_by(rule, {name: slot.now for name, slot in slots.items()})
+
+    def is_needed(self, state: State) -> bool:
+        """Returns whether the open task of ``state`` does not compute with all weights that are there."""
+        return bool(self.values) or self.pruning is not None or (state.open_task or "") in state.masks
+
+    @contextmanager
+    def shown(self, state: State, slots: Mapping[str, Slot]) -> Iterator[None]:
+        """Shows weights as the open task computes with them, in place; restores their true values at the end.
+
+        Args:
+            state: Of the tasks.
+            slots: Name -> slot of each weight that is divided among tasks.
+        """
+        try:
+            self.is_shown = True
+            self._masked.show_(tensors_in(slots), self.hidden(state, slots))
+            yield
+        finally:
+            self._masked.restore_()
+            self.is_shown = False
 
     def unused(self, state: State) -> dict[str, Tensor]:
         """Returns name -> entries (bool) of earlier tasks that the open task of ``state`` does not use now."""

@@ -4,50 +4,38 @@ Source of the method: Mallya & Lazebnik, "PackNet: Adding Multiple Tasks to a Si
 CVPR 2018, section 3.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, Scope, check_choice, check_ratio
 from packnet_pl.core.accumulators import Accumulators
-from packnet_pl.core.bits import same_bits
 from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.directions import clear_
-from packnet_pl.core.fingerprints import task_fingerprints
-from packnet_pl.core.finite import check_finite
+from packnet_pl.core.finishing import finished, restore_copies_
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
-from packnet_pl.core.hiding import EVERY_TASK, hide_
+from packnet_pl.core.growing import check_can_grow, check_same_outputs, moved_
 from packnet_pl.core.inventory import Inventory, take_inventory
-from packnet_pl.core.learned_mask import LearnedMask, MaskScores
-from packnet_pl.core.masked_weights import MaskedWeights
+from packnet_pl.core.learned_mask import LearnedMask
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
-from packnet_pl.core.narrow import leading, shown_narrow
 from packnet_pl.core.open_mask import OpenMask
-from packnet_pl.core.prunable import RULES, PrunableRule, check_prunable, named_in
+from packnet_pl.core.prunable import PrunableRule, check_prunable, rule_named
 from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.core.releases import choose_releases
-from packnet_pl.core.rows import tables_in, trained_rows
+from packnet_pl.core.rows import trained_rows
 from packnet_pl.core.scores import GradientScore
-from packnet_pl.core.slots import Slot, tensors_in
+from packnet_pl.core.slots import tensors_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_format import parse, read_state, recorded_prunable
-from packnet_pl.core.subnetwork import shown
+from packnet_pl.core.subnetwork import shown_task
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.task_freezer import TaskFreezer
 from packnet_pl.core.unowned import warn_of_large, warn_of_later, warn_of_unknown
-from packnet_pl.core.verification import (
-    VerifiedCopies,
-    check_private,
-    check_shared,
-    masks_by_name,
-    private_fingerprints,
-)
-from packnet_pl.core.widening import check_aligned, check_wider, output_of, place_, prepare_, widened
+from packnet_pl.core.verification import VerifiedCopies, check_private, check_shared
 
 __all__ = ["PackNet"]
 
@@ -111,10 +99,7 @@ class PackNet:  # noqa: PLR0904
         )
         self._frozen = TaskFreezer(self.inventory)
         self._verified = VerifiedCopies()
-        self._owned: Mapping[str, Slot] = {}
-        self._tables: dict[str, Slot] = {}
         self._mask = OpenMask()
-        self._masked, self._is_masked = MaskedWeights(), False
         self._shown: str | None = None
 
     @classmethod
@@ -178,11 +163,11 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: Inside :meth:`subnetwork`.
         """
-        self._refuse_inside_subnetwork("PackNet.freezer")
+        self._refuse_inside("PackNet.freezer")
         if self._frozen.freezer is None and self.open_task is not None:
             # The state was loaded: only now the weights surely are, too.
             self.inventory()
-            self._freeze(self._state)
+            self._frozen.freeze_while_open(self.module, self._state)
         return self._frozen.freezer or Freezer(dict)
 
     def begin_task(self, task: str, *, private: Sequence[str] = (), root: nn.Module | None = None) -> None:
@@ -199,17 +184,17 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If a task is open, or a finished task's weights were changed from outside.
             ValueError: If the name is not allowed or taken, or a parameter cannot be handled.
         """
-        self._refuse_inside_subnetwork("begin_task")
+        self._refuse_inside("begin_task")
         inventory = self.inventory()
         if inventory.refused:
             name, reason = next(iter(inventory.refused.items()))
             raise ValueError(f"cannot begin {task!r}: parameter {name} is refused: {reason}")
         begun = self._state.begin(task, private, type(self.module).__name__)
         self.verify(root)
-        self._restore_copies(inventory)
+        restore_copies_(self._state, inventory)
         if len(self._state.tasks) == 1:
             warn_of_large(inventory, task, self.requires_grad)
-        self._freeze(begun)
+        self._frozen.freeze_while_open(self.module, begun)
         self._state, self._mask = begun, OpenMask()
 
     def learn_mask(self, rule: LearnedMask | None = None) -> None:
@@ -225,18 +210,18 @@ class PackNet:  # noqa: PLR0904
             ValueError: If the network has grown.
         """
         self._open_number("learn_mask")
-        if self.phase != "train":
-            raise RuntimeError(f"cannot learn the mask of {self.open_task!r}: it was pruned already, and it is fixed")
-        if self._state.shapes:
-            raise ValueError(
-                f"cannot learn the mask of {self.open_task!r}: the network has grown, and masks fit one width only"
-            )
+        self._state.check_unpruned("learn the mask of", ", and it is fixed")
         self._mask.learn(rule or LearnedMask(), self.inventory().owned, self._state)
+
+    @property
+    def mask(self) -> OpenMask:
+        """What the open task does not compute with, although the module has it."""
+        return self._mask
 
     @property
     def mask_scores(self) -> dict[str, Tensor]:
         """Parameter name -> scores of its weights (not copied), while the open task learns its mask; else empty."""
-        return {} if self._mask.scores is None else self._mask.scores.values
+        return self._mask.values
 
     def learn_pruning(self, ratio: float, *, rule: PruneRule | None = None) -> None:
         """Lets the open task learn its weights together with what it will release, until it is pruned.
@@ -253,30 +238,8 @@ class PackNet:  # noqa: PLR0904
             ValueError: If an argument is not allowed.
         """
         self._open_number("learn_pruning")
-        if self.phase != "train":
-            raise RuntimeError(f"cannot learn the pruning of {self.open_task!r}: it was pruned already")
+        self._state.check_unpruned("learn the pruning of")
         self._mask.pruning = check_ratio(ratio), rule_of(rule, None, None)
-
-    def load_mask_scores_(self, scores: Mapping[str, Tensor]) -> None:
-        """Sets the scores of the open task's mask, in place, to those that :attr:`mask_scores` had before."""
-        if self._mask.scores is not None:
-            self._mask.scores.load_values_(scores)
-
-    def schedule_mask_(self, factor: float) -> None:
-        """Sets the rate of the scores of a mask that is learned, to ``factor`` times its own, for the next step."""
-        if self._mask.scores is not None:
-            self._mask.scores.schedule_(factor)
-
-    @property
-    def has_mask(self) -> bool:
-        """Whether the open task does not compute with all weights that are there: :meth:`masked` shows which."""
-        is_learned = bool(self.mask_scores) or self._mask.pruning is not None
-        return is_learned or (self.open_task or "") in self._state.masks
-
-    @property
-    def is_masked(self) -> bool:
-        """Whether :meth:`masked` shows the module now; also where the open task uses everything."""
-        return self._is_masked
 
     @property
     def unused(self) -> dict[str, dict[str, Tensor]]:
@@ -296,18 +259,13 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: Inside :meth:`subnetwork`.
         """
-        if self._is_masked or not self.has_mask:
+        if self._mask.is_shown or not self._mask.is_needed(self._state):
             yield
             return
-        self._refuse_inside_subnetwork("masked")
-        try:
-            self._is_masked = True
-            slots = self.inventory().owned
-            self._masked.show_(tensors_in(slots), self._mask.hidden(self._state, slots))
+        self._refuse_inside("masked")
+        slots = self.inventory().owned
+        with self._mask.shown(self._state, slots):
             yield
-        finally:
-            self._masked.restore_()
-            self._is_masked = False
 
     def resume_task(self, root: nn.Module | None = None) -> None:
         """Resumes the open task after weights were loaded or converted: all is frozen at its present values.
@@ -322,7 +280,7 @@ class PackNet:  # noqa: PLR0904
         if self._frozen.freezer is not None:
             self._frozen.freezer.restore_buffers_()  # a forward pass between two fits may have moved them
         self._verify(root)
-        self._freeze(self._state)
+        self._frozen.freeze_while_open(self.module, self._state)
 
     def accumulate_(self, score: GradientScore, of: Iterable[Tensor] | None = None) -> None:
         """Adds the gradients of a step to what a score is made of. Call it right before ``mask_gradients_()``.
@@ -344,9 +302,7 @@ class PackNet:  # noqa: PLR0904
             return  # the task was pruned for good
         _ = self.freezer  # finds the weights, where a state was loaded
         before = self._state.accumulators or Accumulators(score.name)
-        if before.score != score.name:
-            raise ValueError(f"prune score {score.name} was given, but {before.score} was added up in this task so far")
-        self._state = self._state.accumulate(before.after_step(score, self._owned, of))
+        self._state = self._state.accumulate(before.after_step(score, self._frozen.owned, of))
 
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that the open task may not change. Call it right before ``optimizer.step()``.
@@ -356,10 +312,10 @@ class PackNet:  # noqa: PLR0904
         """
         number, freezer = self._open_number("mask_gradients_"), self.freezer
         if self._mask.scores is not None:
-            self._mask.scores.take_gradients(tensors_in(self._owned), self._state.owners, number)
+            self._mask.scores.take_gradients(tensors_in(self._frozen.owned), self._state.owners, number)
         freezer.mask_gradients_()
-        if self._tables and self.phase == "train":
-            self._state = self._state.train_rows(trained_rows(self._tables))
+        if self._frozen.tables and self.phase == "train":
+            self._state = self._state.train_rows(trained_rows(self._frozen.tables))
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores, bit for bit, all that the open task may not change. Call it right after ``optimizer.step()``.
@@ -415,8 +371,8 @@ class PackNet:  # noqa: PLR0904
         """
         self._open_number("prune")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
-        if self.phase != "train" and rule.schedule != "gradual":
-            raise RuntimeError(f"cannot prune {self.open_task!r}: it was pruned already; finish_task() is next")
+        if rule.schedule != "gradual":
+            self._state.check_unpruned("prune", "; finish_task() is next")
         slots, state, goes_on = self._restored().owned, self._mask.fixed(self._state), rule.schedule == "gradual"
         number = state.open_number("prune")
         ranks, again = (state.trained_rows, state.accumulators), state.phase == "retrain"
@@ -424,7 +380,7 @@ class PackNet:  # noqa: PLR0904
         if agree is not None:
             agree(released.values())
         pruned = state.prune(released, goes_on=goes_on)
-        self._freeze(pruned, is_restored=True)
+        self._frozen.freeze_while_open(self.module, pruned, is_restored=True)
         self._state, self._mask = pruned, OpenMask()
 
     def finish_task(self, root: nn.Module | None = None) -> None:
@@ -437,24 +393,9 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open.
             ValueError: If a tensor that the task uses holds NaN or infinity.
         """
-        number, inventory = self._open_number("finish_task"), self._restored()
-        state = self._mask.fixed(self._state)
-        used = {**inventory.owned, **inventory.frozen, **inventory.per_task}
-        for name, slot in used.items():
-            # Other buffers may hold infinity on purpose, as attention masks do.
-            if slot.is_parameter or slot.key.startswith("running_"):
-                check_finite(name, slot.now)
-        own = tensors_in(inventory.per_task)
-        # What is shared is the first task's; later tasks use it as it is.
-        new = own if state.tasks else tensors_in(inventory.frozen) | own
-        new = new | masks_by_name(state.masks.get(state.names[-1], {}))
-        found = task_fingerprints(tensors_in(inventory.owned), state.owners, number, new)
-        copies = {name: tensor.detach().clone() for name, tensor in own.items()}
-        of_private = None
-        if root is not None:
-            names = state.private.get(state.names[-1], [])
-            of_private = private_fingerprints(root, names, skip=tensors_in(used).values())
-        self._close(state.finish(found, copies, of_private))
+        self._open_number("finish_task")
+        inventory = self._restored()
+        self._close(finished(self._mask.fixed(self._state), inventory, root))
 
     def abort_task(self) -> None:
         """Zeroes and frees the open task's weights; finished tasks are untouched.
@@ -468,7 +409,7 @@ class PackNet:  # noqa: PLR0904
         """
         number, inventory = self._open_number("abort_task"), self._restored()
         clear_(inventory.owned, self._state.owners, number)
-        self._restore_copies(inventory)
+        restore_copies_(self._state, inventory)
         self._close(self._state.abort())
 
     def withdraw_task(self) -> None:
@@ -478,8 +419,7 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open, or it was pruned already.
         """
         self._open_number("withdraw_task")
-        if self.phase != "train":
-            raise RuntimeError(f"cannot withdraw {self.open_task!r}: it was pruned already; abort_task() gives it up")
+        self._state.check_unpruned("withdraw", "; abort_task() gives it up")
         self._close(self._state.abort())
 
     def grow(self, wider: nn.Module, *, example: Tensor, root: nn.Module | None = None) -> nn.Module:
@@ -504,29 +444,13 @@ class PackNet:  # noqa: PLR0904
             ValueError: If a task has a learned mask, or ``wider`` is another network, or one whose channels are not
                 leading in the wider one, or in which a finished task computes otherwise; everything is as it was then.
         """
-        self._refuse_inside_subnetwork("grow")
-        if not self.tasks or self.open_task is not None:
-            why = f"{self.open_task!r} is open" if self.open_task is not None else "no task is finished yet"
-            raise RuntimeError(f"cannot grow: {why}; a network grows between two tasks")
-        if self._state.masks:
-            raise ValueError(
-                f"cannot grow: tasks {list(self._state.masks)} have learned masks, which fit the present width only"
-            )
+        self._refuse_inside("grow")
+        check_can_grow(self._state)
         self.verify(root)
-        rule, (norms, biases) = self._rule(self._state.prunable, self._state.owners), self._own_kinds
-        narrow, wide = self.inventory(), take_inventory(wider, rule, own_norms=norms, own_biases=biases)
-        check_wider(narrow, wide)
-        prepare_(self.module, wider)
-        check_aligned(self.module, narrow, wider, wide, example)
-        place_(narrow, wide)
-        state = widened(self._state, narrow, wide)
-        grown = PackNet.from_state(wider, state.dump())
-        for task in self.tasks:
-            if not same_bits(self._output(task, example), grown._output(task, example)):
-                raise ValueError(
-                    f"cannot grow {type(wider).__name__}: task {task!r} would compute otherwise in it: a layer takes "
-                    "its width from somewhere else than from its tensors"
-                )
+        narrow = self.inventory()
+        wide = self._inventory_of(wider, self._state.prunable, self._state.owners)
+        state = moved_(self._state, self.module, narrow, wider, wide, example)
+        check_same_outputs(self.tasks, self, PackNet.from_state(wider, state.dump()), example)
         self.module = wider
         self._close(state)
         return wider
@@ -545,13 +469,13 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If it is used inside itself, or the module was compiled with weights as constants.
             ValueError: If ``task`` is not finished.
         """
-        self._refuse_inside_subnetwork("subnetwork")
-        number = self._state.finished_number(task)
+        self._refuse_inside("subnetwork")
+        self._state.finished_number(task)
         check_weights_are_read(self.module)
         self._restored()
         with (
             self.requires_grad.restored(),
-            self._view(task, number),
+            shown_task(self.module, self._state, task, self.inventory),
             in_eval_mode(layers_with_statistics(self.module)),
         ):
             self._shown = task
@@ -571,7 +495,7 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: Otherwise; it names the task and the parameter.
         """
-        self._refuse_inside_subnetwork("verify")
+        self._refuse_inside("verify")
         if self._frozen.freezer is not None:
             self._frozen.freezer.restore_all_()
         self._verify(root)
@@ -601,18 +525,18 @@ class PackNet:  # noqa: PLR0904
         Raises:
             ValueError: If it belongs to another network, keeps norms or biases otherwise, or contradicts itself.
         """
-        self._refuse_inside_subnetwork("load_state_dict")
+        self._refuse_inside("load_state_dict")
         recorded = recorded_prunable(state, self._state)
         owners = state.get("owners") if isinstance(state, Mapping) else None
-        inventory = self._sorted(self._rule(recorded, owners or {}))
+        inventory = self._inventory_of(self.module, recorded, owners or {})
         parsed = parse(state, self._state, inventory)
-        learning = MaskScores.parse(state["learning"], parsed.owners) if "learning" in state else None
+        mask = OpenMask.parse(state, parsed.owners)
         if "prunable" not in state:
             warn_of_later(inventory, self.inventory(), parsed.prunable, self._state.prunable)
         self._frozen.end()
         self._frozen.freeze_statistics(self.module, parsed)
         self._verified = VerifiedCopies()
-        self._state, self._mask = parsed, OpenMask(learning)
+        self._state, self._mask = parsed, mask
 
     def inventory(self) -> Inventory:
         """Finds the tensors of the module by name, and brings the owner maps to their devices.
@@ -620,7 +544,7 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If these are not the weights that tasks own.
         """
-        inventory = self._sorted(self._rule(self._state.prunable, self._state.owners))
+        inventory = self._inventory_of(self.module, self._state.prunable, self._state.owners)
         if self._shown not in self._state.shapes:  # a narrower task has tensors of its own while it is shown
             self._state = self._state.beside(tensors_in(inventory.owned))
         return inventory
@@ -634,35 +558,12 @@ class PackNet:  # noqa: PLR0904
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made inside subnetwork() would never get its other tasks' weights back.
-        self._refuse_inside_subnetwork("copying or pickling PackNet")
+        self._refuse_inside("copying or pickling PackNet")
         return self.__dict__.copy()
 
-    def _rule(self, prunable: str, owners: Mapping[str, Any]) -> PrunableRule:
-        """Returns a rule by its name; what a function chose that only another process has is known by ``owners``."""
-        return RULES[prunable] if prunable in RULES else self._function or named_in(owners)
-
-    @property
-    def _own_kinds(self) -> tuple[bool, bool]:
-        """Whether each task has norms, and biases, of its own."""
-        return self._state.norm == "per_task", self._state.bias == "per_task"
-
-    def _sorted(self, rule: PrunableRule) -> Inventory:
-        own_norms, own_biases = self._own_kinds
-        return take_inventory(self.module, rule, own_norms=own_norms, own_biases=own_biases)
-
-    def _view(self, task: str, number: int) -> AbstractContextManager[None]:
-        state = self._state
-        if task in state.shapes:
-            slots, shapes = self.inventory().all, state.shapes[task]
-            return shown_narrow(self.module, slots, state.owners, number, shapes, state.copies[task])
-        return shown(lambda: self.inventory().all, state.owners, number, state.copies[task], state.unused(task))
-
-    def _output(self, task: str, example: Tensor) -> Tensor:
-        try:
-            with self.subnetwork(task):
-                return output_of(self.module, example)
-        except RuntimeError as error:  # a shape that does not fit
-            raise ValueError(f"cannot grow: {type(self.module).__name__} cannot compute {task!r}: {error}") from error
+    def _inventory_of(self, module: nn.Module, prunable: str, owned: Collection[str]) -> Inventory:
+        rule, state = rule_named(prunable, self._function, owned), self._state
+        return take_inventory(module, rule, own_norms=state.norm == "per_task", own_biases=state.bias == "per_task")
 
     def _restored(self) -> Inventory:
         """Restores what finished tasks use, and returns the inventory."""
@@ -670,27 +571,11 @@ class PackNet:  # noqa: PLR0904
         self.freezer.restore_all_()
         return inventory
 
-    def _freeze(self, state: State, *, is_restored: bool = False) -> None:
-        """Freezes all that the open task of ``state`` may not change: what was pruned at zero, the rest as it is."""
-        owned = self.inventory().owned
-        if state.phase == "retrain":
-            # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
-            hide_(tensors_in(owned), state.owners, EVERY_TASK)
-        self._frozen.freeze_while_open(self.module, state, is_restored=is_restored)
-        self._owned, self._tables = owned, tables_in(owned)
-
     def _close(self, state: State) -> None:
         """Sets the ``state`` in which no task is open any more."""
         self._frozen.end()
         self._state, self._mask = state, OpenMask()
         self._frozen.freeze_between_tasks(state)
-
-    @torch.no_grad()
-    def _restore_copies(self, inventory: Inventory) -> None:
-        """Restores the norms and biases that the last finished task has of its own."""
-        copies = self._state.copies[self.tasks[-1]] if self.tasks else {}
-        for name, value in copies.items():
-            leading(inventory.per_task[name].now.detach(), value.shape).copy_(value)
 
     def _verify(self, root: nn.Module | None) -> None:
         inventory = self.inventory()
@@ -699,11 +584,11 @@ class PackNet:  # noqa: PLR0904
             check_private(self._state, root)
 
     def _open_number(self, action: str) -> int:
-        self._refuse_inside_subnetwork(action)
+        self._refuse_inside(action)
         return self._state.open_number(action)
 
-    def _refuse_inside_subnetwork(self, action: str) -> None:
+    def _refuse_inside(self, action: str) -> None:
         if self._shown is not None:
             raise RuntimeError(f"{action} inside subnetwork({self._shown!r}): leave the with block first")
-        if self._is_masked:
+        if self._mask.is_shown:
             raise RuntimeError(f"{action} inside masked(), in which task {self.open_task!r} computes: leave it first")

@@ -26,6 +26,7 @@ __all__ = [
     "named_in",
     "own_name",
     "role_of",
+    "rule_named",
 ]
 
 PrunableRule = Callable[[str, nn.Module, Tensor], bool]
@@ -178,6 +179,17 @@ def is_matrix(parameter: Tensor) -> bool:
 def named_in(names: Collection[str]) -> PrunableRule:
     """Returns the rule by which exactly the parameters of these names are divided among tasks."""
     return lambda name, *_: name in names
+
+
+def rule_named(name: str, function: PrunableRule | None, owned: Collection[str]) -> PrunableRule:
+    """Returns a rule by the name that states have for it.
+
+    Args:
+        name: Of a rule, or "function".
+        function: The user's, if there is one.
+        owned: What a function chose that only another process has.
+    """
+    return RULES[name] if name in RULES else function or named_in(owned)
 
 
 def check_prunable(given: object) -> Prunable | PrunableRule:

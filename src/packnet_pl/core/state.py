@@ -240,6 +240,19 @@ class State:
             )
         return len(self.tasks) + 1
 
+    def check_unpruned(self, action: str, otherwise: str = "") -> None:
+        """Checks that the open task was not pruned yet.
+
+        Args:
+            action: What cannot be done to it then.
+            otherwise: What the message ends with.
+
+        Raises:
+            RuntimeError: Otherwise.
+        """
+        if self.phase != "train":
+            raise RuntimeError(f"cannot {action} {self.open_task!r}: it was pruned already{otherwise}")
+
     def finished_number(self, task: str) -> int:
         """Returns the owner number of a finished task.
 

@@ -1,16 +1,39 @@
 """Shows a module, for a while and in place, as it was for an earlier task."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from packnet_pl.core.hiding import hide_
+from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.masked_weights import switch_off_
+from packnet_pl.core.narrow import shown_narrow
 from packnet_pl.core.slots import Slot, restore_slot_
+from packnet_pl.core.state import State
 
-__all__ = ["shown"]
+__all__ = ["shown", "shown_task"]
+
+
+def shown_task(
+    module: nn.Module, state: State, task: str, find: Callable[[], Inventory]
+) -> AbstractContextManager[None]:
+    """Shows a module as a finished task computes with it: in place, or narrower, if the module has grown since.
+
+    Args:
+        module: The shared one.
+        state: Of its tasks.
+        task: A finished one.
+        find: Returns the tensors of the module as it is now.
+
+    Raises:
+        ValueError: If ``task`` is not finished.
+    """
+    number = state.finished_number(task)
+    if task in state.shapes:
+        return shown_narrow(module, find().all, state.owners, number, state.shapes[task], state.copies[task])
+    return shown(lambda: find().all, state.owners, number, state.copies[task], state.unused(task))
 
 
 @contextmanager

@@ -10,15 +10,17 @@ between two tasks      buffers that a forward pass changes and no fingerprint, o
 What each task has of its own (``norm="per_task"``, ``bias="per_task"``) is never frozen: PackNet keeps copies.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from torch import nn
 
 from packnet_pl.core.freezing import Freezer
+from packnet_pl.core.hiding import EVERY_TASK, hide_
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.module_modes import EvalMode, is_norm, is_observer, layers_with_statistics
-from packnet_pl.core.slots import Slot
+from packnet_pl.core.rows import tables_in
+from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
 from packnet_pl.core.written_buffers import BufferWarnings
 
@@ -33,22 +35,32 @@ class TaskFreezer:
 
     Attributes:
         freezer: Of what is frozen now; None if that is nothing, or a state was loaded for which nobody asked yet.
+        owned: Name -> slot of each weight that is divided among tasks, when the open one was frozen last.
+        tables: Those of them whose rows are looked up one by one.
     """
 
     def __init__(self, find: Callable[[], Inventory]) -> None:
         self._find = find
         self.freezer: Freezer | None = None
+        self.owned: Mapping[str, Slot] = {}
+        self.tables: Mapping[str, Slot] = {}
         self._eval_mode = EvalMode()
         self._warnings = BufferWarnings()
 
     def freeze_while_open(self, module: nn.Module, state: State, *, is_restored: bool = False) -> None:
-        """Freezes what the open task of ``state`` may not change, and keeps frozen statistics from moving.
+        """Freezes what the open task of ``state`` may not change: what was pruned at zero, the rest as it is.
+
+        Statistics that are frozen are kept from moving.
 
         Args:
             module: The shared module.
             state: With the open task.
             is_restored: Whether that task has been frozen before, and everything has just been restored.
         """
+        owned = self._find().owned
+        if state.phase == "retrain":
+            # Also where other weights were loaded, or an optimizer's step was not followed by a restore.
+            hide_(tensors_in(owned), state.owners, EVERY_TASK)
         self.freezer = Freezer(
             partial(_while_open, self._find, is_first=not state.tasks),
             state.owners,
@@ -58,6 +70,7 @@ class TaskFreezer:
             known=self.freezer if is_restored else None,
         )
         self.freeze_statistics(module, state)
+        self.owned, self.tables = owned, tables_in(owned)
 
     def freeze_statistics(self, module: nn.Module, state: State) -> None:
         """Keeps layers in eval mode, while a later task is open, whose forward pass would move frozen statistics."""

@@ -146,7 +146,7 @@ class BestEpoch:
     def _load(self, module: pl.LightningModule, weights: dict[str, Any], scores: dict[str, Tensor]) -> None:
         module.load_state_dict(weights)
         if scores:
-            packnet_of(module).load_mask_scores_(scores)
+            packnet_of(module).mask.load_values_(scores)
 
 
 def _mask_scores(module: pl.LightningModule) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ class TaskFit:
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that is frozen."""
         self.end_pass_()  # a batch without a loss has no backward pass
-        self._packnet.schedule_mask_(_schedule_factor(self._trainer.optimizers))
+        self._packnet.mask.schedule_(_schedule_factor(self._trainer.optimizers))
         self._packnet.mask_gradients_()
         self._private.mask_gradients_()
 
@@ -211,7 +211,8 @@ class TaskFit:
         self._private_modes.end()
 
     def _check_pass(self) -> None:
-        if self._packnet.is_masked or not self._packnet.has_mask:
+        mask = self._packnet.mask
+        if mask.is_shown or not mask.is_needed(self._packnet.state):
             return
         raise ValueError(
             f"task {self._task_phase.task!r} learns which weights it uses, and asks for the loss of a batch several "
