@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-import packnet_pl.core.packnet as packnet_module
 import packnet_pl.core.subnetwork as subnetwork_module
 import packnet_pl.core.task_freezer as task_freezer_module
-from packnet_pl.core import PackNet
+from packnet_pl.core import PackNet, shared_module
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import EvalMode
@@ -189,7 +188,7 @@ def test_the_check_notices_when_running_statistics_are_left_alone(monkeypatch):
         return replace(found, frozen=frozen)
 
     monkeypatch.setattr(EvalMode, "keep", lambda *_: None)
-    monkeypatch.setattr(packnet_module, "take_inventory", without_buffers)
+    monkeypatch.setattr(shared_module, "take_inventory", without_buffers)
     with pytest.raises(AssertionError, match=r"task 'a' changed after task 'b' under SGD, .*: bn\.running_mean"):
         check_nothing_is_forgotten(Setting("SGD"))
 

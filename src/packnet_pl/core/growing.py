@@ -1,26 +1,13 @@
-"""Lets a wider module take the place of one that has finished tasks, between two tasks."""
-
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from typing import Protocol
+"""Grows a shared module between two tasks: in a wider one in its place, finished tasks compute what they did."""
 
 from torch import Tensor, nn
 
 from packnet_pl.core.bits import same_bits
-from packnet_pl.core.inventory import Inventory
+from packnet_pl.core.shared_module import SharedModule
 from packnet_pl.core.state import State
 from packnet_pl.core.widening import check_aligned, check_wider, output_of, place_, prepare_, widened
 
-__all__ = ["check_can_grow", "check_same_outputs", "moved_"]
-
-
-class Network(Protocol):
-    """A module with finished tasks, as :class:`packnet_pl.PackNet` has one."""
-
-    module: nn.Module
-
-    def subnetwork(self, task: str) -> AbstractContextManager[None]:
-        """Shows the module as it was when ``task`` was finished."""
+__all__ = ["check_can_grow", "grown"]
 
 
 def check_can_grow(state: State) -> None:
@@ -37,52 +24,37 @@ def check_can_grow(state: State) -> None:
         raise ValueError(f"cannot grow: tasks {list(state.masks)} have learned masks, which fit the present width only")
 
 
-def moved_(
-    state: State, narrow: nn.Module, slots: Inventory, wide: nn.Module, wider: Inventory, example: Tensor
-) -> State:
-    """Writes all that finished tasks use to a wider module, and returns the state of that.
+def grown(shared: SharedModule, wider: nn.Module, example: Tensor) -> State:
+    """Writes what finished tasks use to a wider module, and returns the state that it has then.
 
     Args:
-        state: Of the narrower module; no task is open.
-        narrow: As it is.
-        slots: Its tensors.
-        wide: The same network with more channels; gets types, device and modes of ``narrow``.
-        wider: Its tensors.
+        shared: The narrower module, which stays as it is; no task is open.
+        wider: The same network with more channels; gets the types, device and modes of the narrower one.
         example: A batch that both take.
 
     Raises:
-        ValueError: If it is another network, or one whose channels are not leading in the wider one.
+        ValueError: If ``wider`` is another network, or one whose channels are not leading in the wider one, or in which
+            a finished task computes otherwise.
     """
-    check_wider(slots, wider)
-    prepare_(narrow, wide)
-    check_aligned(narrow, slots, wide, wider, example)
-    place_(slots, wider)
-    return widened(state, slots, wider)
-
-
-def check_same_outputs(tasks: Iterable[str], narrow: Network, wide: Network, example: Tensor) -> None:
-    """Checks that finished tasks compute the same in a wider module, to the bit.
-
-    Args:
-        tasks: Names of the finished tasks.
-        narrow: As it was.
-        wide: With what :func:`moved_` wrote to it.
-        example: A batch that both take.
-
-    Raises:
-        ValueError: Otherwise; it names the task.
-    """
-    for task in tasks:
-        if not same_bits(_output(narrow, task, example), _output(wide, task, example)):
+    narrow, wide = shared.inventory(), shared.inventory_of(wider)
+    check_wider(narrow, wide)
+    prepare_(shared.module, wider)
+    check_aligned(shared.module, narrow, wider, wide, example)
+    place_(narrow, wide)
+    state = widened(shared.state, narrow, wide)
+    other = SharedModule.of_state(wider, state.dump())
+    for task in state.tasks:
+        if not same_bits(_output(shared, task, example), _output(other, task, example)):
             raise ValueError(
-                f"cannot grow {type(wide.module).__name__}: task {task!r} would compute otherwise in it: a layer takes "
-                "its width from somewhere else than from its tensors"
+                f"cannot grow {type(wider).__name__}: task {task!r} would compute otherwise in it: a layer takes its "
+                "width from somewhere else than from its tensors"
             )
+    return state
 
 
-def _output(network: Network, task: str, example: Tensor) -> Tensor:
+def _output(shared: SharedModule, task: str, example: Tensor) -> Tensor:
     try:
-        with network.subnetwork(task):
-            return output_of(network.module, example)
+        with shared.subnetwork(task):
+            return output_of(shared.module, example)
     except RuntimeError as error:  # a shape that does not fit
-        raise ValueError(f"cannot grow: {type(network.module).__name__} cannot compute {task!r}: {error}") from error
+        raise ValueError(f"cannot grow: {type(shared.module).__name__} cannot compute {task!r}: {error}") from error

@@ -44,6 +44,16 @@ class Inventory:
         """All but the refused."""
         return {**self.owned, **self.per_task, **self.fixed}
 
+    def check_handled(self, task: str) -> None:
+        """Checks that no parameter is refused, before ``task`` is begun.
+
+        Raises:
+            ValueError: Otherwise; it names one.
+        """
+        if self.refused:
+            name, reason = next(iter(self.refused.items()))
+            raise ValueError(f"cannot begin {task!r}: parameter {name} is refused: {reason}")
+
 
 def take_inventory(
     module: nn.Module, rule: PrunableRule = is_weight, *, own_norms: bool = False, own_biases: bool = False

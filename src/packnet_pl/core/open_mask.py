@@ -99,12 +99,12 @@ class OpenMask:
         return bool(self.values) or self.pruning is not None or (state.open_task or "") in state.masks
 
     @contextmanager
-    def shown(self, state: State, slots: Mapping[str, Slot]) -> Iterator[None]:
+    def shown(self, slots: Mapping[str, Slot], state: State) -> Iterator[None]:
         """Shows weights as the open task computes with them, in place; restores their true values at the end.
 
         Args:
-            state: Of the tasks.
             slots: Name -> slot of each weight that is divided among tasks.
+            state: Of the tasks.
         """
         try:
             self.is_shown = True

@@ -4,38 +4,34 @@ Source of the method: Mallya & Lazebnik, "PackNet: Adding Multiple Tasks to a Si
 CVPR 2018, section 3.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from typing import Any
 
 from torch import Tensor, nn
 
-from packnet_pl.choices import KEEPINGS, Granularity, Keeping, Phase, Prunable, Scope, check_choice, check_ratio
+from packnet_pl.choices import Granularity, Keeping, Phase, Prunable, Scope, check_ratio
 from packnet_pl.core.accumulators import Accumulators
-from packnet_pl.core.compiled import check_weights_are_read
 from packnet_pl.core.directions import clear_
 from packnet_pl.core.finishing import finished, restore_copies_
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import RequiresGrad
-from packnet_pl.core.growing import check_can_grow, check_same_outputs, moved_
-from packnet_pl.core.inventory import Inventory, take_inventory
+from packnet_pl.core.growing import check_can_grow, grown
+from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.learned_mask import LearnedMask
-from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.open_mask import OpenMask
-from packnet_pl.core.prunable import PrunableRule, check_prunable, rule_named
+from packnet_pl.core.prunable import PrunableRule
 from packnet_pl.core.pruning import PruneRule, rule_of
-from packnet_pl.core.releases import choose_releases
+from packnet_pl.core.releases import releases_of
 from packnet_pl.core.rows import trained_rows
 from packnet_pl.core.scores import GradientScore
+from packnet_pl.core.shared_module import SharedModule
 from packnet_pl.core.slots import tensors_in
 from packnet_pl.core.state import State
-from packnet_pl.core.state_format import parse, read_state, recorded_prunable
-from packnet_pl.core.subnetwork import shown_task
+from packnet_pl.core.state_format import read_state
 from packnet_pl.core.summary import Summary, summarize
-from packnet_pl.core.task_freezer import TaskFreezer
-from packnet_pl.core.unowned import warn_of_large, warn_of_later, warn_of_unknown
-from packnet_pl.core.verification import VerifiedCopies, check_private, check_shared
+from packnet_pl.core.unowned import warn_of_large, warn_of_unknown
 
 __all__ = ["PackNet"]
 
@@ -54,19 +50,13 @@ class PackNet:  # noqa: PLR0904
     Args:
         module: The shared part of the network, without the tasks' output layers.
         prunable: Which parameters are divided among tasks; all others are frozen after the first one. "weights": each
-            floating-point parameter that multiplies activations, whatever the layer, as
-            :func:`packnet_pl.core.role_of` tells them from norms, biases, vectors that scale, and tables that are
-            looked up or added. "paper": the ``weight`` of convolutions and linear layers only. "all": embeddings and
-            position tables too; pruning gives up rows that the task never looked up before those that it trained.
-            Or a function of a parameter's name, its module and itself that returns a bool.
-            A loaded state brings the rule that it was made with.
+            floating-point parameter that multiplies activations, as :func:`packnet_pl.core.role_of` tells them from
+            norms, biases, scales and tables. "paper": the ``weight`` of convolutions and linear layers only. "all":
+            embeddings and position tables too; pruning gives up rows that the task never looked up before others. Or a
+            function of a parameter's name, its module and itself that returns a bool. A loaded state brings its rule.
         norm: "shared": norm parameters and running statistics are the first task's, and frozen after it (the paper's).
             "per_task": each task trains its own, which begin as those of the task before.
         bias: The same for biases of other layers.
-
-    Attributes:
-        module: The shared part.
-        requires_grad: Turns ``requires_grad`` off during a fit; subnetworks are shown with what it was.
 
     Raises:
         ValueError: If an argument is not allowed.
@@ -80,27 +70,8 @@ class PackNet:  # noqa: PLR0904
         norm: Keeping = "shared",
         bias: Keeping = "shared",
     ) -> None:
-        self._take(module, prunable, norm, bias)
-        warn_of_unknown(self.inventory(), self._state.prunable, self.requires_grad)
-
-    def _take(self, module: nn.Module, prunable: Prunable | PrunableRule, norm: Keeping, bias: Keeping) -> None:
-        if not isinstance(module, nn.Module):
-            raise ValueError(
-                f"PackNet was given a {type(module).__name__}; it takes the nn.Module that all tasks share"
-            )
-        self.module = module
-        self.requires_grad = RequiresGrad()
-        given = check_prunable(prunable)
-        self._function = None if isinstance(given, str) else given
-        self._state = State(
-            norm=check_choice("norm", norm, KEEPINGS),
-            bias=check_choice("bias", bias, KEEPINGS),
-            prunable=given if isinstance(given, str) else "function",
-        )
-        self._frozen = TaskFreezer(self.inventory)
-        self._verified = VerifiedCopies()
-        self._mask = OpenMask()
-        self._shown: str | None = None
+        self._shared = SharedModule(module, prunable, norm=norm, bias=bias)
+        warn_of_unknown(self.inventory(), self.state.prunable, self.requires_grad)
 
     @classmethod
     def from_checkpoint(cls, module: nn.Module, path: str | PathLike[str]) -> "PackNet":
@@ -121,54 +92,58 @@ class PackNet:  # noqa: PLR0904
             ValueError: As :meth:`load_state_dict`.
         """
         packnet = cls.__new__(cls)  # what the rule does not know was named when the state was made
-        packnet._take(module, "weights", state.get("norm", "shared"), state.get("bias", "shared"))
-        packnet.load_state_dict(state)
+        packnet._shared = SharedModule.of_state(module, state)
         return packnet
+
+    @property
+    def module(self) -> nn.Module:
+        """The shared part."""
+        return self._shared.module
+
+    @module.setter
+    def module(self, module: nn.Module) -> None:
+        self._shared.module = module
+
+    @property
+    def requires_grad(self) -> RequiresGrad:
+        """Turns ``requires_grad`` off during a fit; subnetworks are shown with what it was."""
+        return self._shared.requires_grad
 
     @property
     def tasks(self) -> list[str]:
         """Names of the finished tasks, in order."""
-        return list(self._state.tasks)
+        return list(self.state.tasks)
 
     @property
     def open_task(self) -> str | None:
         """Name of the task that is being trained, or None."""
-        return self._state.open_task
+        return self.state.open_task
 
     @property
     def phase(self) -> Phase | None:
         """Of the open task: "train" before it was pruned, "retrain" after; None without an open task."""
-        return self._state.phase
+        return self.state.phase
 
     @property
     def private(self) -> dict[str, list[str]]:
         """Task -> names of the modules that only it uses, as given to :meth:`begin_task`."""
-        return {task: list(names) for task, names in self._state.private.items()}
+        return {task: list(names) for task, names in self.state.private.items()}
 
     @property
     def owners(self) -> dict[str, Tensor]:
         """Parameter name -> uint8 owner map (a copy): 0 is free, k the k-th task."""
         self.inventory()
-        return {name: owner.clone() for name, owner in self._state.owners.items()}
+        return {name: owner.clone() for name, owner in self.state.owners.items()}
 
     @property
     def state(self) -> State:
         """The whole state beside the weights, which never changes: each step of a task's life makes a new one."""
-        return self._state
+        return self._shared.state
 
     @property
     def freezer(self) -> Freezer:
-        """Freezes what the open task may not change; between tasks, buffers that forward passes change unnoticed.
-
-        Raises:
-            RuntimeError: Inside :meth:`subnetwork`.
-        """
-        self._refuse_inside("PackNet.freezer")
-        if self._frozen.freezer is None and self.open_task is not None:
-            # The state was loaded: only now the weights surely are, too.
-            self.inventory()
-            self._frozen.freeze_while_open(self.module, self._state)
-        return self._frozen.freezer or Freezer(dict)
+        """Freezes what the open task may not change; between tasks, buffers that forward passes change unnoticed."""
+        return self._shared.freezer
 
     def begin_task(self, task: str, *, private: Sequence[str] = (), root: nn.Module | None = None) -> None:
         """Opens a task: it claims every free weight.
@@ -184,18 +159,15 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If a task is open, or a finished task's weights were changed from outside.
             ValueError: If the name is not allowed or taken, or a parameter cannot be handled.
         """
-        self._refuse_inside("begin_task")
+        self._shared.refuse_inside("begin_task")
         inventory = self.inventory()
-        if inventory.refused:
-            name, reason = next(iter(inventory.refused.items()))
-            raise ValueError(f"cannot begin {task!r}: parameter {name} is refused: {reason}")
-        begun = self._state.begin(task, private, type(self.module).__name__)
+        inventory.check_handled(task)
+        begun = self.state.begin(task, private, type(self.module).__name__)
         self.verify(root)
-        restore_copies_(self._state, inventory)
-        if len(self._state.tasks) == 1:
+        restore_copies_(self.state, inventory)
+        if len(self.state.tasks) == 1:
             warn_of_large(inventory, task, self.requires_grad)
-        self._frozen.freeze_while_open(self.module, begun)
-        self._state, self._mask = begun, OpenMask()
+        self._shared.open_(begun)
 
     def learn_mask(self, rule: LearnedMask | None = None) -> None:
         """Lets the open task learn which weights of earlier tasks it uses, from its next step on, until it is pruned.
@@ -209,45 +181,41 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open, or it was pruned already.
             ValueError: If the network has grown.
         """
-        self._open_number("learn_mask")
-        self._state.check_unpruned("learn the mask of", ", and it is fixed")
-        self._mask.learn(rule or LearnedMask(), self.inventory().owned, self._state)
+        self._shared.open_number("learn_mask")
+        self.state.check_unpruned("learn the mask of", ", and it is fixed")
+        self.mask.learn(rule or LearnedMask(), self.inventory().owned, self.state)
 
     @property
     def mask(self) -> OpenMask:
         """What the open task does not compute with, although the module has it."""
-        return self._mask
+        return self._shared.mask
 
     @property
     def mask_scores(self) -> dict[str, Tensor]:
         """Parameter name -> scores of its weights (not copied), while the open task learns its mask; else empty."""
-        return self._mask.values
+        return self.mask.values
 
     def learn_pruning(self, ratio: float, *, rule: PruneRule | None = None) -> None:
         """Lets the open task learn its weights together with what it will release, until it is pruned.
 
         In :meth:`masked`, which forward and backward passes belong into then, the weights that :meth:`prune` would
-        release now are zero. They get gradients like all others, so they may come to count again.
-
-        Args:
-            ratio: As for :meth:`prune`.
-            rule: As for :meth:`prune`.
+        release now are zero; arguments are as there. They get gradients like all others, so they may count again.
 
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
             ValueError: If an argument is not allowed.
         """
-        self._open_number("learn_pruning")
-        self._state.check_unpruned("learn the pruning of")
-        self._mask.pruning = check_ratio(ratio), rule_of(rule, None, None)
+        self._shared.open_number("learn_pruning")
+        self.state.check_unpruned("learn the pruning of")
+        self.mask.pruning = check_ratio(ratio), rule_of(rule, None, None)
 
     @property
     def unused(self) -> dict[str, dict[str, Tensor]]:
         """Task with a learned mask -> parameter name -> which weights (bool) of earlier tasks it does not use."""
         self.inventory()
-        found = {task: self._state.unused(task) for task in self._state.masks}
-        now = self._mask.unused(self._state)
-        return {**found, **({self._state.names[-1]: now} if now else {})}
+        found = {task: self.state.unused(task) for task in self.state.masks}
+        now = self.mask.unused(self.state)
+        return {**found, **({self.state.names[-1]: now} if now else {})}
 
     @contextmanager
     def masked(self) -> Iterator[None]:
@@ -259,28 +227,21 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: Inside :meth:`subnetwork`.
         """
-        if self._mask.is_shown or not self._mask.is_needed(self._state):
+        if self.mask.is_shown or not self.mask.is_needed(self.state):
             yield
             return
-        self._refuse_inside("masked")
-        slots = self.inventory().owned
-        with self._mask.shown(self._state, slots):
+        self._shared.refuse_inside("masked")
+        with self.mask.shown(self.inventory().owned, self.state):
             yield
 
     def resume_task(self, root: nn.Module | None = None) -> None:
         """Resumes the open task after weights were loaded or converted: all is frozen at its present values.
 
-        Args:
-            root: As in :meth:`begin_task`.
-
         Raises:
             RuntimeError: If no task is open, or a finished task's weights were changed from outside.
         """
-        self._open_number("resume_task")
-        if self._frozen.freezer is not None:
-            self._frozen.freezer.restore_buffers_()  # a forward pass between two fits may have moved them
-        self._verify(root)
-        self._frozen.freeze_while_open(self.module, self._state)
+        self._shared.open_number("resume_task")
+        self._shared.resume_(root)
 
     def accumulate_(self, score: GradientScore, of: Iterable[Tensor] | None = None) -> None:
         """Adds the gradients of a step to what a score is made of. Call it right before ``mask_gradients_()``.
@@ -297,12 +258,12 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
             ValueError: If the score returns something else than a float per entry, or another was added up before.
         """
-        self._open_number("accumulate_")
-        if self.phase == "retrain" and self._state.accumulators is None:
+        self._shared.open_number("accumulate_")
+        if self.phase == "retrain" and self.state.accumulators is None:
             return  # the task was pruned for good
         _ = self.freezer  # finds the weights, where a state was loaded
-        before = self._state.accumulators or Accumulators(score.name)
-        self._state = self._state.accumulate(before.after_step(score, self._frozen.owned, of))
+        before = self.state.accumulators or Accumulators(score.name)
+        self._shared.state = self.state.accumulate(before.after_step(score, self._shared.frozen.owned, of))
 
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that the open task may not change. Call it right before ``optimizer.step()``.
@@ -310,12 +271,12 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
-        number, freezer = self._open_number("mask_gradients_"), self.freezer
-        if self._mask.scores is not None:
-            self._mask.scores.take_gradients(tensors_in(self._frozen.owned), self._state.owners, number)
+        number, freezer, frozen = self._shared.open_number("mask_gradients_"), self.freezer, self._shared.frozen
+        if self.mask.scores is not None:
+            self.mask.scores.take_gradients(tensors_in(frozen.owned), self.state.owners, number)
         freezer.mask_gradients_()
-        if self._frozen.tables and self.phase == "train":
-            self._state = self._state.train_rows(trained_rows(self._frozen.tables))
+        if frozen.tables and self.phase == "train":
+            self._shared.state = self.state.train_rows(trained_rows(frozen.tables))
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores, bit for bit, all that the open task may not change. Call it right after ``optimizer.step()``.
@@ -336,10 +297,10 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
-        self._open_number("restore_")
+        self._shared.open_number("restore_")
         self.freezer.restore_(of)
-        if self._mask.scores is not None:
-            self._mask.scores.step_()
+        if self.mask.scores is not None:
+            self.mask.scores.step_()
 
     def prune(
         self,
@@ -369,19 +330,15 @@ class PackNet:  # noqa: PLR0904
                 seen none, more was released before, a filter is the task's in part, or weight norm or spectral norm
                 would have to divide by the length of zeros.
         """
-        self._open_number("prune")
+        self._shared.open_number("prune")
         ratio, rule = check_ratio(ratio), rule_of(rule, scope, granularity)
         if rule.schedule != "gradual":
-            self._state.check_unpruned("prune", "; finish_task() is next")
-        slots, state, goes_on = self._restored().owned, self._mask.fixed(self._state), rule.schedule == "gradual"
-        number = state.open_number("prune")
-        ranks, again = (state.trained_rows, state.accumulators), state.phase == "retrain"
-        released = choose_releases(slots, state.owners, number, ratio, rule, *ranks, again=again)
+            self.state.check_unpruned("prune", "; finish_task() is next")
+        slots, state = self._shared.restored().owned, self.mask.fixed(self.state)
+        released = releases_of(state, slots, ratio, rule)
         if agree is not None:
             agree(released.values())
-        pruned = state.prune(released, goes_on=goes_on)
-        self._frozen.freeze_while_open(self.module, pruned, is_restored=True)
-        self._state, self._mask = pruned, OpenMask()
+        self._shared.open_(state.prune(released, goes_on=rule.schedule == "gradual"), is_restored=True)
 
     def finish_task(self, root: nn.Module | None = None) -> None:
         """Freezes the open task for good: what it owns never changes again.
@@ -393,9 +350,9 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open.
             ValueError: If a tensor that the task uses holds NaN or infinity.
         """
-        self._open_number("finish_task")
-        inventory = self._restored()
-        self._close(finished(self._mask.fixed(self._state), inventory, root))
+        self._shared.open_number("finish_task")
+        inventory = self._shared.restored()
+        self._shared.close_(finished(self.mask.fixed(self.state), inventory, root))
 
     def abort_task(self) -> None:
         """Zeroes and frees the open task's weights; finished tasks are untouched.
@@ -407,10 +364,10 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open.
         """
-        number, inventory = self._open_number("abort_task"), self._restored()
-        clear_(inventory.owned, self._state.owners, number)
-        restore_copies_(self._state, inventory)
-        self._close(self._state.abort())
+        number, inventory = self._shared.open_number("abort_task"), self._shared.restored()
+        clear_(inventory.owned, self.state.owners, number)
+        restore_copies_(self.state, inventory)
+        self._shared.close_(self.state.abort())
 
     def withdraw_task(self) -> None:
         """Undoes :meth:`begin_task`: the weights keep their values. For a task of which nothing was trained yet.
@@ -418,9 +375,9 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If no task is open, or it was pruned already.
         """
-        self._open_number("withdraw_task")
-        self._state.check_unpruned("withdraw", "; abort_task() gives it up")
-        self._close(self._state.abort())
+        self._shared.open_number("withdraw_task")
+        self.state.check_unpruned("withdraw", "; abort_task() gives it up")
+        self._shared.close_(self.state.abort())
 
     def grow(self, wider: nn.Module, *, example: Tensor, root: nn.Module | None = None) -> nn.Module:
         """Makes room for more tasks: a wider network takes the module's place, and finished tasks stay what they are.
@@ -444,19 +401,15 @@ class PackNet:  # noqa: PLR0904
             ValueError: If a task has a learned mask, or ``wider`` is another network, or one whose channels are not
                 leading in the wider one, or in which a finished task computes otherwise; everything is as it was then.
         """
-        self._refuse_inside("grow")
-        check_can_grow(self._state)
+        self._shared.refuse_inside("grow")
+        check_can_grow(self.state)
         self.verify(root)
-        narrow = self.inventory()
-        wide = self._inventory_of(wider, self._state.prunable, self._state.owners)
-        state = moved_(self._state, self.module, narrow, wider, wide, example)
-        check_same_outputs(self.tasks, self, PackNet.from_state(wider, state.dump()), example)
+        state = grown(self._shared, wider, example)
         self.module = wider
-        self._close(state)
+        self._shared.close_(state)
         return wider
 
-    @contextmanager
-    def subnetwork(self, task: str) -> Iterator[None]:
+    def subnetwork(self, task: str) -> AbstractContextManager[None]:
         """Shows the module, bit for bit, as it was when ``task`` was finished; restores all at the end.
 
         Inside, weights of later tasks are zero, in place; what is kept per task is this task's; and layers with running
@@ -469,20 +422,7 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If it is used inside itself, or the module was compiled with weights as constants.
             ValueError: If ``task`` is not finished.
         """
-        self._refuse_inside("subnetwork")
-        self._state.finished_number(task)
-        check_weights_are_read(self.module)
-        self._restored()
-        with (
-            self.requires_grad.restored(),
-            shown_task(self.module, self._state, task, self.inventory),
-            in_eval_mode(layers_with_statistics(self.module)),
-        ):
-            self._shown = task
-            try:
-                yield
-            finally:
-                self._shown = None
+        return self._shared.subnetwork(task)
 
     def verify(self, root: nn.Module | None = None) -> None:
         """Checks that every finished task's weights are, bit for bit, what they were when it was finished.
@@ -495,29 +435,21 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: Otherwise; it names the task and the parameter.
         """
-        self._refuse_inside("verify")
-        if self._frozen.freezer is not None:
-            self._frozen.freezer.restore_all_()
-        self._verify(root)
-        if self.open_task is None:
-            self._frozen.freeze_between_tasks(self._state)
+        self._shared.verify(root)
 
     def summary(self) -> Summary:
         """Returns what each task owns, in all and per layer, and which parameters are owned, frozen and refused."""
         inventory = self.inventory()
-        return summarize(inventory, self._state.owners, self._state.names)
+        return summarize(inventory, self.state.owners, self.state.names)
 
     def state_dict(self, root: nn.Module | None = None) -> dict[str, Any]:
-        """Returns tensors and primitives only; the weights are in the module's own state dict.
-
-        Args:
-            root: As in :meth:`verify`.
+        """Verifies as :meth:`verify`, and returns tensors and primitives; weights are in the module's own state dict.
 
         Raises:
             RuntimeError: If a finished task's weights were changed from outside.
         """
         self.verify(root)
-        return {**self._state.dump(), **self._mask.dump()}
+        return {**self.state.dump(), **self.mask.dump()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned, in any process, before or after the weights are loaded.
@@ -525,18 +457,7 @@ class PackNet:  # noqa: PLR0904
         Raises:
             ValueError: If it belongs to another network, keeps norms or biases otherwise, or contradicts itself.
         """
-        self._refuse_inside("load_state_dict")
-        recorded = recorded_prunable(state, self._state)
-        owners = state.get("owners") if isinstance(state, Mapping) else None
-        inventory = self._inventory_of(self.module, recorded, owners or {})
-        parsed = parse(state, self._state, inventory)
-        mask = OpenMask.parse(state, parsed.owners)
-        if "prunable" not in state:
-            warn_of_later(inventory, self.inventory(), parsed.prunable, self._state.prunable)
-        self._frozen.end()
-        self._frozen.freeze_statistics(self.module, parsed)
-        self._verified = VerifiedCopies()
-        self._state, self._mask = parsed, mask
+        self._shared.load_(state)
 
     def inventory(self) -> Inventory:
         """Finds the tensors of the module by name, and brings the owner maps to their devices.
@@ -544,51 +465,16 @@ class PackNet:  # noqa: PLR0904
         Raises:
             RuntimeError: If these are not the weights that tasks own.
         """
-        inventory = self._inventory_of(self.module, self._state.prunable, self._state.owners)
-        if self._shown not in self._state.shapes:  # a narrower task has tensors of its own while it is shown
-            self._state = self._state.beside(tensors_in(inventory.owned))
-        return inventory
+        return self._shared.inventory()
 
     def __repr__(self) -> str:
         what = type(self.module).__name__
         try:
             return f"PackNet({what}, {self.summary().shares(self.open_task, self.phase)})"
         except RuntimeError as error:  # the module changed; whoever looks at it may be finding out
-            return f"PackNet({what}, tasks={self._state.names}: {error})"
+            return f"PackNet({what}, tasks={self.state.names}: {error})"
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made inside subnetwork() would never get its other tasks' weights back.
-        self._refuse_inside("copying or pickling PackNet")
+        self._shared.refuse_inside("copying or pickling PackNet")
         return self.__dict__.copy()
-
-    def _inventory_of(self, module: nn.Module, prunable: str, owned: Collection[str]) -> Inventory:
-        rule, state = rule_named(prunable, self._function, owned), self._state
-        return take_inventory(module, rule, own_norms=state.norm == "per_task", own_biases=state.bias == "per_task")
-
-    def _restored(self) -> Inventory:
-        """Restores what finished tasks use, and returns the inventory."""
-        inventory = self.inventory()
-        self.freezer.restore_all_()
-        return inventory
-
-    def _close(self, state: State) -> None:
-        """Sets the ``state`` in which no task is open any more."""
-        self._frozen.end()
-        self._state, self._mask = state, OpenMask()
-        self._frozen.freeze_between_tasks(state)
-
-    def _verify(self, root: nn.Module | None) -> None:
-        inventory = self.inventory()
-        check_shared(self._state, tensors_in(inventory.owned), tensors_in(inventory.frozen), self._verified)
-        if root is not None:
-            check_private(self._state, root)
-
-    def _open_number(self, action: str) -> int:
-        self._refuse_inside(action)
-        return self._state.open_number(action)
-
-    def _refuse_inside(self, action: str) -> None:
-        if self._shown is not None:
-            raise RuntimeError(f"{action} inside subnetwork({self._shown!r}): leave the with block first")
-        if self._mask.is_shown:
-            raise RuntimeError(f"{action} inside masked(), in which task {self.open_task!r} computes: leave it first")

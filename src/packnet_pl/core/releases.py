@@ -17,8 +17,16 @@ from packnet_pl.core.rows import untrained
 from packnet_pl.core.scores import GradientScore, WeightScore, magnitude
 from packnet_pl.core.selection import Candidates, lowest
 from packnet_pl.core.slots import Slot, tensors_in
+from packnet_pl.core.state import State
 
-__all__ = ["choose_releases"]
+__all__ = ["choose_releases", "releases_of"]
+
+
+def releases_of(state: State, slots: Mapping[str, Slot], ratio: float, rule: PruneRule) -> dict[str, Tensor]:
+    """Chooses the weights that the open task of ``state`` gives up; all else is as for :func:`choose_releases`."""
+    number, again = state.open_number("prune"), state.phase == "retrain"
+    ranks = state.trained_rows, state.accumulators
+    return choose_releases(slots, state.owners, number, ratio, rule, *ranks, again=again)
 
 
 def choose_releases(
