@@ -8,7 +8,7 @@ from torch import Tensor
 
 from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.gradients import dense
-from packnet_pl.core.scores import GradientScore
+from packnet_pl.core.scores import GradientScore, misfit
 from packnet_pl.core.slots import Slot
 
 __all__ = ["Accumulators"]
@@ -63,8 +63,8 @@ class Accumulators:
     def _updated(self, score: GradientScore, name: str, weight: Tensor, gradient: Tensor) -> Tensor:
         total = self.of(name, weight)
         new = score(total, weight.detach().to(total.dtype), gradient.to(total.dtype))
-        if not isinstance(new, Tensor) or new.shape != weight.shape or not new.is_floating_point():
-            given = f"{new.dtype} {tuple(new.shape)}" if isinstance(new, Tensor) else f"a {type(new).__name__}"
+        given = misfit(new, weight.shape)
+        if given is not None:
             raise ValueError(
                 f"prune score {score.name} made {given} of {name}; it must return a float per entry, in the shape "
                 f"{tuple(weight.shape)}"

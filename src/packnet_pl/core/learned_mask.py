@@ -85,6 +85,7 @@ class MaskScores:
         self._optimizer: Optimizer | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._rule: LearnedMask | None = None
+        self._earlier: dict[str, tuple[Tensor, Tensor]] = {}  # owner map -> which weights earlier tasks own
         self._are_due = False
 
     @classmethod
@@ -113,7 +114,7 @@ class MaskScores:
         """
         found = {}
         for name, score in self.values.items():
-            entries = (score.to(owners[name].device) < 0) & visible(owners[name], number - 1)
+            entries = (score.to(owners[name].device) < 0) & self._owned_earlier(name, owners[name], number)
             if entries.any():
                 found[name] = entries
         return found
@@ -139,7 +140,8 @@ class MaskScores:
             if grad is None:
                 score.grad = None
                 continue
-            score.grad = dense(grad).float().mul(weight.detach()).mul_(visible(owners[name], number - 1))
+            earlier = self._owned_earlier(name, owners[name], number)
+            score.grad = dense(grad).float().mul(weight.detach()).mul_(earlier)
         self._are_due = True
 
     def step_(self) -> None:
@@ -182,3 +184,11 @@ class MaskScores:
         found = cls(scores)
         found._optimizer_state = dumped["optimizer"]
         return found
+
+    @torch.inference_mode(False)
+    def _owned_earlier(self, name: str, owner: Tensor, number: int) -> Tensor:
+        """Returns which weights (bool) earlier tasks own; found once per owner map, as none is changed in place."""
+        known = self._earlier.get(name)
+        if known is None or known[0] is not owner:
+            known = self._earlier[name] = owner, visible(owner, number - 1)
+        return known[1]

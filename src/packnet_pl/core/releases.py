@@ -14,7 +14,7 @@ from packnet_pl.core.loops import are_many
 from packnet_pl.core.ownership import FREE, count_owned
 from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, count_to_release, count_units
 from packnet_pl.core.rows import untrained
-from packnet_pl.core.scores import GradientScore, WeightScore, magnitude
+from packnet_pl.core.scores import GradientScore, WeightScore, magnitude, misfit
 from packnet_pl.core.selection import Candidates, lowest
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
@@ -160,8 +160,8 @@ def _scores(
 
 def _scored(score: WeightScore, name: str, weight: Tensor) -> Tensor:
     found = score(weight.clone())  # it may work in place
-    if not isinstance(found, Tensor) or found.shape != weight.shape or not found.is_floating_point():
-        given = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    given = misfit(found, weight.shape)
+    if given is not None:
         raise ValueError(
             f"the prune score of {name} is {given}; it must be a float per entry, in the shape {tuple(weight.shape)}"
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from packnet_pl.choices import check_choice
 from packnet_pl.core.content_hash import content_hash
 
-__all__ = ["GradientScore", "Score", "WeightScore", "magnitude", "movement", "random", "taylor"]
+__all__ = ["GradientScore", "Score", "WeightScore", "magnitude", "misfit", "movement", "random", "taylor"]
 
 WeightScore = Callable[[Tensor], Tensor]
 """From the weight of a layer to one finite score per entry: the same shape, a floating type."""
@@ -72,6 +72,18 @@ def random(weight: Tensor) -> Tensor:
     seed = int(content_hash(weight).rpartition(":")[2][:15], 16)
     drawn = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed), device="cpu")
     return drawn.to(weight.device)
+
+
+def misfit(found: object, shape: torch.Size) -> str | None:
+    """Returns what a score is instead of a float per entry, in words; None if it is one.
+
+    Args:
+        found: What the function of a score returned.
+        shape: Of the weight.
+    """
+    if not isinstance(found, Tensor):
+        return f"a {type(found).__name__}"
+    return None if found.shape == shape and found.is_floating_point() else f"{found.dtype} {tuple(found.shape)}"
 
 
 @partial(GradientScore, of_filter="sum")
