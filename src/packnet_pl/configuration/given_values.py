@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from packnet_pl.choices import nearest
 from packnet_pl.configuration.help import GROUPS
 from packnet_pl.configuration.schema import TrainConfig, schema_keys
-from packnet_pl.configuration.validate import check_values
+from packnet_pl.configuration.value_checks import check_values
 from packnet_pl.errors import UsageError, one_line
 
 __all__ = ["check_given"]
