@@ -17,6 +17,7 @@ from packnet_pl.configuration.resume_rules import refuse_mixing
 from packnet_pl.configuration.sequences import expand_tasks
 from packnet_pl.errors import UsageError
 from packnet_pl.run.checkpointing import SaveState
+from packnet_pl.training import ExponentialAverage
 from tests.support import ROOT, warm
 
 TINY = ["debug=tiny", "sequence.order=[digits]", "optim.batch_size=16", "debug.max_epochs=6"]
@@ -55,7 +56,7 @@ def test_a_list_names_several_and_each_fit_gets_new_ones():
 
 def test_any_callback_of_lightning_is_taken_by_its_target():
     found = checked(["ema"], f"{TARGET}EarlyStopping", "callbacks.mine.monitor=val_loss")
-    assert [type(callback) for callback in found] == [lightning.EMAWeightAveraging, lightning.EarlyStopping]
+    assert [type(callback) for callback in found] == [ExponentialAverage, lightning.EarlyStopping]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_callback_may_be_for_one_phase_alone():
     node = with_callbacks(["ema", "lr_monitor"], "callbacks.ema.phase=retrain").callbacks
     assert len(build_callbacks(node)) == 2
     kinds = {phase: [type(made).__name__ for made in build_callbacks(node, phase)] for phase in ("train", "retrain")}
-    assert kinds == {"train": ["LearningRateMonitor"], "retrain": ["EMAWeightAveraging", "LearningRateMonitor"]}
+    assert kinds == {"train": ["LearningRateMonitor"], "retrain": ["ExponentialAverage", "LearningRateMonitor"]}
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,11 @@ def test_an_average_of_one_early_step_says_so():
         trained([EMAWeightAveraging(update_every_n_steps=1000)])
 
 
+def test_an_exponential_average_that_is_mostly_its_first_weights_says_so():
+    with pytest.warns(UserWarning, match="EMAWeightAveraging has averaged 8 times, .* still make up 93%"):
+        trained([EMAWeightAveraging(decay=0.99)])
+
+
 def test_a_callback_that_served_an_earlier_fit_spoils_no_later_one():
     wanted, callback = trained(), EMAWeightAveraging()
     trained([callback])

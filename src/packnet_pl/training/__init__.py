@@ -6,6 +6,7 @@ from packnet_pl.training.classifier import TaskClassifier
 from packnet_pl.training.datamodule import TaskDataModule
 from packnet_pl.training.distillation import Distillation
 from packnet_pl.training.divergence import DivergedError
+from packnet_pl.training.exponential_average import ExponentialAverage
 from packnet_pl.training.filter_snapshots import FilterSnapshots
 from packnet_pl.training.fit import fit_task
 from packnet_pl.training.last_part_average import LastPartAverage
@@ -28,6 +29,7 @@ __all__ = [
     "DenseTeacher",
     "Distillation",
     "DivergedError",
+    "ExponentialAverage",
     "FilterSnapshots",
     "FitMethod",
     "LastPartAverage",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
+from pytorch_lightning.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -26,6 +26,8 @@ __all__ = [
     "use_final_average",
     "use_schedule_free_averages",
 ]
+
+_LARGE_SHARE = 0.1  # of an average, for weights that were there before anything was learned
 
 
 def averaging_callbacks(callbacks: Sequence[Any]) -> list[Any]:
@@ -115,6 +117,12 @@ class Averages:
                     f"{type(callback).__name__} updated its average in step {step} of {steps} alone, so the weights of "
                     "that step are kept, as it asks: what was learned later is lost; let it update more often"
                 )
+            elif (share := _share_of_first(callback)) > _LARGE_SHARE:
+                rank_zero_warn(
+                    f"{type(callback).__name__} has averaged {_count(callback)} times, and the weights of the first "
+                    f"time still make up {share:.0%} of what is kept: its decay is the same from the first step on; "
+                    "give a smaller decay, or packnet_pl.training.ExponentialAverage, whose decay grows with the steps"
+                )
 
     def _unbegun(self) -> list[Any]:
         return [callback for callback, at_start in self._counts.items() if not _has_begun(callback, at_start)]
@@ -171,6 +179,14 @@ def _count(callback: Any) -> int:
     average = callback._average_model
     count = average.n_averaged if isinstance(average, AveragedModel) else getattr(callback, "n_averaged", None)
     return 0 if count is None else int(count)
+
+
+def _share_of_first(callback: Any) -> float:
+    """Returns how much the weights of the first update make up in an exponential average; 0 for other averages."""
+    if not isinstance(callback, of_both(EMAWeightAveraging)) or not _count(callback):
+        return 0.0
+    decay = float(callback._kwargs["avg_fn"](torch.tensor(1.0), torch.tensor(0.0), 1))
+    return decay ** (_count(callback) - 1)
 
 
 def _has_begun(callback: Any, at_start: int) -> bool:
