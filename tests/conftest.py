@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import fcntl
+import json
 import os
 import signal
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import torch
 
 from tests.support.commands import run_installed
+from tests.support.warm import Done
 
 torch.set_num_threads(1)
 
@@ -35,8 +38,15 @@ def _seed():
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """One run of the installed command with debug=tiny, in a folder whose name has a space."""
-    folder = tmp_path_factory.mktemp("a folder with spaces")
-    done = run_installed("packnet-train", "debug=tiny", "hydra.run.dir=run a", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run a", done
+    """One run of the installed command with debug=tiny, in a folder whose name has a space: all workers read it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "a folder with spaces"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            done = run_installed("packnet-train", "debug=tiny", "hydra.run.dir=run a", cwd=folder)
+            assert done.returncode == 0, done.stderr
+            (folder / "done").write_text(json.dumps([done.stdout, done.stderr]))
+    stdout, stderr = json.loads((folder / "done").read_text())
+    return folder / "run a", Done(0, stdout, stderr)

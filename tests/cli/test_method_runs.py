@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 NAMES = ["digits", "greek", "latin"]
 SMALL = ["debug=tiny", "debug.fraction=0.03", "debug.max_epochs=2", "optim.batch_size=16", "logger=none"]
 THREE = [*SMALL, "sequence.order=[digits,greek,latin]"]
-METHODS = ["individual", "classifier_only", "lwf", "joint", "finetune"]
+METHODS = breadth(["individual", "classifier_only", "lwf", "joint", "finetune"], "individual", "lwf", "finetune")
 SETTINGS = {
     "individual": {"start": "first_task"},
     "lwf": {"weight": 1.0, "temperature": 2.0, "norms": "trained"},
@@ -133,7 +133,7 @@ def test_individual_networks_are_asked_exported_and_shown_like_any_other(run_of,
     assert "no task owns any weights" in refused(done)
 
 
-@pytest.mark.parametrize("method", ["individual", "classifier_only"])
+@pytest.mark.parametrize("method", breadth(["individual", "classifier_only"], "individual"))
 def test_answers_keep_their_bits_in_mixed_precision_too(tmp_path, method):
     words = [*SMALL, "sequence.order=[digits,greek]", f"method={method}", "trainer.precision=bf16-mixed"]
     done_well("packnet-train", *words, "hydra.run.dir=run", cwd=tmp_path)

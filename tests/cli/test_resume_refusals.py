@@ -53,16 +53,20 @@ def refused(done, program="packnet-resume"):
     [
         ("prune.ratio=0.75", "prune.ratio of 'digits' was 0.5 and would be 0.75, but it is finished"),
         ("prune.scope=global", "prune.scope was layer and would be global"),
-        ("arch=resnet20", "would be"),
-        ("seed=1", "seed was 0 and would be 1"),
-        ("norm=per_task", "norm was shared and would be per_task"),
-        ("optim=adamw", "optim"),
-        ("optim.batch_size=32", "optim.batch_size was 64 and would be 32"),
-        ("optim.accumulate=2", "optim.accumulate was 1 and would be 2"),
+        pytest.param("arch=resnet20", "would be", marks=pytest.mark.exhaustive),
+        pytest.param("seed=1", "seed was 0 and would be 1", marks=pytest.mark.exhaustive),
+        pytest.param("norm=per_task", "norm was shared and would be per_task", marks=pytest.mark.exhaustive),
+        pytest.param("optim=adamw", "optim", marks=pytest.mark.exhaustive),
+        pytest.param("optim.batch_size=32", "optim.batch_size was 64 and would be 32", marks=pytest.mark.exhaustive),
+        pytest.param("optim.accumulate=2", "optim.accumulate was 1 and would be 2", marks=pytest.mark.exhaustive),
         ("debug.fraction=0.1", "debug.fraction was 0.02 and would be 0.1"),
         ("method=finetune", "would be"),
         ("sequence.order=[greek,digits]", "sequence.order is ['greek', 'digits'], but ['digits', 'greek'] were"),
-        ("sequence.order=[digits,latin]", "sequence.order is ['digits', 'latin'], but ['digits', 'greek'] were"),
+        pytest.param(
+            "sequence.order=[digits,latin]",
+            "sequence.order is ['digits', 'latin'], but ['digits', 'greek'] were",
+            marks=pytest.mark.exhaustive,
+        ),
         ("sequence.tasks.digits.train.epochs=3", "sequence.tasks.digits.train.epochs was"),
     ],
 )
@@ -76,9 +80,9 @@ def test_what_would_make_the_result_a_mix_is_refused(begun, word, reason):
 @pytest.mark.parametrize(
     "words",
     [
-        [],
+        pytest.param([], marks=pytest.mark.exhaustive),
         ["optim.num_workers=2", "checkpoint.every_n_steps=1"],
-        ["sequence.tasks.latin.train.epochs=3"],
+        pytest.param(["sequence.tasks.latin.train.epochs=3"], marks=pytest.mark.exhaustive),
     ],
     ids=["none", "workers, checkpoints", "another task"],
 )

@@ -93,6 +93,7 @@ def test_other_settings_in_the_directory_of_a_sweep_are_refused(stopped):
     assert {path: path.read_bytes() for path in folder.glob("*/results.json")} == before
 
 
+@pytest.mark.exhaustive
 def test_a_failed_job_is_named_at_the_end_and_the_others_go_on(tmp_path):
     done = train(*TINY, "prune.ratio=1.5,0.5", "hydra.sweep.dir=s", cwd=tmp_path)
     assert done.returncode == 1

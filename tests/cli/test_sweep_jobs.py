@@ -10,6 +10,7 @@ import pytest
 from packnet_pl.report.runs import find_runs
 from packnet_pl.sweep_jobs import Job, append_job, jobs_since, size_of_jobs
 from tests.support import fake_jobs, warm
+from tests.support.cases import breadth
 from tests.support.commands import last_line
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,9 @@ def ratios(folder):
     return sorted(run.ratios[0] for run in find_runs([folder])[0])
 
 
-@pytest.mark.parametrize("subdir", ["${seed}/${prune.ratio}", ".jobs/é/${hydra.job.num}"])
+@pytest.mark.parametrize(
+    "subdir", breadth(["${seed}/${prune.ratio}", ".jobs/é/${hydra.job.num}"], ".jobs/é/${hydra.job.num}")
+)
 def test_jobs_in_nested_and_hidden_folders_are_known_and_reported(subdir, tmp_path):
     words = ["prune.ratio=0.5,1.5,0.7", f"hydra.sweep.subdir='{subdir}'", "hydra.sweep.dir=s"]
     words += ["hydra.output_subdir=null"]  # so that a job which failed has left nothing

@@ -1,5 +1,6 @@
 import pytest
 
+from tests.support.cases import breadth
 from tests.support.commands import run_installed, train
 
 WRONG = {
@@ -57,8 +58,14 @@ WRONG = {
 }
 
 
+# One of each way to be refused: while words are read, composed, checked, and while things are built.
+MAIN = ["unknown option", "misspelt key", "misspelt key with plus", "misspelt argument of a target", "ratio in percent"]
+MAIN += ["too few ratios", "seed no number", "unknown choice", "unknown task", "no rule", "devices no number"]
+MAIN += ["value that its target refuses", "mandatory value left out", "rate of masks that their class refuses"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("case", breadth(WRONG, *MAIN))
 def test_wrong_input_gets_one_line_code_2_and_leaves_nothing(case, tmp_path):
     arguments, message = WRONG[case]
     done = train(*arguments, cwd=tmp_path, timeout=120)
@@ -86,7 +93,7 @@ def test_a_bad_option_fails_before_torch_is_imported(word, tmp_path):
 def test_a_directory_that_holds_a_run_is_not_written_over(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "results.json").write_text("{}")
-    done = run_installed("packnet-train", "debug=tiny", "hydra.run.dir=r", cwd=tmp_path)
+    done = train("debug=tiny", "hydra.run.dir=r", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "packnet-train: r holds a run already; choose another hydra.run.dir\n"
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["results.json"]

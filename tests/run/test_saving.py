@@ -7,6 +7,7 @@ import pytest
 
 from packnet_pl.run import StoppedError, StopRequest
 from packnet_pl.run.checkpointing import SaveState
+from tests.support.cases import breadth
 from tests.support.run_fits import assert_same_bits, fit, new_model
 
 
@@ -24,7 +25,7 @@ class Asked(StopRequest):
         return super().asked()
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=lambda n: f"accumulate {n}")
+@pytest.fixture(scope="module", params=breadth([1, 2], 2), ids=lambda n: f"accumulate {n}")
 def reference(request, tmp_path_factory):
     """A fit without interruption, and the learning curves of its phases."""
     model, logs = new_model("first"), tmp_path_factory.mktemp("logs")
@@ -36,7 +37,9 @@ def curves(logs):
     return {phase: (logs / "logs" / phase / "metrics.csv").read_text() for phase in ("train", "retrain")}
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param(0, id="no workers"), pytest.param(2, id="2 workers")])
+@pytest.mark.parametrize(
+    "num_workers", [pytest.param(0, id="no workers", marks=pytest.mark.exhaustive), pytest.param(2, id="2 workers")]
+)
 def test_from_each_checkpoint_a_fit_goes_on_to_the_same_bits(reference, tmp_path, num_workers):
     accumulate, expected, logged = reference
     copies = []
