@@ -3,10 +3,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-__all__ = ["RatioSearch", "RatioTrial", "chosen_ratio", "is_within", "least_ratio", "next_ratio", "paired_drop"]
+from packnet_pl.records import read_json
+
+__all__ = [
+    "RatioSearch",
+    "RatioTrial",
+    "RatioTrials",
+    "chosen_ratio",
+    "is_within",
+    "least_ratio",
+    "next_ratio",
+    "paired_drop",
+    "read_trials",
+]
 
 
 class RatioTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,6 +34,18 @@ class RatioTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ratio: float
     drop: float
     standard_error: float
+
+
+class RatioTrials(msgspec.Struct, forbid_unknown_fields=True):
+    """The trials of a task, as its folder has them.
+
+    Attributes:
+        images: How many it was validated on.
+        trials: So far, in order.
+    """
+
+    images: int
+    trials: list[RatioTrial]
 
 
 @dataclass(frozen=True)
@@ -93,3 +118,16 @@ def next_ratio(trials: Sequence[RatioTrial], search: RatioSearch) -> float | Non
 def chosen_ratio(trials: Sequence[RatioTrial], search: RatioSearch) -> float:
     """Returns the largest ratio that was tried and is within the tolerance; the least one if none is."""
     return max((trial.ratio for trial in trials if is_within(trial, search.tolerance)), default=search.least)
+
+
+def read_trials(path: Path) -> RatioTrials:
+    """Reads the trials of a task.
+
+    Raises:
+        FileNotFoundError: If there were none.
+        ValueError: If the file is damaged.
+    """
+    try:
+        return read_json(path, RatioTrials)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error

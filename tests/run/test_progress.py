@@ -101,6 +101,34 @@ def test_a_resumed_fit_counts_the_epochs_before_but_not_as_its_own_speed():
     assert left.left()[0] == pytest.approx(0.5 * (90 + 200 + 20))
 
 
+def test_trials_of_prune_ratios_are_work_of_their_task_as_many_as_earlier_searches_took():
+    searched = StageWork(EPOCHS, 90.0, 10.0, 20.0, images=8, trials=4)
+    clock, left = Clock(), RemainingTime([searched, searched])
+    left.begin_stage(0, clock.now)
+    left.record_trials(0)
+    whole = 620 + 4 * 200  # each trial retrains for 2 epochs of 100 s
+    trained(left, "train", 4, clock=clock, seconds=100)
+    left.end_phase("train", 4)
+    assert left.left() == pytest.approx((whole - 400, 2 * whole - 400))
+    assert left.done == pytest.approx(400 / (2 * whole))
+    clock.now += 200
+    left.record_trials(1)
+    assert left.left()[0] == pytest.approx(whole - 600)
+    assert left.done == pytest.approx(600 / (2 * whole))
+    clock.now += 200
+    left.record_trials(2)
+    left.end_search()  # two of four were enough
+    expected = 620 + 2 * 200
+    assert left.left() == pytest.approx((220, 220 + expected))
+    trained(left, "retrain", 2, clock=clock, seconds=100)
+    left.end_phase("retrain", 2)
+    clock.now += 20
+    left.end_stage(clock.now, resumed=False)
+    assert left.done == pytest.approx(0.5)
+    left.begin_stage(1, clock.now)
+    assert left.left() == pytest.approx((expected, expected))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "5 s"), (41, "40 s"), (199, "3 min 20 s"), (1500, "25 min"), (18500, "5 h 10 min"), (273600, "3 days 4 h")],

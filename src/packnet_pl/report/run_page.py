@@ -7,6 +7,7 @@ from statistics import fmean
 
 from packnet_pl.counting import counted
 from packnet_pl.names import shown
+from packnet_pl.ratio_choice import RatioTrials
 from packnet_pl.report.accuracy_figure import draw_accuracy
 from packnet_pl.report.kinds import sequences
 from packnet_pl.report.methods import compare_methods
@@ -19,6 +20,7 @@ from packnet_pl.report.storage_figure import draw_storage
 from packnet_pl.report.story import read_story
 from packnet_pl.report.story_sections import story_sections
 from packnet_pl.report.table import RESULT_HEADINGS, percent, result_rows
+from packnet_pl.report.trials_table import trials_table
 from packnet_pl.results import Results
 from packnet_pl.run_directory import SavedRun
 
@@ -42,7 +44,8 @@ def run_page(folder: Path, results: Results | None, saved: SavedRun | None, runs
     story = read_story(folder, tuple(task.name for task in results.tasks)) if results is not None else None
     sections = []
     if results is not None:
-        sections += [_results_section(results), _accuracy_section(results)]
+        trials = story.trials if story is not None else {}
+        sections += [_results_section(results, trials), _accuracy_section(results)]
     if len(runs) > 1:
         sections.append(_individual_section(runs, "" if split == "test" else f"-{split}"))
     if story is not None and results is not None:
@@ -112,7 +115,7 @@ def _facts(results: Results) -> list[Fact]:
     return facts
 
 
-def _results_section(results: Results) -> Section:
+def _results_section(results: Results, trials: Mapping[str, RatioTrials]) -> Section:
     tasks = results.tasks
     blocks: list[Block] = [
         Table("Errors on the test splits, forgetting and weights, in %", RESULT_HEADINGS, result_rows(results)),
@@ -134,6 +137,8 @@ def _results_section(results: Results) -> Section:
                 ],
             )
         )
+    if trials:
+        blocks.append(trials_table(tasks, trials, results.settings.get("tolerance")))
     changed = [task.name for task, is_other in zip(tasks, results.data_changed, strict=False) if is_other]
     if changed:
         blocks.append(Text(f"Tested on other images than when they were finished: {', '.join(changed)}."))

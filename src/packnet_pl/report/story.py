@@ -9,8 +9,9 @@ from packnet_pl.choices import PHASES
 from packnet_pl.confusion import Confusion, read_confusion
 from packnet_pl.container import open_packed
 from packnet_pl.filter_history import FilterHistory, read_filters
+from packnet_pl.ratio_choice import RatioTrials, read_trials
 from packnet_pl.report.curves import Curve, read_curve
-from packnet_pl.run_directory import confusion_path, filters_path, metrics_path, packed_path
+from packnet_pl.run_directory import confusion_path, filters_path, metrics_path, packed_path, ratio_trials_path
 from packnet_pl.shares import Share, shares_of, total_of
 
 __all__ = ["RunStory", "read_story"]
@@ -28,6 +29,7 @@ class RunStory:
         curves: In the order of training, train before retrain; none where nothing was logged as CSV.
         filters: A few filters over the moments of all tasks; without snapshots where none were taken.
         confusions: Task -> its confusion matrix when it was tested last.
+        trials: Task -> the prune ratios that were tried for it; without tasks whose ratio was given.
         missing: What could not be read, one sentence each.
     """
 
@@ -38,6 +40,7 @@ class RunStory:
     curves: tuple[Curve, ...]
     filters: FilterHistory
     confusions: Mapping[str, Confusion]
+    trials: Mapping[str, RatioTrials]
     missing: tuple[str, ...]
 
 
@@ -58,6 +61,7 @@ def read_story(folder: Path, tasks: tuple[str, ...]) -> RunStory:
         curves=_curves(folder, tasks, missing),
         filters=_filters(folder, tasks, missing) if layers else FilterHistory(),
         confusions=_confusions(folder, tasks, missing),
+        trials=_trials(folder, tasks, missing),
         missing=tuple(missing),
     )
 
@@ -135,4 +139,16 @@ def _confusions(folder: Path, tasks: tuple[str, ...], missing: list[str]) -> dic
         missing.append(
             f"No confusion matrix was recorded of {', '.join(without)}: an earlier version or another run tested that."
         )
+    return found
+
+
+def _trials(folder: Path, tasks: tuple[str, ...], missing: list[str]) -> dict[str, RatioTrials]:
+    found = {}
+    for task in tasks:
+        try:
+            found[task] = read_trials(ratio_trials_path(folder, task))
+        except FileNotFoundError:
+            continue
+        except (ValueError, OSError) as error:
+            missing.append(f"The prune ratios that were tried for {task} are left out: {error}.")
     return found

@@ -102,6 +102,19 @@ class RunProgress:
         self.view = replace(self.view, phase=phase, epoch=1, epochs=epochs, rate=None, loss=None, accuracy=None)
         self._next_line = self.clock() + _LINE
 
+    def record_trials(self, count: int) -> None:
+        """Records how many trials of prune ratios the present task has had."""
+        self.time.record_trials(count)
+        self._look_at_time()
+
+    def end_search(self) -> None:
+        """Records that the prune ratio of the present task is chosen."""
+        self.time.end_search()
+        self._look_at_time()
+
+    def _look_at_time(self) -> None:
+        self.view = replace(self.view, done=self.time.done, left=self.time.left() or self.view.left)
+
     def say(self, line: str) -> None:
         """Prints a line above the display."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

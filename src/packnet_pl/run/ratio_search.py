@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-import msgspec
 import pytorch_lightning as pl
 import torch
 
@@ -13,8 +12,17 @@ from packnet_pl.choices import Phase
 from packnet_pl.counting import counted
 from packnet_pl.distributed import wait_for_all
 from packnet_pl.filter_history import Moment
-from packnet_pl.ratio_choice import RatioSearch, RatioTrial, chosen_ratio, is_within, next_ratio, paired_drop
-from packnet_pl.records import read_json, write_json
+from packnet_pl.ratio_choice import (
+    RatioSearch,
+    RatioTrial,
+    RatioTrials,
+    chosen_ratio,
+    is_within,
+    next_ratio,
+    paired_drop,
+    read_trials,
+)
+from packnet_pl.records import write_json
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.metrics import measure_together
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
@@ -30,13 +38,6 @@ MakeTrainer = Callable[[Phase, pl.Callback, TaskObserver], pl.Trainer]
 """Makes a Trainer of a trial: of phase "train" it is the run's own, of phase "retrain" one that writes nothing."""
 
 
-class _Trials(msgspec.Struct, forbid_unknown_fields=True):
-    """What the file of a task has: the images that it was validated on, and the trials so far, in order."""
-
-    images: int
-    trials: list[RatioTrial]
-
-
 def search_ratio(
     plan: RunPlan,
     stage: Stage,
@@ -45,6 +46,7 @@ def search_ratio(
     datamodule: TaskDataModule,
     make_trainer: MakeTrainer,
     resume: tuple[Phase, Path] | None,
+    tried: Callable[[int], None],
 ) -> float:
     """Returns the ratio to prune a task by; trains it densely if that is not done.
 
@@ -58,14 +60,17 @@ def search_ratio(
         datamodule: Of the task.
         make_trainer: Called for each phase of each trial with its callback, and an observer to add.
         resume: Phase and checkpoint that the run goes on from; with "retrain" the search is over.
+        tried: Called with the number of trials that are done: before the first, and after each.
     """
     task, path = stage.last, ratio_trials_path(plan.folder, stage.last.name)
     assert task.data is not None
-    found = _read(path) or _Trials(len(task.data.val), [])  # type: ignore[arg-type]
+    found = _read(path) or RatioTrials(len(task.data.val), [])  # type: ignore[arg-type]
     is_over = resume is not None and resume[0] == "retrain"
+    tried(len(found.trials))
     while not is_over and (ratio := next_ratio(found.trials, search)) is not None:
         trial = _try(plan, task, ratio, model, datamodule, make_trainer, resume)
         found.trials.append(trial)
+        tried(len(found.trials))
         if is_main():
             write_json(path, found)
         wait_for_all()
@@ -119,13 +124,13 @@ def _nothing(_module: pl.LightningModule) -> None:
     """Is called when a trial is settled: nothing of it is kept."""
 
 
-def _read(path: Path) -> _Trials | None:
-    if not path.exists():
-        return None
+def _read(path: Path) -> RatioTrials | None:
     try:
-        return read_json(path, _Trials)
+        return read_trials(path)
+    except FileNotFoundError:
+        return None
     except (ValueError, OSError) as error:
-        _log.warning("%s cannot be read (%s); its trials are made again", path, error)
+        _log.warning("%s; its trials are made again", error)
         return None
 
 

@@ -23,6 +23,7 @@ class StageWork:
         val: Validation of one epoch.
         test: Evaluation of all tasks so far, after it.
         images: In a training batch of all processes together.
+        trials: How often it is retrained at most before its prune ratio is chosen.
     """
 
     epochs: Mapping[Phase, int]
@@ -30,15 +31,20 @@ class StageWork:
     val: float
     test: float
     images: int
+    trials: int = 0
 
     def phase(self, phase: Phase) -> float:
         """Returns the work of all epochs of a phase."""
         return self.epochs[phase] * (self.train + self.val)
 
+    def tried(self, count: float) -> float:
+        """Returns the work of so many trials of a prune ratio."""
+        return count * self.phase("retrain") if count else 0.0
+
     @property
     def total(self) -> float:
-        """The whole work."""
-        return sum(map(self.phase, self.epochs)) + self.test
+        """The whole work, with as many trials as there may be."""
+        return sum(map(self.phase, self.epochs)) + self.tried(self.trials) + self.test
 
 
 def stage_works(plan: RunPlan) -> list[StageWork]:
@@ -52,7 +58,8 @@ def stage_works(plan: RunPlan) -> list[StageWork]:
         splits: list[Any] = [task.data.train for task in stage.tasks if task.data]
         images = sum(map(len, splits))
         batch = min(plan.batch_size // plan.accumulate, images)
-        works.append(StageWork(stage.last.epochs or usual, sizes[0], sizes[1] * _FORWARD, test, batch))
+        trials = 1 + stage.last.search.trials if stage.last.search else 0
+        works.append(StageWork(stage.last.epochs or usual, sizes[0], sizes[1] * _FORWARD, test, batch, trials))
     return works
 
 
@@ -79,6 +86,9 @@ class RemainingTime:
         self._before = [(seconds, total) for seconds, total in known if total]
         self._measured: list[tuple[float, float]] = []
         self._shares: dict[Phase, list[float]] = {}
+        # Of the present search for a prune ratio; and of those that are over, which share of the trials they took.
+        self._tried, self._is_chosen = 0, False
+        self._trial_shares: list[float] = []
         self._stage, self._stage_begun = 0, 0.0
         self._phase: Phase = "train"
         # Of the present phase: when, and behind which work, it was first looked at; the work by now, and now.
@@ -89,6 +99,7 @@ class RemainingTime:
         """Begins a fit at ``now`` seconds of some clock."""
         self._stage, self._stage_begun, self._now = number, now, now
         self._phase, self._first, self._here = "train", None, 0.0
+        self._tried, self._is_chosen = 0, False
 
     def advance(self, phase: Phase, epochs: float, now: float) -> None:
         """Records that so many ``epochs`` of a phase are done, those of before a resume among them."""
@@ -103,13 +114,24 @@ class RemainingTime:
         if planned:
             self._shares.setdefault(phase, []).append(epochs / planned)
 
+    def record_trials(self, count: int) -> None:
+        """Records how many trials of prune ratios are done by now in the present fit, by earlier processes too."""
+        self._tried = count
+
+    def end_search(self) -> None:
+        """Records that the prune ratio is chosen, so that no more trials follow."""
+        self._trial_shares.append(self._tried / self._works[self._stage].trials)
+        self._is_chosen = True
+
     def end_stage(self, now: float, *, resumed: bool) -> None:
         """Ends a fit, with its evaluation; one that was resumed says nothing of a whole one."""
         work = self._works[self._stage]
-        used = sum(work.phase(phase) * self._shares.get(phase, [1.0])[-1] for phase in work.epochs) + work.test
+        used = sum(work.phase(phase) * self._shares.get(phase, [1.0])[-1] for phase in work.epochs)
+        used += work.tried(self._tried) + work.test
         if used and not resumed:
             self._measured.append((now - self._stage_begun, used))
         self._stage, self._phase, self._first, self._here = self._stage + 1, "train", None, 0.0
+        self._tried, self._is_chosen = 0, False
 
     @property
     def train_share(self) -> float:
@@ -123,7 +145,9 @@ class RemainingTime:
         total = sum(work.total for work in self._works)
         done = sum(work.total for work in self._works[: self._stage])
         if self._stage < len(self._works):
-            done += sum(map(self._works[self._stage].phase, self._earlier())) + self._here
+            work = self._works[self._stage]
+            done += sum(map(work.phase, self._earlier())) + self._here
+            done += work.tried(work.trials if self._is_chosen else self._tried)
         return min(1.0, done / total) if total else 1.0
 
     def left(self) -> tuple[float, float] | None:
@@ -134,6 +158,8 @@ class RemainingTime:
         work, earlier = self._works[self._stage], [*self._earlier(), self._phase]
         left = max(0.0, work.phase(self._phase) - self._here) + work.test
         left += sum(work.phase(phase) * self._share(phase) for phase in work.epochs if phase not in earlier)
+        if not self._is_chosen:
+            left += work.tried(max(0.0, self._trials(work) - self._tried))
         known = self._measured or self._before
         later = sum(seconds for seconds, _ in known) / sum(total for _, total in known) if known else rate
         return left * rate, left * rate + later * sum(map(self._expected, self._works[self._stage + 1 :]))
@@ -142,7 +168,13 @@ class RemainingTime:
         return list(takewhile(lambda phase: phase != self._phase, self._works[self._stage].epochs))
 
     def _expected(self, work: StageWork) -> float:
-        return sum(work.phase(phase) * self._share(phase) for phase in work.epochs) + work.test
+        phases = sum(work.phase(phase) * self._share(phase) for phase in work.epochs)
+        return phases + work.tried(self._trials(work)) + work.test
+
+    def _trials(self, work: StageWork) -> float:
+        """Returns how many trials a task is expected to need: as earlier ones did."""
+        shares = self._trial_shares
+        return work.trials * (sum(shares) / len(shares) if shares else 1.0)
 
     def _share(self, phase: Phase) -> float:
         found = self._shares.get(phase, [])

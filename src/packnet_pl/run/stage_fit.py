@@ -157,8 +157,11 @@ def _with_ratio(
     resume: tuple[Phase, Path] | None,
 ) -> tuple[Stage, tuple[Phase, Path] | None]:
     """Returns the stage with the prune ratio that is found, and where its fit goes on from then."""
-    plan = trainers.plan
-    chosen = search_ratio(plan, stage, search, model, trainers.datamodule, trainers.make_for_trial, resume)
+    plan, progress = trainers.plan, trainers.progress
+    chosen = search_ratio(
+        plan, stage, search, model, trainers.datamodule, trainers.make_for_trial, resume, progress.record_trials
+    )
+    progress.end_search()
     dense = checkpoint_path(plan.folder, stage.last.name, "train")
     if dense.exists() and (resume is None or resume[0] == "train"):
         resume = ("train", dense)
