@@ -12,6 +12,7 @@ from torch import nn
 from packnet_pl import TaskClassifier, load_packed, save_packed
 from packnet_pl.models import resnet20, torchvision_backbone
 from tests.packed.test_hostile import VALUES, places, refused
+from tests.support import independent_reader as independent
 from tests.support.independent_reader import reseal
 from tests.support.packed_models import images, packed_model, same_bits
 
@@ -76,6 +77,26 @@ def test_a_network_that_is_read_back_switches_between_tasks_of_several_widths(ca
     net.packnet.verify()
     net.backbone.to(torch.float64)
     assert net.show("latin").features[0].weight.dtype == torch.float64
+
+
+def test_a_reader_made_from_the_document_alone_finds_what_each_task_computes_with(case):
+    _, then, path = case
+    header, arrays = independent.read(path)
+    assert header["format"] == 5
+    assert set(header["packnet"]["shapes"]) == {"latin", "greek", "b"}
+    net = load_packed(path)
+    for number, task in enumerate(net.tasks):
+        alone, found = net.standalone(task), independent.subnetwork(header, arrays, task)
+        expected = alone.backbone.state_dict()
+        assert {name: value.shape for name, value in found.items()} == {n: tuple(v.shape) for n, v in expected.items()}
+        head = {name: arrays[f"heads/{number}/{name}"] for name in alone.head.state_dict()}
+        with torch.no_grad():
+            for parameter in alone.parameters():
+                parameter.fill_(torch.nan)
+        alone.backbone.load_state_dict({name: torch.tensor(value) for name, value in found.items()})
+        alone.head.load_state_dict({name: torch.tensor(value) for name, value in head.items()})
+        with torch.no_grad():
+            assert same_bits(alone(images()), then[task]), task
 
 
 def test_what_changes_in_the_shared_part_shows_in_a_narrower_copy_too(case):

@@ -24,7 +24,7 @@ def read(path):
     metadata = table.pop("__metadata__")
     text = metadata["packnet_pl"]
     header = json.loads(text)
-    assert header["format"] in (1, 3, 4)
+    assert header["format"] in (1, 3, 4, 5)
     arrays = {}
     for name, entry in table.items():
         begin, end = entry["data_offsets"]
@@ -97,7 +97,11 @@ def subnetwork(header, arrays, task):
         weight[owner > number + 1] = 0
         weight[unused(header, arrays, name, number)] = 0
         state[name] = weight.reshape(layer["shape"])
-    return state | {alias: state[name] for alias, name in header["aliases"].items()}
+    state |= {alias: state[name] for alias, name in header["aliases"].items()}
+    # A narrower task has the leading entries of each tensor.
+    for name, shape in (header["packnet"] or {}).get("shapes", {}).get(task, {}).items():
+        state[name] = state[name][tuple(slice(length) for length in shape)]
+    return state
 
 
 def reseal(path, header=None, tensors=None, target=None):
