@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.state_dump import dump
 from tests.support.tiny import RunningCentre, TinyNet, bits, count_hooks, equal, images, same_bits, tensors
 
 
@@ -272,7 +273,7 @@ def test_statistics_are_frozen_unless_they_are_those_of_norms_that_each_task_has
     packnet.resume_task()
     assert count_hooks(net) == (1 if own_norms else 2)
     assert moves() == ({"1"} if own_norms else set())
-    state = packnet.state.dump()
+    state = dump(packnet.state)
     packnet.abort_task()
     assert count_hooks(net) == 0
     assert moves() == {"1", "2"}

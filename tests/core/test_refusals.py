@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from packnet_pl.core import CapacityError
+from packnet_pl.core.state_dump import dump
 from tests.support.packnet_states import fresh, full, with_finished_task, with_open_task, with_pruned_task
 from tests.support.tiny import (
     equal,
@@ -85,7 +86,7 @@ INSIDE = {
     "subnetwork": lambda p: p.subnetwork("cubs").__enter__(),
     "verify": lambda p: p.verify(),
     "state_dict": lambda p: p.state_dict(),
-    "load_state_dict": lambda p: p.load_state_dict(p.state.dump()),
+    "load_state_dict": lambda p: p.load_state_dict(dump(p.state)),
     "copying or pickling": copy.deepcopy,
     "copying or pickling PackNet": pickle.dumps,
 }

@@ -12,6 +12,7 @@ from torch import nn
 from packnet_pl.core import GradientScore, PackNet, PruneRule, magnitude, movement, random, taylor
 from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.slots import slots_of
+from packnet_pl.core.state_dump import digest
 from tests.support.tiny import TinyNet, equal, images
 
 SCORES = {"movement": movement, "taylor": taylor}
@@ -141,7 +142,7 @@ def test_a_state_has_the_sums_and_goes_on_with_them():
     assert state["format"] == 4
     other = PackNet(copy.deepcopy(packnet.module))
     other.load_state_dict(state)
-    assert other.state.digest() == packnet.state.digest()
+    assert digest(other.state) == digest(packnet.state)
     for one in (packnet, other):
         gradient_steps(one, movement, seed=3)
         one.prune(0.5, rule=PruneRule(score=movement))

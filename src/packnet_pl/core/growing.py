@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from packnet_pl.core.bits import same_bits
 from packnet_pl.core.shared_module import SharedModule
 from packnet_pl.core.state import State
+from packnet_pl.core.state_dump import dump
 from packnet_pl.core.widening import check_aligned, check_wider, output_of, place_, prepare_, widened
 
 __all__ = ["check_can_grow", "grown"]
@@ -42,7 +43,7 @@ def grown(shared: SharedModule, wider: nn.Module, example: Tensor) -> State:
     check_aligned(shared.module, narrow, wider, wide, example)
     place_(narrow, wide)
     state = widened(shared.state, narrow, wide)
-    other = SharedModule.of_state(wider, state.dump())
+    other = SharedModule.of_state(wider, dump(state))
     for task in state.tasks:
         if not same_bits(_output(shared, task, example), _output(other, task, example)):
             raise ValueError(

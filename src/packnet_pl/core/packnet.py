@@ -29,6 +29,7 @@ from packnet_pl.core.scores import GradientScore
 from packnet_pl.core.shared_module import SharedModule
 from packnet_pl.core.slots import tensors_in
 from packnet_pl.core.state import State
+from packnet_pl.core.state_dump import dump
 from packnet_pl.core.state_format import read_state
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.unowned import warn_of_large, warn_of_unknown
@@ -246,9 +247,8 @@ class PackNet:  # noqa: PLR0904
     def accumulate_(self, score: GradientScore, of: Iterable[Tensor] | None = None) -> None:
         """Adds the gradients of a step to what a score is made of. Call it right before ``mask_gradients_()``.
 
-        Gradients must be those of the whole step: unscaled, and averaged over processes. Where one is not finite,
-        nothing is added, as a gradient scaler leaves out the step. Nor is once the task was pruned and is not to be
-        pruned on.
+        Gradients must be those of the whole step: unscaled, and averaged over processes. Nothing is added where one is
+        not finite, as a gradient scaler leaves out the step, or once the task was pruned and is not to be pruned on.
 
         Args:
             score: The one to prune by.
@@ -383,23 +383,18 @@ class PackNet:  # noqa: PLR0904
         """Makes room for more tasks: a wider network takes the module's place, and finished tasks stay what they are.
 
         Each tensor moves to the leading indices of the wider one; the rest is free. Finished tasks are computed at the
-        width at which they were finished, so that what the module returns for them is equal to the bit, which is
-        tried out. What is shared of norms and biases stays frozen, for new channels as ``wider`` has it::
-
-            self.backbone = packnet.grow(VGG(channels=80), example=images)
+        width at which they were finished, equal to the bit, which is tried out. What is shared of norms and biases
+        stays frozen, for new channels as ``wider`` has it. So: ``self.backbone = packnet.grow(VGG(channels=80), ...)``.
 
         Args:
-            wider: The same network with more channels, new: it is written to.
+            wider: The same network with more channels, new: it is written to, returned, and the ``module`` from now on.
             example: A batch that both take.
             root: As in :meth:`begin_task`.
 
-        Returns:
-            ``wider``, which is the ``module`` from now on.
-
         Raises:
             RuntimeError: If no task is finished, one is open, or a finished task's weights were changed from outside.
-            ValueError: If a task has a learned mask, or ``wider`` is another network, or one whose channels are not
-                leading in the wider one, or in which a finished task computes otherwise; everything is as it was then.
+            ValueError: If a task has a learned mask, or ``wider`` is another network, or its channels are not leading
+                there, or a finished task computes otherwise in it; everything is as it was then.
         """
         self._shared.refuse_inside("grow")
         check_can_grow(self.state)
@@ -449,7 +444,7 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If a finished task's weights were changed from outside.
         """
         self.verify(root)
-        return {**self.state.dump(), **self.mask.dump()}
+        return {**dump(self.state), **self.mask.dump()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned, in any process, before or after the weights are loaded.
@@ -460,11 +455,7 @@ class PackNet:  # noqa: PLR0904
         self._shared.load_(state)
 
     def inventory(self) -> Inventory:
-        """Finds the tensors of the module by name, and brings the owner maps to their devices.
-
-        Raises:
-            RuntimeError: If these are not the weights that tasks own.
-        """
+        """Finds the tensors of the module by name; refuses (RuntimeError) those that are not what tasks own."""
         return self._shared.inventory()
 
     def __repr__(self) -> str:

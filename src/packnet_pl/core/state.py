@@ -3,7 +3,6 @@
 A state never changes: each step of a task's life returns the next state, which PackNet takes once the work is done.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,16 +12,11 @@ from torch import Tensor
 from packnet_pl.choices import Keeping, Phase, Prunable, check_task_name
 from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.capacity import check_room
-from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.ownership import all_free, claim, release, trainable
 from packnet_pl.core.packed_bits import unpack_mask
 
-__all__ = ["FORMAT", "State"]
+__all__ = ["State"]
 
-FORMAT = 4
-"""Of a dumped state."""
-
-_HASHED = ("owners", "copies", "trained_rows", "accumulators", "masks")
 _NO_RANKS: dict[str, Any] = {"trained_rows": {}, "accumulators": None}
 """What weights are ranked by is of the open task alone."""
 
@@ -268,42 +262,6 @@ class State:
         """Returns parameter name -> mask (bool) of the weights that the open task owns, and may change."""
         number = len(self.tasks) + 1
         return {name: trainable(owner, number) for name, owner in self.owners.items()}
-
-    def dump(self) -> dict[str, Any]:
-        """Returns the state as a dict of tensors and primitives; ``state_format`` reads it."""
-        rows: dict[str, Any] = {"trained_rows": dict(self.trained_rows)} if self.trained_rows else {}
-        if self.accumulators is not None:
-            rows["accumulators"] = {"score": self.accumulators.score, "sums": dict(self.accumulators.sums)}
-        plain = {task: {name: list(shape) for name, shape in of.items()} for task, of in self.shapes.items()}
-        shapes = {"shapes": plain} if plain else {}
-        masks = {"masks": {task: dict(mask) for task, mask in self.masks.items()}} if self.masks else {}
-        return {
-            "format": FORMAT,
-            "tasks": list(self.tasks),
-            "open_task": self.open_task,
-            "phase": self.phase,
-            "owners": dict(self.owners),
-            "private": {task: list(names) for task, names in self.private.items()},
-            "fingerprints": {task: dict(found) for task, found in self.fingerprints.items()},
-            "private_fingerprints": {task: dict(found) for task, found in self.private_fingerprints.items()},
-            "norm": self.norm,
-            "bias": self.bias,
-            "prunable": self.prunable,
-            "copies": {task: dict(copies) for task, copies in self.copies.items()},
-            **rows,
-            **shapes,
-            **masks,
-        }
-
-    def digest(self) -> str:
-        """Returns a BLAKE2b hash (hex) of the whole state: equal in processes that have the same one."""
-        plain = {key: value for key, value in self.dump().items() if key not in _HASHED}
-        owners = {name: content_hash(owner) for name, owner in self.owners.items()}
-        copies = {task: {name: content_hash(t) for name, t in found.items()} for task, found in self.copies.items()}
-        rows = {name: content_hash(rows) for name, rows in self.trained_rows.items()}
-        masks = {task: {name: content_hash(m) for name, m in mask.items()} for task, mask in self.masks.items()}
-        sums = [] if self.accumulators is None else [self.accumulators.hashes()]
-        return hashlib.blake2b(repr((plain, owners, copies, rows, masks, *sums)).encode(), digest_size=16).hexdigest()
 
 
 def _is_beside(owner: Tensor, weight: Tensor) -> bool:

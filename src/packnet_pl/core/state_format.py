@@ -14,7 +14,8 @@ from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.packed_bits import packed_size
 from packnet_pl.core.slots import Slot, tensors_in
-from packnet_pl.core.state import FORMAT, State
+from packnet_pl.core.state import State
+from packnet_pl.core.state_dump import FORMAT, dump
 from packnet_pl.core.state_shapes import check_owners_within, check_shapes, parse_shapes
 from packnet_pl.counting import counted
 
@@ -66,7 +67,7 @@ def recorded_prunable(dumped: object, here: State) -> Prunable | Literal["functi
 
 
 def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State:
-    """Parses what :meth:`State.dump` wrote.
+    """Parses what :func:`packnet_pl.core.state_dump.dump` wrote.
 
     Args:
         dumped: The dict.
@@ -111,7 +112,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
 
 
 def _check_keys(dumped: Mapping[str, Any], here: State) -> None:
-    expected = set(here.dump())
+    expected = set(dump(here))
     if isinstance(dumped, Mapping) and dumped.get("format") == _BEFORE_RULES:
         expected.discard("prunable")
     if not isinstance(dumped, Mapping):

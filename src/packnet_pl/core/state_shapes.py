@@ -11,7 +11,7 @@ __all__ = ["check_owners_within", "check_shapes", "parse_shapes"]
 
 
 def parse_shapes(dumped: Any) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Parses the entry "shapes" of :meth:`State.dump`.
+    """Parses the entry "shapes" of :func:`packnet_pl.core.state_dump.dump`.
 
     Raises:
         ValueError: If it is no mapping of tasks to names and lists of numbers.

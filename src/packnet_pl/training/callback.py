@@ -130,7 +130,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
     ) -> None:
         """Restores at the begin of an epoch, and shows the module as the task computes with it."""
         self._going_on.begin_batch(first=batch_idx == 0)
-        self._going_on.begin_pass_()
+        self._going_on.masked_pass.begin_()
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuses gradients of tensors outside the shared part and the task's own modules."""
@@ -164,7 +164,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
             return
         if batch_idx == 0:
             self._fit.restore_()
-        self._fit.begin_pass_()
+        self._fit.masked_pass.begin_()
 
     def on_validation_batch_end(
         self,
@@ -177,7 +177,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
     ) -> None:
         """Restores the true weights: averages are swapped out again behind the last batch."""
         if self._fit is not None:
-            self._fit.end_pass_()
+            self._fit.masked_pass.end_()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stores the weights if this epoch is the best one, of those in which all is pruned."""

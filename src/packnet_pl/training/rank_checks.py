@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytorch_lightning as pl
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.state_dump import digest
 
 __all__ = ["check_same_on_all_ranks", "failing_on_all_ranks"]
 
@@ -18,7 +19,7 @@ def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
     """
     if trainer.world_size == 1:
         return
-    known = packnet.state.digest()
+    known = digest(packnet.state)
     same = trainer.strategy.broadcast(known) == known
     if not trainer.strategy.reduce_boolean_decision(same, all=True):
         raise ValueError(

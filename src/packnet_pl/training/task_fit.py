@@ -5,7 +5,7 @@ clips, the optimizer steps, ``StepWatch`` calls ``restore_``, ``end_batch`` rest
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,6 +16,7 @@ from packnet_pl.distributed import broadcast_
 from packnet_pl.training.before_fit import BeforeFit
 from packnet_pl.training.divergence import check_finite_weights
 from packnet_pl.training.gradual_pruning import GradualPruning
+from packnet_pl.training.masked_pass import MaskedPass
 from packnet_pl.training.optimizer_hooks import StepWatch
 from packnet_pl.training.outside import Outside
 from packnet_pl.training.private_modules import private_freezer, private_statistics
@@ -43,6 +44,7 @@ class TaskFit:
 
     Attributes:
         averages: The averages of the fit.
+        masked_pass: Shows the module as the task computes with it.
         gradual: Prunes the task on in this fit; None if it is not pruned gradually, or not yet.
 
     Raises:
@@ -68,26 +70,9 @@ class TaskFit:
         self.averages = Averages(trainer.callbacks)  # type: ignore[attr-defined]
         # What leaves a trace comes last.
         self._steps = StepWatch(trainer.optimizers, self._after_step)
-        self._pass = ExitStack()
+        self.masked_pass = MaskedPass(packnet, task_phase.task, task_phase.phase)
         self._private_modes = EvalMode()
         self._private_modes.keep(private_statistics(packnet, module))
-
-    def begin_pass_(self) -> None:
-        """Shows the module as the task computes with it, until :meth:`end_pass_`.
-
-        Raises:
-            DivergedError: If weights are ranked and one is not finite.
-            ValueError: If they cannot be ranked otherwise.
-        """
-        try:
-            self._pass.enter_context(self._packnet.masked())
-        except ValueError:
-            check_finite_weights(self._packnet.module, self._task_phase.task, self._task_phase.phase)
-            raise
-
-    def end_pass_(self) -> None:
-        """Restores the true values of all weights."""
-        self._pass.close()
 
     def before_step(self, optimizer: Any) -> None:
         """Adds gradients to what the prune score is made of, and masks them."""
@@ -97,8 +82,8 @@ class TaskFit:
 
     def mask_gradients_(self) -> None:
         """Zeroes the gradients of all that is frozen."""
-        self.end_pass_()  # a batch without a loss has no backward pass
-        self._packnet.mask.schedule_(_schedule_factor(self._trainer.optimizers))
+        self.masked_pass.end_()  # a batch without a loss has no backward pass
+        self.masked_pass.schedule_(self._trainer.optimizers)
         self._packnet.mask_gradients_()
         self._private.mask_gradients_()
 
@@ -127,15 +112,15 @@ class TaskFit:
             ValueError: If it is the second backward pass for a batch, and the task has a mask.
         """
         with self._undone_if_refused():
-            self._check_pass()
-        self.end_pass_()
+            self.masked_pass.check_begun()
+        self.masked_pass.end_()
         self._look_outside(unseen=self._is_manual)
         if self._is_manual:
             self.mask_gradients_()
 
     def end_batch(self) -> None:
         """Restores where a step may have gone unseen, and the buffers that layers wrote to."""
-        self.end_pass_()
+        self.masked_pass.end_()
         if self._steps.seen and not self._is_manual:
             self._packnet.freezer.restore_buffers_()
             with self._undone_if_refused():
@@ -149,14 +134,14 @@ class TaskFit:
 
     def before_saving_(self, state_dict: dict[str, Any]) -> None:
         """Restores all that is frozen in the module, and in ``state_dict``, in which the weights may be averages."""
-        self.end_pass_()
+        self.masked_pass.end_()
         self.restore_()
         self.averages.follow_(self._module)
         self.averages.freeze_in_(state_dict, self._module, self._outside.tensors())
 
     def end_epoch(self) -> None:
         """Logs what the task owns and what is free, as fractions of all prunable weights."""
-        self.end_pass_()  # a hook may have skipped the rest of the epoch
+        self.masked_pass.end_()  # a hook may have skipped the rest of the epoch
         self.averages.follow_(self._module)
         total = self._packnet.summary().total
         fractions = {"packnet/owned": total.fraction(self._task_phase.task), "packnet/free": total.free_fraction}
@@ -200,7 +185,7 @@ class TaskFit:
 
     def interrupt_(self) -> None:
         """Restores all that is frozen after an exception, which may have come in the middle of an optimizer's step."""
-        self.end_pass_()
+        self.masked_pass.end_()
         if self._packnet.open_task is not None:
             self.restore_()
             self._outside.restore_()
@@ -209,16 +194,6 @@ class TaskFit:
         """Removes its hooks from optimizers and layers."""
         self._steps.remove()
         self._private_modes.end()
-
-    def _check_pass(self) -> None:
-        mask = self._packnet.mask
-        if mask.is_shown or not mask.is_needed(self._packnet.state):
-            return
-        raise ValueError(
-            f"task {self._task_phase.task!r} learns which weights it uses, and asks for the loss of a batch several "
-            "times (as LBFGS does): weights are masked for one forward and backward pass; use another optimizer, or "
-            "leave mask='learned' and prune schedule 'learned' out"
-        )
 
     @property
     def _agree(self) -> Callable[[Iterable[Tensor]], None] | None:
@@ -274,11 +249,3 @@ class TaskFit:
             if self._before is not None:
                 self._before.restore_()
             raise
-
-
-def _schedule_factor(optimizers: Iterable[Any]) -> float:
-    """Returns the present rate over the one that a schedule began with; 1 without a schedule."""
-    groups = [group for optimizer in optimizers for group in getattr(optimizer, "param_groups", [])]
-    if not groups or not groups[0].get("initial_lr"):
-        return 1.0
-    return float(groups[0]["lr"]) / float(groups[0]["initial_lr"])
