@@ -15,8 +15,9 @@ In the order of the paper's section 3:
   ``packed_bits`` keeps it.
 - ``finishing``: what is kept of a finished task. ``subnetwork``, ``narrow``: the module as an earlier task knew it.
   ``fingerprints``, ``verification``: that it is the same bits. ``growing``, ``widening``: a wider module in its place.
-- ``state``: what is known beside the weights, and each step of a task's life. ``shared_module``: state and module, kept
-  in step. ``packnet``: the steps themselves.
+- ``state``: what is known beside the weights, and each step of a task's life. ``state_dump``, ``state_format``: the
+  same as plain data, written and parsed. ``shared_module``: state and module, kept in step. ``packnet``: the steps
+  themselves.
 """
 
 from packnet_pl.core.capacity import CapacityError
