@@ -40,7 +40,7 @@ class AugmentedTensors(TensorDataset):
         super().__init__(*tensors.tensors)
         self.unaugmented, self._change = tensors, change
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         image, label = self.unaugmented[index]
         return self._change(image), label
 
