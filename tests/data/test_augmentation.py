@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from packnet_pl.data import TaskData
 from packnet_pl.data.augmentation import SeededItems
-from packnet_pl.data.drawn_augmentation import AFFINE, SPECAUGMENT, augmented
+from packnet_pl.data.drawn_augmentation import AFFINE, SPECAUGMENT, augmented, drawn_augmentation
 from packnet_pl.data.task_data import draws_random_numbers
 from packnet_pl.training import TaskDataModule
 from tests.support.image_folders import folder, tree, uniform
@@ -113,7 +113,7 @@ def test_policies_draw_the_same_in_all_loader_processes_and_from_the_cache(photo
 def drawn(kind):
     """Tensors as the embedded tasks hold them, augmented."""
     images = torch.rand(12, 1, 24, 24, generator=torch.Generator().manual_seed(0))
-    return augmented(TensorDataset(images, torch.arange(12)), kind, kind)
+    return augmented(TensorDataset(images, torch.arange(12)), drawn_augmentation(kind, kind))
 
 
 @pytest.mark.parametrize("kind", [AFFINE, SPECAUGMENT])

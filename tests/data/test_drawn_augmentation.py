@@ -7,12 +7,18 @@ import torch
 from torch.utils.data import Subset, TensorDataset
 
 from packnet_pl.data import digits, glyphs, join_tasks, spectro
-from packnet_pl.data.drawn_augmentation import AFFINE, SPECAUGMENT, augmented
+from packnet_pl.data.drawn_augmentation import AFFINE, SPECAUGMENT, augmented, drawn_augmentation
 from packnet_pl.data.task_data import draws_random_numbers, unaugmented
 from packnet_pl.training import TaskDataModule
 
 KINDS = [AFFINE, SPECAUGMENT]
 FEW = {"train_per_class": 2, "val_per_class": 1, "test_per_class": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A cache of images, so that each is drawn once."""
+    return tmp_path_factory.mktemp("drawn")
 
 
 def greek(folder, **kwargs):
@@ -35,8 +41,8 @@ EMBEDDED = [(greek, AFFINE), (inverted, AFFINE), (numerals, AFFINE), (sounds, SP
 
 
 @pytest.mark.parametrize(("make", "kind"), EMBEDDED)
-def test_training_images_alone_are_changed_and_none_by_default(tmp_path, make, kind):
-    usual, plain, changed = (make(tmp_path, **given) for given in ({}, {"augment": "none"}, {"augment": kind}))
+def test_training_images_alone_are_changed_and_none_by_default(folder, make, kind):
+    usual, plain, changed = (make(folder, **given) for given in ({}, {"augment": "none"}, {"augment": kind}))
     for name, split in usual.splits.items():
         assert type(split) is type(plain.splits[name]) is TensorDataset
         for other in (plain, changed):
@@ -57,10 +63,11 @@ def test_what_does_not_fit_is_refused_with_all_there_are(tmp_path, make, kind, g
     if given != kind:
         with pytest.raises(ValueError, match=rf"^augment is {given!r}; there are \['none', '{kind}'\]$"):
             make(tmp_path, augment=given)
+        assert list(tmp_path.iterdir()) == []  # it is refused before anything is drawn
 
 
 def changes(image, kind, count):
-    split = augmented(TensorDataset(image.unsqueeze(0), torch.tensor([0])), kind, kind)
+    split = augmented(TensorDataset(image.unsqueeze(0), torch.tensor([0])), drawn_augmentation(kind, kind))
     torch.manual_seed(0)
     return torch.stack([split[0][0] for _ in range(count)])
 
@@ -101,9 +108,9 @@ def test_a_spectrogram_loses_bands_and_moves_in_time_alone():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_shared_or_joined_split_stays_random_and_can_be_had_unaugmented(tmp_path, kind):
-    data = {AFFINE: numerals, SPECAUGMENT: sounds}[kind](tmp_path, augment=kind)
-    for split in (data.take(0.5).train, join_tasks({"a": numerals(tmp_path), "b": data}).train):
+def test_a_shared_or_joined_split_stays_random_and_can_be_had_unaugmented(folder, kind):
+    data = {AFFINE: numerals, SPECAUGMENT: sounds}[kind](folder, augment=kind)
+    for split in (data.take(0.5).train, join_tasks({"a": numerals(folder), "b": data}).train):
         assert draws_random_numbers(split)
         plain = unaugmented(split)
         assert not draws_random_numbers(plain)
@@ -113,16 +120,16 @@ def test_a_shared_or_joined_split_stays_random_and_can_be_had_unaugmented(tmp_pa
     assert pickle.loads(pickle.dumps(data.train)).tensors[0].equal(data.train.tensors[0])  # as loaders that are spawned
 
 
-def test_other_splits_are_their_own_unaugmented_ones(tmp_path):
-    data = numerals(tmp_path)
+def test_other_splits_are_their_own_unaugmented_ones(folder):
+    data = numerals(folder)
     for split in (data.train, Subset(data.train, [0, 1]), join_tasks({"a": data, "b": data}).train):
         assert unaugmented(split) is split
 
 
-def test_a_datamodule_serves_the_same_order_unaugmented_where_there_is_another(tmp_path):
-    assert TaskDataModule(numerals(tmp_path), key=(0, "a", "train")).unaugmented_dataloader() is None
-    module = TaskDataModule(numerals(tmp_path, augment=AFFINE), key=(0, "a", "train"))
-    plain = TaskDataModule(numerals(tmp_path), key=(0, "a", "train")).train_dataloader()
+def test_a_datamodule_serves_the_same_order_unaugmented_where_there_is_another(folder):
+    assert TaskDataModule(numerals(folder), key=(0, "a", "train")).unaugmented_dataloader() is None
+    module = TaskDataModule(numerals(folder, augment=AFFINE), key=(0, "a", "train"))
+    plain = TaskDataModule(numerals(folder), key=(0, "a", "train")).train_dataloader()
     for (found, labels), (expected, classes) in zip(module.unaugmented_dataloader(), plain, strict=True):
         assert torch.equal(found, expected)
         assert torch.equal(labels, classes)

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import update_bn
 
 from packnet_pl import TaskClassifier, fit_task
 from packnet_pl.data import TaskData
-from packnet_pl.data.drawn_augmentation import AFFINE, augmented
+from packnet_pl.data.drawn_augmentation import AFFINE, augmented, drawn_augmentation
 from packnet_pl.methods import ClassifierOnly
 from packnet_pl.training import RecalibrateNorms, TaskDataModule
 from packnet_pl.training.recalibration import recalibrate_
@@ -128,7 +128,7 @@ def test_norms_of_each_task_are_each_tasks():
 
 def test_statistics_are_of_embedded_images_as_they_are_and_not_augmented():
     plain, test = samples(97), samples(1)
-    split = augmented(plain, AFFINE, AFFINE)
+    split = augmented(plain, drawn_augmentation(AFFINE, AFFINE))
     shapes = ("x", "y", "z"), (1, 6, 6), (0.0,), (1.0,)
     data = TaskDataModule(TaskData(split, test, test, *shapes), key=(0, "a", "train"), batch_size=8)
     torch.manual_seed(0)

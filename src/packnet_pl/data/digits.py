@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate, pad
 
-from packnet_pl.data.drawn_augmentation import AFFINE, augmented
+from packnet_pl.data.drawn_augmentation import AFFINE, augmented, drawn_augmentation
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
 
 __all__ = ["digits"]
@@ -21,11 +21,12 @@ def digits(*, num_train: int = 400, num_val: int = 200, augment: str = "none") -
     Args:
         num_train: Images to train on.
         num_val: Images to validate on; the rest is the test split.
-        augment: Of training images: "none" or "affine", see :func:`packnet_pl.data.drawn_augmentation.augmented`.
+        augment: Of training images: "none" or "affine"; see ``packnet_pl.data.drawn_augmentation``.
 
     Raises:
         ValueError: If nothing is left for a split, or ``augment`` is unknown.
     """
+    change = drawn_augmentation(augment, AFFINE)
     # A second to import, and only this data set needs it.
     from sklearn.datasets import load_digits
 
@@ -41,5 +42,4 @@ def digits(*, num_train: int = 400, num_val: int = 200, augment: str = "none") -
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     blocks = [slice(0, num_train), slice(num_train, num_train + num_val), slice(num_train + num_val, None)]
     train, val, test = (image_tensors(images[block], labels[block], MEAN, STD) for block in blocks)
-    train = augmented(train, augment, AFFINE)
-    return TaskData(train, val, test, tuple("0123456789"), (1, 24, 24), (MEAN,), (STD,), DRAWN)
+    return TaskData(augmented(train, change), val, test, tuple("0123456789"), (1, 24, 24), (MEAN,), (STD,), DRAWN)

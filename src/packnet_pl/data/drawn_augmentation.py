@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import TensorDataset
 
-__all__ = ["AFFINE", "SPECAUGMENT", "AugmentedTensors", "augmented"]
+__all__ = ["AFFINE", "SPECAUGMENT", "AugmentedTensors", "augmented", "drawn_augmentation"]
 
 AFFINE, SPECAUGMENT = "affine", "specaugment"
 
@@ -45,13 +45,12 @@ class AugmentedTensors(TensorDataset):
         return self._change(image), label
 
 
-def augmented(split: TensorDataset, augment: str, kind: str) -> TensorDataset:
-    """Returns a training split as ``augment`` says: as it is, or changed at random whenever an image is read.
+def drawn_augmentation(augment: str, kind: str) -> Change | None:
+    """Returns the random change of an image that ``augment`` asks for; None if it asks for none.
 
     Args:
-        split: Normalised images and labels.
         augment: "none" or ``kind``.
-        kind: What fits its images. :data:`AFFINE` turns, shifts, scales and shears them; what comes in from outside
+        kind: What fits the images. :data:`AFFINE` turns, shifts, scales and shears them; what comes in from outside
             repeats the edge. :data:`SPECAUGMENT` moves a spectrogram in time and masks a band of frequencies and one
             of moments with the mean (Park et al., "SpecAugment", 2019, section 2; without its warping of time).
 
@@ -61,8 +60,13 @@ def augmented(split: TensorDataset, augment: str, kind: str) -> TensorDataset:
     if augment not in ("none", kind):
         raise ValueError(f"augment is {augment!r}; there are {['none', kind]}")
     if augment == "none":
-        return split
-    return AugmentedTensors(split, _affine() if kind == AFFINE else _specaugment())
+        return None
+    return _affine() if kind == AFFINE else _specaugment()
+
+
+def augmented(split: TensorDataset, change: Change | None) -> TensorDataset:
+    """Returns a training split of normalised images whose items are changed when they are read; as it is for None."""
+    return split if change is None else AugmentedTensors(split, change)
 
 
 def _affine() -> Change:

@@ -7,7 +7,7 @@ import torch
 from PIL import features
 from torch import Tensor
 
-from packnet_pl.data.drawn_augmentation import AFFINE, augmented
+from packnet_pl.data.drawn_augmentation import AFFINE, augmented, drawn_augmentation
 from packnet_pl.data.image_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.task_data import DRAWN, TaskData, image_tensors
@@ -74,13 +74,14 @@ def glyphs(
         inverted: Dark letters on a light ground: each pixel value v in [0, 1] becomes 1 - v. So does the mean that is
             subtracted: normalised, the images are the negatives of those of light letters.
         cache_dir: Where drawn images are kept; None is ``packnet_pl`` in the user's cache folder.
-        augment: Of training images: "none" or "affine", see :func:`packnet_pl.data.drawn_augmentation.augmented`.
+        augment: Of training images: "none" or "affine"; see ``packnet_pl.data.drawn_augmentation``.
 
     Raises:
         ValueError: If the alphabet or ``augment`` is unknown or a number is below 1.
     """
     if alphabet not in ALPHABETS:
         raise ValueError(f"alphabet is {alphabet!r}; there are {sorted(ALPHABETS)}")
+    change = drawn_augmentation(augment, AFFINE)
     counts = {"train": train_per_class, "val": val_per_class, "test": test_per_class}
     # FreeType draws slightly differently from version to version: each has its own cache file.
     recipe = [_VERSION, _SEED, ALPHABETS[alphabet], FONTS, counts, features.version("freetype2")]
@@ -90,8 +91,9 @@ def glyphs(
     train, val, test = (
         image_tensors(255 - images if inverted else images, labels, mean, STD) for images, labels in splits
     )
-    train = augmented(train, augment, AFFINE)
-    return TaskData(train, val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (mean,), (STD,), DRAWN)
+    return TaskData(
+        augmented(train, change), val, test, tuple(ALPHABETS[alphabet]), (1, 24, 24), (mean,), (STD,), DRAWN
+    )
 
 
 def _draw_split(alphabet: str, split: str, count: int) -> tuple[Tensor, Tensor]:

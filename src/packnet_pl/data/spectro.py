@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from packnet_pl.data.drawn_augmentation import SPECAUGMENT, augmented
+from packnet_pl.data.drawn_augmentation import SPECAUGMENT, augmented, drawn_augmentation
 from packnet_pl.data.image_cache import drawn_splits
 from packnet_pl.data.seeding import derive_seed
 from packnet_pl.data.sounds import SIZE, SOUNDS, listen
@@ -33,12 +33,12 @@ def spectro(
         val_per_class: Validation images per kind.
         test_per_class: Test images per kind.
         cache_dir: Where drawn images are kept; None is ``packnet_pl`` in the user's cache folder.
-        augment: Of training images: "none" or "specaugment", see
-            :func:`packnet_pl.data.drawn_augmentation.augmented`.
+        augment: Of training images: "none" or "specaugment"; see ``packnet_pl.data.drawn_augmentation``.
 
     Raises:
         ValueError: If a number is below 1, or ``augment`` is unknown.
     """
+    change = drawn_augmentation(augment, SPECAUGMENT)
     counts = {"train": train_per_class, "val": val_per_class, "test": test_per_class}
     names = tuple(SOUNDS)
     recipe = [_VERSION, _SEED, names, counts]
@@ -46,8 +46,7 @@ def spectro(
         image_tensors(images, labels, MEAN, STD)
         for images, labels in drawn_splits("spectro", recipe, counts, _draw_split, cache_dir)
     )
-    train = augmented(train, augment, SPECAUGMENT)
-    return TaskData(train, val, test, names, (1, SIZE, SIZE), (MEAN,), (STD,), DRAWN)
+    return TaskData(augmented(train, change), val, test, names, (1, SIZE, SIZE), (MEAN,), (STD,), DRAWN)
 
 
 def _draw_split(split: str, count: int) -> tuple[Tensor, Tensor]:
