@@ -1,7 +1,13 @@
 """Networks with learned masks do not grow, and grown ones learn none: refused in one line before anything is built."""
 
-import pytest
+import json
 
+import pytest
+import torch
+
+from packnet_pl import load_packed
+from packnet_pl.packed import read_packed
+from packnet_pl.run.probe import load_probe
 from tests.support import warm
 from tests.support.commands import last_line
 
@@ -43,6 +49,27 @@ def test_refused(request, program, made, words, said):
     assert said in last_line(done.stderr)
     assert "Traceback" not in done.stderr
     assert not (folder / "run").exists()
+
+
+def test_a_packed_file_with_masks_learns_a_further_task_and_its_masks_stay(masked):
+    before = read_packed(masked / "made/packed.safetensors")
+    was = load_packed(masked / "made/packed.safetensors")
+    done = warm.run("packnet-train", *SMALL[:4], *ADD[:2], "hydra.run.dir=on", cwd=masked)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((masked / "on/results.json").read_text(encoding="utf-8"))
+    assert results["settings"]["mask"] == "learned", "the file brings it along"
+    assert results["outputs_unchanged"] == [None, None, True]  # the probes stay with the run that made them
+    after, now = read_packed(masked / "on/packed.safetensors"), load_packed(masked / "on/packed.safetensors")
+    assert after.header["format"] == before.header["format"] == 4
+    assert list(now.tasks) == ["digits", "greek", "latin"]
+    for task in was.tasks:
+        kept = was.packnet.unused.get(task, {})
+        assert now.packnet.unused.get(task, {}).keys() == kept.keys()
+        assert all(torch.equal(now.packnet.unused[task][name], mask) for name, mask in kept.items())
+        images, logits = load_probe(masked / f"made/tasks/{task}/probe.safetensors")
+        assert torch.equal(now(images, task=task), logits)
+    assert was.packnet.unused, "no task has a mask: there would be nothing to keep"
+    assert now.packnet.unused["latin"]
 
 
 def test_growth_that_is_not_due_is_allowed(masked):

@@ -26,6 +26,7 @@ TWO_PROCESSES = {
     "norms and biases per task": "per_task",
     "learned masks": "learned_masks",
     "pruned gradually, by gradients": "gradual_taylor",
+    "what is pruned is learned": "learned_pruning",
     "select='best' with a metric that differs between the ranks": "best_epoch",
     "TaskClassifier": "task_classifier",
     "TaskClassifier: distillation from the dense network while retraining": "distillation",

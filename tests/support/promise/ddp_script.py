@@ -110,6 +110,15 @@ def learned_masks():
     }
 
 
+def learned_pruning():
+    """Each forward pass ranks weights anew, from the gradients of both ranks: ties or rounding must not part them."""
+    used, rule = user_subject(), PruneRule(schedule="learned", scope="global")
+    make = lambda *own: ddp(*own, max_epochs=2, accumulate_grad_batches=2)  # noqa: E731
+    check_promise(used, "ddp, schedule='learned'", trainer=make, rule=rule)
+    owners = torch.cat([owner.flatten() for owner in used.module.packnet.owners.values()])
+    return used, {"half of the weights were released": int((owners == 1).sum()) == len(owners) - round(len(owners) / 2)}
+
+
 class ScoresByRank(UserModule):
     """Its metric rises with the epochs on rank 0 and falls on rank 1, and is not averaged."""
 

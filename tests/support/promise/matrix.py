@@ -24,6 +24,7 @@ GROUPS = (
     "Learned masks",
     "Growing",
     "Scores and schedules",
+    "Finding the task of an image",
 )
 ROWS = pytest.StashKey[list["Row | None"] | None]()
 STATUSES = ("holds", "refused", "noticed")
