@@ -113,8 +113,7 @@ def learned_masks():
 def learned_pruning():
     """Each forward pass ranks weights anew, from the gradients of both ranks: ties or rounding must not part them."""
     used, rule = user_subject(), PruneRule(schedule="learned", scope="global")
-    make = lambda *own: ddp(*own, max_epochs=2, accumulate_grad_batches=2)  # noqa: E731
-    check_promise(used, "ddp, schedule='learned'", trainer=make, rule=rule)
+    check_promise(used, "ddp, schedule='learned'", trainer=lambda *own: ddp(*own, max_epochs=2), rule=rule)
     owners = torch.cat([owner.flatten() for owner in used.module.packnet.owners.values()])
     return used, {"half of the weights were released": int((owners == 1).sum()) == len(owners) - round(len(owners) / 2)}
 
