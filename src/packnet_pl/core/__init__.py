@@ -15,6 +15,9 @@ In the order of the paper's section 3:
   ``packed_bits`` keeps it.
 - ``finishing``: what is kept of a finished task. ``subnetwork``, ``narrow``: the module as an earlier task knew it.
   ``fingerprints``, ``verification``: that it is the same bits. ``growing``, ``widening``: a wider module in its place.
+- ``shards``: tensors of which each process has rows; ``sharded_selection``, ``sharded_releases``: what is released
+  then, ``state_shards``, ``sharded_state``: its checkpoints, ``sharded_checks``: what is refused. ``units``: what is
+  ranked.
 - ``state``: what is known beside the weights, and each step of a task's life. ``state_dump``, ``state_format``: the
   same as plain data, written and parsed. ``shared_module``: state and module, kept in step. ``packnet``: the steps
   themselves.
@@ -26,6 +29,7 @@ from packnet_pl.core.packnet import PackNet
 from packnet_pl.core.prunable import PrunableRule, Role, is_weight, role_of
 from packnet_pl.core.pruning import PruneRule
 from packnet_pl.core.scores import GradientScore, magnitude, movement, random, taylor
+from packnet_pl.core.sharded_state import load_sharded_state, sharded_state_dict
 from packnet_pl.core.summary import Summary
 from packnet_pl.shares import Share
 
@@ -40,9 +44,11 @@ __all__ = [
     "Share",
     "Summary",
     "is_weight",
+    "load_sharded_state",
     "magnitude",
     "movement",
     "random",
     "role_of",
+    "sharded_state_dict",
     "taylor",
 ]

@@ -9,7 +9,8 @@ from torch import Tensor
 from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.gradients import dense
 from packnet_pl.core.scores import GradientScore, misfit
-from packnet_pl.core.slots import Slot
+from packnet_pl.core.shards import Processes, own_part, processes_of
+from packnet_pl.core.slots import Slot, wholes_in
 
 __all__ = ["Accumulators"]
 
@@ -43,12 +44,13 @@ class Accumulators:
         if score.name != self.score:
             raise ValueError(f"prune score {score.name} was given, but {self.score} was added up in this task so far")
         stepped = None if of is None else {id(parameter) for parameter in of}
-        weights = {name: slot.now for name, slot in slots.items()}
-        weights = {name: weight for name, weight in weights.items() if stepped is None or id(weight) in stepped}
-        gradients = {name: dense(weight.grad) for name, weight in weights.items() if weight.grad is not None}
-        if not _are_finite(gradients.values()):
+        weights = {
+            name: weight for name, weight in wholes_in(slots).items() if stepped is None or id(weight) in stepped
+        }
+        gradients = {n: dense(own_part(weight.grad)) for n, weight in weights.items() if weight.grad is not None}
+        if not _are_finite(gradients.values(), processes_of(weights.values())):
             return self
-        found = {name: self._updated(score, name, weights[name], gradient) for name, gradient in gradients.items()}
+        found = {n: self._updated(score, n, own_part(weights[n]), gradient) for n, gradient in gradients.items()}
         return Accumulators(self.score, {**self.sums, **found})
 
     def of(self, name: str, weight: Tensor) -> Tensor:
@@ -77,9 +79,9 @@ def _zeros(weight: Tensor) -> Tensor:
     return torch.zeros(weight.shape, dtype=exact, device=weight.device)
 
 
-def _are_finite(gradients: Iterable[Tensor]) -> bool:
-    """Returns whether no entry is NaN or infinite; a GPU is waited for once."""
+def _are_finite(gradients: Iterable[Tensor], processes: Processes | None) -> bool:
+    """Returns whether no entry is NaN or infinite, in any process; a GPU is waited for once."""
     largest = [torch.linalg.vector_norm(gradient, torch.inf) for gradient in gradients if gradient.numel()]
-    if not largest:
-        return True
-    return bool(torch.stack([torch.isfinite(value).to(largest[0].device) for value in largest]).all())
+    finite = [torch.isfinite(value).to(largest[0].device) for value in largest]
+    here = not finite or bool(torch.stack(finite).all())
+    return here if processes is None else not processes.any(not here)

@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from packnet_pl.core.fingerprints import task_fingerprints
-from packnet_pl.core.finite import check_finite
+from packnet_pl.core.finite import check_all_finite, check_finite
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.narrow import leading
-from packnet_pl.core.slots import tensors_in
+from packnet_pl.core.shards import is_shard
+from packnet_pl.core.slots import tensors_in, wholes_in
 from packnet_pl.core.state import State
 from packnet_pl.core.verification import masks_by_name, private_fingerprints
 
@@ -27,20 +28,25 @@ def finished(state: State, inventory: Inventory, root: nn.Module | None) -> Stat
     """
     number = state.open_number("finish_task")
     used = {**inventory.owned, **inventory.frozen, **inventory.per_task}
-    for name, slot in used.items():
-        # Other buffers may hold infinity on purpose, as attention masks do.
-        if slot.is_parameter or slot.key.startswith("running_"):
-            check_finite(name, slot.now)
+    # Other buffers may hold infinity on purpose, as attention masks do.
+    finite = {name: s.now for name, s in used.items() if s.is_parameter or s.key.startswith("running_")}
+    if inventory.processes is None:
+        for name, tensor in finite.items():
+            check_finite(name, tensor)
+    else:
+        # Each process has moved statistics of its own.
+        inventory.processes.copy_first_(slot.now for slot in inventory.all.values() if not is_shard(slot.whole))
+        check_all_finite(finite, inventory.processes)
     own = tensors_in(inventory.per_task)
     # What is shared is the first task's; later tasks use it as it is.
-    new = own if state.tasks else tensors_in(inventory.frozen) | own
+    new = own if state.tasks else wholes_in(inventory.frozen) | own
     new = new | masks_by_name(state.masks.get(state.names[-1], {}))
-    found = task_fingerprints(tensors_in(inventory.owned), state.owners, number, new)
+    found = task_fingerprints(wholes_in(inventory.owned), state.owners, number, new)
     copies = {name: tensor.detach().clone() for name, tensor in own.items()}
     of_private = None
     if root is not None:
         names = state.private.get(state.names[-1], [])
-        of_private = private_fingerprints(root, names, skip=tensors_in(used).values())
+        of_private = private_fingerprints(root, names, skip=wholes_in(used).values())
     return state.finish(found, copies, of_private)
 
 

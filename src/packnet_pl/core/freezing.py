@@ -14,7 +14,8 @@ from packnet_pl.core.frozen_entries import FrozenEntries
 from packnet_pl.core.loops import are_many
 from packnet_pl.core.module_modes import EvalMode
 from packnet_pl.core.pending import Pending
-from packnet_pl.core.slots import Slot, has_other_values, is_alike, restore_slot_, tensors_in
+from packnet_pl.core.shards import is_shard, own_part
+from packnet_pl.core.slots import Slot, has_other_values, is_alike, restore_slot_, wholes_in
 from packnet_pl.core.step_proof import StepProof
 from packnet_pl.core.versions import Versions
 
@@ -69,8 +70,12 @@ class Freezer:
                 self._entries[name] = entries
             slots[name] = slot
         self._bind(slots)
-        self._versions = Versions(tensors_in(slots))
-        self._large = {n for n, e in self._entries.items() if e.compact is not None and owners[n].numel() >= LARGE}
+        self._versions = Versions(wholes_in(slots))
+        self._large = {
+            name
+            for name, entries in self._entries.items()
+            if entries.compact is not None and owners[name].numel() >= LARGE and not is_shard(slots[name].whole)
+        }
         self._proof = StepProof()
         self._last = Pending()
         self._compared = False
@@ -84,10 +89,11 @@ class Freezer:
     def _mask_gradients(self) -> None:
         whole, pending = [], Pending()
         for name, slot in self._slots.items():
-            tensor = slot.found
+            tensor = slot.held
             grad = None if tensor is None else tensor.grad
             if tensor is None or grad is None:
                 continue
+            grad = own_part(grad)
             entries = self._entries.get(name)
             if entries is not None:
                 masked = entries.masked(grad, pending)
@@ -138,8 +144,7 @@ class Freezer:
         self._rebind()
         self._proof.forget_steps()
         changed = {name: slot for name, slot in self._slots.items() if self._is_changed_buffer(name)}
-        found = {name: slot.found for name, slot in self._slots.items()}
-        self._restore({name: tensor for name, tensor in found.items() if self._may_differ(name, tensor)})
+        self._restore([name for name, slot in self._slots.items() if self._may_differ(name, slot.found)])
         self._report(changed)
 
     @torch.inference_mode(False)
@@ -156,7 +161,7 @@ class Freezer:
             name
             for name, slot in self._slots.items()
             if name not in self._entries
-            and (sure or self._versions.was_written(name, slot.found))
+            and (sure or self._versions.was_written(name, slot.held))
             and has_other_values(slot, self._values[name])
         ]
 
@@ -164,13 +169,13 @@ class Freezer:
     @torch.no_grad()
     def _restore_after_step(self, stepped: set[int] | None) -> None:
         changed, unmoved = {}, self._unmoved()
-        left, due = dict[str, Tensor | None](), dict[str, Tensor | None]()
+        left, due = dict[str, Tensor | None](), list[str]()
         for name, slot in self._slots.items():
-            tensor = slot.found
+            tensor = slot.held
             if name in unmoved:
                 left[name] = tensor
             elif stepped is None or id(tensor) in stepped or self._versions.was_written(name, tensor):
-                due[name] = tensor
+                due.append(name)
                 if not slot.is_parameter and self._versions.was_written(name, tensor) and self._is_changed_buffer(name):
                     changed[name] = slot
         self._versions.note(left.items())
@@ -184,7 +189,7 @@ class Freezer:
         slots = {name: slot for name, slot in self._buffers.items() if id(slot.layer) not in quiet}
         changed = {} if self._compared else {n: slot for n, slot in slots.items() if self._is_changed_buffer(n)}
         self._compared = True
-        self._restore({name: slot.found for name, slot in slots.items()})
+        self._restore(slots)
         self._report(changed)
 
     def _rebind(self) -> None:
@@ -197,32 +202,41 @@ class Freezer:
         self._slots = slots
         self._buffers = {name: slot for name, slot in slots.items() if not slot.is_parameter}
 
-    def _restore(self, due: Mapping[str, Tensor | None], *, remembers: bool = False) -> None:
+    def _restore(self, names: Iterable[str], *, remembers: bool = False) -> None:
+        slots = {name: self._slots[name] for name in names}
+        held = {name: slot.held for name, slot in slots.items()}
+        due = {name: None if tensor is None else own_part(tensor) for name, tensor in held.items()}
         if self._last.is_for(due):
             self._last.do_()
-            self._versions.note(due.items())
+            self._versions.note(held.items())
             return
         pending = Pending()
         for name, tensor in due.items():
-            slot, entries = self._slots[name], self._entries.get(name)
+            slot, entries = slots[name], self._entries.get(name)
             if entries is not None:
                 entries.restore_(name, slot.now, pending)
-            elif tensor is not None and self._is_copied(name, tensor):
+            elif tensor is not None and self._is_copied(name, held[name], tensor):
                 pending.copy(tensor, self._values[name])
             else:
                 self._restore_whole(name, slot)
         pending.do_()
-        self._versions.note((name, self._slots[name].found) for name in due)
+        self._versions.note((name, slot.held) for name, slot in slots.items())
         if remembers:
             self._last = pending if pending.remembers(due) else Pending()
 
     def _may_differ(self, name: str, tensor: Tensor | None) -> bool:
         return name in self._entries or tensor is None or not same_bits(tensor, self._values[name])
 
-    def _is_copied(self, name: str, tensor: Tensor) -> bool:
-        """Returns whether it is the tensor that was restored last, and nothing about it but its values has changed."""
+    def _is_copied(self, name: str, held: Tensor | None, tensor: Tensor) -> bool:
+        """Returns whether it is the tensor that was restored last, and nothing about it but its values has changed.
+
+        Args:
+            name: Of the tensor.
+            held: What its slot has.
+            tensor: This process's part of it.
+        """
         (before, version), value = self._versions[name], self._values[name]
-        if tensor is not before or version is None or not is_alike(tensor, value):
+        if held is not before or version is None or not is_alike(tensor, value):
             return False
         return tensor.layout == value.layout == torch.strided and tensor.is_contiguous()
 
@@ -231,7 +245,7 @@ class Freezer:
         tensor, value = slot.found, self._values[name]
         if self._leaves_converted and not is_alike(tensor, value):
             return
-        is_replaced = tensor is not self._versions[name][0] and is_alike(tensor, value)
+        is_replaced = slot.held is not self._versions[name][0] and is_alike(tensor, value)
         if tensor is not None and is_replaced and not slot.is_parameter:
             # Not in place: a graph that is still to be used may have saved the layer's new buffer.
             slot.layer._buffers[slot.key] = value.to(tensor.device, copy=True)

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from packnet_pl.core.bits import identity
-from packnet_pl.core.directions import has_no_choice
+from packnet_pl.core.directions import divides_by_length, has_no_choice
 from packnet_pl.core.module_modes import is_bias, is_norm
 from packnet_pl.core.prunable import PRUNABLE_TYPES, PrunableRule, is_weight
+from packnet_pl.core.shards import Processes, is_shard, own_part, processes_of
 from packnet_pl.core.slots import Slot, plain_name, slots_of, why_not_frozen
 
 __all__ = ["Inventory", "take_inventory"]
@@ -38,6 +39,15 @@ class Inventory:
     def fixed(self) -> dict[str, Slot]:
         """The tensors that no task after the first may change at all: frozen and unsaved."""
         return {**self.frozen, **self.unsaved}
+
+    @property
+    def processes(self) -> Processes | None:
+        """Those that have the rows of its parameters, where these are sharded.
+
+        Raises:
+            ValueError: If not all are sharded over the same processes.
+        """
+        return processes_of(slot.whole for slot in {**self.owned, **self.frozen, **self.per_task}.values())
 
     @property
     def all(self) -> dict[str, Slot]:
@@ -73,15 +83,16 @@ def take_inventory(
     """
     found = Inventory()
     seen: set[object] = set()  # by memory: weights may be tied without being one object
-    slots = [(plain_name(name), slot, slot.now, why_not_frozen(slot.now)) for name, slot in slots_of(module)]
-    memory = [id(tensor) if reason else identity(tensor) for _, _, tensor, reason in slots]
+    slots = [(plain_name(name), slot, slot.whole, _why_unusable(slot)) for name, slot in slots_of(module)]
+    is_sharded = any(is_shard(tensor) for _, _, tensor, _ in slots)
+    memory = [id(tensor) if reason else identity(own_part(tensor)) for _, _, tensor, reason in slots]
     for at, (name, slot, tensor, unusable) in zip(memory, slots, strict=True):
         if not slot.is_parameter or unusable or at in seen:
             continue
         if not rule(name, slot.used_by, tensor) or has_no_choice(slot):
             continue
         seen.add(at)
-        reason = _why_not_owned(slot)
+        reason = _why_not_owned(slot) or (_why_not_owned_in_parts(slot) if is_sharded else None)
         if reason:
             found.refused[name] = reason
         else:
@@ -97,6 +108,23 @@ def take_inventory(
         else:
             (found.frozen if slot.is_saved else found.unsaved)[name] = slot
     return found
+
+
+def _why_unusable(slot: Slot) -> str | None:
+    if slot.is_parameter and not is_shard(slot.whole) and getattr(slot.layer, "_is_fsdp_managed_module", False):
+        return (
+            "fully_shard has its layer, but it is whole: call reshard() of the outermost module that fully_shard was "
+            "given, after a forward pass without a backward pass, and give it no ignored_params"
+        )
+    return why_not_frozen(slot.whole)
+
+
+def _why_not_owned_in_parts(slot: Slot) -> str | None:
+    if not is_shard(slot.whole):
+        return "each process has the whole of it, and of other parameters a part: give its layer to fully_shard, too"
+    if divides_by_length(slot):
+        return "its layer divides it by its length, of which no process has more than a part"
+    return None
 
 
 def _why_not_owned(slot: Slot) -> str | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import as_integers, parts
 from packnet_pl.core.loops import are_many, compiled, each
+from packnet_pl.core.shards import first_index, is_shard, own_part, processes_of
 
 __all__ = ["sums", "sums_by_owner"]
 
@@ -56,16 +57,17 @@ def sums(tensors: Mapping[_Key, Tensor]) -> dict[_Key, int]:
     """Returns the sum, in [0, 2^64), over all entries of each tensor.
 
     Args:
-        tensors: Of any type and device; of a sparse one, its indices and values count.
+        tensors: Of any type and device; of a sparse one, its indices and values count. Of a sharded one, all processes
+            get the sum over the whole, and must call it alike.
     """
     pieces: list[_Piece] = []
     for row, tensor in enumerate(tensors.values()):
-        start = 0
-        for part in map(as_integers, parts(tensor)):
+        start = first_index(tensor)
+        for part in map(as_integers, parts(own_part(tensor))):
             pieces.append(_Piece(row, start, part, None))
             start += part.numel()
     large = {piece.row for piece in pieces if are_many([piece.bits])}
-    found = _add_up(pieces, large, (len(tensors), 1))
+    found = _of_all_processes(_add_up(pieces, large, (len(tensors), 1)), tensors.values())
     return dict(zip(tensors, found[:, 0].tolist(), strict=True))
 
 
@@ -73,12 +75,25 @@ def sums_by_owner(weights: Mapping[_Key, Tensor], owners: Mapping[_Key, Tensor])
     """Returns the sum, in [0, 2^64), over the entries of each weight that owner 0, 1, ..., 255 has.
 
     Args:
-        weights: Strided ones.
-        owners: Key -> uint8, of the shape and on the device of the weight.
+        weights: Strided ones, or sharded, as above.
+        owners: Key -> uint8, of the shape and on the device of the weight, or of this process's part of it.
     """
-    pieces = [_Piece(row, 0, as_integers(weight), owners[key]) for row, (key, weight) in enumerate(weights.items())]
+    pieces = [
+        _Piece(row, first_index(weight), as_integers(own_part(weight)), owners[key])
+        for row, (key, weight) in enumerate(weights.items())
+    ]
     large = range(len(pieces)) if are_many(piece.bits for piece in pieces) else ()
-    return dict(zip(weights, _add_up(pieces, large, (len(pieces), _OWNERS)).tolist(), strict=True))
+    found = _of_all_processes(_add_up(pieces, large, (len(pieces), _OWNERS)), weights.values())
+    return dict(zip(weights, found.tolist(), strict=True))
+
+
+def _of_all_processes(table: NDArray[np.uint64], tensors: Iterable[Tensor]) -> NDArray[np.uint64]:
+    """Returns the table in which the rows of sharded tensors are the sums over all processes."""
+    held = list(tensors)
+    processes, rows = processes_of(held), [row for row, tensor in enumerate(held) if is_shard(tensor)]
+    if processes is not None:
+        table[rows] = processes.sum(torch.from_numpy(table[rows].view(np.int64))).numpy().view(np.uint64)
+    return table
 
 
 def _add_up(given: Iterable[_Piece], large: Iterable[int], shape: tuple[int, int]) -> NDArray[np.uint64]:

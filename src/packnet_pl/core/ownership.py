@@ -5,6 +5,7 @@ taken earlier stays as it was, and so does the map when a change fails half-way.
 among: on a CPU, ``masked_fill`` takes ten times as long.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from packnet_pl.core.loops import are_many, compiled, each, in_memory_order, pieces
+from packnet_pl.core.shards import Processes
 
-__all__ = ["FREE", "all_free", "claim", "count_owned", "count_owners", "release", "trainable", "visible"]
+__all__ = [
+    "FREE",
+    "all_free",
+    "claim",
+    "count_owned",
+    "count_owners",
+    "counts_in_all",
+    "release",
+    "trainable",
+    "visible",
+]
 
 FREE = 0
 
@@ -71,6 +83,23 @@ def count_owners(owner: Tensor, num_tasks: int) -> list[int]:
 
     total: list[int] = sum(each(count, pieces(owners.size))).tolist()  # type: ignore[union-attr]
     return total[: num_tasks + 1]
+
+
+def counts_in_all(
+    owners: Mapping[str, Tensor], num_tasks: int, processes: Processes | None = None
+) -> dict[str, list[int]]:
+    """Returns name -> :func:`count_owners` of the whole owner map.
+
+    Args:
+        owners: Name -> owner map, or this process's rows of it.
+        num_tasks: How many tasks there are.
+        processes: That have the rows, and must call it alike; None if maps are whole.
+    """
+    counts = {name: count_owners(owner, num_tasks) for name, owner in owners.items()}
+    if processes is None or not counts:
+        return counts
+    total: list[list[int]] = processes.sum(torch.tensor(list(counts.values()))).tolist()
+    return dict(zip(counts, total, strict=True))
 
 
 def _count(owners: NDArray[np.uint8], table: NDArray[Any]) -> None:

@@ -26,11 +26,14 @@ from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.core.releases import releases_of
 from packnet_pl.core.rows import trained_rows
 from packnet_pl.core.scores import GradientScore
+from packnet_pl.core.sharded_checks import check_sharded, refuse_sharded
+from packnet_pl.core.shards import reshard_
 from packnet_pl.core.shared_module import SharedModule
-from packnet_pl.core.slots import tensors_in
+from packnet_pl.core.slots import tensors_in, wholes_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_dump import dump
 from packnet_pl.core.state_format import read_state
+from packnet_pl.core.state_shards import in_shards
 from packnet_pl.core.summary import Summary, summarize
 from packnet_pl.core.unowned import warn_of_large, warn_of_unknown
 
@@ -132,9 +135,9 @@ class PackNet:  # noqa: PLR0904
 
     @property
     def owners(self) -> dict[str, Tensor]:
-        """Parameter name -> uint8 owner map (a copy): 0 is free, k the k-th task."""
-        self.inventory()
-        return {name: owner.clone() for name, owner in self.state.owners.items()}
+        """Parameter name -> uint8 owner map (a copy, sharded as the parameter is): 0 is free, k the k-th task."""
+        weights = wholes_in(self.inventory().owned)
+        return {name: owner.clone() for name, owner in in_shards(self.state, weights).owners.items()}
 
     @property
     def state(self) -> State:
@@ -163,7 +166,8 @@ class PackNet:  # noqa: PLR0904
         self._shared.refuse_inside("begin_task")
         inventory = self.inventory()
         inventory.check_handled(task)
-        begun = self.state.begin(task, private, type(self.module).__name__)
+        check_sharded(self.state, inventory.processes)
+        begun = self.state.begin(task, private, type(self.module).__name__, inventory.processes)
         self.verify(root)
         restore_copies_(self.state, inventory)
         if len(self.state.tasks) == 1:
@@ -184,6 +188,7 @@ class PackNet:  # noqa: PLR0904
         """
         self._shared.open_number("learn_mask")
         self.state.check_unpruned("learn the mask of", ", and it is fixed")
+        refuse_sharded("a learned mask", self.inventory().processes)
         self.mask.learn(rule or LearnedMask(), self.inventory().owned, self.state)
 
     @property
@@ -208,6 +213,7 @@ class PackNet:  # noqa: PLR0904
         """
         self._shared.open_number("learn_pruning")
         self.state.check_unpruned("learn the pruning of")
+        refuse_sharded("learned pruning", self.inventory().processes)
         self.mask.pruning = check_ratio(ratio), rule_of(rule, None, None)
 
     @property
@@ -274,6 +280,7 @@ class PackNet:  # noqa: PLR0904
         number, freezer, frozen = self._shared.open_number("mask_gradients_"), self.freezer, self._shared.frozen
         if self.mask.scores is not None:
             self.mask.scores.take_gradients(tensors_in(frozen.owned), self.state.owners, number)
+        reshard_(self.module)
         freezer.mask_gradients_()
         if frozen.tables and self.phase == "train":
             self._shared.state = self.state.train_rows(trained_rows(frozen.tables))
@@ -298,6 +305,7 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
         self._shared.open_number("restore_")
+        reshard_(self.module)
         self.freezer.restore_(of)
         if self.mask.scores is not None:
             self.mask.scores.step_()
@@ -398,6 +406,7 @@ class PackNet:  # noqa: PLR0904
         """
         self._shared.refuse_inside("grow")
         check_can_grow(self.state)
+        refuse_sharded("a wider network", self.inventory().processes)
         self.verify(root)
         state = grown(self._shared, wider, example)
         self.module = wider
@@ -444,7 +453,7 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If a finished task's weights were changed from outside.
         """
         self.verify(root)
-        return {**dump(self.state), **self.mask.dump()}
+        return {**dump(in_shards(self.state, wholes_in(self.inventory().owned))), **self.mask.dump()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned, in any process, before or after the weights are loaded.
@@ -461,6 +470,9 @@ class PackNet:  # noqa: PLR0904
     def __repr__(self) -> str:
         what = type(self.module).__name__
         try:
+            processes = self.inventory().processes
+            if processes is not None:  # counting takes all of them, and one may be printing
+                return f"PackNet({what}, tasks={self.state.names}, sharded over {processes.size} processes)"
             return f"PackNet({what}, {self.summary().shares(self.open_task, self.phase)})"
         except RuntimeError as error:  # the module changed; whoever looks at it may be finding out
             return f"PackNet({what}, tasks={self.state.names}: {error})"

@@ -14,7 +14,7 @@ from packnet_pl.core.scores import GradientScore, Score, magnitude
 from packnet_pl.core.slots import Slot
 from packnet_pl.core.state import State
 
-__all__ = ["ALL_LAYERS", "PruneRule", "check_rule", "count_to_release", "count_units", "rule_of"]
+__all__ = ["ALL_LAYERS", "PruneRule", "check_rule", "check_sharded_rule", "count_to_release", "count_units", "rule_of"]
 
 ALL_LAYERS = "all layers"
 """In place of a layer's name."""
@@ -97,6 +97,9 @@ def check_rule(rule: PruneRule, state: State, inventory: Inventory, ratio: float
     """
     number = FREE if state.open_task is None else len(state.names)
     counts: dict[str, tuple[int, int]] = {}
+    if inventory.processes is not None:
+        check_sharded_rule(rule)
+        return  # nothing divides a row by its length there, so any share can be released
     for name, owner in state.owners.items():
         slot = inventory.owned[name]
         kept = last_entries(slot, owner, number) if rule.granularity == "weight" else None
@@ -106,6 +109,25 @@ def check_rule(rule: PruneRule, state: State, inventory: Inventory, ratio: float
         counts = {ALL_LAYERS: (sum(owned for owned, _ in counts.values()), sum(stay for _, stay in counts.values()))}
     for name, (owned, stay) in counts.items():
         count_to_release(name, ratio, owned, owned - stay)
+
+
+def check_sharded_rule(rule: PruneRule) -> None:
+    """Checks that a network whose rows are divided among processes can be pruned by ``rule``.
+
+    Raises:
+        ValueError: If it needs a whole weight.
+    """
+    if rule.granularity != "weight":
+        raise ValueError(
+            f"prune granularity {rule.granularity!r} was given for a sharded network, in which single weights are "
+            "ranked only: prune with granularity='weight', or train it in one process or with DDP"
+        )
+    if rule.score is not magnitude and rule.gradient_score is None:
+        name = getattr(rule.score, "__name__", rule.score)
+        raise ValueError(
+            f"prune score {name} makes its scores from a whole weight, and in a sharded network no process has one: "
+            "prune by magnitude, or by a GradientScore such as packnet_pl.core.taylor"
+        )
 
 
 def count_units(name: str, slot: Slot, owner: Tensor, task: int, granularity: Granularity) -> int:

@@ -1,23 +1,25 @@
 """Chooses the weights that a task releases: exactly ``round(ratio * owned)`` of them, the lowest scores first."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.directions import last_entries
 from packnet_pl.core.filters import filter_norms, filter_sums, owned_filters, spread_filters
-from packnet_pl.core.finite import check_finite, is_finite
+from packnet_pl.core.finite import check_all_finite, check_finite, is_finite
 from packnet_pl.core.loops import are_many
 from packnet_pl.core.ownership import FREE, count_owned
-from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, count_to_release, count_units
+from packnet_pl.core.pruning import ALL_LAYERS, PruneRule, check_sharded_rule, count_to_release, count_units
 from packnet_pl.core.rows import untrained
 from packnet_pl.core.scores import GradientScore, WeightScore, magnitude, misfit
 from packnet_pl.core.selection import Candidates, lowest
-from packnet_pl.core.slots import Slot, tensors_in
+from packnet_pl.core.sharded_releases import lowest_share_of_all
+from packnet_pl.core.shards import processes_of
+from packnet_pl.core.slots import Slot, tensors_in, wholes_in
 from packnet_pl.core.state import State
+from packnet_pl.core.units import Units
 
 __all__ = ["choose_releases", "releases_of"]
 
@@ -46,8 +48,8 @@ def choose_releases(
     over if the row would be nothing but zeros without it, and the next lowest is released instead.
 
     Args:
-        slots: Name -> slot of each weight.
-        owners: Name -> owner map (uint8, the weight's shape).
+        slots: Name -> slot of each weight. Where they are sharded, every process must call it alike.
+        owners: Name -> owner map (uint8, the weight's shape, or that of this process's part).
         task: Number of the task.
         ratio: Share to release, in [0, 1).
         rule: How.
@@ -63,7 +65,10 @@ def choose_releases(
             and one is owned in part, or the outputs of a layer are not known, or fewer may be released than ``ratio``
             says, or more were before.
     """
-    weights = tensors_in(slots)
+    weights, processes = tensors_in(slots), processes_of(wholes_in(slots).values())
+    if processes is not None:
+        check_sharded_rule(rule)
+        check_all_finite(weights, processes)
     if rule.score is not magnitude or rule.granularity != "weight":
         # Where weights are their own scores, they are checked as such.
         for name, weight in weights.items():
@@ -72,7 +77,7 @@ def choose_releases(
     many = are_many(weights.values())
     score_of = _scores(rule, weights, accumulators)
 
-    def units(name: str) -> _Units:
+    def units(name: str) -> Units:
         rows = (trained_rows or {}).get(name)
         rows = None if rows is None else rows.to(weights[name].device)
         if rule.granularity == "weight":
@@ -82,6 +87,8 @@ def choose_releases(
         released = count_units(name, slots[name], owners[name], FREE, rule.granularity) if again else 0
         return replace(found, released=released)
 
+    if processes is not None:
+        return lowest_share_of_all({name: units(name) for name in weights}, ratio, rule.scope, processes)
     if rule.scope == "layer":
         chosen = {name: _lowest_share(name, [units(name)], ratio, many=many)[0] for name in weights}
     else:
@@ -92,33 +99,7 @@ def choose_releases(
     return {name: spread_filters(name, slots[name], chosen[name], weight.shape) for name, weight in weights.items()}
 
 
-@dataclass(frozen=True)
-class _Units:
-    """What is ranked in one layer: weights, or whole filters.
-
-    Attributes:
-        candidates: Those that may be released.
-        owned: How many are the task's.
-        eligible: How many of them may be released.
-        first: Which go before all others (bool); None if the scores alone decide.
-        released: How many the task has released before.
-    """
-
-    candidates: Candidates
-    owned: int
-    eligible: int
-    first: Tensor | None
-    released: int = 0
-
-    def early(self, *, late: bool = False) -> Candidates:
-        """Returns the candidates that go before all others, or those others."""
-        eligible = self.candidates.groups == self.candidates.group
-        if self.first is None:
-            return replace(self.candidates, groups=eligible if late else torch.zeros_like(eligible), group=1)
-        return replace(self.candidates, groups=eligible & (~self.first if late else self.first), group=1)
-
-
-def _single_weights(score: WeightScore, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None) -> _Units:
+def _single_weights(score: WeightScore, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None) -> Units:
     weight, owned = slot.now.detach(), count_owned(owner, task)
     # The paper's score needs no memory of its own.
     scores = None if score is magnitude else _scored(score, name, weight)
@@ -126,19 +107,19 @@ def _single_weights(score: WeightScore, name: str, slot: Slot, owner: Tensor, ta
     first = None if rows is None else untrained(rows, weight.shape)
     kept = last_entries(slot, owner, task, scores)
     if kept is None:
-        return _Units(candidates, owned, owned, first)
+        return Units(candidates, owned, owned, first)
     eligible = replace(candidates, groups=(owner == task) & ~kept, group=1)
-    return _Units(eligible, owned, owned - int(kept.sum()), first)
+    return Units(eligible, owned, owned - int(kept.sum()), first)
 
 
 def _filters(
     score: WeightScore, name: str, slot: Slot, owner: Tensor, task: int, rows: Tensor | None, of_filter: str
-) -> _Units:
+) -> Units:
     filters = owned_filters(name, slot, owner == task)
     scores = _scored(score, name, slot.now.detach())
     worth = filter_norms(name, slot, scores) if of_filter == "norm" else filter_sums(name, slot, scores)
     owned = int(filters.sum())
-    return _Units(Candidates(name, worth, filters), owned, owned, None if rows is None else ~rows)
+    return Units(Candidates(name, worth, filters), owned, owned, None if rows is None else ~rows)
 
 
 def _scores(
@@ -170,7 +151,7 @@ def _scored(score: WeightScore, name: str, weight: Tensor) -> Tensor:
     return found
 
 
-def _lowest_share(name: str, layers: Sequence[_Units], ratio: float, *, many: bool) -> list[Tensor]:
+def _lowest_share(name: str, layers: Sequence[Units], ratio: float, *, many: bool) -> list[Tensor]:
     """Chooses ``ratio`` of what the task owns in these layers together."""
     count = count_to_release(
         name,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from packnet_pl.core.shards import own_part
 from packnet_pl.core.slots import Slot
 
 __all__ = ["tables_in", "trained_rows", "untrained"]
@@ -24,9 +25,10 @@ def trained_rows(tables: Mapping[str, Slot]) -> dict[str, Tensor]:
     """Returns name -> which rows have a gradient now (bool, one per row); tables without any gradient are left out."""
     found = {}
     for name, slot in tables.items():
-        grad = slot.now.grad
-        if grad is None:
+        held = slot.whole
+        if held.grad is None:
             continue
+        grad = own_part(held.grad)
         if grad.layout == torch.strided:
             found[name] = (grad != 0).flatten(1).any(1)
             continue

@@ -14,7 +14,9 @@ from packnet_pl.core.inventory import Inventory, take_inventory
 from packnet_pl.core.module_modes import in_eval_mode, layers_with_statistics
 from packnet_pl.core.open_mask import OpenMask
 from packnet_pl.core.prunable import PrunableRule, check_prunable, rule_named
-from packnet_pl.core.slots import tensors_in
+from packnet_pl.core.sharded_checks import check_sharded
+from packnet_pl.core.shards import reshard_
+from packnet_pl.core.slots import tensors_in, wholes_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_format import parse, recorded_prunable
 from packnet_pl.core.subnetwork import shown_task
@@ -88,6 +90,7 @@ class SharedModule:
         Raises:
             RuntimeError: If these are not the weights that tasks own.
         """
+        reshard_(self.module)
         inventory = self.inventory_of(self.module)
         if self._shown not in self.state.shapes:  # a narrower task has tensors of its own while it is shown
             self.state = self.state.beside(tensors_in(inventory.owned))
@@ -154,8 +157,10 @@ class SharedModule:
         self.refuse_inside("load_state_dict")
         recorded = recorded_prunable(dumped, self.state)
         owners = dumped.get("owners") if isinstance(dumped, Mapping) else None
+        reshard_(self.module)
         inventory = self.inventory_of(self.module, recorded, owners or {})
         state = parse(dumped, self.state, inventory)
+        check_sharded(state, inventory.processes)
         mask = OpenMask.parse(dumped, state.owners)
         if "prunable" not in dumped:
             warn_of_later(inventory, self.inventory(), state.prunable, self.state.prunable)
@@ -237,6 +242,6 @@ class SharedModule:
 
     def _check(self, root: nn.Module | None) -> None:
         inventory = self.inventory()
-        check_shared(self.state, tensors_in(inventory.owned), tensors_in(inventory.frozen), self._verified)
+        check_shared(self.state, wholes_in(inventory.owned), wholes_in(inventory.frozen), self._verified)
         if root is not None:
             check_private(self.state, root)

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from packnet_pl.core.bits import identity, same_bits
+from packnet_pl.core.shards import is_shard, own_part, why_not_rows
 
 __all__ = [
     "Slot",
@@ -22,6 +23,7 @@ __all__ = [
     "restore_slot_",
     "slots_of",
     "tensors_in",
+    "wholes_in",
     "why_not_frozen",
 ]
 
@@ -55,20 +57,35 @@ class Slot:
         return self.layer._parameters if self.is_parameter else self.layer._buffers
 
     @property
-    def found(self) -> Tensor | None:
-        """The tensor that the slot has now, or None: layers may take a buffer away."""
+    def held(self) -> Tensor | None:
+        """What the slot has now, whole or sharded, as optimizers have it; None: layers may take a buffer away."""
         # As ``table``, without a call: steps look at each slot.
         table = self.layer._parameters if self.is_parameter else self.layer._buffers
         return table[self.key] if self.key in table else None  # noqa: SIM401 (a scripted module has no get)
 
     @property
+    def found(self) -> Tensor | None:
+        """The tensor that the slot has now, of a sharded one this process's part; None if it is empty."""
+        tensor = self.held
+        return None if tensor is None else own_part(tensor)
+
+    @property
     def now(self) -> Tensor:
-        """The tensor that the slot has now.
+        """As :attr:`found`.
 
         Raises:
             RuntimeError: If it is empty.
         """
-        tensor = self.found
+        return own_part(self.whole)
+
+    @property
+    def whole(self) -> Tensor:
+        """As :attr:`held`.
+
+        Raises:
+            RuntimeError: If it is empty.
+        """
+        tensor = self.held
         if tensor is None:
             raise RuntimeError(f"{type(self.layer).__name__} has no {self.key!r} any more: it was removed")
         return tensor
@@ -98,12 +115,21 @@ def _users_of_parametrizations(module: nn.Module) -> dict[nn.Module, nn.Module]:
 
 
 def tensors_in(slots: Mapping[str, Slot]) -> dict[str, Tensor]:
-    """Returns name -> the tensor that each slot has now.
+    """Returns name -> the tensor that each slot has now, of sharded ones this process's part.
 
     Raises:
         RuntimeError: If a slot is empty.
     """
     return {name: slot.now for name, slot in slots.items()}
+
+
+def wholes_in(slots: Mapping[str, Slot]) -> dict[str, Tensor]:
+    """Returns name -> the tensor that each slot has now, whole or sharded.
+
+    Raises:
+        RuntimeError: If a slot is empty.
+    """
+    return {name: slot.whole for name, slot in slots.items()}
 
 
 def find_module(root: nn.Module, name: str) -> nn.Module | None:
@@ -121,7 +147,7 @@ def plain_name(name: str) -> str:
 
 def memory_of(tensor: Tensor) -> object:
     """Returns what tied tensors have in common, also those that are tied without being one object."""
-    return id(tensor) if why_not_frozen(tensor) else identity(tensor)
+    return id(tensor) if why_not_frozen(tensor) else identity(own_part(tensor))
 
 
 def can_be_frozen(tensor: Tensor) -> bool:
@@ -133,6 +159,8 @@ def why_not_frozen(tensor: Tensor) -> str | None:
     """Returns why the values of ``tensor`` cannot be read and restored; None if they can be."""
     if nn.parameter.is_lazy(tensor):
         return "it has no values yet (a lazy layer): run one batch through the network first"
+    if is_shard(tensor):
+        return why_not_rows(tensor)  # type: ignore[arg-type]
     if is_traceable_wrapper_subclass(tensor):
         return (
             f"it is a {type(tensor).__name__} (sharded or quantized): only plain tensors can be frozen entry by entry"

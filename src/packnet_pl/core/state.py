@@ -14,6 +14,7 @@ from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.capacity import check_room
 from packnet_pl.core.ownership import all_free, claim, release, trainable
 from packnet_pl.core.packed_bits import unpack_mask
+from packnet_pl.core.shards import Processes
 
 __all__ = ["State"]
 
@@ -29,7 +30,7 @@ class State:
         tasks: Finished tasks, in order; the k-th (from 1) has owner k.
         open_task: The task that is being trained, or None; its owner is ``len(tasks) + 1``.
         phase: Of the open task: "train" before it was pruned, "retrain" after; None without one.
-        owners: Parameter name -> uint8 owner map.
+        owners: Parameter name -> uint8 owner map; of a sharded one, that of this process's rows.
         private: Task -> names of the modules that only it uses, as seen from the user's module.
         fingerprints: Finished task -> tensor name -> fingerprint of what it uses and no earlier task does.
         private_fingerprints: Finished task -> tensor name -> fingerprint of its private modules, as far as known.
@@ -96,13 +97,14 @@ class State:
             return self
         return replace(self, owners={name: owner.to(weights[name].device) for name, owner in self.owners.items()})
 
-    def begin(self, task: str, private: Sequence[str], network: str) -> "State":
+    def begin(self, task: str, private: Sequence[str], network: str, processes: Processes | None = None) -> "State":
         """Returns the state in which ``task`` is open, in phase "train", and owns every free weight.
 
         Args:
             task: A new name.
             private: Names of the modules of this task alone.
             network: What the network is called in errors.
+            processes: That have the rows of the owner maps; None if maps are whole.
 
         Raises:
             CapacityError: If no weight is free, or 255 tasks exist.
@@ -118,7 +120,7 @@ class State:
             )
         if task in self.tasks:
             raise ValueError(f"task {task!r} is finished already; finished are {list(self.tasks)}: choose a new name")
-        check_room(task, self.tasks, self.owners, network, self.prunable)
+        check_room(task, self.tasks, self.owners, network, self.prunable, processes)
         number = len(self.tasks) + 1
         return replace(
             self,

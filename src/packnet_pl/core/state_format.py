@@ -13,10 +13,11 @@ from packnet_pl.choices import KEEPINGS, PHASES, PRUNABLES, Prunable, check_choi
 from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.packed_bits import packed_size
-from packnet_pl.core.slots import Slot, tensors_in
+from packnet_pl.core.slots import Slot, tensors_in, wholes_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_dump import FORMAT, dump
 from packnet_pl.core.state_shapes import check_owners_within, check_shapes, parse_shapes
+from packnet_pl.core.state_shards import of_rows
 from packnet_pl.counting import counted
 
 __all__ = ["parse", "read_state", "recorded_prunable"]
@@ -97,6 +98,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
             shapes=parse_shapes(dumped.get("shapes", {})),
             masks={task: dict(mask) for task, mask in dumped.get("masks", {}).items()},
         )
+        state = of_rows(state, wholes_in(inventory.owned))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"PackNet state is malformed: {error}") from error
     check_shapes(state, _shapes(inventory.all))

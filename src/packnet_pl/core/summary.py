@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from packnet_pl.core.inventory import Inventory
-from packnet_pl.core.ownership import count_owners
+from packnet_pl.core.ownership import counts_in_all
 from packnet_pl.core.unowned import parameter_count, usable_fraction
 from packnet_pl.counting import counted
 from packnet_pl.shares import Share, shares_of, total_of
@@ -68,7 +68,8 @@ def summarize(inventory: Inventory, owners: Mapping[str, Tensor], tasks: Sequenc
         owners: Parameter name -> owner map, one for each of ``inventory.owned``.
         tasks: Task names; the first has owner 1.
     """
-    layers = shares_of({name: count_owners(owners[name], len(tasks)) for name in inventory.owned}, tasks)
+    of_owned = {name: owners[name] for name in inventory.owned}
+    layers = shares_of(counts_in_all(of_owned, len(tasks), inventory.processes), tasks)
     return Summary(
         total_of(layers, tasks),
         layers,

@@ -44,14 +44,14 @@ def warn_of_unknown(inventory: Inventory, prunable: str, trained: RequiresGrad) 
         return
     kinds: dict[tuple[str, str], list[tuple[str, Slot]]] = {}
     for name, slot in _standing(inventory, trained).items():
-        if role_of(name, slot.used_by, slot.now) is Role.UNKNOWN:
+        if role_of(name, slot.used_by, slot.whole) is Role.UNKNOWN:
             kind = type(slot.used_by).__name__, re.sub(r"\d+", "#", own_name(name, slot.used_by))
             kinds.setdefault(kind, []).append((name, slot))
     if not kinds:
         return
     total = parameter_count(inventory)
     found = [
-        f"{slots[0][0]} ({kind}, {slots[0][1].now.dtype} {tuple(slots[0][1].now.shape)}"
+        f"{slots[0][0]} ({kind}, {slots[0][1].whole.dtype} {tuple(slots[0][1].whole.shape)}"
         f"{f', and {len(slots) - 1} more like it' if len(slots) > 1 else ''}: "
         f"{_percent(sum(_size(slot) for _, slot in slots), total)} of all parameters)"
         for (kind, _), slots in kinds.items()
@@ -65,7 +65,7 @@ def warn_of_unknown(inventory: Inventory, prunable: str, trained: RequiresGrad) 
 
 def _advice(kinds: Mapping[tuple[str, str], list[tuple[str, Slot]]]) -> str:
     """Returns how to divide the first of them that can be divided; complex and integer ones cannot."""
-    names = [slots[0][0] for slots in kinds.values() if slots[0][1].now.dtype in PRUNABLE_TYPES]
+    names = [slots[0][0] for slots in kinds.values() if slots[0][1].whole.dtype in PRUNABLE_TYPES]
     if not names:
         return ""
     return (
@@ -119,7 +119,7 @@ def warn_of_later(recorded: Inventory, wanted: Inventory, prunable: str, later: 
 
 def _standing(inventory: Inventory, trained: RequiresGrad) -> dict[str, Slot]:
     """Returns the parameters that the first task can train, and later ones cannot."""
-    return {name: slot for name, slot in inventory.frozen.items() if slot.is_parameter and trained.was(slot.now)}
+    return {name: slot for name, slot in inventory.frozen.items() if slot.is_parameter and trained.was(slot.whole)}
 
 
 def _slots(inventory: Inventory) -> Iterator[Slot]:
@@ -128,7 +128,7 @@ def _slots(inventory: Inventory) -> Iterator[Slot]:
 
 
 def _size(slot: Slot) -> int:
-    return slot.now.numel()
+    return slot.whole.numel()
 
 
 def _percent(part: int, whole: int) -> str:

@@ -57,7 +57,7 @@ def check_shared(
 
     Args:
         state: What is known of them.
-        owned: Name -> weight that is divided among tasks.
+        owned: Name -> weight that is divided among tasks, whole or sharded; so are the others.
         fixed: Name -> other tensor that is frozen.
         verified: Of the tasks' copies, those that need not be read again; the others are added.
 
@@ -109,7 +109,7 @@ def _fingerprints_now(
     for (task, name), mark in of_others.items():
         found[task][name] = mark
     for number, task in enumerate(state.tasks, start=1):
-        for name in expected[task].keys() - sums[task]:
+        for name in (name for name, mark in expected[task].items() if is_hash(mark)):
             if name in owned:
                 found[task][name] = hash_of_owned(owned[name].detach(), state.owners[name], number)
             elif name in whole[task]:
@@ -156,7 +156,7 @@ def private_tensors(root: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         if module is None:
             continue
         slots = slots_of(module)
-        found |= {plain_name(f"{name}.{key}"): slot.now for key, slot in slots if slot.is_saved}
+        found |= {plain_name(f"{name}.{key}"): slot.whole for key, slot in slots if slot.is_saved}
     return found
 
 

@@ -8,13 +8,15 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from packnet_pl.container.packed_file import PackedFile
+from packnet_pl.container.packed_file import PackedFile, open_packed
 from packnet_pl.core.bits import identity
 from packnet_pl.core.fingerprints import owned_fingerprints
 from packnet_pl.core.finite import is_finite
 from packnet_pl.core.ownership import count_owners
 from packnet_pl.core.packed_bits import unpack_mask
+from packnet_pl.core.shards import is_shard, whole_of
 from packnet_pl.core.slots import plain_name
+from packnet_pl.distributed import rank_and_world_size, wait_for_all
 from packnet_pl.models import TaskInfo
 from packnet_pl.packed.feature_statistics import FeatureStatistics
 from packnet_pl.packed.packable import check_packable
@@ -55,7 +57,8 @@ def save_packed(  # noqa: PLR0913 - public, by keyword
 ) -> PackedFile:
     """Writes the network with all its tasks to one file, which is replaced as a whole.
 
-    Free weights are not written: they are zero in the network that is read back.
+    Free weights are not written: they are zero in the network that is read back. A sharded network is gathered layer
+    by layer, and every process must call it alike: the first one writes, and the others read what it wrote.
 
     Args:
         model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it is
@@ -107,25 +110,39 @@ def save_packed(  # noqa: PLR0913 - public, by keyword
     masks: Mapping[str, Mapping[str, Tensor]] = {}
     if parts.packnet is not None:
         state = parts.packnet.state_dict(model if isinstance(model, nn.Module) else None)
-        owners = {name: _contiguous(owner) for name, owner in state.pop("owners").items()}
+        owners = state.pop("owners")
         masks = state.pop("masks", {})
         for number, copies in enumerate(state.pop("copies").values()):
             tensors |= {f"copies/{number}/{name}": _plain(value) for name, value in copies.items()}
         header["packnet"] = state if parts is model else {**state, **private_as_heads(parts.heads, state)}
     networks = networks_of(parts)
+    is_sharded = parts.packnet is not None and parts.packnet.inventory().processes is not None
+    keeps = not is_sharded or rank_and_world_size()[0] == 0
     for name, tensor in _distinct(parts.backbone, owners, header["aliases"]):
         if networks:
             own = enumerate(networks.values())
             tensors |= {f"copies/{number}/{name}": _plain(network[name]) for number, network in own}
         elif name in owners:
-            _pack_layer(name, _contiguous(tensor), owners[name], dtype, header, tensors)
+            owner = _contiguous(owners[name])
+            _pack_layer(name, _contiguous(tensor), owner, dtype, header, tensors)
             if masks:
-                _pack_masks(name, owners[name], masks, header, tensors)
+                _pack_masks(name, owner, masks, header, tensors)
         else:
             tensors[f"shared/{name}"] = _plain(tensor)
+        if not keeps:
+            tensors.clear()
     for number, task in enumerate(parts.heads.infos):
         tensors |= {f"heads/{number}/{name}": _plain(v) for name, v in parts.heads[task].state_dict().items()}
-    return write_packed(path, header, tensors | _statistics(statistics or {}, list(parts.heads.infos), path))
+    tensors |= _statistics(statistics or {}, list(parts.heads.infos), path)
+    return _written_by_first(path, header, tensors) if is_sharded else write_packed(path, header, tensors)
+
+
+def _written_by_first(
+    path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> PackedFile:
+    written = write_packed(path, header, tensors) if rank_and_world_size()[0] == 0 else None
+    wait_for_all()
+    return written or open_packed(path)
 
 
 def _statistics(statistics: Mapping[str, FeatureStatistics], tasks: list[str], path: object) -> dict[str, Tensor]:
@@ -144,13 +161,18 @@ def _distinct(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yields each tensor of ``backbone`` under one name; ``aliases`` gets the other names of the same memory."""
     first: dict[object, str] = {}
-    state = {plain_name(name): value for name, value in backbone.state_dict().items()}
+    state = {plain_name(name): value for name, value in backbone.state_dict(keep_vars=True).items()}
     # Owned ones first: of two names for the same memory, theirs is the one that the owners have.
     for name in sorted(state, key=lambda name: name not in owners):
-        if (known := first.setdefault(identity(state[name]), name)) != name:
+        if (known := first.setdefault(_memory(state[name]), name)) != name:
             aliases[name] = known
         else:
             yield name, state[name]
+
+
+def _memory(tensor: Tensor) -> object:
+    """Returns what names of one tensor have in common: of a sharded one, of which a process may have no row, itself."""
+    return id(tensor) if is_shard(tensor) else identity(tensor)
 
 
 def _pack_layer(
@@ -193,13 +215,13 @@ def _pack_masks(
 
 
 def _contiguous(tensor: Tensor) -> Tensor:
-    """Returns the same values on the CPU in row-major order; in the same memory if they are there."""
-    return tensor.detach().cpu().contiguous()
+    """Returns the same values on the CPU in row-major order; in the same memory if they are there, and not sharded."""
+    return whole_of(tensor).detach().cpu().contiguous()
 
 
 def _plain(tensor: Tensor) -> Tensor:
     """Returns a contiguous copy: safetensors refuses tensors that share memory."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return whole_of(tensor).detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _rounded(values: Tensor, dtype: Precision, name: str) -> Tensor:

@@ -1,0 +1,35 @@
+"""What a network whose rows are divided among processes cannot do, with the reason."""
+
+from packnet_pl.core.shards import Processes
+from packnet_pl.core.state import State
+
+__all__ = ["check_sharded", "refuse_sharded"]
+
+
+def check_sharded(state: State, processes: Processes | None) -> None:
+    """Checks that all that is in a state can be had by a network of which each process has rows.
+
+    Args:
+        state: With the open task, or to be loaded.
+        processes: That have the rows; None if each has the whole.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    own = [f"{what}='per_task'" for what in ("norm", "bias") if getattr(state, what) == "per_task"]
+    used = [*own, *(["a learned mask"] if state.masks else []), *(["a network that has grown"] if state.shapes else [])]
+    if used:
+        refuse_sharded(used[0], processes)
+
+
+def refuse_sharded(what: str, processes: Processes | None) -> None:
+    """Refuses ``what`` where processes have the rows of a network.
+
+    Raises:
+        ValueError: If they have.
+    """
+    if processes is not None:
+        raise ValueError(
+            f"{what} was asked for in a network that is sharded over {processes.size} processes (fully_shard), where "
+            "it is not supported: train it in one process or with DDP"
+        )

@@ -1,0 +1,65 @@
+"""Chooses the weights that a task releases where processes have their rows: as many, and the same, as one would."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from packnet_pl.choices import Scope
+from packnet_pl.core.ownership import count_owned
+from packnet_pl.core.pruning import ALL_LAYERS, count_to_release
+from packnet_pl.core.sharded_selection import lowest_of_all
+from packnet_pl.core.shards import Processes
+from packnet_pl.core.units import Units
+
+__all__ = ["lowest_share_of_all"]
+
+
+def lowest_share_of_all(
+    layers: Mapping[str, Units], ratio: float, scope: Scope, processes: Processes
+) -> dict[str, Tensor]:
+    """Chooses ``ratio`` of what the task owns in each layer, or in all together.
+
+    Args:
+        layers: Name -> this process's rows.
+        ratio: Share to release, in [0, 1).
+        scope: "layer" or "global".
+        processes: That have the rows, and must call it alike.
+
+    Returns:
+        Name -> which entries of its rows to release (bool).
+
+    Raises:
+        ValueError: If more were released before, or fewer may be than ``ratio`` says.
+    """
+    groups = {name: [units] for name, units in layers.items()}
+    if scope == "global":
+        groups = {ALL_LAYERS: list(layers.values())}
+    early = [[units.early() for units in group] for group in groups.values()]
+    counted = [
+        [
+            sum(units.owned for units in group),
+            sum(units.eligible for units in group),
+            sum(units.released for units in group),
+            sum(count_owned(candidates.groups, 1) for candidates in first),
+        ]
+        for group, first in zip(groups.values(), early, strict=True)
+    ]
+    totals: list[list[int]] = processes.sum(torch.tensor(counted)).tolist()
+    counts = [
+        count_to_release(name, ratio, owned, eligible, released)
+        for name, (owned, eligible, released, _) in zip(groups, totals, strict=True)
+    ]
+    if all(units.first is None for units in layers.values()):
+        candidates = [[units.candidates for units in group] for group in groups.values()]
+        return _named(layers, lowest_of_all(candidates, counts, processes))
+    before = [min(count, first) for count, (*_, first) in zip(counts, totals, strict=True)]
+    late = [[units.early(late=True) for units in group] for group in groups.values()]
+    sooner = _named(layers, lowest_of_all(early, before, processes))
+    rest = [count - first for count, first in zip(counts, before, strict=True)]
+    later = _named(layers, lowest_of_all(late, rest, processes))
+    return {name: sooner[name] | later[name] for name in layers}
+
+
+def _named(layers: Mapping[str, Units], chosen: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
+    return dict(zip(layers, [mask for group in chosen for mask in group], strict=True))

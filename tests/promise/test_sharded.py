@@ -1,0 +1,115 @@
+"""Nothing is forgotten in a network whose rows ``fully_shard`` has divided among processes, in a loop of one's own."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.support import ROOT
+
+LABEL = "fully_shard, a loop of one's own"
+TWO = {
+    "a transformer of which no layer divides evenly, AdamW": "transformer",
+    "a residual network with batch-norm, SGD with momentum": "resnet",
+    "pruned globally": "pruned_globally",
+    "pruned by gradients": "pruned_by_gradients",
+    "resumed from a checkpoint in the middle of a task": "resumed",
+    "packed into one file": "packed",
+    "made on the meta device": "meta_start",
+    "gathered by forward passes between the steps": "gathered_between",
+    "bfloat16 for computing": "mixed_precision",
+    "activation checkpointing": "activation_checkpointing",
+}
+NOTICED = {"a weight of one process, changed from outside": "changed_from_outside"}
+REFUSED = {
+    "what needs a whole weight": "refused",
+    "a weight of one process that is NaN": "diverged",
+    "one more task, with no weight free": "no_room",
+}
+THREE = {
+    "a transformer of which no layer divides evenly, AdamW": "transformer",
+    "a residual network with batch-norm, SGD with momentum": "resnet",
+    "packed into one file": "packed",
+    "resumed from a checkpoint that two processes wrote": "on_other_processes",
+}
+
+
+def run(folder, processes, rows, **environment):
+    command = [sys.executable, "-m", "tests.support.promise.sharded_script", str(folder), str(processes), *rows]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+    return folder, processes, output
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("two"), 2, [*TWO.values(), *NOTICED.values(), *REFUSED.values()])
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    saved = tmp_path_factory.mktemp("saved")
+    run(saved, 2, ["resumed"])
+    return run(tmp_path_factory.mktemp("three"), 3, THREE.values(), SAVED_BY=str(saved))
+
+
+def check(row, left_by):
+    folder, processes, output = left_by
+    for rank in range(processes):
+        path = folder / f"{row}.{rank}.pt"
+        assert path.is_file(), f"process {rank} did not come to the end of {row!r}:\n{output[-3000:]}"
+        left = torch.load(path, weights_only=True)
+        assert not left["error"], f"process {rank}: {left['error']}"
+        assert left["notes"], row
+        assert all(left["notes"].values()), f"process {rank}: {left['notes']}"
+
+
+@pytest.mark.slow
+@pytest.mark.promise("Strategies", label=f"two processes (gloo), {LABEL}")
+@pytest.mark.parametrize("row", TWO)
+def test_two_processes(row, two):
+    check(TWO[row], two)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("Strategies", status="noticed", label=f"two processes (gloo), {LABEL}")
+@pytest.mark.parametrize("row", NOTICED)
+def test_noticed_by_both_processes(row, two):
+    check(NOTICED[row], two)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("Strategies", status="refused", label=f"two processes (gloo), {LABEL}")
+@pytest.mark.parametrize("row", REFUSED)
+def test_refused_by_both_processes(row, two):
+    check(REFUSED[row], two)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.promise("Strategies", label=f"three processes (gloo), {LABEL}")
+@pytest.mark.parametrize("row", THREE)
+def test_three_processes(row, three):
+    check(THREE[row], three)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.promise("Strategies", label=f"four processes (gloo), {LABEL}: two groups, each with the whole network")
+def test_two_groups_of_two(tmp_path):
+    check("hybrid", run(tmp_path, 4, ["hybrid"]))
