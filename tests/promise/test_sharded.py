@@ -14,12 +14,14 @@ LABEL = "fully_shard, a loop of one's own"
 TWO = {
     "a transformer of which no layer divides evenly, AdamW": "transformer",
     "a residual network with batch-norm, SGD with momentum": "resnet",
-    "pruned globally": "pruned_globally",
     "pruned by gradients": "pruned_by_gradients",
     "resumed from a checkpoint in the middle of a task": "resumed",
     "packed into one file": "packed",
-    "made on the meta device": "meta_start",
     "gathered by forward passes between the steps": "gathered_between",
+}
+MORE = {
+    "pruned globally": "pruned_globally",
+    "made on the meta device": "meta_start",
     "bfloat16 for computing": "mixed_precision",
     "activation checkpointing": "activation_checkpointing",
 }
@@ -62,6 +64,11 @@ def two(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def two_more(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("more"), 2, MORE.values())
+
+
+@pytest.fixture(scope="module")
 def three(tmp_path_factory):
     saved = tmp_path_factory.mktemp("saved")
     run(saved, 2, ["resumed"])
@@ -98,6 +105,14 @@ def test_noticed_by_both_processes(row, two):
 @pytest.mark.parametrize("row", REFUSED)
 def test_refused_by_both_processes(row, two):
     check(REFUSED[row], two)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.promise("Strategies", label=f"two processes (gloo), {LABEL}")
+@pytest.mark.parametrize("row", MORE)
+def test_two_processes_in_other_ways(row, two_more):
+    check(MORE[row], two_more)
 
 
 @pytest.mark.slow

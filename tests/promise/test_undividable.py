@@ -69,7 +69,7 @@ REFUSED = {
     "a lazy layer": lambda: nn.LazyLinear(8),
     "a lazy norm": lambda: nn.LazyBatchNorm1d(),
     "a tensor subclass": lambda: _linear(nn.Parameter(TwoTensor(torch.randn(8, 8), torch.randn(8, 8)))),
-    "a DTensor": _sharded,
+    "a DTensor that is not divided by rows": _sharded,
     "a quantized buffer": _quantized,
     "a weight on the meta device": lambda: nn.Linear(8, 8, device="meta"),
     "a norm on the meta device": lambda: nn.BatchNorm1d(8, device="meta"),

@@ -84,7 +84,7 @@ def take_inventory(
     found = Inventory()
     seen: set[object] = set()  # by memory: weights may be tied without being one object
     slots = [(plain_name(name), slot, slot.whole, _why_unusable(slot)) for name, slot in slots_of(module)]
-    is_sharded = any(is_shard(tensor) for _, _, tensor, _ in slots)
+    is_sharded = any(is_shard(tensor) and not reason for _, _, tensor, reason in slots)
     memory = [id(tensor) if reason else identity(own_part(tensor)) for _, _, tensor, reason in slots]
     for at, (name, slot, tensor, unusable) in zip(memory, slots, strict=True):
         if not slot.is_parameter or unusable or at in seen:

@@ -118,9 +118,12 @@ def _ties_before(ties: Tensor, lengths: Sequence[int], rank: int) -> list[list[i
         lengths: Number of layers in each group.
         rank: Of this process.
     """
-    of_earlier = ties[:rank].sum(0).split(list(lengths))
-    of_all = ties.sum(0).split(list(lengths))
-    return [
-        [start + own for start, own in zip(accumulate(all_.tolist(), initial=0), earlier.tolist(), strict=False)]
-        for all_, earlier in zip(of_all, of_earlier, strict=True)
-    ]
+    of_earlier: list[int] = ties[:rank].sum(0).tolist()
+    of_all: list[int] = ties.sum(0).tolist()
+    before, place = [], 0
+    for length in lengths:
+        layers = slice(place, place + length)
+        starts = accumulate(of_all[layers], initial=0)
+        before.append([start + own for start, own in zip(starts, of_earlier[layers], strict=False)])
+        place += length
+    return before

@@ -99,7 +99,7 @@ def is_shard(tensor: object) -> bool:
 def own_part(tensor: Tensor) -> Tensor:
     """Returns the part of ``tensor`` that this process has, sharing its memory: a plain one is its own."""
     # to_local() makes a new tensor where gradients are recorded.
-    return tensor._local_tensor if is_shard(tensor) else tensor  # type: ignore[attr-defined,no-any-return]
+    return tensor._local_tensor if is_shard(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def why_not_rows(tensor: "DTensor") -> str | None:
@@ -154,7 +154,7 @@ def first_index(tensor: Tensor) -> int:
 
 def whole_of(tensor: Tensor) -> Tensor:
     """Returns the whole of a sharded tensor, gathered: every process must call it alike; a plain one as it is."""
-    return tensor.full_tensor() if is_shard(tensor) else tensor  # type: ignore[attr-defined,no-any-return]
+    return tensor.full_tensor() if is_shard(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def with_shards(part: Tensor, like: Tensor) -> Tensor:
