@@ -39,6 +39,9 @@ class Freezer:
         leaves_converted: Whether what was converted or reshaped since is left as it is, and not refused.
         known: A freezer of the same task that has just restored everything: the values of large weights are taken from
             it, and not copied.
+
+    Attributes:
+        is_sharded: Whether processes have parts of what is frozen.
     """
 
     @torch.inference_mode(False)
@@ -76,6 +79,7 @@ class Freezer:
             for name, entries in self._entries.items()
             if entries.compact is not None and owners[name].numel() >= LARGE and not is_shard(slots[name].whole)
         }
+        self.is_sharded = any(is_shard(slot.held) for slot in slots.values())
         self._proof = StepProof()
         self._last = Pending()
         self._compared = False

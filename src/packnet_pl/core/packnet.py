@@ -280,7 +280,8 @@ class PackNet:  # noqa: PLR0904
         number, freezer, frozen = self._shared.open_number("mask_gradients_"), self.freezer, self._shared.frozen
         if self.mask.scores is not None:
             self.mask.scores.take_gradients(tensors_in(frozen.owned), self.state.owners, number)
-        reshard_(self.module)
+        if freezer.is_sharded:
+            reshard_(self.module)
         freezer.mask_gradients_()
         if frozen.tables and self.phase == "train":
             self._shared.state = self.state.train_rows(trained_rows(frozen.tables))
@@ -305,8 +306,10 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
         self._shared.open_number("restore_")
-        reshard_(self.module)
-        self.freezer.restore_(of)
+        freezer = self.freezer
+        if freezer.is_sharded:
+            reshard_(self.module)
+        freezer.restore_(of)
         if self.mask.scores is not None:
             self.mask.scores.step_()
 
