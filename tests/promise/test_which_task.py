@@ -17,7 +17,7 @@ from tests.support.promise.checker import bits
 pytestmark = pytest.mark.promise("Finding the task of an image")
 
 SETTINGS = {"all shared": {}, "norms and biases per task": {"norm": "per_task", "bias": "per_task"}}
-RUN = ["debug=tiny", "debug.fraction=0.02", "logger=none", "sequence.order=[digits,greek]"]
+RUN = ["debug=tiny", "debug.fraction=0.05", "logger=none", "sequence.order=[digits,greek]"]
 
 
 def features_of(model, number):
