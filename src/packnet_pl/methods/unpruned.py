@@ -8,10 +8,15 @@ import pytorch_lightning as pl
 
 from packnet_pl.choices import Phase
 from packnet_pl.distributed import broadcast_
+from packnet_pl.methods.untrained_tensors import UntrainedTensors
 from packnet_pl.training.divergence import check_finite_weights
 from packnet_pl.training.multi_head import MultiHeadClassifier
 from packnet_pl.training.task_observer import let_observers_change_, tell_observers
-from packnet_pl.training.weight_averaging import use_averages_of_skipped_training
+from packnet_pl.training.weight_averaging import (
+    averaging_callbacks,
+    move_behind_averages,
+    use_averages_of_skipped_training,
+)
 
 __all__ = ["UnprunedClassifier", "fit_unpruned"]
 
@@ -120,6 +125,20 @@ class _FitEnd(pl.Callback):
 
     def __init__(self, model: UnprunedClassifier, task: str, settled: Callable[[pl.LightningModule], None]) -> None:
         self._model, self._task, self._settled, self._ended = model, task, settled, False
+        self._untrained: UntrainedTensors | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        move_behind_averages(trainer, self)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if averaging_callbacks(trainer.callbacks):  # type: ignore[attr-defined]
+            self._untrained = UntrainedTensors(pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._untrained is not None:
+            self._untrained.freeze_in_(checkpoint["state_dict"])
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._ended = True
@@ -127,6 +146,8 @@ class _FitEnd(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._ended:
             use_averages_of_skipped_training(trainer, pl_module)
+        if self._untrained is not None:
+            self._untrained.restore_(pl_module)
         let_observers_change_(trainer, pl_module)
         self._model.teardown("fit")
         # Statistics that each process gathered by itself become the first's.
