@@ -29,6 +29,7 @@ from packnet_pl.core.scores import GradientScore
 from packnet_pl.core.sharded_checks import check_sharded, refuse_sharded
 from packnet_pl.core.shards import reshard_
 from packnet_pl.core.shared_module import SharedModule
+from packnet_pl.core.silent_channels import warn_of_silent_channels
 from packnet_pl.core.slots import tensors_in, wholes_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_dump import dump
@@ -172,6 +173,7 @@ class PackNet:  # noqa: PLR0904
         restore_copies_(self.state, inventory)
         if len(self.state.tasks) == 1:
             warn_of_large(inventory, task, self.requires_grad)
+            warn_of_silent_channels(inventory, task)
         self._shared.open_(begun)
 
     def learn_mask(self, rule: LearnedMask | None = None) -> None:

@@ -12,7 +12,7 @@ from packnet_pl.core.prunable import PRUNABLE_TYPES, Role, own_name, role_of
 from packnet_pl.core.slots import Slot
 from packnet_pl.counting import counted
 
-__all__ = ["parameter_count", "usable_fraction", "warn_of_large", "warn_of_later", "warn_of_unknown"]
+__all__ = ["parameter_count", "usable_fraction", "warn_caller", "warn_of_large", "warn_of_later", "warn_of_unknown"]
 
 _LARGE = 0.1
 """Share of all parameters that may be frozen after the first task without a word."""
@@ -57,7 +57,7 @@ def warn_of_unknown(inventory: Inventory, prunable: str, trained: RequiresGrad) 
         for (kind, _), slots in kinds.items()
     ]
     more = f"; and {counted(len(found) - _SHOWN, 'more kind')}" if len(found) > _SHOWN else ""
-    _warn(
+    warn_caller(
         f"prunable={prunable!r} does not know whether these multiply activations, so they are frozen after the first "
         f"task: {'; '.join(found[:_SHOWN])}{more}{_advice(kinds)}",
     )
@@ -88,7 +88,7 @@ def warn_of_large(inventory: Inventory, task: str, trained: RequiresGrad) -> Non
         return
     largest = sorted(standing.items(), key=lambda item: -_size(item[1]))[:3]
     names = ", ".join(f"{name} ({_percent(_size(slot), total)})" for name, slot in largest)
-    _warn(
+    warn_caller(
         f"task {task!r} and later ones cannot change {_percent(frozen, total)} of the parameters, which were the first "
         f"task's and are not divided among tasks; the largest are {names}; PackNet(..., prunable=...) says what is "
         "divided ('all' takes embeddings and position tables too, a function whatever it chooses), and norm='per_task' "
@@ -110,7 +110,7 @@ def warn_of_later(recorded: Inventory, wanted: Inventory, prunable: str, later: 
         return
     total = parameter_count(wanted)
     share = _percent(sum(_size(wanted.owned[name]) for name in names), total)
-    _warn(
+    warn_caller(
         f"these tasks were trained with prunable={prunable!r}, which stays: {counted(len(names), 'parameter tensor')} "
         f"({share} of all parameters, {names[0]} first), which prunable={later!r} would divide among tasks, remain "
         "frozen",
@@ -135,7 +135,7 @@ def _percent(part: int, whole: int) -> str:
     return f"{part / max(1, whole):.2%}"
 
 
-def _warn(text: str) -> None:
-    """Warns the caller of PackNet, in the first of several processes."""
+def warn_caller(text: str) -> None:
+    """Warns the code that called PackNet, two calls above the caller of this, in the first of several processes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank()):
         warnings.warn(text, stacklevel=4)
