@@ -57,10 +57,11 @@ def load_sharded_state(packnet: PackNet, path: str | PathLike[str], key: str = "
     Raises:
         ValueError: If there is no such state in it, or as :meth:`PackNet.load_state_dict`.
     """
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-    reader = dcp.FileSystemReader(path)
+    reader = FileSystemReader(path)
     known = reader.read_metadata().state_dict_metadata
     stored = {
         name.removeprefix(f"{key}."): found
@@ -70,14 +71,14 @@ def load_sharded_state(packnet: PackNet, path: str | PathLike[str], key: str = "
     if _PLAIN not in stored:
         raise ValueError(f"{path} holds no PackNet state under {key!r}; it holds {sorted(known)[:5]}")
     plain = torch.empty(stored[_PLAIN].size, dtype=torch.uint8)
-    dcp.load({key: {_PLAIN: plain}}, storage_reader=reader)
+    load({key: {_PLAIN: plain}}, storage_reader=reader)
     read = json.loads(plain.numpy().tobytes())
     weights = wholes_in(packnet.inventory().owned)
     tensors = {}
     for place in map(tuple, read["tensors"]):
         found = stored["/".join(place)]
         tensors[place] = _room_for(found.size, found.properties.dtype, weights.get(place[-1]))
-    dcp.load({key: {"/".join(place): tensor for place, tensor in tensors.items()}}, storage_reader=reader)
+    load({key: {"/".join(place): tensor for place, tensor in tensors.items()}}, storage_reader=reader)
     for place, tensor in tensors.items():
         _put(read["state"], place, tensor)
     packnet.load_state_dict(read["state"])

@@ -36,8 +36,8 @@ def warn_of_silent_channels(inventory: Inventory, task: str) -> None:
         others = f", and {counted(len(found) - 1, 'more layer')} like it" if len(found) > 1 else ""
         warn_caller(
             f"{count} of the {counted(channels, 'channel')} of {layer} hardly varied in the first task (were all "
-            f"weights of a filter pruned?){others}: with norms that all tasks share, what task {task!r} and later ones send "
-            f"through comes out up to {factor:.0f} times as large, and their training may collapse; norm='per_task' "
-            "gives each task norms of its own, which can only be said before the first task; a lower prune ratio "
-            "leaves fewer such channels",
+            f"weights of a filter pruned?){others}: with norms that all tasks share, what task {task!r} and later ones "
+            f"send through comes out up to {factor:.0f} times as large, and their training may collapse; "
+            "norm='per_task' gives each task norms of its own, which can only be said before the first task; a "
+            "lower prune ratio leaves fewer such channels",
         )
