@@ -58,7 +58,7 @@ far: $(INSTALLED)
 
 # What goes beyond the paper, beside individual networks: on the default sequence, on far, and on one of eight tasks.
 BEYOND := individual individual_distilled packnet_75 packnet_90_global_norms packnet_90_masks packnet_90_distilled \
-	packnet_90_gradual packnet_90_learned packnet_90_taylor packnet_90_wide best
+	best_same_width best individual_wide packnet_90_gradual packnet_90_learned packnet_90_taylor
 beyond: METHODS := $(BEYOND)
 beyond: $(INSTALLED)
 	$(EMBEDDED)

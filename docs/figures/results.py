@@ -1,4 +1,4 @@
-"""Draws methods.png, methods-far.png and ratios.png of docs/images/: python docs/figures/results.py.
+"""Draws the images of methods and of ratios in docs/images/: python docs/figures/results.py.
 
 The figures are those of packnet-report; their numbers are those of the tables in REPRODUCIBILITY.md.
 """
@@ -27,8 +27,14 @@ def main() -> None:
     """Reads the tables, and writes the three images."""
     page = (ROOT / "REPRODUCIBILITY.md").read_text(encoding="utf-8")
     title = "Test error at the end of the sequence on vgg_small"
-    for name, first in (("methods", "latin | greek"), ("methods-far", "latin | digits")):
-        _write(partial(draw_methods, _methods(_table(page, f"| method | {first}")), title), name)
+    beyond = page[page.index("## Beyond the paper") :]
+    for name, first, part in (
+        ("methods", "latin | greek", page),
+        ("methods-far", "latin | digits", page),
+        ("beyond", "latin | greek", beyond),
+        ("beyond-far", "latin | digits", beyond),
+    ):
+        _write(partial(draw_methods, _methods(_table(part, f"| method | {first}")), title), name)
     _write(
         partial(draw_ratios, _ratios(_table(page, "| ratio of every task |")), "PackNet on vgg_small, test split"),
         "ratios",

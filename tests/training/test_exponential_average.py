@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from packnet_pl.training import ExponentialAverage
-from tests.support.fits import OwnModule, SaveAndStop, StoppedError, bits, fit_phase, loader, same, tensors
+from tests.support.fits import OwnModule, fit_phase
 
 
 class Steps(pl.Callback):
@@ -33,36 +33,7 @@ def test_it_is_the_recursion_that_the_docstring_states(decay):
     assert torch.allclose(steps.end, average, atol=1e-6)
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_a_resumed_fit_ends_with_the_same_average(tmp_path, epoch):
-    class Later(SaveAndStop):
-        def on_train_epoch_end(self, trainer, module):
-            if trainer.current_epoch + 1 == epoch:
-                super().on_train_epoch_end(trainer, module)
-
-    def fit(*callbacks, path=None):
-        torch.manual_seed(0)
-        module = OwnModule(dropout=0)
-        fit_phase(module, "a", ratio=0.5, callbacks=[ExponentialAverage(), *callbacks], max_epochs=3, ckpt_path=path)
-        return module
-
-    expected = fit()
-    with pytest.raises(StoppedError):
-        fit(Later(tmp_path / "last.ckpt"))
-    assert same(tensors(fit(path=tmp_path / "last.ckpt")), tensors(expected))
-
-
 @pytest.mark.parametrize("decay", [1, -0.1, "high", float("nan")])
 def test_a_decay_out_of_range_is_refused(decay):
     with pytest.raises(ValueError, match=rf"decay is {decay!r}; allowed is a number from 0 to below 1"):
         ExponentialAverage(decay)
-
-
-def test_pruned_weights_stay_zero():
-    module = OwnModule()
-    fit_phase(module, "a", ratio=0.5, callbacks=[ExponentialAverage()], max_epochs=2)
-    pruned = {name: owner == 0 for name, owner in module.packnet.owners.items()}
-    fit_phase(module, "a", "retrain", callbacks=[ExponentialAverage()], max_epochs=2, data=loader(1))
-    for name, free in pruned.items():
-        assert free.any()
-        assert not bits(module.backbone.get_parameter(name)[free]).any()

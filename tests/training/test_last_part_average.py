@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from packnet_pl.training import LastPartAverage
-from tests.support.fits import OwnModule, SaveAndStop, StoppedError, bits, fit_phase, loader, same, tensors
+from tests.support.fits import OwnModule, fit_phase
 
 
 class Steps(pl.Callback):
@@ -31,36 +31,7 @@ def test_it_is_the_mean_over_the_last_steps(last, steps):
     assert torch.allclose(ends[0], torch.stack(seen.seen[-steps:]).mean(dim=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_a_resumed_fit_ends_with_the_same_average(tmp_path, epoch):
-    class Later(SaveAndStop):
-        def on_train_epoch_end(self, trainer, module):
-            if trainer.current_epoch + 1 == epoch:
-                super().on_train_epoch_end(trainer, module)
-
-    def fit(*callbacks, path=None):
-        torch.manual_seed(0)
-        module = OwnModule(dropout=0)
-        fit_phase(module, "a", ratio=0.5, callbacks=[LastPartAverage(0.6), *callbacks], max_epochs=3, ckpt_path=path)
-        return module
-
-    expected = fit()
-    with pytest.raises(StoppedError):
-        fit(Later(tmp_path / "last.ckpt"))
-    assert same(tensors(fit(path=tmp_path / "last.ckpt")), tensors(expected))
-
-
 @pytest.mark.parametrize("last", [0, -1, 1.5, "half", float("nan")])
 def test_a_part_that_is_none_is_refused(last):
     with pytest.raises(ValueError, match=rf"last is {last!r}; allowed is a share of the steps in \(0, 1\]"):
         LastPartAverage(last)
-
-
-def test_pruned_weights_stay_zero():
-    module = OwnModule()
-    fit_phase(module, "a", ratio=0.5, callbacks=[LastPartAverage()], max_epochs=2)
-    pruned = {name: owner == 0 for name, owner in module.packnet.owners.items()}
-    fit_phase(module, "a", "retrain", callbacks=[LastPartAverage()], max_epochs=2, data=loader(1))
-    for name, free in pruned.items():
-        assert free.any()
-        assert not bits(module.backbone.get_parameter(name)[free]).any()
