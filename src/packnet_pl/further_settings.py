@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["OFF"]
+__all__ = ["DETAILS", "OFF"]
 
 OFF: Final[dict[str, object]] = {
     "schedule": "oneshot",
@@ -31,3 +31,6 @@ OFF: Final[dict[str, object]] = {
     "retrain": False,
 }
 """Name in ``settings`` of ``results.json`` -> its value where it is off; None: it is left out there."""
+
+DETAILS: Final = frozenset({"tolerance", "grow_below", "mask_lr", "mask_init", "temperature"})
+"""Names of how an option is set; that it is on, another name says."""

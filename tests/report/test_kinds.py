@@ -71,6 +71,19 @@ def test_what_is_off_unless_it_is_written_down_goes_unsaid(tmp_path):
     assert sorted(labels(compare(tmp_path))) == expected
 
 
+def test_how_an_option_is_set_is_said_where_runs_that_have_it_differ(tmp_path):
+    masked = PAPER | {"mask": "learned", "mask_init": 1.0}
+    write_run(tmp_path / "0", settings=PAPER)
+    write_run(tmp_path / "1", settings=masked | {"mask_lr": 0.3})
+    assert sorted(labels(compare(tmp_path))) == ["packnet 0.5", "packnet 0.5, mask learned"]
+    write_run(tmp_path / "2", settings=masked | {"mask_lr": 0.1})
+    assert sorted(labels(compare(tmp_path))) == [
+        "packnet 0.5",
+        "packnet 0.5, mask learned, mask_lr 0.1",
+        "packnet 0.5, mask learned, mask_lr 0.3",
+    ]
+
+
 def test_a_setting_that_a_file_does_not_have_is_told_from_the_papers(tmp_path):
     write_run(tmp_path / "0", settings={"scope": "layer"})
     write_run(tmp_path / "1", settings={"scope": "layer", "rewind": "gradual"})

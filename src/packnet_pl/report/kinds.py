@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from packnet_pl.further_settings import OFF
+from packnet_pl.further_settings import DETAILS, OFF
 from packnet_pl.names import shown
 from packnet_pl.report.runs import Run
 
@@ -90,12 +90,16 @@ def ratio_of(kind: Kind, among: Collection[Kind]) -> float | str:
 
 
 def setting_labels(kind: Kind, among: Iterable[Kind]) -> list[str]:
-    """Returns the settings in which ``kind`` differs from others of its method, save those of the paper."""
+    """Returns the settings in which ``kind`` differs from others of its method, save those of the paper.
+
+    How an option is set is said where others that have it are set otherwise.
+    """
     mine, paper = dict(kind.settings), _PAPER.get(kind.method, {})
     differing = _differing(kind.method, among)
     if differing and not mine:
         return ["settings not recorded"]
-    said = [name for name in differing if name in mine or name not in OFF]
+    alike = {name for name in DETAILS.intersection(differing) if len(differing[name] - {None}) == 1}
+    said = [name for name in differing if (name in mine or name not in OFF) and name not in alike]
     values = [(name, mine.get(name, "not recorded")) for name in said]
     return [f"{name} {value}" for name, value in values if paper.get(name) != value]
 
