@@ -139,6 +139,17 @@ def test_the_gap_is_over_the_pairs_of_equal_seeds(tmp_path):
     assert methods_markdown(comparison).endswith(f"\n\n- {comparison.notes[0]}\n- {comparison.notes[1]}\n")
 
 
+def test_of_several_individual_networks_the_gap_is_to_the_plain_ones(tmp_path):
+    write_other(tmp_path / "i", "individual", (0.1, 0.1), settings={"later_lr": 2.0})
+    helped = {"later_lr": 2.0, "callbacks": "ema", "distillation": 0.5}
+    write_other(tmp_path / "h", "individual", (0.05, 0.05), settings=helped)
+    write_other(tmp_path / "f", "finetune", (0.2, 0.2))
+    comparison = compare(tmp_path)
+    assert cells(comparison, "finetune")[3] == "10.00"
+    assert cells(comparison, "individual, callbacks ema, distillation 0.5")[3] == "-5.00"
+    assert comparison.notes == ("gap: to individual networks with nothing beyond the paper, of 2 settings of them",)
+
+
 @pytest.mark.parametrize(("settings", "said"), [([], "none is"), ([1, 2], "2 settings of them are")])
 def test_without_one_kind_of_individual_networks_there_is_no_gap(tmp_path, settings, said):
     for value in settings:

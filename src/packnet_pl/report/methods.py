@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from packnet_pl.further_settings import OFF
 from packnet_pl.report.kinds import by_kind, label, remarks, unsaid
 from packnet_pl.report.runs import SPLIT_NAMES, Run
 
@@ -104,17 +105,20 @@ class MethodComparison:
 def compare_methods(runs: Sequence[Run]) -> MethodComparison:
     """Sets methods side by side.
 
+    The gap is to individual networks; where there are several settings of them, to those with nothing beyond the paper.
+
     Args:
         runs: Of one sequence and backbone.
     """
     kinds = by_kind(runs)
-    baselines = [same for kind, same in kinds.items() if kind.method == BASELINE]
-    baseline = baselines[0] if len(baselines) == 1 else []
+    baselines = {kind: same for kind, same in kinds.items() if kind.method == BASELINE}
+    chosen = [kind for kind in baselines if len(baselines) == 1 or not OFF.keys() & dict(kind.settings).keys()]
+    baseline = baselines[chosen[0]] if len(chosen) == 1 else []
     rows = []
     for kind, same in kinds.items():
         run_gaps, gaps = _gaps(same, baseline)
         rows.append(MethodRow(label(kind, kinds), tuple(same), run_gaps, gaps))
-    notes = [*unsaid(kinds), *_gap_notes(rows, len(baselines)), *remarks(runs)]
+    notes = [*unsaid(kinds), *_gap_notes(rows, len(baselines), is_chosen=bool(baseline)), *remarks(runs)]
     return MethodComparison(runs[0].arch, runs[0].split, tuple(runs[0].errors), tuple(rows), tuple(notes))
 
 
@@ -138,11 +142,13 @@ def _mean_by_seed(runs: Iterable[Run]) -> Mapping[int, float]:
     return {seed: fmean(errors) for seed, errors in seeds.items()}
 
 
-def _gap_notes(rows: Iterable[MethodRow], baselines: int) -> list[str]:
-    if baselines != 1:
+def _gap_notes(rows: Iterable[MethodRow], baselines: int, *, is_chosen: bool) -> list[str]:
+    if not is_chosen:
         found = "none is" if baselines == 0 else f"{baselines} settings of them are"
         return [f"no gap: it is to individual networks of these tasks (method={BASELINE}), and {found} among the runs"]
     notes = []
+    if baselines > 1:
+        notes.append(f"gap: to {BASELINE} networks with nothing beyond the paper, of {baselines} settings of them")
     for row in rows:
         seeds = sorted({run.seed for run, gap in zip(row.runs, row.run_gaps, strict=True) if gap is not None})
         if not seeds:
