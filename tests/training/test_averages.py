@@ -133,6 +133,11 @@ def test_an_exponential_average_that_is_mostly_its_first_weights_says_so():
         trained([EMAWeightAveraging(decay=0.99)])
 
 
+def test_an_average_of_the_only_step_says_nothing(recwarn):
+    trained([EMAWeightAveraging()], max_epochs=1, max_steps=1)
+    assert not [warning for warning in recwarn if "of what is kept" in str(warning.message)]
+
+
 def test_a_callback_that_served_an_earlier_fit_spoils_no_later_one():
     wanted, callback = trained(), EMAWeightAveraging()
     trained([callback])

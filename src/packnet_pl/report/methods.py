@@ -112,13 +112,13 @@ def compare_methods(runs: Sequence[Run]) -> MethodComparison:
     """
     kinds = by_kind(runs)
     baselines = {kind: same for kind, same in kinds.items() if kind.method == BASELINE}
-    chosen = [kind for kind in baselines if len(baselines) == 1 or not OFF.keys() & dict(kind.settings).keys()]
-    baseline = baselines[chosen[0]] if len(chosen) == 1 else []
+    references = [kind for kind in baselines if len(baselines) == 1 or not OFF.keys() & dict(kind.settings).keys()]
+    baseline = baselines[references[0]] if len(references) == 1 else []
     rows = []
     for kind, same in kinds.items():
         run_gaps, gaps = _gaps(same, baseline)
         rows.append(MethodRow(label(kind, kinds), tuple(same), run_gaps, gaps))
-    notes = [*unsaid(kinds), *_gap_notes(rows, len(baselines), is_chosen=bool(baseline)), *remarks(runs)]
+    notes = [*unsaid(kinds), *_gap_notes(rows, len(baselines), has_reference=bool(baseline)), *remarks(runs)]
     return MethodComparison(runs[0].arch, runs[0].split, tuple(runs[0].errors), tuple(rows), tuple(notes))
 
 
@@ -142,8 +142,8 @@ def _mean_by_seed(runs: Iterable[Run]) -> Mapping[int, float]:
     return {seed: fmean(errors) for seed, errors in seeds.items()}
 
 
-def _gap_notes(rows: Iterable[MethodRow], baselines: int, *, is_chosen: bool) -> list[str]:
-    if not is_chosen:
+def _gap_notes(rows: Iterable[MethodRow], baselines: int, *, has_reference: bool) -> list[str]:
+    if not has_reference:
         found = "none is" if baselines == 0 else f"{baselines} settings of them are"
         return [f"no gap: it is to individual networks of these tasks (method={BASELINE}), and {found} among the runs"]
     notes = []

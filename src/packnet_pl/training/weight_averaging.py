@@ -182,8 +182,8 @@ def _count(callback: Any) -> int:
 
 
 def _share_of_first(callback: Any) -> float:
-    """Returns how much the weights of the first update make up in an exponential average; 0 for other averages."""
-    if not isinstance(callback, of_both(EMAWeightAveraging)) or not _count(callback):
+    """Returns how much the weights of the first of several updates make up in an exponential average; 0 elsewhere."""
+    if not isinstance(callback, of_both(EMAWeightAveraging)) or _count(callback) < 2:
         return 0.0
     decay = float(callback._kwargs["avg_fn"](torch.tensor(1.0), torch.tensor(0.0), 1))
     return decay ** (_count(callback) - 1)
