@@ -3,15 +3,18 @@
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
 
 from packnet_pl.choices import nearest
 from packnet_pl.names import shown
 
-__all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "one_line", "this_program"]
+__all__ = ["STARTED_BY", "UsageError", "answering_errors", "is_mendable", "leave_on", "one_line", "this_program"]
 
 _MENDABLE = {"CapacityError", "DamagedRunError", "ImageError"}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -56,6 +59,22 @@ def answering_errors(program: str) -> Iterator[None]:
             raise
         print(f"{program}: stopped by SIGINT", file=sys.stderr)  # noqa: T201
         sys.exit(128 + signal.SIGINT)
+
+
+def leave_on(signum: int, frame: FrameType | None = None) -> NoReturn:
+    """Handles a signal that comes before training begins: ends the process with one line and code 128 + ``signum``.
+
+    Args:
+        signum: The signal.
+        frame: What it interrupted; not used.
+    """
+    line = f"{this_program()}: stopped by {signal.Signals(signum).name} before training began\n".encode()
+    # The signal may have come in the middle of a print to sys.stderr, which cannot be entered again; and where nobody
+    # reads the other end any more, nothing is worth waiting for.
+    with suppress(OSError):
+        if select.select([], [2], [], 1.0)[1]:
+            os.write(2, line)
+    os._exit(128 + signum)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,8 +1,11 @@
 """Processes that were started beside each other: they hear the main one, and leave together. Threads stand for them."""
 
 import os
+import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -163,6 +166,20 @@ def test_a_signal_is_answered_while_torch_waits_for_processes(signum, tmp_path):
     done = process.wait(30)
     assert done.returncode == 128 + signum
     assert done.stderr.endswith(f"stopped by {signum.name} before training began\n")
+
+
+def test_a_signal_in_the_middle_of_a_print_that_nobody_reads_ends_the_process_all_the_same():
+    code = (
+        "import signal, sys; from packnet_pl.errors import leave_on; signal.signal(signal.SIGTERM, leave_on)\n"
+        "while True: print('x' * 4095, file=sys.stderr); print(end='.', flush=True)"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        while select.select([process.stdout], [], [], 1)[0]:
+            assert os.read(process.stdout.fileno(), 4096)  # until the pipe is full, and a print waits
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+        assert b"Traceback" not in process.stderr.read()
 
 
 def wait_in_torch():

@@ -1,11 +1,9 @@
 """``packnet-train``: trains a sequence of tasks into one network."""
 
-import os
 import signal
 import sys
-from types import FrameType
 
-from packnet_pl.errors import answering_errors, this_program
+from packnet_pl.errors import answering_errors, leave_on, this_program
 
 __all__ = ["main"]
 
@@ -15,7 +13,7 @@ _ONLY_SHOWS = ("hydra_help", "cfg", "info", "shell_completion")
 def main() -> None:
     """Runs the command line."""
     for signum in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(signum, _leave)
+        signal.signal(signum, leave_on)  # until the run itself listens
     with answering_errors(this_program()):
         # Imported here: Ctrl-C is handled by then.
         from packnet_pl.configuration.arguments import parse_arguments
@@ -40,12 +38,6 @@ def main() -> None:
             from packnet_pl.launch.start import start
 
             start(arguments, this_process())
-
-
-def _leave(signum: int, frame: FrameType | None) -> None:
-    """Ends the process on a signal, until the run itself listens to signals."""
-    print(f"{this_program()}: stopped by {signal.Signals(signum).name} before training began", file=sys.stderr)  # noqa: T201
-    os._exit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 
+from packnet_pl.errors import leave_on
+
 __all__ = ["answer_while_connecting"]
 
 
@@ -37,8 +39,6 @@ def answer_while_connecting(count: int | None, grace: float = 10.0, to_say: floa
             signum = os.read(came, 1)[0]
             select.select([], [], [], grace)
             if connecting():
-                name = signal.Signals(signum).name
-                print(f"packnet-train: stopped by {name} before training began", file=sys.stderr)  # noqa: T201
-                os._exit(128 + signum)
+                leave_on(signum)
 
     threading.Thread(target=watch, daemon=True, name="answer-while-connecting").start()
