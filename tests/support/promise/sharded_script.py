@@ -20,164 +20,11 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-from torch.utils.checkpoint import checkpoint
 
 from packnet_pl import PackNet, PruneRule, load_packed, save_packed
 from packnet_pl.core import load_sharded_state, sharded_state_dict, taylor
 from packnet_pl.models import TaskInfo
-
-TASKS = {"a": 0.6, "b": 0.5, "c": 0.25}
-TARGETS = {"a": 1.0, "b": -1.0, "c": 0.5}
-
-
-class Block(nn.Module):
-    """Of a transformer; its 7 hidden features, and all others, do not divide evenly."""
-
-    def __init__(self, width=6):
-        super().__init__()
-        self.norm, self.attention = nn.LayerNorm(width), nn.MultiheadAttention(width, 2, batch_first=True)
-        self.up, self.down = nn.Linear(width, 7), nn.Linear(7, width)
-
-    def forward(self, x):
-        h = self.norm(x)
-        x = x + self.attention(h, h, h, need_weights=False)[0]
-        return x + self.down(torch.tanh(self.up(x)))
-
-
-class Transformer(nn.Module):
-    def __init__(self, checkpoints=False):
-        super().__init__()
-        self.embed, self.blocks, self.out = nn.Linear(8, 6), nn.ModuleList([Block(), Block()]), nn.Linear(6, 2)
-        self.checkpoints = checkpoints
-
-    def forward(self, x):
-        x = self.embed(x.unflatten(1, (-1, 8)))
-        for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.checkpoints else block(x)
-        return self.out(x).mean(1)
-
-
-class Residual(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
-        self.norm, self.last = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
-
-    def forward(self, x):
-        return torch.relu(x + self.last(self.second(torch.relu(self.norm(self.first(x))))))
-
-
-class ResNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem, self.blocks = nn.Conv2d(1, 5, 3), nn.ModuleList([Residual(5), Residual(5)])
-        self.out = nn.Linear(5, 2)
-
-    def forward(self, x):
-        x = torch.relu(self.stem(x.unflatten(1, (1, 4, 8))))
-        for block in self.blocks:
-            x = block(x)
-        return self.out(x.mean((2, 3)))
-
-
-def images():
-    return torch.randn(12, 32, generator=torch.Generator().manual_seed(1))
-
-
-def whole(state):
-    """The tensors of all processes together."""
-    return {key: (t.full_tensor() if isinstance(t, DTensor) else t).detach().clone() for key, t in state.items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(
-        left[k].dtype == right[k].dtype and torch.equal(left[k], right[k]) for k in left
-    )
-
-
-def sharded(net, mesh=None, **settings):
-    mesh = mesh or init_device_mesh("cpu", (dist.get_world_size(),))
-    for block in net.blocks:
-        fully_shard(block, mesh=mesh, **settings)
-    return fully_shard(net, mesh=mesh, **settings)
-
-
-class Run:
-    """Three tasks in a loop, and what must hold after each step of their life."""
-
-    def __init__(self, make=Transformer, make_optimizer=None, rule=None, norm_of=None, **settings):
-        torch.manual_seed(0)
-        self.make, self.rule = make, rule or PruneRule()
-        self.net = sharded(make(), **settings)
-        self.packnet = PackNet(self.net)
-        self.make_optimizer = make_optimizer or partial(optim.AdamW, lr=0.03, weight_decay=0.1)
-        self.answers, self.notes = {}, {}
-
-    def check(self, what, holds):
-        self.notes[what] = self.notes.get(what, True) and bool(holds)
-
-    def alone(self):
-        """What one process has with the same weights and owners, and by the same rule."""
-        net = self.make()
-        net.load_state_dict(whole(self.net.state_dict()))
-        state = self.packnet.state_dict()
-        owners = whole(state["owners"])
-        sums = state.get("accumulators")
-        more = {} if sums is None else {"accumulators": {**sums, "sums": whole(sums["sums"])}}
-        packnet = PackNet(net)
-        packnet.load_state_dict({**state, "owners": owners, **more})
-        return packnet
-
-    def step(self, task, optimizer):
-        x = images()[dist.get_rank() :: dist.get_world_size()]
-        loss = (self.net(x).float() - TARGETS[task] * x[:, :2]).square().mean()
-        loss.backward()
-        if self.rule.gradient_score is not None:
-            self.packnet.accumulate_(self.rule.gradient_score)
-        self.packnet.mask_gradients_()
-        optimizer.step()
-        self.packnet.restore_()
-        optimizer.zero_grad()
-
-    def train(self, task, steps=2):
-        self.net.train()
-        optimizer = self.make_optimizer(self.net.parameters())
-        for _ in range(steps):
-            self.step(task, optimizer)
-
-    def ask(self, task):
-        self.net.eval()
-        with torch.no_grad(), self.packnet.subnetwork(task):
-            return self.net(images()[dist.get_rank() :: dist.get_world_size()])
-
-    def prune(self, ratio):
-        alone = self.alone()
-        for packnet in (alone, self.packnet):
-            packnet.prune(ratio, rule=self.rule)
-        self.check("owners are one process's", same(alone.owners, whole(self.packnet.owners)))
-        self.check("weights are one process's", same(alone.module.state_dict(), whole(self.net.state_dict())))
-
-    def begin(self, task):
-        self.packnet.begin_task(task)
-
-    def finish(self, task):
-        self.packnet.finish_task()
-        self.answers[task] = self.ask(task)
-        self.packnet.verify()
-        self.alone().verify()  # the fingerprints are those of the whole
-        for earlier, answer in self.answers.items():
-            self.check("old outputs are what they were", torch.equal(self.ask(earlier), answer))
-
-    def all_tasks(self):
-        for task, ratio in TASKS.items():
-            self.begin(task)
-            self.train(task)
-            self.prune(ratio)
-            self.train(task)
-            self.finish(task)
-        owned = self.packnet.summary().total.owned
-        self.check("all tasks own weights", min(owned.values()) > 0)
-        return self.notes
+from tests.support.promise.sharded_run import TASKS, ResNet, Run, Transformer, images, same, sharded, whole
 
 
 def transformer():
@@ -248,11 +95,11 @@ def resumed():
     run.begin("b")
     optimizer = run.make_optimizer(run.net.parameters())
     run.step("b", optimizer)
-    folder = Path(FOLDER, "dcp")
+    folder = Path("dcp")
     saved(run, optimizer, folder)
     again = loaded(folder)
     uninterrupted, resumed_ = to_the_end(run, optimizer), to_the_end(*again)
-    torch.save(run.ask("a"), Path(FOLDER, f"a.{dist.get_rank()}.answer"))
+    torch.save(run.ask("a"), f"a.{dist.get_rank()}.answer")
     return {**run.notes, **again[0].notes, "resumed is bit-identical": same(uninterrupted, resumed_)}
 
 
@@ -286,14 +133,14 @@ def packed():
     run.net, run.packnet = model.backbone, model.packnet
     run.begin = lambda task: run.packnet.begin_task(task, private=[f"heads.{task}"])
     notes = run.all_tasks()
-    path = Path(FOLDER, "sharded.safetensors")
+    path = Path("sharded.safetensors")
     infos = {task: TaskInfo(3) for task in TASKS}
     written = save_packed(model, path, infos=infos)
     alone = Model(run.make())
     alone.load_state_dict(whole(model.state_dict()))
     alone.packnet = run.alone()
     alone.packnet.module, alone.backbone = alone.packnet.module, alone.packnet.module
-    own = save_packed(alone, Path(FOLDER, f"alone.{dist.get_rank()}.safetensors"), infos=infos)
+    own = save_packed(alone, f"alone.{dist.get_rank()}.safetensors", infos=infos)
     read = load_packed(path, backbone=Transformer())
     mine = images()[dist.get_rank() :: dist.get_world_size()]
     logits = {task: model.heads[task](run.answers[task]) for task in TASKS}
@@ -434,8 +281,7 @@ def gathered_between():
 
 
 def worker(rank, folder, size, rows):
-    global FOLDER
-    FOLDER = folder
+    os.chdir(folder)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     dist.init_process_group("gloo", init_method=f"file://{folder}/together", rank=rank, world_size=size)
@@ -444,7 +290,7 @@ def worker(rank, folder, size, rows):
             left = {"notes": globals()[row](), "error": ""}
         except Exception:
             left = {"notes": {}, "error": traceback.format_exc()}
-        torch.save(left, Path(folder, f"{row}.{rank}.pt"))
+        torch.save(left, f"{row}.{rank}.pt")
         if left["error"]:
             break  # the others may be waiting for it
     dist.destroy_process_group()
