@@ -43,7 +43,7 @@ def rows(tensor, rank, size):
     return tensor[rank * step : (rank + 1) * step]
 
 
-def chosen(groups, counts, size):
+def chosen(groups, counts, size, *, loops=0):
     together = Together(size)
 
     def work(rank):
@@ -54,7 +54,7 @@ def chosen(groups, counts, size):
             ]
             for group in groups
         ]
-        return lowest_of_all(own, counts, Threads(together, rank, size))
+        return lowest_of_all(own, counts, Threads(together, rank, size), many=rank < loops)
 
     with ThreadPoolExecutor(size) as pool:
         parts = list(pool.map(work, range(size)))
@@ -72,27 +72,27 @@ def layers(dtype, seed, *, by_magnitude):
 
 @pytest.mark.parametrize("by_magnitude", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("size", [2, 3])
-def test_each_layer_and_all_together(size, dtype, by_magnitude):
+@pytest.mark.parametrize(("size", "loops"), [(2, 0), (2, 2), (3, 0), (3, 1)])
+def test_each_layer_and_all_together(size, loops, dtype, by_magnitude):
     for seed in range(2):
         given = list(layers(dtype, seed, by_magnitude=by_magnitude))
         owned = [int((layer.groups == 1).sum()) for layer in given]
         for share in (0.0, 0.3, 1.0):
             counts = [round(share * number) for number in owned]
             expected = [lowest([layer], count)[0] for layer, count in zip(given, counts, strict=True)]
-            found = chosen([[layer] for layer in given], counts, size)
+            found = chosen([[layer] for layer in given], counts, size, loops=loops)
             assert all(torch.equal(one, other) for one, (other,) in zip(expected, found, strict=True))
             count = round(share * sum(owned))
-            assert all(map(torch.equal, lowest(given, count), chosen([given], [count], size)[0]))
+            assert all(map(torch.equal, lowest(given, count), chosen([given], [count], size, loops=loops)[0]))
 
 
 def test_types_that_differ_are_ranked_by_value():
     given = list(layers(torch.float32, 0, by_magnitude=True))
     given[1:3] = list(layers(torch.bfloat16, 0, by_magnitude=True))[1:3]
     count = sum(int((layer.groups == 1).sum()) for layer in given) // 2
-    assert all(map(torch.equal, lowest(given, count), chosen([given], [count], 3)[0]))
+    assert all(map(torch.equal, lowest(given, count), chosen([given], [count], 3, loops=2)[0]))
     # Each in a group of its own, keys have as many bits as their type.
     counts = [int((layer.groups == 1).sum()) // 2 for layer in given]
-    found = chosen([[layer] for layer in given], counts, 2)
+    found = chosen([[layer] for layer in given], counts, 2, loops=1)
     for layer, count, (mask,) in zip(given, counts, found, strict=True):
         assert torch.equal(lowest([layer], count)[0], mask)

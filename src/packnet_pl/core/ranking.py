@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from packnet_pl.core.loops import compiled, each, empty, pieces
 
-__all__ = ["Key", "Row", "key_by_counting", "key_by_sampling", "key_by_sorting", "mark_lowest"]
+__all__ = [
+    "Key",
+    "Row",
+    "count_digits",
+    "key_by_counting",
+    "key_by_sampling",
+    "key_by_sorting",
+    "mark_lowest",
+    "mark_up_to",
+]
 
 _FEW = 1 << 19
 """Numbers that are sorted at once; of more, samples are good enough."""
@@ -161,11 +170,10 @@ def _key_if_it_is(key: Any, rows: Sequence[Row], count: int) -> Key | None:
 
 def key_by_counting(rows: Sequence[Row], count: int) -> Key:
     """Returns the key of rank ``count``, in two passes for numbers of 32 bits."""
-    unsigned: Any = rows[0].keys.dtype.type
     found, tables = 0, [np.zeros(0, np.int64)]
     for shift in range(8 * rows[0].keys.itemsize - _DIGIT, -1, -_DIGIT):
-        above = None if tables[0].size == 0 else unsigned(found)
-        tables = each(lambda row, shift=shift, above=above: _digits(row, unsigned(shift), above), rows)  # type: ignore[misc]
+        above = None if tables[0].size == 0 else found
+        tables = each(lambda row, shift=shift, above=above: count_digits(row, shift, _DIGIT, above), rows)  # type: ignore[misc]
         ranks = sum(tables[1:], tables[0]).cumsum()
         digit = int(np.searchsorted(ranks, count))
         count -= int(ranks[digit - 1]) if digit else 0
@@ -173,13 +181,31 @@ def key_by_counting(rows: Sequence[Row], count: int) -> Key:
     return Key(found, count, [int(table[digit]) for table in tables])
 
 
-def _digits(row: Row, shift: Any, above: Any) -> NDArray[np.int64]:
-    """Returns how often the 16 bits from ``shift`` on have each value, where those above them are ``above``."""
-    table = np.zeros(1 << _DIGIT, np.int64)
+def count_digits(row: Row, shift: int, bits: int, above: int | None, *, size: int | None = None) -> NDArray[np.int64]:
+    """Returns how often each value of some bits of the keys is among the candidates.
+
+    Args:
+        row: Candidates.
+        shift: The lowest of the bits.
+        bits: How many.
+        above: What the bits above them are; None: any, as there are none.
+        size: Of the table; None is one entry for each value.
+    """
+    unsigned: Any = row.keys.dtype.type
+    tables = each(lambda part: _table(part, unsigned(shift), bits, above, size or 1 << bits), _parts(row))
+    return sum(tables[1:], tables[0]) if tables else np.zeros(size or 1 << bits, np.int64)
+
+
+def _parts(row: Row) -> list[Row]:
+    return [row[piece] for piece in pieces(row.keys.size)]
+
+
+def _table(row: Row, shift: Any, bits: int, above: int | None, size: int) -> NDArray[np.int64]:
+    table = np.zeros(size, np.int64)
     if above is None:
         compiled(_count_highest)(*row.read, shift, table)
     else:
-        compiled(_count_next)(*row.read, shift, above, table)
+        compiled(_count_next)(*row.read, shift, np.uint64(bits), np.uint64(above), table)
     return table
 
 
@@ -188,8 +214,8 @@ def _count_highest(keys: Any, mask: Any, groups: Any, group: Any, shift: Any, ta
         table[(keys[index] & mask) >> shift] += groups[index] == group
 
 
-def _count_next(keys: Any, mask: Any, groups: Any, group: Any, shift: Any, above: Any, table: Any) -> None:
-    digit, low = np.uint64(16), np.uint64(0xFFFF)
+def _count_next(keys: Any, mask: Any, groups: Any, group: Any, shift: Any, digit: Any, above: Any, table: Any) -> None:
+    low = (np.uint64(1) << digit) - np.uint64(1)
     for index in range(keys.size):
         key = np.uint64((keys[index] & mask) >> shift)
         if key >> digit == above:
@@ -216,6 +242,20 @@ def _count_around(keys: Any, mask: Any, groups: Any, group: Any, key: Any) -> tu
         below += candidate & ((keys[index] & mask) < key)
         equal += candidate & ((keys[index] & mask) == key)
     return below, equal
+
+
+def mark_up_to(row: Row, key: int, missing: int, ties: int) -> None:
+    """Marks the candidates of ``row`` below ``key``, and the first of those that are equal to it.
+
+    Args:
+        row: Candidates.
+        key: As an unsigned integer.
+        missing: How many that are equal to it are marked, at least 0; more than there are: all.
+        ties: How many are equal to it.
+    """
+    end = _end_of_ties_in(row, key, missing) if 0 < missing < ties else row.keys.size * (missing > 0)
+    todo = [(part, key) for part in _parts(row[:end])] + [(part, key - 1) for part in _parts(row[end:])]
+    each(lambda given: _mark_up_to(*given), todo)
 
 
 def _end_of_ties_in(row: Row, key: int, wanted: int) -> int:

@@ -88,7 +88,8 @@ def choose_releases(
         return replace(found, released=released)
 
     if processes is not None:
-        return lowest_share_of_all({name: units(name) for name in weights}, ratio, rule.scope, processes)
+        found = {name: units(name) for name in weights}
+        return lowest_share_of_all(found, ratio, rule.scope, processes, many=many)
     if rule.scope == "layer":
         chosen = {name: _lowest_share(name, [units(name)], ratio, many=many)[0] for name in weights}
     else:

@@ -13,7 +13,7 @@ from packnet_pl.core.finite import check_finite
 from packnet_pl.core.loops import in_memory_order
 from packnet_pl.core.ranking import Row, mark_lowest
 
-__all__ = ["Candidates", "lowest"]
+__all__ = ["Candidates", "lowest", "row_of"]
 
 _UNSIGNED: dict[int, Any] = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -56,7 +56,7 @@ def lowest(layers: Sequence[Candidates], count: int, *, many: bool = False) -> l
         ValueError: If a score is not finite.
     """
     chosen = [torch.zeros_like(layer.groups, dtype=torch.bool) for layer in layers]
-    rows = [_row(layer, mask) for layer, mask in zip(layers, chosen, strict=True)] if many and count else []
+    rows = [row_of(layer, mask) for layer, mask in zip(layers, chosen, strict=True)] if many and count else []
     found = [row for row in rows if row is not None]
     if len(found) == len(layers) and len({row.keys.dtype for row in found}) == 1:
         for layer, highest in zip(layers, mark_lowest(found, count), strict=True):
@@ -75,6 +75,20 @@ def lowest(layers: Sequence[Candidates], count: int, *, many: bool = False) -> l
     eligible = torch.cat([(layer.groups == layer.group).reshape(-1).to(first.device) for layer in layers])
     parts = torch.split(_lowest_by_value(values, eligible, count), [mask.numel() for mask in chosen])
     return [mask.copy_(part.reshape(mask.shape)) for mask, part in zip(chosen, parts, strict=True)]
+
+
+def row_of(layer: Candidates, chosen: Tensor) -> Row | None:
+    """Returns what compiled loops read and write; None if it is not in the CPU's memory in row-major order."""
+    scores = layer.scores.detach()
+    if not scores.is_contiguous() or scores.device.type != "cpu":
+        return None
+    found = in_memory_order(scores if layer.by_magnitude else _ordered_bits(scores), layer.groups.contiguous(), chosen)
+    if found is None:
+        return None
+    bits, groups, marks = found
+    unsigned = _UNSIGNED[scores.element_size()]
+    mask = unsigned(np.iinfo(unsigned).max >> layer.by_magnitude)
+    return Row(bits.view(unsigned), mask, groups, groups.dtype.type(layer.group), marks)
 
 
 def _lowest_by_value(scores: Tensor, eligible: Tensor, count: int) -> Tensor:
@@ -102,20 +116,6 @@ def _lowest_by_value(scores: Tensor, eligible: Tensor, count: int) -> Tensor:
 
 def _values(layer: Candidates) -> Tensor:
     return layer.scores.detach().abs() if layer.by_magnitude else layer.scores.detach()
-
-
-def _row(layer: Candidates, chosen: Tensor) -> Row | None:
-    """Returns what compiled loops read and write; None if it is not in the CPU's memory in row-major order."""
-    scores = layer.scores.detach()
-    if not scores.is_contiguous() or scores.device.type != "cpu":
-        return None
-    found = in_memory_order(scores if layer.by_magnitude else _ordered_bits(scores), layer.groups.contiguous(), chosen)
-    if found is None:
-        return None
-    bits, groups, marks = found
-    unsigned = _UNSIGNED[scores.element_size()]
-    mask = unsigned(np.iinfo(unsigned).max >> layer.by_magnitude)
-    return Row(bits.view(unsigned), mask, groups, groups.dtype.type(layer.group), marks)
 
 
 def _bits_of_infinity(dtype: torch.dtype) -> int:

@@ -16,7 +16,7 @@ __all__ = ["lowest_share_of_all"]
 
 
 def lowest_share_of_all(
-    layers: Mapping[str, Units], ratio: float, scope: Scope, processes: Processes
+    layers: Mapping[str, Units], ratio: float, scope: Scope, processes: Processes, *, many: bool = False
 ) -> dict[str, Tensor]:
     """Chooses ``ratio`` of what the task owns in each layer, or in all together.
 
@@ -25,6 +25,7 @@ def lowest_share_of_all(
         ratio: Share to release, in [0, 1).
         scope: "layer" or "global".
         processes: That have the rows, and must call it alike.
+        many: Whether compiled loops are worth it in this process; the choice is the same.
 
     Returns:
         Name -> which entries of its rows to release (bool).
@@ -35,15 +36,14 @@ def lowest_share_of_all(
     groups = {name: [units] for name, units in layers.items()}
     if scope == "global":
         groups = {ALL_LAYERS: list(layers.values())}
-    early = [[units.early() for units in group] for group in groups.values()]
     counted = [
         [
             sum(units.owned for units in group),
             sum(units.eligible for units in group),
             sum(units.released for units in group),
-            sum(count_owned(candidates.groups, 1) for candidates in first),
+            sum(0 if units.first is None else count_owned(units.early().groups, 1) for units in group),
         ]
-        for group, first in zip(groups.values(), early, strict=True)
+        for group in groups.values()
     ]
     totals: list[list[int]] = processes.sum(torch.tensor(counted)).tolist()
     counts = [
@@ -52,12 +52,13 @@ def lowest_share_of_all(
     ]
     if all(units.first is None for units in layers.values()):
         candidates = [[units.candidates for units in group] for group in groups.values()]
-        return _named(layers, lowest_of_all(candidates, counts, processes))
+        return _named(layers, lowest_of_all(candidates, counts, processes, many=many))
     before = [min(count, first) for count, (*_, first) in zip(counts, totals, strict=True)]
+    early = [[units.early() for units in group] for group in groups.values()]
     late = [[units.early(late=True) for units in group] for group in groups.values()]
-    sooner = _named(layers, lowest_of_all(early, before, processes))
+    sooner = _named(layers, lowest_of_all(early, before, processes, many=many))
     rest = [count - first for count, first in zip(counts, before, strict=True)]
-    later = _named(layers, lowest_of_all(late, rest, processes))
+    later = _named(layers, lowest_of_all(late, rest, processes, many=many))
     return {name: sooner[name] | later[name] for name in layers}
 
 
