@@ -4,6 +4,7 @@ Owners, masks and frozen values are entry by entry, so each process keeps those 
 whole counts (how many weights are free, which are the smallest, what a fingerprint sums up), processes add up numbers.
 """
 
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -149,7 +150,8 @@ def first_index(tensor: Tensor) -> int:
     processes = processes_of([tensor])
     if processes is None:
         return 0
-    return own_rows(tensor.shape[0], processes).start * tensor[:1].numel() if tensor.dim() else 0
+    # By its shape: to slice a sharded tensor gathers all of it.
+    return own_rows(tensor.shape[0], processes).start * math.prod(tensor.shape[1:]) if tensor.dim() else 0
 
 
 def whole_of(tensor: Tensor) -> Tensor:
