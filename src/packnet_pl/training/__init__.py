@@ -20,6 +20,7 @@ from packnet_pl.training.recipe import Recipe
 from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
 from packnet_pl.training.seeded_sampler import SeededSampler
+from packnet_pl.training.sharded_strategy import ShardedStrategy
 from packnet_pl.training.task_observer import TaskObserver
 from packnet_pl.training.teacher import DenseTeacher
 
@@ -41,6 +42,7 @@ __all__ = [
     "Recipe",
     "Reseed",
     "SeededSampler",
+    "ShardedStrategy",
     "TaskClassifier",
     "TaskDataModule",
     "TaskObserver",

@@ -9,6 +9,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from packnet_pl.checkpoint_reading import unreadable
 from packnet_pl.files import replacing
+from packnet_pl.sharded_files import SHARDS
 from packnet_pl.training.families import base_of_both
 
 __all__ = ["AtomicCheckpointIO"]
@@ -40,9 +41,15 @@ class AtomicCheckpointIO(_CheckpointIO):
         """Returns what the file holds; arguments are those of Lightning.
 
         Raises:
-            ValueError: If it is read as plain data, and holds something else.
+            ValueError: If it is read as plain data, and holds something else, or is of a sharded network.
         """  # noqa: DOC501
         try:
-            return super().load_checkpoint(path, map_location, weights_only)
+            checkpoint = super().load_checkpoint(path, map_location, weights_only)
         except pickle.UnpicklingError as error:
             raise unreadable(path, error) from error
+        if SHARDS in checkpoint:
+            raise ValueError(
+                f"{path} was written by processes that each had a part of the network: go on with "
+                "strategy=ShardedStrategy() (trainer=fsdp), on any number of devices"
+            )
+        return checkpoint
