@@ -18,14 +18,21 @@ TWO = {
     "resumed from a checkpoint in the middle of a task": "resumed",
     "packed into one file": "packed",
     "gathered by forward passes between the steps": "gathered_between",
+    "norms and biases of each task's own, packed": "own_values",
+    "pruned gradually, by gradients": "gradual",
+    "rows of a table that a task did not look up": "tables",
 }
 MORE = {
     "pruned globally": "pruned_globally",
     "made on the meta device": "meta_start",
     "bfloat16 for computing": "mixed_precision",
     "activation checkpointing": "activation_checkpointing",
+    "norms and biases of each task's own, resumed": "own_values_resumed",
 }
-NOTICED = {"a weight of one process, changed from outside": "changed_from_outside"}
+NOTICED = {
+    "a weight of one process, changed from outside": "changed_from_outside",
+    "a task's own value in one process, changed from outside": "own_value_changed",
+}
 REFUSED = {
     "what needs a whole weight": "refused",
     "a weight of one process that is NaN": "diverged",
@@ -36,6 +43,10 @@ THREE = {
     "a residual network with batch-norm, SGD with momentum": "resnet",
     "packed into one file": "packed",
     "resumed from a checkpoint that two processes wrote": "on_other_processes",
+    "norms and biases of each task's own, packed": "own_values",
+    "norms and biases of each task's own, resumed from a checkpoint that two processes wrote": (
+        "own_values_on_other_processes"
+    ),
 }
 
 
@@ -71,7 +82,7 @@ def two_more(tmp_path_factory):
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     saved = tmp_path_factory.mktemp("saved")
-    run(saved, 2, ["resumed"])
+    run(saved, 2, ["resumed", "own_values_resumed"])
     return run(tmp_path_factory.mktemp("three"), 3, THREE.values(), SAVED_BY=str(saved))
 
 

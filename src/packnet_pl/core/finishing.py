@@ -39,7 +39,7 @@ def finished(state: State, inventory: Inventory, root: nn.Module | None) -> Stat
         check_all_finite(finite, inventory.processes)
     own = tensors_in(inventory.per_task)
     # What is shared is the first task's; later tasks use it as it is.
-    new = own if state.tasks else wholes_in(inventory.frozen) | own
+    new = wholes_in(inventory.per_task if state.tasks else {**inventory.frozen, **inventory.per_task})
     new = new | masks_by_name(state.masks.get(state.names[-1], {}))
     found = task_fingerprints(wholes_in(inventory.owned), state.owners, number, new)
     copies = {name: tensor.detach().clone() for name, tensor in own.items()}

@@ -41,6 +41,11 @@ class Inventory:
         return {**self.frozen, **self.unsaved}
 
     @property
+    def of_tasks(self) -> dict[str, Slot]:
+        """The tensors of which tasks have something of their own: entries of them, or copies."""
+        return {**self.owned, **self.per_task}
+
+    @property
     def processes(self) -> Processes | None:
         """Those that have the rows of its parameters, where these are sharded.
 

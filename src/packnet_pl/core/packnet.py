@@ -26,7 +26,7 @@ from packnet_pl.core.pruning import PruneRule, rule_of
 from packnet_pl.core.releases import releases_of
 from packnet_pl.core.rows import trained_rows
 from packnet_pl.core.scores import GradientScore
-from packnet_pl.core.sharded_checks import check_sharded, refuse_sharded
+from packnet_pl.core.sharded_checks import refuse_sharded
 from packnet_pl.core.shards import reshard_
 from packnet_pl.core.shared_module import SharedModule
 from packnet_pl.core.silent_channels import warn_of_silent_channels
@@ -137,8 +137,8 @@ class PackNet:  # noqa: PLR0904
     @property
     def owners(self) -> dict[str, Tensor]:
         """Parameter name -> uint8 owner map (a copy, sharded as the parameter is): 0 is free, k the k-th task."""
-        weights = wholes_in(self.inventory().owned)
-        return {name: owner.clone() for name, owner in in_shards(self.state, weights).owners.items()}
+        of_tasks = wholes_in(self.inventory().of_tasks)
+        return {name: owner.clone() for name, owner in in_shards(self.state, of_tasks).owners.items()}
 
     @property
     def state(self) -> State:
@@ -167,7 +167,6 @@ class PackNet:  # noqa: PLR0904
         self._shared.refuse_inside("begin_task")
         inventory = self.inventory()
         inventory.check_handled(task)
-        check_sharded(self.state, inventory.processes)
         begun = self.state.begin(task, private, type(self.module).__name__, inventory.processes)
         self.verify(root)
         restore_copies_(self.state, inventory)
@@ -458,7 +457,7 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If a finished task's weights were changed from outside.
         """
         self.verify(root)
-        return {**dump(in_shards(self.state, wholes_in(self.inventory().owned))), **self.mask.dump()}
+        return {**dump(in_shards(self.state, wholes_in(self.inventory().of_tasks))), **self.mask.dump()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned, in any process, before or after the weights are loaded.

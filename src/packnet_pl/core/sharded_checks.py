@@ -10,14 +10,13 @@ def check_sharded(state: State, processes: Processes | None) -> None:
     """Checks that all that is in a state can be had by a network of which each process has rows.
 
     Args:
-        state: With the open task, or to be loaded.
+        state: To be loaded.
         processes: That have the rows; None if each has the whole.
 
     Raises:
         ValueError: If it cannot.
     """
-    own = [f"{what}='per_task'" for what in ("norm", "bias") if getattr(state, what) == "per_task"]
-    used = [*own, *(["a learned mask"] if state.masks else []), *(["a network that has grown"] if state.shapes else [])]
+    used = [*(["a learned mask"] if state.masks else []), *(["a network that has grown"] if state.shapes else [])]
     if used:
         refuse_sharded(used[0], processes)
 

@@ -73,11 +73,11 @@ def load_sharded_state(packnet: PackNet, path: str | PathLike[str], key: str = "
     plain = torch.empty(stored[_PLAIN].size, dtype=torch.uint8)
     load({key: {_PLAIN: plain}}, storage_reader=reader)
     read = json.loads(plain.numpy().tobytes())
-    weights = wholes_in(packnet.inventory().owned)
+    of_tasks = wholes_in(packnet.inventory().of_tasks)
     tensors = {}
     for place in map(tuple, read["tensors"]):
         found = stored["/".join(place)]
-        tensors[place] = _room_for(found.size, found.properties.dtype, weights.get(place[-1]))
+        tensors[place] = _room_for(found.size, found.properties.dtype, of_tasks.get(place[-1]))
     load({key: {"/".join(place): tensor for place, tensor in tensors.items()}}, storage_reader=reader)
     for place, tensor in tensors.items():
         _put(read["state"], place, tensor)

@@ -242,6 +242,7 @@ class SharedModule:
 
     def _check(self, root: nn.Module | None) -> None:
         inventory = self.inventory()
-        check_shared(self.state, wholes_in(inventory.owned), wholes_in(inventory.frozen), self._verified)
+        owned, frozen, own = map(wholes_in, (inventory.owned, inventory.frozen, inventory.per_task))
+        check_shared(self.state, owned, frozen, self._verified, own)
         if root is not None:
             check_private(self.state, root)

@@ -98,7 +98,7 @@ def parse(dumped: Mapping[str, Any], here: State, inventory: Inventory) -> State
             shapes=parse_shapes(dumped.get("shapes", {})),
             masks={task: dict(mask) for task, mask in dumped.get("masks", {}).items()},
         )
-        state = of_rows(state, wholes_in(inventory.owned))
+        state = of_rows(state, wholes_in(inventory.of_tasks))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"PackNet state is malformed: {error}") from error
     check_shapes(state, _shapes(inventory.all))

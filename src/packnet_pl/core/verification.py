@@ -3,10 +3,12 @@
 from collections.abc import Collection, Iterable, Mapping
 from operator import is_
 
+import torch
 from torch import Tensor, nn
 
 from packnet_pl.core.content_hash import content_hash, hash_of_owned, is_hash
 from packnet_pl.core.fingerprints import fingerprints, owned_fingerprints, type_of
+from packnet_pl.core.shards import Processes, processes_of, with_shards
 from packnet_pl.core.slots import find_module, memory_of, plain_name, slots_of
 from packnet_pl.core.state import State
 
@@ -51,7 +53,11 @@ class VerifiedCopies:
 
 
 def check_shared(
-    state: State, owned: Mapping[str, Tensor], fixed: Mapping[str, Tensor], verified: VerifiedCopies | None = None
+    state: State,
+    owned: Mapping[str, Tensor],
+    fixed: Mapping[str, Tensor],
+    verified: VerifiedCopies | None = None,
+    own: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Checks that all that finished tasks use of the shared module is, bit for bit, what it was.
 
@@ -60,22 +66,39 @@ def check_shared(
         owned: Name -> weight that is divided among tasks, whole or sharded; so are the others.
         fixed: Name -> other tensor that is frozen.
         verified: Of the tasks' copies, those that need not be read again; the others are added.
+        own: Name -> tensor of which tasks have copies, needed where it is sharded: so are the copies.
 
     Raises:
         RuntimeError: Otherwise; it names the task and the parameter.
     """
     verified = verified or VerifiedCopies()
-    known = {task for task, copies in state.copies.items() if verified.has(task, copies)}
+    known = _known(state, verified, processes_of(owned.values()))
     expected = {
         task: {name: mark for name, mark in marks.items() if task not in known or name not in state.copies[task]}
         for task, marks in state.fingerprints.items()
     }
-    whole = {task: {**fixed, **state.copies[task], **masks_by_name(state.masks.get(task, {}))} for task in state.tasks}
+    whole = {
+        task: {**fixed, **_in_shards(copies, own or {}), **masks_by_name(state.masks.get(task, {}))}
+        for task, copies in state.copies.items()
+    }
     found = _fingerprints_now(state, expected, owned, whole)
     for task in state.tasks:
         _compare(task, expected[task], found[task], _buffers(fixed))
         if task not in known:
             verified.add(task, state.copies[task])
+
+
+def _known(state: State, verified: VerifiedCopies, processes: Processes | None) -> set[str]:
+    """Returns the tasks whose copies were verified, in all processes that have parts of them."""
+    due = {task: not verified.has(task, copies) for task, copies in state.copies.items()}
+    if processes is not None and any(state.copies.values()):
+        in_all = processes.sum(torch.tensor([int(is_due) for is_due in due.values()])).tolist()
+        due = dict(zip(due, map(bool, in_all), strict=True))
+    return {task for task, is_due in due.items() if not is_due}
+
+
+def _in_shards(copies: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: with_shards(copy, own.get(name, copy)) for name, copy in copies.items()}
 
 
 def masks_by_name(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -72,13 +72,28 @@ def images():
 
 def whole(state):
     """The tensors of all processes together."""
-    return {key: (t.full_tensor() if isinstance(t, DTensor) else t).detach().clone() for key, t in state.items()}
+    return {key: gathered(tensor).detach().clone() for key, tensor in state.items()}
+
+
+def gathered(value):
+    """A state with the tensors of all processes together."""
+    if isinstance(value, dict):
+        return {key: gathered(part) for key, part in value.items()}
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def same(left, right):
     return left.keys() == right.keys() and all(
         left[k].dtype == right[k].dtype and torch.equal(left[k], right[k]) for k in left
     )
+
+
+def raised(error, message, action):
+    try:
+        action()
+    except error as found:
+        return message in str(found)
+    return False
 
 
 def sharded(net, mesh=None, **settings):
@@ -91,11 +106,12 @@ def sharded(net, mesh=None, **settings):
 class Run:
     """Three tasks in a loop, and what must hold after each step of their life."""
 
-    def __init__(self, make=Transformer, make_optimizer=None, rule=None, norm_of=None, **settings):
+    def __init__(self, make=Transformer, make_optimizer=None, rule=None, of_packnet=None, **settings):
         torch.manual_seed(0)
         self.make, self.rule = make, rule or PruneRule()
         self.net = sharded(make(), **settings)
-        self.packnet = PackNet(self.net)
+        self.of_packnet = of_packnet or {}
+        self.packnet = PackNet(self.net, **self.of_packnet)
         self.make_optimizer = make_optimizer or partial(optim.AdamW, lr=0.03, weight_decay=0.1)
         self.answers, self.notes = {}, {}
 
@@ -106,13 +122,7 @@ class Run:
         """What one process has with the same weights and owners, and by the same rule."""
         net = self.make()
         net.load_state_dict(whole(self.net.state_dict()))
-        state = self.packnet.state_dict()
-        owners = whole(state["owners"])
-        sums = state.get("accumulators")
-        more = {} if sums is None else {"accumulators": {**sums, "sums": whole(sums["sums"])}}
-        packnet = PackNet(net)
-        packnet.load_state_dict({**state, "owners": owners, **more})
-        return packnet
+        return PackNet.from_state(net, gathered(self.packnet.state_dict()))
 
     def step(self, task, optimizer):
         x = images()[dist.get_rank() :: dist.get_world_size()]
@@ -145,6 +155,9 @@ class Run:
 
     def begin(self, task):
         self.packnet.begin_task(task)
+
+    def resume(self):
+        self.packnet.resume_task()
 
     def finish(self, task):
         self.packnet.finish_task()

@@ -10,21 +10,18 @@ import sys
 import traceback
 import warnings
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import multiprocessing, nn, optim
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from packnet_pl import PackNet, PruneRule, load_packed, save_packed
-from packnet_pl.core import load_sharded_state, sharded_state_dict, taylor
-from packnet_pl.models import TaskInfo
-from tests.support.promise.sharded_run import TASKS, ResNet, Run, Transformer, images, same, sharded, whole
+from packnet_pl import PackNet, PruneRule
+from packnet_pl.core import taylor
+from tests.support.promise import sharded_files, sharded_options
+from tests.support.promise.sharded_run import ResNet, Run, Transformer, images, raised, same, sharded, whole
 
 
 def transformer():
@@ -61,97 +58,16 @@ def hybrid():
     return Run(mesh=mesh).all_tasks()
 
 
-def saved(run, optimizer, folder):
-    weights, states = get_state_dict(run.net, optimizer)
-    dcp.save({"model": weights, "optimizer": states, "packnet": sharded_state_dict(run.packnet)}, checkpoint_id=folder)
-
-
-def loaded(folder):
-    run = Run()
-    optimizer = run.make_optimizer(run.net.parameters())
-    weights, states = get_state_dict(run.net, optimizer)
-    dcp.load({"model": weights, "optimizer": states}, checkpoint_id=folder)
-    set_state_dict(run.net, optimizer, model_state_dict=weights, optim_state_dict=states)
-    load_sharded_state(run.packnet, folder)
-    run.packnet.resume_task()
-    return run, optimizer
-
-
-def to_the_end(run, optimizer):
-    run.step("b", optimizer)
-    run.prune(0.5)
-    run.step("b", optimizer)
-    run.packnet.finish_task()
-    return {**whole(run.net.state_dict()), **{f"owners.{k}": v for k, v in whole(run.packnet.owners).items()}}
-
-
 def resumed():
-    """Saved in the middle of the second task by all processes, and loaded by new objects."""
-    run = Run()
-    run.begin("a")
-    run.train("a")
-    run.prune(0.6)
-    run.finish("a")
-    run.begin("b")
-    optimizer = run.make_optimizer(run.net.parameters())
-    run.step("b", optimizer)
-    folder = Path("dcp")
-    saved(run, optimizer, folder)
-    again = loaded(folder)
-    uninterrupted, resumed_ = to_the_end(run, optimizer), to_the_end(*again)
-    torch.save(run.ask("a"), f"a.{dist.get_rank()}.answer")
-    return {**run.notes, **again[0].notes, "resumed is bit-identical": same(uninterrupted, resumed_)}
+    return sharded_files.resumed(Run, "dcp")
 
 
 def on_other_processes():
-    """Loads what as many processes as ``SAVED_BY`` names wrote."""
-    folder = Path(os.environ["SAVED_BY"], "dcp")
-    run, optimizer = loaded(folder)
-    net = Transformer()
-    dcp.load({"model": net.state_dict()}, checkpoint_id=folder, no_dist=True)
-    alone = PackNet(net)
-    notes = {"weights are those that were saved": same(net.state_dict(), whole(run.net.state_dict()))}
-    load_sharded_state(alone, folder)
-    notes["owners are those that were saved"] = same(alone.owners, whole(run.packnet.owners))
-    to_the_end(run, optimizer)
-    run.packnet.verify()
-    return {**notes, **run.notes}
-
-
-class Model(nn.Module):
-    def __init__(self, backbone):
-        super().__init__()
-        self.backbone, self.heads = backbone, nn.ModuleDict({task: nn.Linear(2, 3) for task in TASKS})
-        self.packnet = PackNet(backbone)
+    return sharded_files.on_other_processes(Run, "dcp")
 
 
 def packed():
-    """One file, whose tensors are those that one process writes for the same weights."""
-    torch.manual_seed(0)
-    model = Model(sharded(Transformer()))
-    run = Run()
-    run.net, run.packnet = model.backbone, model.packnet
-    run.begin = lambda task: run.packnet.begin_task(task, private=[f"heads.{task}"])
-    notes = run.all_tasks()
-    path = Path("sharded.safetensors")
-    infos = {task: TaskInfo(3) for task in TASKS}
-    written = save_packed(model, path, infos=infos)
-    alone = Model(run.make())
-    alone.load_state_dict(whole(model.state_dict()))
-    alone.packnet = run.alone()
-    alone.packnet.module, alone.backbone = alone.packnet.module, alone.packnet.module
-    own = save_packed(alone, f"alone.{dist.get_rank()}.safetensors", infos=infos)
-    read = load_packed(path, backbone=Transformer())
-    mine = images()[dist.get_rank() :: dist.get_world_size()]
-    logits = {task: model.heads[task](run.answers[task]) for task in TASKS}
-    with torch.no_grad():
-        answers = all(torch.allclose(read(mine, task=task), logits[task], atol=1e-5) for task in TASKS)
-    return {
-        **notes,
-        "the file is one process's": path.read_bytes() == Path(own.path).read_bytes(),
-        "all processes know what was written": written.header == own.header,
-        "it answers": answers,
-    }
+    return sharded_files.packed(Run(), "sharded")
 
 
 def meta_start():
@@ -167,14 +83,6 @@ def meta_start():
     run = Run()
     run.net, run.packnet = net, PackNet(net)
     return run.all_tasks()
-
-
-def raised(error, message, action):
-    try:
-        action()
-    except error as found:
-        return message in str(found)
-    return False
 
 
 def changed_from_outside():
@@ -235,8 +143,6 @@ def refused():
         ),
         "masks": raised(ValueError, "a learned mask", packnet.learn_mask),
         "learned pruning": raised(ValueError, "learned pruning", lambda: packnet.learn_pruning(0.5)),
-        "norms per task": raised(ValueError, "norm='per_task'", begin(Run().net, norm="per_task")),
-        "biases per task": raised(ValueError, "bias='per_task'", begin(Run().net, bias="per_task")),
         "weight norm": raised(ValueError, "divides it by its length", begin(fully_shard(parametrized, mesh=mesh))),
         "columns": raised(ValueError, "only rows", begin(columns)),
         "a layer that is not sharded": raised(ValueError, "each process has the whole", begin(partly)),
@@ -287,7 +193,7 @@ def worker(rank, folder, size, rows):
     dist.init_process_group("gloo", init_method=f"file://{folder}/together", rank=rank, world_size=size)
     for row in rows:
         try:
-            left = {"notes": globals()[row](), "error": ""}
+            left = {"notes": {**vars(sharded_options), **globals()}[row](), "error": ""}
         except Exception:
             left = {"notes": {}, "error": traceback.format_exc()}
         torch.save(left, f"{row}.{rank}.pt")
