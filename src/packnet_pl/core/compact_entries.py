@@ -118,7 +118,7 @@ class CompactEntries:
     def is_zero_in(self, tensor: Tensor) -> bool:
         """Returns whether all frozen entries of ``tensor``, of the state of an optimizer, are exact zeros."""
         bits = self._bits_of(tensor)
-        if bits is None:
+        if bits is None or bits[self._sampled].any():  # most often it is seen in a few
             return False
         owners, work = self._owners, compiled(any_frozen)
         return not any(each(lambda piece: work(bits[piece], owners[piece], self._number), self._pieces))

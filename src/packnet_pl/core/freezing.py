@@ -77,7 +77,7 @@ class Freezer:
         self._large = {
             name
             for name, entries in self._entries.items()
-            if entries.compact is not None and owners[name].numel() >= LARGE and not is_shard(slots[name].whole)
+            if entries.compact is not None and owners[name].numel() >= LARGE
         }
         self.is_sharded = any(is_shard(slot.held) for slot in slots.values())
         self._proof = StepProof()
@@ -103,8 +103,6 @@ class Freezer:
                 masked = entries.masked(grad, pending)
                 if masked is not grad:
                     tensor.grad = masked
-                if name in self._large:
-                    self._proof.masked(tensor)
             elif grad.layout == torch.strided:
                 whole.append(grad)
             else:
@@ -112,6 +110,11 @@ class Freezer:
         pending.do_()
         if whole:
             torch._foreach_zero_(whole)
+        # At the end: gradients that fully_shard reduces together have one version.
+        for name in self._large & self._slots.keys():
+            tensor = self._slots[name].held
+            if tensor is not None and tensor.grad is not None:
+                self._proof.masked(tensor)
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores the bits of everything frozen. Call it after ``optimizer.step()``.
@@ -260,7 +263,7 @@ class Freezer:
         """Returns the names of large weights that nothing has moved since they were restored last."""
         found = {}
         for name in self._large & self._slots.keys():
-            (before, version), weight, entries = self._versions[name], self._slots[name].found, self._entries[name]
+            (before, version), weight, entries = self._versions[name], self._slots[name].held, self._entries[name]
             if weight is not None and weight is before and entries.compact is not None:
                 found[name] = (weight, version, entries.compact)
         return self._proof.unmoved(found) if found else set()

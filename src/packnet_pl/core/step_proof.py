@@ -22,7 +22,9 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.utils.weak import TensorWeakRef
 
 from packnet_pl.core.compact_entries import CompactEntries
+from packnet_pl.core.shards import own_part
 from packnet_pl.core.unmoving_optimizers import writes_per_step
+from packnet_pl.core.versions import version_of
 
 __all__ = ["StepProof"]
 
@@ -71,7 +73,7 @@ class StepProof:
             elif id(weight) in self._steps:
                 self._states.pop(id(weight), None)
         self.forget_steps()
-        if not all(weights[name][2].is_sample_in(weights[name][0]) for name in found):
+        if not all(weights[name][2].is_sample_in(own_part(weights[name][0])) for name in found):
             self._is_distrusted = True  # something writes past autograd, and may do so again
             return set()
         return found
@@ -93,14 +95,14 @@ class StepProof:
         if self._is_distrusted or len(steps) != 1 or version is None or grad is None:
             return False
         optimizer, index, writes = steps[0][0](), *steps[0][1:]
-        if optimizer is None or writes is None or weight._version != version + writes:
+        if optimizer is None or writes is None or version_of(weight) != version + writes:
             return False
         if grad.layout != torch.strided or not _is_as_seen(grad, self._masked.get(id(weight))):
             return False
         # A closure may have changed the settings.
         if writes_per_step(optimizer, optimizer.param_groups[index], weight.dtype) != writes:
             return False
-        if weight.data_ptr() != entries.memory or not entries.stays_in_sums():
+        if own_part(weight).data_ptr() != entries.memory or not entries.stays_in_sums():
             return False
         return self._is_state_zero(weight, optimizer.state.get(weight, {}), entries)
 
@@ -112,21 +114,21 @@ class StepProof:
         for key, tensor in tensors.items():
             (reference, version), rise = before.get(key, ((None, 0), None))
             is_same = reference is not None and reference() is tensor
-            now[key] = (_seen(tensor), tensor._version - version if is_same else None)
+            now[key] = (_seen(tensor), (version_of(tensor) or 0) - version if is_same else None)
             is_known = is_known and is_same and rise is not None and now[key][1] == rise
-        if not is_known and not all(entries.is_zero_in(tensor) for tensor in tensors.values()):
+        if not is_known and not all(entries.is_zero_in(own_part(tensor)) for tensor in tensors.values()):
             return False
         self._states[id(weight)] = now
         return True
 
 
 def _seen(tensor: Tensor) -> _Seen:
-    return TensorWeakRef(tensor), tensor._version
+    return TensorWeakRef(tensor), version_of(tensor) or 0
 
 
 def _is_as_seen(tensor: Tensor, seen: _Seen | None) -> bool:
     """Returns whether it is the tensor that was seen, and was not written to since."""
-    return seen is not None and seen[0]() is tensor and seen[1] == tensor._version
+    return seen is not None and seen[0]() is tensor and seen[1] == version_of(tensor)
 
 
 def _note_step(proof: "weakref.ref[StepProof]", optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:

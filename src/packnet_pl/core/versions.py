@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-__all__ = ["Versions"]
+from packnet_pl.core.shards import is_shard, own_part
+
+__all__ = ["Versions", "version_of"]
 
 
 class Versions:
@@ -20,7 +22,7 @@ class Versions:
 
     def note(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
         """Notes them as they are now."""
-        self._seen.update({name: (tensor, _version(tensor)) for name, tensor in tensors})
+        self._seen.update({name: (tensor, version_of(tensor)) for name, tensor in tensors})
 
     def __getitem__(self, name: str) -> tuple[Tensor | None, int | None]:
         """The tensor that was noted last, and its version then."""
@@ -29,13 +31,17 @@ class Versions:
     def was_written(self, name: str, tensor: Tensor | None) -> bool:
         """Returns whether ``tensor`` may have been replaced or written to since it was noted."""
         before, version = self._seen[name]
-        return before is not tensor or version is None or version != _version(tensor)
+        return before is not tensor or version is None or version != version_of(tensor)
 
 
-def _version(tensor: Tensor | None) -> int | None:
+def version_of(tensor: Tensor | None) -> int | None:
+    """Returns how often ``tensor`` was written to, as far as torch has seen it; None for inference tensors.
+
+    Optimizers write to a sharded tensor, and other code to the part that this process has: each counts for itself.
+    """
     if tensor is None:
         return None
     try:
-        return tensor._version
+        return tensor._version + (own_part(tensor)._version if is_shard(tensor) else 0)
     except RuntimeError:  # asked beforehand, is_inference() takes longer than the version
         return None
