@@ -21,6 +21,9 @@ TWO = {
     "norms and biases of each task's own, packed": "own_values",
     "pruned gradually, by gradients": "gradual",
     "rows of a table that a task did not look up": "tables",
+    "large weights, which a step may be proved not to have moved": "large",
+    "written to by more than the step": "unmoved",
+    "only counts are sent by PackNet": "gathers_nothing",
 }
 MORE = {
     "pruned globally": "pruned_globally",

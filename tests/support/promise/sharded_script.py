@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from packnet_pl import PackNet, PruneRule
 from packnet_pl.core import taylor
-from tests.support.promise import sharded_files, sharded_options
+from tests.support.promise import sharded_files, sharded_large, sharded_options
 from tests.support.promise.sharded_run import ResNet, Run, Transformer, images, raised, same, sharded, whole
 
 
@@ -193,7 +193,7 @@ def worker(rank, folder, size, rows):
     dist.init_process_group("gloo", init_method=f"file://{folder}/together", rank=rank, world_size=size)
     for row in rows:
         try:
-            left = {"notes": {**vars(sharded_options), **globals()}[row](), "error": ""}
+            left = {"notes": {**vars(sharded_options), **vars(sharded_large), **globals()}[row](), "error": ""}
         except Exception:
             left = {"notes": {}, "error": traceback.format_exc()}
         torch.save(left, f"{row}.{rank}.pt")
