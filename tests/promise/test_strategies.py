@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import nn
 
 from packnet_pl import PackNetCallback
@@ -36,7 +36,7 @@ TWO_PROCESSES = {
     "resumed from a checkpoint in the middle of a task": "resumed",
 }
 REFUSED = {
-    "ModelParallelStrategy": "model_parallel",
+    "ModelParallelStrategy with tensor parallelism": "model_parallel",
     "ranks with other owners": "other_owners",
     "ranks with other norms and biases per task": "other_copies",
     # Comes last: ranks that are not refused alike would lose each other here.
@@ -136,9 +136,9 @@ def test_ddp_with_one_device():
 
 
 @pytest.mark.promise("Strategies", status="refused")
-@pytest.mark.parametrize("strategy", [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy])
+@pytest.mark.parametrize("strategy", [FSDPStrategy, DeepSpeedStrategy])
 def test_strategies_that_cut_parameters(strategy, monkeypatch):
-    """Lightning makes the first two for GPUs only; the callback sees them before anything is set up."""
+    """Lightning makes them for GPUs only; the callback sees them before anything is set up."""
     module = OwnModule()
     needed = [parameter.requires_grad for parameter in module.parameters()]
     callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, private="heads.a")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.gradients import dense
 from packnet_pl.core.scores import GradientScore, misfit
 from packnet_pl.core.shards import Processes, own_part, processes_of
@@ -57,10 +56,6 @@ class Accumulators:
         """Returns the sum of a weight, on its device: zeros if it has had no gradient."""
         total = self.sums.get(name)
         return _zeros(weight) if total is None else total.to(weight.device)
-
-    def hashes(self) -> tuple[str, dict[str, str]]:
-        """Returns the name of the score, and parameter name -> hash of its sum."""
-        return self.score, {name: content_hash(total) for name, total in self.sums.items()}
 
     def _updated(self, score: GradientScore, name: str, weight: Tensor, gradient: Tensor) -> Tensor:
         total = self.of(name, weight)

@@ -162,15 +162,22 @@ class Freezer:
             sure: Whether to find all anew and look at their values, and not only of those that say that they were
                 written to.
         """
+        return [name for name in self.suspects(sure=sure) if self.is_changed(name)]
+
+    def suspects(self, *, sure: bool = False) -> list[str]:
+        """Returns the names of whole tensors that :meth:`changed` looks at; arguments are those."""
         if sure:
             self._rebind()
         return [
             name
             for name, slot in self._slots.items()
-            if name not in self._entries
-            and (sure or self._versions.was_written(name, slot.held))
-            and has_other_values(slot, self._values[name])
+            if name not in self._entries and (sure or self._versions.was_written(name, slot.held))
         ]
+
+    @torch.inference_mode(False)
+    def is_changed(self, name: str) -> bool:
+        """Returns whether a whole tensor, in this process's part, holds other values than were frozen."""
+        return has_other_values(self._slots[name], self._values[name])
 
     @torch.inference_mode(False)
     @torch.no_grad()

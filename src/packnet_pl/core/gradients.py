@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_pl.core.bits import parts
+from packnet_pl.core.shards import own_part
 
 __all__ = ["RequiresGrad", "dense", "has_gradient"]
 
@@ -57,7 +58,7 @@ def dense(gradient: Tensor) -> Tensor:
 
 
 def has_gradient(parameter: Tensor | None) -> bool:
-    """Returns whether ``parameter`` has a gradient of which an entry is not zero."""
+    """Returns whether ``parameter`` has a gradient of which an entry is not zero, in this process's rows."""
     if parameter is None or parameter.grad is None:
         return False
-    return bool(parts(parameter.grad)[-1].count_nonzero())
+    return bool(parts(own_part(parameter.grad))[-1].count_nonzero())

@@ -1,7 +1,10 @@
 """Dumps a state: as tensors and primitives, or as one hash of all that is in it."""
 
 import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from torch import Tensor
 
 from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.state import State
@@ -11,6 +14,7 @@ __all__ = ["FORMAT", "digest", "dump"]
 FORMAT = 4
 """Of a dumped state."""
 
+_Path = tuple[str, ...]
 _HASHED = ("owners", "copies", "trained_rows", "accumulators", "masks")
 
 
@@ -41,12 +45,23 @@ def dump(state: State) -> dict[str, Any]:
     }
 
 
-def digest(state: State) -> str:
-    """Returns a BLAKE2b hash (hex) of a whole state: equal in processes that have the same one."""
+def digest(state: State, hashes: Callable[[Mapping[_Path, Tensor]], Mapping[_Path, str]] | None = None) -> str:
+    """Returns a BLAKE2b hash (hex) of a whole state: equal in processes that have the same one.
+
+    Args:
+        state: What is known.
+        hashes: Returns what stands for tensors, from those in the state by their place; None is their content hashes.
+    """
     plain = {key: value for key, value in dump(state).items() if key not in _HASHED}
-    owners = {name: content_hash(owner) for name, owner in state.owners.items()}
-    copies = {task: {name: content_hash(t) for name, t in found.items()} for task, found in state.copies.items()}
-    rows = {name: content_hash(rows) for name, rows in state.trained_rows.items()}
-    masks = {task: {name: content_hash(m) for name, m in mask.items()} for task, mask in state.masks.items()}
-    sums = [] if state.accumulators is None else [state.accumulators.hashes()]
-    return hashlib.blake2b(repr((plain, owners, copies, rows, masks, *sums)).encode(), digest_size=16).hexdigest()
+    tensors = dict(_tensors(state))
+    found = {at: content_hash(t) for at, t in tensors.items()} if hashes is None else dict(hashes(tensors))
+    score = None if state.accumulators is None else state.accumulators.score
+    return hashlib.blake2b(repr((plain, score, found)).encode(), digest_size=16).hexdigest()
+
+
+def _tensors(state: State) -> Iterator[tuple[_Path, Tensor]]:
+    sums = {} if state.accumulators is None else state.accumulators.sums
+    for key, of in {"owners": state.owners, "trained_rows": state.trained_rows, "accumulators": sums}.items():
+        yield from (((key, name), tensor) for name, tensor in of.items())
+    for key, of_tasks in {"copies": state.copies, "masks": state.masks}.items():
+        yield from (((key, task, name), t) for task, of in of_tasks.items() for name, t in of.items())

@@ -21,6 +21,7 @@ from packnet_pl.training.reseed import Reseed
 from packnet_pl.training.schedules import step_decay, warmup_cosine
 from packnet_pl.training.seeded_sampler import SeededSampler
 from packnet_pl.training.sharded_strategy import ShardedStrategy
+from packnet_pl.training.sharding import shard_
 from packnet_pl.training.task_observer import TaskObserver
 from packnet_pl.training.teacher import DenseTeacher
 
@@ -48,6 +49,7 @@ __all__ = [
     "TaskObserver",
     "batch_mixing",
     "fit_task",
+    "shard_",
     "step_decay",
     "warmup_cosine",
 ]

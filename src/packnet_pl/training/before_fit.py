@@ -24,7 +24,7 @@ class BeforeFit:
         self._values = {
             name: slot.now.detach().to("cpu", copy=True)
             for name, slot in named_slots(module).items()
-            if can_be_frozen(slot.now)
+            if can_be_frozen(slot.whole)
         }
 
     @torch.no_grad()

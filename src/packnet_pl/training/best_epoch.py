@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from os import PathLike
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -12,10 +13,15 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from packnet_pl.choices import check_choice
+from packnet_pl.core.shards import is_shard, reshard_
 from packnet_pl.training.protocols import find_packnet, packnet_of
+from packnet_pl.training.sharding import is_sharded
 from packnet_pl.training.weight_averaging import averaging_callbacks
 
 __all__ = ["BestEpoch", "best_epoch"]
+
+_KEY = "packnet_best"
+"""Of sharded weights of the best epoch among the tensors of a module."""
 
 _LOW = {"cer", "eer", "mae", "mse", "nll", "perplexity", "ppl", "rmse", "wer"}
 """Parts of the names of metrics that are better the lower they are."""
@@ -101,10 +107,13 @@ class BestEpoch:
             return
         self._check_logged(trainer)
         score = float(trainer.callback_metrics[self.monitor])
+        if is_sharded(module):
+            score = trainer.strategy.broadcast(score)  # rows of one epoch in all processes
         if math.isnan(score):
             return
         if self.score is None or (score > self.score if self.mode == "max" else score < self.score):
             self.score = score
+            reshard_(module)
             self._weights = {name: _copied(value) for name, value in module.state_dict().items()}
             self._scores = _mask_scores(module)
 
@@ -126,6 +135,7 @@ class BestEpoch:
     @contextmanager
     def shown(self, module: pl.LightningModule) -> Iterator[None]:
         """Shows the best epoch's weights in ``module`` for a while; there must be a best epoch."""
+        reshard_(module)
         now = {name: _copied(value) for name, value in module.state_dict().items()}
         scores = _mask_scores(module)
         self._load(module, self._weights, self._scores)
@@ -135,15 +145,42 @@ class BestEpoch:
             self._load(module, now, scores)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the score and the weights, and those of a mask that is being learned."""
+        """Returns the score and the weights, without sharded ones, and those of a mask that is being learned."""
         scores = {"mask_scores": self._scores} if self._scores else {}
-        return {"score": self.score, "weights": self._weights, **scores}
+        return {"score": self.score, "weights": {} if self._is_sharded else self._weights, **scores}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned."""
-        self.score, self._weights, self._scores = state["score"], state["weights"], state.get("mask_scores", {})
+        self.score, self._scores = state["score"], state.get("mask_scores", {})
+        self._weights = state["weights"] or self._weights
+
+    def save_shards(self, checkpoint: dict[str, Any]) -> None:
+        """Adds sharded weights to those of the module in ``checkpoint``: each process writes its rows."""
+        if self._is_sharded:
+            checkpoint["state_dict"][_KEY] = self._weights
+
+    def load_shards(self, path: str | PathLike[str], module: pl.LightningModule) -> None:
+        """Loads what :meth:`save_shards` added, if it did; every process must call it alike.
+
+        Args:
+            path: The folder of the checkpoint.
+            module: Sharded, as many parameters as there were.
+        """
+        from torch.distributed.checkpoint.filesystem import FileSystemReader
+        from torch.distributed.checkpoint.state_dict_loader import load
+
+        reader, key = FileSystemReader(path), f"state_dict.{_KEY}"
+        if any(name.startswith(f"{key}.") for name in reader.read_metadata().state_dict_metadata):
+            reshard_(module)
+            self._weights = {name: _copied(value) for name, value in module.state_dict().items()}
+            load({key: self._weights}, storage_reader=reader)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return any(is_shard(value) for value in self._weights.values())
 
     def _load(self, module: pl.LightningModule, weights: dict[str, Any], scores: dict[str, Tensor]) -> None:
+        reshard_(module)
         module.load_state_dict(weights)
         if scores:
             packnet_of(module).mask.load_values_(scores)

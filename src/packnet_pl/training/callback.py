@@ -13,6 +13,8 @@ from packnet_pl.training.best_epoch import best_epoch
 from packnet_pl.training.families import base_of_both
 from packnet_pl.training.packnet_checkpoint import load_packnet, write_packnet
 from packnet_pl.training.protocols import packnet_of
+from packnet_pl.training.sharded_start import ShardedStart
+from packnet_pl.training.strategy_hooks import loads_late
 from packnet_pl.training.task_fit import TaskFit
 from packnet_pl.training.task_observer import let_observers_change_, tell_observers
 from packnet_pl.training.task_phase import TaskPhase
@@ -84,6 +86,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
         self.best = best_epoch(select, monitor, mode)
         self._settled = settled
         self._fit: TaskFit | None = None
+        self._sharded_start: ShardedStart | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Checks what can be checked, and makes what is frozen need no gradient (before DDP wraps the module)."""
@@ -92,12 +95,19 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
             if self.best:
                 self.best.check_trainer(trainer)
             move_behind_averages(trainer, self)
-            self._task_phase.set_up(trainer, pl_module)
+            if loads_late(trainer):
+                self._sharded_start = ShardedStart(trainer, pl_module, self._task_phase)
+            else:
+                self._task_phase.set_up(trainer, pl_module)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Loads the state of PackNet."""
+        if self._sharded_start is not None:
+            if self.best:
+                self.best.load_shards(str(trainer.ckpt_path), pl_module)
+            return  # it was loaded before the weights
         load_packnet(pl_module, checkpoint)
         if trainer.state.fn == "fit":
             self._task_phase.set_up_again(trainer, pl_module)
@@ -110,6 +120,8 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
             self._fit.before_saving_(checkpoint["state_dict"])
         else:
             use_final_average(checkpoint)
+        if self.best:
+            self.best.save_shards(checkpoint)
         write_packnet(pl_module, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,7 +135,16 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Opens or resumes the task, and watches every step of every optimizer."""
-        self._fit = TaskFit(trainer, pl_module, self._task_phase)
+        if self._sharded_start is None:
+            self._fit = TaskFit(trainer, pl_module, self._task_phase)
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens or resumes the task where a checkpoint is loaded after ``on_fit_start``."""
+        self._open_late(trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The same, where nothing was validated before."""
+        self._open_late(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -155,6 +176,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
         """Lets an average that has not begun be the weights: it is validated in their place."""
         if self._fit is not None:
             self._fit.averages.follow_(pl_module)
+            self._fit.share_buffers_()
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -195,6 +217,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prunes or finishes the task, unless its weights are not finite."""
+        self._open_late(trainer, pl_module)  # nothing was left to train
         self._going_on.end_skipped_training_()
         if self.best:
             self.best.restore_(pl_module)
@@ -237,4 +260,11 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
         if self._fit is not None:
             self._fit.detach()
         self._fit = None
+        if self._sharded_start is not None:
+            self._sharded_start.end()
+        self._sharded_start = None
         self._task_phase.tear_down(pl_module)
+
+    def _open_late(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is None:
+            self._fit = TaskFit(trainer, pl_module, self._task_phase)

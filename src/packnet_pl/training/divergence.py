@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from packnet_pl.choices import Phase
 from packnet_pl.core.finite import is_finite
+from packnet_pl.core.shards import own_part, processes_of, reshard_
 
 __all__ = ["DivergedError", "check_finite_weights"]
 
@@ -37,15 +39,20 @@ def check_finite_weights(module: nn.Module, task: str, phase: Phase) -> None:
     ones, which predict later, overflow; and after the last step nobody computes a loss.
 
     Args:
-        module: What was trained.
+        module: What was trained. Where it is sharded, every process must call it alike, and all of them raise.
         task: For the message.
         phase: Likewise.
 
     Raises:
         DivergedError: Otherwise; it names the first such tensor.
     """
-    for name, tensor in _trained(module):
-        if not is_finite(tensor):
+    reshard_(module)
+    tensors = dict(_trained(module))
+    processes, found = processes_of(tensors.values()), (not is_finite(own_part(tensor)) for tensor in tensors.values())
+    # One process stops at the first one.
+    wrong = found if processes is None else processes.sum(torch.tensor(list(found), dtype=torch.int64)).tolist()
+    for name, is_wrong in zip(tensors, wrong, strict=True):
+        if is_wrong:
             raise DivergedError(f"{name} holds NaN or infinity since task {task!r} was trained", task, phase)
 
 

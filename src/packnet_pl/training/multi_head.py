@@ -12,6 +12,7 @@ from packnet_pl.choices import Phase, check_task_name
 from packnet_pl.core import PackNet
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.module_modes import in_eval_mode
+from packnet_pl.core.shards import reshard_
 from packnet_pl.models import (
     Heads,
     HeadStart,
@@ -26,6 +27,8 @@ from packnet_pl.models import (
 from packnet_pl.training.classification_steps import ClassificationSteps
 from packnet_pl.training.families import warn_if_both
 from packnet_pl.training.recipe import Recipe
+from packnet_pl.training.sharding import is_sharded, shard_
+from packnet_pl.training.strategy_hooks import StrategyHooks, loads_late
 from packnet_pl.training.teacher import DenseTeacher
 
 __all__ = ["MultiHeadClassifier"]
@@ -74,6 +77,7 @@ class MultiHeadClassifier(ClassificationSteps):
         self.heads = Heads(num_features)
         self.recipes: Mapping[Phase, Recipe] = recipes or {"train": Recipe(), "retrain": Recipe()}
         self.selected_task: str | None = None
+        self._hooks: StrategyHooks | None = None
         self.teacher = DenseTeacher(_selected_network)
 
     @property
@@ -130,6 +134,7 @@ class MultiHeadClassifier(ClassificationSteps):
             ValueError: If there is no such task.
         """
         key = self.heads.key(name)
+        reshard_(self.heads)
         for other, head in self.heads.named_children():
             # An unused head that needs gradients would make DDP wait for them.
             head.requires_grad_(other == key)
@@ -165,6 +170,7 @@ class MultiHeadClassifier(ClassificationSteps):
         def logits(images: Tensor) -> Tensor:
             return self._forward(head, images)
 
+        reshard_(head)
         wanted = [(parameter, parameter.requires_grad) for parameter in head.parameters()]
         with in_eval_mode([*self.backbone.modules(), *head.modules()]):
             try:
@@ -194,6 +200,18 @@ class MultiHeadClassifier(ClassificationSteps):
             return self._forward(self.heads[task], images)
         with self.predicting(task) as logits:
             return logits(images)
+
+    def configure_model(self) -> None:
+        """Divides backbone and heads among processes, under a strategy that asks for it."""
+        if self.device_mesh is not None and loads_late(self.trainer):
+            self._shard()
+            self._hooks = StrategyHooks(self.trainer, before_loading=lambda _, found: self._take_tasks(found))
+
+    def teardown(self, stage: str) -> None:
+        """Removes its hooks from the strategy."""
+        if self._hooks is not None:
+            self._hooks.remove()
+        self._hooks = None
 
     def setup(self, stage: str) -> None:
         """Refuses a fit without a task.
@@ -234,6 +252,10 @@ class MultiHeadClassifier(ClassificationSteps):
             ValueError: If such a classifier did not write it, its tasks are not those of this module, or its weights
                 have owners and here they have none, or the other way round.
         """
+        if not is_sharded(self):  # else it was done before the weights were loaded
+            self._take_tasks(checkpoint)
+
+    def _take_tasks(self, checkpoint: Mapping[str, Any]) -> None:
         infos, state = tasks_of(checkpoint, self.heads.infos), checkpoint.get("state_dict", {})
         if ("packnet" in checkpoint) != (self.packnet is not None):
             does = "says" if "packnet" in checkpoint else "does not say"
@@ -243,13 +265,26 @@ class MultiHeadClassifier(ClassificationSteps):
             )
         if "backbone" in checkpoint and checkpoint["backbone"] != getattr(self.backbone, "builder", None):
             self._take_backbone(checkpoint["backbone"])
+        if not is_sharded(self):
+            self._new_heads(infos, state)
+            take_types_(self, state)
+        elif self.tasks != list(infos):
+            self._new_heads(infos, state)
+            self.heads.to(input_type(self.backbone))
+            self._shard()
+        if checkpoint["selected_task"] is not None:
+            self.select_task(checkpoint["selected_task"])
+
+    def _new_heads(self, infos: Mapping[str, TaskInfo], state: Mapping[str, Tensor]) -> None:
         self.heads = Heads(self.heads.num_features).to(self.device)
         for number, (name, info) in enumerate(infos.items()):
             weight = state.get(f"heads.head_{number}.weight")
             self.heads.add(name, info, num_features=None if weight is None else weight.shape[1]).to(self.device)
-        take_types_(self, state)
-        if checkpoint["selected_task"] is not None:
-            self.select_task(checkpoint["selected_task"])
+
+    def _shard(self) -> None:
+        assert self.device_mesh is not None
+        for part in [self.backbone, *self.heads.children()]:
+            shard_(part, self.device_mesh["data_parallel"])
 
     def _take_backbone(self, builder: Mapping[str, Any]) -> None:
         """Builds the backbone that a checkpoint names, whose weights are about to be loaded: it has grown since."""

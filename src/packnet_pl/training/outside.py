@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from packnet_pl.core import PackNet
 from packnet_pl.core.freezing import Freezer
 from packnet_pl.core.gradients import has_gradient
+from packnet_pl.core.shards import processes_of
 from packnet_pl.core.slots import Slot, can_be_frozen, find_module
 from packnet_pl.training.outside_slots import outside_slots
 from packnet_pl.training.unregistered import unregistered
@@ -43,7 +45,7 @@ class Outside:
 
     def tensors(self) -> list[Tensor]:
         """Returns the parameters and buffers that are outside."""
-        return [slot.now for slot in self._slots.values() if slot.found is not None]
+        return [slot.whole for slot in self._slots.values() if slot.found is not None]
 
     def refuse_learning(self, of: Iterable[Tensor] | None = None) -> None:
         """Refuses gradients outside that an optimizer would follow, registered or not.
@@ -55,12 +57,14 @@ class Outside:
             ValueError: Otherwise; it names them, and says what may be done.
         """
         stepped = _stepped(self._optimizers()) if of is None else {id(tensor): tensor for tensor in of}
-        names = [
+        parameters = {name: slot.held for name, slot in self._slots.items() if slot.is_parameter}
+        with_gradient = [
             name
-            for name, slot in self._slots.items()
-            # The gradient's values last: a GPU has to be waited for.
-            if slot.is_parameter and (stepped is None or id(slot.found) in stepped) and has_gradient(slot.found)
+            for name, parameter in parameters.items()
+            if parameter is not None and parameter.grad is not None and (stepped is None or id(parameter) in stepped)
         ]
+        # The gradient's values last: a GPU has to be waited for.
+        names = self._of_any_process(with_gradient, lambda name: has_gradient(parameters[name]))
         if names:
             raise ValueError(self._refusal(names, "trained by"))
         if not stepped or self._known.issuperset(stepped):
@@ -90,11 +94,11 @@ class Outside:
         """
         if not self._slots and not sure:
             return
-        changed = self._freezer.changed(sure=sure)
+        changed = self._of_any_process(self._freezer.suspects(sure=sure), self._freezer.is_changed)
         if not changed:
             return
         stepped = None if unseen else _stepped(self._optimizers())
-        learned = [name for name in changed if not _is_idle(self._slots[name], stepped)]
+        learned = self._of_any_process(changed, lambda name: not _is_idle(self._slots[name], stepped))
         if learned:
             raise ValueError(self._refusal(learned, "changed by"))
         self._warn(changed)
@@ -121,7 +125,15 @@ class Outside:
         emptied = {name: slot for name, slot in self._slots.items() if slot.found is None}
         self._slots = emptied | found
         self._known = {id(parameter) for parameter in self._root.parameters()}
-        return {name: slot for name, slot in found.items() if can_be_frozen(slot.now)}
+        return {name: slot for name, slot in found.items() if can_be_frozen(slot.whole)}
+
+    def _of_any_process(self, names: Sequence[str], is_so: Callable[[str], bool]) -> list[str]:
+        """Returns the ``names`` of which it is so, of sharded ones in the rows of any process: all raise alike then."""
+        processes = processes_of(self._slots[name].whole for name in names if self._slots[name].found is not None)
+        if processes is None:
+            return [name for name in names if is_so(name)]
+        counts = processes.sum(torch.tensor([is_so(name) for name in names], dtype=torch.int64))
+        return [name for name, count in zip(names, counts.tolist(), strict=True) if count]
 
     def _warn(self, names: Sequence[str]) -> None:
         new = [name for name in names if name not in self._warned]
@@ -149,7 +161,7 @@ class Outside:
 
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Returns the largest modules of which all parameters are among ``names``, and what is in none of them."""
-        learned = {id(self._slots[name].found) for name in names}
+        learned = {id(self._slots[name].held) for name in names}
         found: list[str] = []
         for name in names:
             *path, _ = name.split(".")
@@ -167,7 +179,7 @@ class Outside:
 
 def _is_idle(slot: Slot, stepped: Mapping[int, Tensor] | None) -> bool:
     """Returns whether it is like a parameter of another task's head: in an optimizer (None: maybe), no gradient."""
-    parameter = slot.found
+    parameter = slot.held
     if not slot.is_parameter or parameter is None or not parameter.requires_grad:
         return False
     return (stepped is None or id(parameter) in stepped) and not has_gradient(parameter)

@@ -47,15 +47,15 @@ def check_free_names(packnet: PackNet, root: nn.Module, free: Sequence[str], pri
 def outside_slots(packnet: PackNet, root: nn.Module, free: Sequence[str]) -> dict[str, Slot]:
     """Returns name -> slot of what is neither shared nor private to a task nor free; without the states of metrics."""
     private = [name for names in packnet.private.values() for name in names]
-    taken = {memory_of(slot.now) for _, slot in slots_of(packnet.module)}
+    taken = {memory_of(slot.whole) for _, slot in slots_of(packnet.module)}
     for module, key in (_find(root, name) for name in [*private, *free]):
         slots = slots_of(module) if module is not None else ()
-        taken |= {memory_of(slot.now) for name, slot in slots if key is None or name == key}
+        taken |= {memory_of(slot.whole) for name, slot in slots if key is None or name == key}
     metrics = {id(layer) for metric in root.modules() if isinstance(metric, Metric) for layer in metric.modules()}
     return {
         name: slot
         for name, slot in named_slots(root).items()
-        if memory_of(slot.now) not in taken and (slot.is_parameter or id(slot.layer) not in metrics)
+        if memory_of(slot.whole) not in taken and (slot.is_parameter or id(slot.layer) not in metrics)
     }
 
 

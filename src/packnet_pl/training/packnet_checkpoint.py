@@ -1,5 +1,7 @@
 """Writes and loads ``checkpoint["packnet"]``, the state of PackNet in a Lightning checkpoint."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -7,22 +9,34 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
 from packnet_pl.checkpoint_reading import unreadable
+from packnet_pl.core import load_sharded_state, sharded_state_dict
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.training.families import is_of_lightning
 from packnet_pl.training.protocols import packnet_of
 
-__all__ = ["PackNetMixin", "load_packnet", "write_packnet"]
+__all__ = ["PackNetMixin", "load_packnet", "load_packnet_from", "write_packnet"]
+
+_KEY = "packnet"
+"""Of the state among the tensors of a sharded module."""
 
 
 def write_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
     """Writes the state of a module's PackNet, unless the module, or its PackNetCallback, has written it.
+
+    Where each process has rows of it, it is written with the weights, and only what all know alike stands beside them.
 
     Raises:
         RuntimeError: If a finished task's weights were changed from outside.
         ValueError: If the module has no PackNet.
     """
     if "packnet" not in checkpoint:
-        checkpoint["packnet"] = packnet_of(module).state_dict(module)
+        packnet = packnet_of(module)
+        if packnet.inventory().processes is None:
+            checkpoint["packnet"] = packnet.state_dict(module)
+        else:
+            checkpoint["state_dict"][_KEY] = sharded_state_dict(packnet, module)
+            known = {"tasks": packnet.tasks, "open_task": packnet.open_task, "phase": packnet.phase}
+            checkpoint["packnet"] = {"sharded": True, **known}
     if not isinstance(module, PackNetMixin):
         name = type(module).__name__
         rank_zero_warn(
@@ -38,10 +52,27 @@ def load_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None
     Raises:
         ValueError: If the checkpoint has none or that of another network, or the module has no PackNet.
     """
+    load_packnet_from(getattr(module._trainer, "ckpt_path", None), module, checkpoint)
+
+
+def load_packnet_from(path: str | Path | None, module: pl.LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Loads the state of a module's PackNet as :func:`load_packnet` does.
+
+    Args:
+        path: Of the checkpoint: where it is a folder, each process reads its rows.
+        module: Has a PackNet.
+        checkpoint: What Lightning read.
+
+    Raises:
+        ValueError: As :func:`load_packnet`.
+    """
     if "packnet" not in checkpoint:
         raise ValueError("the checkpoint holds no PackNet state: it was not written by a fit with PackNetCallback")
-    take_types_(module, checkpoint.get("state_dict", {}))
-    packnet_of(module).load_state_dict(checkpoint["packnet"])
+    if checkpoint["packnet"].get("sharded"):
+        load_sharded_state(packnet_of(module), str(path), f"state_dict.{_KEY}")
+    else:
+        take_types_(module, checkpoint.get("state_dict", {}))
+        packnet_of(module).load_state_dict(checkpoint["packnet"])
 
 
 class PackNetMixin:

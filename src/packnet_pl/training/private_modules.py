@@ -88,7 +88,7 @@ def check_private_names(packnet: PackNet, root: nn.Module, names: Sequence[str])
 
 
 def _parameters_in(slots: Iterable[Slot]) -> list[nn.Parameter]:
-    return [slot.now for slot in slots if isinstance(slot.now, nn.Parameter)]
+    return [slot.whole for slot in slots if isinstance(slot.whole, nn.Parameter)]
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -104,12 +104,12 @@ def _is_of(module: nn.Module, root: nn.Module, names: Iterable[str]) -> bool:
 
 
 def _private_slots(packnet: PackNet, root: nn.Module) -> dict[str, Slot]:
-    shared = {memory_of(slot.now) for _, slot in slots_of(packnet.module)}
+    shared = {memory_of(slot.whole) for _, slot in slots_of(packnet.module)}
     return {
         f"{prefix}.{name}": slot
         for prefix, module in _private_modules(packnet, root).items()
         for name, slot in slots_of(module)
-        if memory_of(slot.now) not in shared
+        if memory_of(slot.whole) not in shared
     }
 
 

@@ -1,25 +1,41 @@
 """Checks that the processes of a fit agree before it begins, and ends all of them if one cannot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from packnet_pl.core import PackNet
+from packnet_pl.core.fingerprints import fingerprints
+from packnet_pl.core.slots import wholes_in
 from packnet_pl.core.state_dump import digest
+from packnet_pl.core.state_shards import in_shards
 
 __all__ = ["check_same_on_all_ranks", "failing_on_all_ranks"]
 
 
 def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
-    """Checks that all processes have the same tasks and owners.
+    """Checks that all processes have the same tasks and owners; where each has rows, that all know the same tasks.
 
     Raises:
         ValueError: Otherwise, in all processes.
     """
     if trainer.world_size == 1:
         return
-    known = digest(packnet.state)
+    inventory = packnet.inventory()
+    if inventory.processes is None:
+        _check_same(trainer, digest(packnet.state))
+        return
+    _check_same(trainer, digest(packnet.state, _names))  # else they would not count the same tensors below
+    _check_same(trainer, digest(in_shards(packnet.state, wholes_in(inventory.owned)), fingerprints))
+
+
+def _names(tensors: Mapping[tuple[str, ...], Tensor]) -> dict[tuple[str, ...], str]:
+    return dict.fromkeys(tensors, "")
+
+
+def _check_same(trainer: pl.Trainer, known: str) -> None:
     same = trainer.strategy.broadcast(known) == known
     if not trainer.strategy.reduce_boolean_decision(same, all=True):
         raise ValueError(

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from packnet_pl.core.module_modes import EvalMode
+from packnet_pl.core.shards import is_shard, reshard_
 from packnet_pl.distributed import broadcast_
 from packnet_pl.training.before_fit import BeforeFit
 from packnet_pl.training.divergence import check_finite_weights
@@ -55,8 +56,10 @@ class TaskFit:
 
     def __init__(self, trainer: pl.Trainer, module: pl.LightningModule, task_phase: TaskPhase) -> None:
         packnet = packnet_of(module)
+        reshard_(module)
         check_same_on_all_ranks(trainer, packnet)
         self._trainer, self._module, self._packnet = trainer, module, packnet
+        self._processes = packnet.inventory().processes
         self._before: BeforeFit | None = BeforeFit(module, packnet)
         with failing_on_all_ranks(trainer):
             task_phase.open_(module)
@@ -89,6 +92,8 @@ class TaskFit:
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores all that is frozen; ``of`` as for :meth:`PackNet.restore_`."""
+        if self._processes is not None:
+            reshard_(self._module)
         self._packnet.restore_(of)
         self._private.restore_(of)
 
@@ -136,8 +141,20 @@ class TaskFit:
         """Restores all that is frozen in the module, and in ``state_dict``, in which the weights may be averages."""
         self.masked_pass.end_()
         self.restore_()
+        if self._processes is not None:
+            self.share_buffers_()
+            state_dict |= self._trainer.strategy.lightning_module_state_dict()  # the first one may be copies
         self.averages.follow_(self._module)
         self.averages.freeze_in_(state_dict, self._module, self._outside.tensors())
+
+    def share_buffers_(self) -> None:
+        """Copies buffers from the first process, where each moves its own although the network is shared by all.
+
+        DDP does so before each forward pass. Here it is done where they are used or saved: in training, batch-norm uses
+        none of its statistics.
+        """
+        if self._processes is not None:
+            self._processes.copy_first_(buffer for buffer in self._module.buffers() if not is_shard(buffer))
 
     def end_epoch(self) -> None:
         """Logs what the task owns and what is free, as fractions of all prunable weights."""
@@ -166,13 +183,15 @@ class TaskFit:
             DivergedError: If a parameter or running statistic of the shared module or a private one is not finite.
         """
         # Averaging callbacks have written to every weight meanwhile, and the strategy may have replaced layers.
+        reshard_(self._module)
         self._packnet.freezer.restore_all_()
         self._private.restore_all_()
         self._outside.restore_all_(warn=not self.averages)
         if self._trainer.world_size > 1:
             # Statistics that each process gathered by itself, and its choice of the best epoch, become the first's.
             scores = self._packnet.mask_scores.values()
-            broadcast_([*self._module.parameters(), *self._module.buffers(), *scores])
+            tensors = [*self._module.parameters(), *self._module.buffers(), *scores]
+            broadcast_(tensor for tensor in tensors if not is_shard(tensor))
         own = self._packnet.private.get(self._task_phase.task, [])
         for module in [self._packnet.module, *map(self._module.get_submodule, own)]:
             check_finite_weights(module, self._task_phase.task, self._task_phase.phase)
@@ -197,7 +216,7 @@ class TaskFit:
 
     @property
     def _agree(self) -> Callable[[Iterable[Tensor]], None] | None:
-        return broadcast_ if self._trainer.world_size > 1 else None
+        return broadcast_ if self._trainer.world_size > 1 and self._processes is None else None
 
     def _gradual_pruning(self) -> GradualPruning | None:
         ratio, rule = self._task_phase.prune_ratio, self._task_phase.rule

@@ -10,9 +10,11 @@ from packnet_pl.core import GradientScore, PackNet
 from packnet_pl.core.gradual import first_share
 from packnet_pl.core.learned_mask import LearnedMask, mask_of
 from packnet_pl.core.pruning import PruneRule, check_rule
+from packnet_pl.training.model_parallel import check_all_sharded
 from packnet_pl.training.outside_slots import check_free_names
 from packnet_pl.training.private_modules import check_private_names, turn_off_frozen_gradients
 from packnet_pl.training.protocols import find_packnet, packnet_of, private_modules_of, selected_task_of
+from packnet_pl.training.strategy_hooks import loads_late
 from packnet_pl.training.trainer_checks import (
     builds_later,
     check_module,
@@ -110,6 +112,8 @@ class TaskPhase:
             expect_unused_parameters(trainer, module, used=None)
             return
         packnet = packnet_of(module)
+        if loads_late(trainer):
+            check_all_sharded(module)
         check_module(packnet, module)
         check_precision(trainer.precision, packnet)
         self.check_names(module)

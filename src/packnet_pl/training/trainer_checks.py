@@ -10,8 +10,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from packnet_pl.core import PackNet
-from packnet_pl.core.slots import plain_name
+from packnet_pl.core.slots import tensors_in
 from packnet_pl.training.families import of_both, overrides
+from packnet_pl.training.model_parallel import check_model_parallel
 from packnet_pl.training.weight_averaging import check_averages_begin
 
 __all__ = [
@@ -51,19 +52,21 @@ def check_trainer(trainer: pl.Trainer, kind: type[pl.Callback]) -> None:
                 f"leave it out, and give {kind.__name__} a prune_ratio"
             )
     check_strategy(trainer.strategy)
+    if isinstance(trainer.strategy, of_both(ModelParallelStrategy)):
+        check_model_parallel(trainer.strategy, callbacks)
     check_averages_begin(trainer)
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Checks that every process has all parameters whole, and keeps them after the fit.
+    """Checks that every process has all parameters, or rows of them, entry by entry, and keeps them after the fit.
 
     Raises:
-        ValueError: For FSDP, DeepSpeed and ModelParallel, and DDP that spawns or forks.
+        ValueError: For FSDP, DeepSpeed, and DDP that spawns or forks.
     """
-    if isinstance(strategy, (*of_both(FSDPStrategy), *of_both(DeepSpeedStrategy), *of_both(ModelParallelStrategy))):
+    if isinstance(strategy, (*of_both(FSDPStrategy), *of_both(DeepSpeedStrategy))):
         raise ValueError(
             f"strategy {type(strategy).__name__} cuts parameters into shards or keeps copies of its own, so owners "
-            "cannot be divided weight by weight; allowed are one device and strategy='ddp'"
+            "cannot be divided weight by weight; allowed are one device, strategy='ddp' and ModelParallelStrategy"
         )
     if isinstance(strategy, of_both(DDPStrategy)) and strategy._start_method != "popen":
         raise ValueError(
@@ -132,13 +135,13 @@ def warn_of_lost_tasks(packnet: PackNet) -> None:
     """Warns if no task is known, but the weights look pruned: their owners may have been lost."""
     if packnet.tasks:
         return
-    # Not from its state dict: a module may have one of its own making.
-    parameters = packnet.module.named_parameters(remove_duplicate=False)
-    tensors = {plain_name(name): parameter for name, parameter in parameters}
-    weights = [tensors[name] for name in packnet.owners]
-    zeros = [int((weight == 0).sum()) for weight in weights]
+    inventory = packnet.inventory()
+    weights = tensors_in(inventory.owned).values()
+    counts = torch.tensor([[int((weight == 0).sum()), weight.numel()] for weight in weights]).reshape(-1, 2)
+    if inventory.processes is not None:
+        counts = inventory.processes.sum(counts)
     # Some layers are zero as a whole when they are new.
-    partly = [(n, weight.numel()) for n, weight in zip(zeros, weights, strict=True) if 0 < n < weight.numel()]
+    partly = [(n, size) for n, size in counts.tolist() if 0 < n < size]
     share = sum(n for n, _ in partly) / max(sum(size for _, size in partly), 1)
     if share > 0.05:
         rank_zero_warn(

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from packnet_pl.core import PackNet
 from packnet_pl.core.bits import same_bits
 from packnet_pl.core.gradients import has_gradient
+from packnet_pl.core.shards import own_part
 from packnet_pl.core.slots import can_be_frozen, find_module
 
 __all__ = ["Untrained"]
@@ -13,6 +14,8 @@ __all__ = ["Untrained"]
 
 class Untrained:
     """Tracks which private modules got a gradient in a fit, and their parameters before it.
+
+    Of sharded ones it looks at this process's rows, and the first process, which warns, has some of each.
 
     Args:
         packnet: With an open task.
@@ -49,7 +52,7 @@ class Untrained:
 
 def _values(module: nn.Module) -> list[Tensor]:
     parameters = [p for p in module.parameters() if p.requires_grad and can_be_frozen(p)]
-    return [parameter.detach().clone() for parameter in parameters]
+    return [own_part(parameter).detach().clone() for parameter in parameters]
 
 
 def _are_alike(one: list[Tensor], other: list[Tensor]) -> bool:

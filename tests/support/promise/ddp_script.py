@@ -318,7 +318,7 @@ def no_tasks_on_rank_1():
 
 def model_parallel():
     used = user_subject()
-    return refused(used, "ModelParallelStrategy cuts", trainer=lambda *own: ddp(*own, strategy=ModelParallelStrategy()))
+    return refused(used, "tensor_parallel_size=2", trainer=lambda *own: ddp(*own, strategy=ModelParallelStrategy()))
 
 
 def sync_batchnorm():

@@ -1,0 +1,71 @@
+"""Calls back at two moments of a sharded fit for which Lightning has no hook.
+
+Strategies that divide parameters among processes load a checkpoint last: after the optimizers were made and
+``on_fit_start`` was called. But what is loaded decides which parameters learn, and which heads there are.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from packnet_pl.checkpoint_reading import read_checkpoint
+
+__all__ = ["StrategyHooks", "loads_late"]
+
+META = "meta.pt"
+"""What is no tensor of a model or an optimizer, in a folder that Lightning writes as a checkpoint."""
+
+
+def loads_late(trainer: pl.Trainer) -> bool:
+    """Returns whether a checkpoint is loaded after the network was divided, the optimizers made and the fit started."""
+    return trainer.strategy.restore_checkpoint_after_setup
+
+
+class StrategyHooks:
+    """Calls back before the strategy makes optimizers, or loads a checkpoint, until it is removed.
+
+    Args:
+        trainer: Of the fit.
+        before_optimizers: Called when the network has its last form.
+        before_loading: Called with the path of a checkpoint, and what is beside the tensors in it.
+    """
+
+    def __init__(
+        self,
+        trainer: pl.Trainer,
+        *,
+        before_optimizers: Callable[[], None] | None = None,
+        before_loading: Callable[[Path, Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        self._strategy: Any = trainer.strategy
+        self._before: dict[str, Any] = {}
+        if before_optimizers is not None:
+            self._wrap("setup_optimizers", lambda *_: before_optimizers())
+        if before_loading is not None:
+            self._wrap("load_checkpoint", lambda path, *_: before_loading(*_read(self._strategy.broadcast(path))))
+
+    def remove(self) -> None:
+        """Removes the hooks from the strategy."""
+        for name, before in self._before.items():
+            if before is None:
+                vars(self._strategy).pop(name, None)
+            else:
+                setattr(self._strategy, name, before)
+        self._before = {}
+
+    def _wrap(self, name: str, before: Callable[..., None]) -> None:
+        self._before[name] = vars(self._strategy).get(name)
+        wrapped = getattr(self._strategy, name)
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            before(*args, *kwargs.values())
+            return wrapped(*args, **kwargs)
+
+        setattr(self._strategy, name, called)
+
+
+def _read(path: Any) -> tuple[Path, Mapping[str, Any]]:
+    folder = Path(path)
+    return folder, read_checkpoint(folder / META if folder.is_dir() else folder)
