@@ -14,6 +14,7 @@ from packnet_pl.training.families import base_of_both
 from packnet_pl.training.packnet_checkpoint import load_packnet, write_packnet
 from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.sharded_start import ShardedStart
+from packnet_pl.training.sharded_strategy import checkpoint_folder
 from packnet_pl.training.strategy_hooks import loads_late
 from packnet_pl.training.task_fit import TaskFit
 from packnet_pl.training.task_observer import let_observers_change_, tell_observers
@@ -106,7 +107,7 @@ class PackNetCallback(_Callback):  # noqa: PLR0904 - most are hooks of Lightning
         """Loads the state of PackNet."""
         if self._sharded_start is not None:
             if self.best:
-                self.best.load_shards(str(trainer.ckpt_path), pl_module)
+                self.best.load_shards(checkpoint_folder(str(trainer.ckpt_path)), pl_module)
             return  # it was loaded before the weights
         load_packnet(pl_module, checkpoint)
         if trainer.state.fn == "fit":

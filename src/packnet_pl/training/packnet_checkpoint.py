@@ -13,6 +13,7 @@ from packnet_pl.core import load_sharded_state, sharded_state_dict
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.training.families import is_of_lightning
 from packnet_pl.training.protocols import packnet_of
+from packnet_pl.training.sharded_strategy import checkpoint_folder
 
 __all__ = ["PackNetMixin", "load_packnet", "load_packnet_from", "write_packnet"]
 
@@ -59,7 +60,7 @@ def load_packnet_from(path: str | Path | None, module: pl.LightningModule, check
     """Loads the state of a module's PackNet as :func:`load_packnet` does.
 
     Args:
-        path: Of the checkpoint: where it is a folder, each process reads its rows.
+        path: Of the checkpoint: where it has a folder, each process reads its rows.
         module: Has a PackNet.
         checkpoint: What Lightning read.
 
@@ -69,7 +70,7 @@ def load_packnet_from(path: str | Path | None, module: pl.LightningModule, check
     if "packnet" not in checkpoint:
         raise ValueError("the checkpoint holds no PackNet state: it was not written by a fit with PackNetCallback")
     if checkpoint["packnet"].get("sharded"):
-        load_sharded_state(packnet_of(module), str(path), f"state_dict.{_KEY}")
+        load_sharded_state(packnet_of(module), checkpoint_folder(str(path)), f"state_dict.{_KEY}")
     else:
         take_types_(module, checkpoint.get("state_dict", {}))
         packnet_of(module).load_state_dict(checkpoint["packnet"])

@@ -25,9 +25,10 @@ from packnet_pl.sharded_files import (
 )
 from packnet_pl.training.checkpoint_io import AtomicCheckpointIO
 
-__all__ = ["ShardedStrategy", "checkpoint_folder"]
+__all__ = ["REST", "ShardedStrategy", "checkpoint_folder"]
 
-_REST = "meta.pt"  # what Lightning calls all that is neither weights nor an optimizer's
+REST = "meta.pt"
+"""What Lightning calls all that is neither weights nor an optimizer's."""
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -79,7 +80,7 @@ class ShardedStrategy(ModelParallelStrategy):
                 save(divided, storage_writer=writer)
             if self.global_rank == 0:
                 whole = AtomicCheckpointIO()
-                whole.save_checkpoint(checkpoint, folder / _REST)
+                whole.save_checkpoint(checkpoint, folder / REST)
                 whole.save_checkpoint({**checkpoint, SHARDS: describe_shards(folder)}, path)
         finally:
             if self.global_rank == 0:

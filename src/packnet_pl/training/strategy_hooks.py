@@ -11,11 +11,9 @@ from typing import Any
 import pytorch_lightning as pl
 
 from packnet_pl.checkpoint_reading import read_checkpoint
+from packnet_pl.training.sharded_strategy import REST, checkpoint_folder
 
 __all__ = ["StrategyHooks", "loads_late"]
-
-META = "meta.pt"
-"""What is no tensor of a model or an optimizer, in a folder that Lightning writes as a checkpoint."""
 
 
 def loads_late(trainer: pl.Trainer) -> bool:
@@ -29,7 +27,7 @@ class StrategyHooks:
     Args:
         trainer: Of the fit.
         before_optimizers: Called when the network has its last form.
-        before_loading: Called with the path of a checkpoint, and what is beside the tensors in it.
+        before_loading: Called with the folder or file of a checkpoint, and what is beside the tensors in it.
     """
 
     def __init__(
@@ -67,5 +65,5 @@ class StrategyHooks:
 
 
 def _read(path: Any) -> tuple[Path, Mapping[str, Any]]:
-    folder = Path(path)
-    return folder, read_checkpoint(folder / META if folder.is_dir() else folder)
+    found = checkpoint_folder(path)
+    return found, read_checkpoint(found / REST if found.is_dir() else found)
