@@ -24,6 +24,8 @@ TWO = {
     "large weights, which a step may be proved not to have moved": "large",
     "written to by more than the step": "unmoved",
     "only counts are sent by PackNet": "gathers_nothing",
+    "learned masks, packed": "masks",
+    "learned pruning": "learned_pruning",
 }
 MORE = {
     "pruned globally": "pruned_globally",
@@ -31,6 +33,7 @@ MORE = {
     "bfloat16 for computing": "mixed_precision",
     "activation checkpointing": "activation_checkpointing",
     "norms and biases of each task's own, resumed": "own_values_resumed",
+    "learned masks, resumed": "masks_resumed",
 }
 NOTICED = {
     "a weight of one process, changed from outside": "changed_from_outside",
@@ -50,6 +53,8 @@ THREE = {
     "norms and biases of each task's own, resumed from a checkpoint that two processes wrote": (
         "own_values_on_other_processes"
     ),
+    "learned masks, packed": "masks",
+    "learned masks, resumed from a checkpoint that two processes wrote": "masks_on_other_processes",
 }
 
 
@@ -85,7 +90,7 @@ def two_more(tmp_path_factory):
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     saved = tmp_path_factory.mktemp("saved")
-    run(saved, 2, ["resumed", "own_values_resumed"])
+    run(saved, 2, ["resumed", "own_values_resumed", "masks_resumed"])
     return run(tmp_path_factory.mktemp("three"), 3, THREE.values(), SAVED_BY=str(saved))
 
 

@@ -6,13 +6,14 @@ from typing import TypeVar
 from torch import Tensor
 
 from packnet_pl.core.mixed_sums import sums, sums_by_owner
+from packnet_pl.core.shards import Stretch
 
 __all__ = ["fingerprints", "owned_fingerprints", "task_fingerprints", "type_of"]
 
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-def fingerprints(tensors: Mapping[_Key, Tensor]) -> dict[_Key, str]:
+def fingerprints(tensors: Mapping[_Key, Tensor | Stretch]) -> dict[_Key, str]:
     """Returns the fingerprint of each tensor: its type, and the sum of its entries' bits, mixed with their indices.
 
     For example "float32:9f86d081884c7d65": :func:`packnet_pl.core.mixed_sums.sums`, as 16 hexadecimal digits.
@@ -33,7 +34,7 @@ def owned_fingerprints(weights: Mapping[str, Tensor], owners: Mapping[str, Tenso
 
 
 def task_fingerprints(
-    weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], task: int, fixed: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], task: int, fixed: Mapping[str, Tensor | Stretch]
 ) -> dict[str, str]:
     """Returns name -> fingerprint of the weights that ``task`` (1 to 255) owns and of every tensor in ``fixed``."""
     return owned_fingerprints(weights, owners, task)[-1] | fingerprints(fixed)
@@ -44,5 +45,5 @@ def type_of(of_tensor: str) -> str:
     return of_tensor.partition(":")[0]
 
 
-def _written(tensor: Tensor, total: int) -> str:
+def _written(tensor: Tensor | Stretch, total: int) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}:{total:016x}"

@@ -40,8 +40,9 @@ def finished(state: State, inventory: Inventory, root: nn.Module | None) -> Stat
     own = tensors_in(inventory.per_task)
     # What is shared is the first task's; later tasks use it as it is.
     new = wholes_in(inventory.per_task if state.tasks else {**inventory.frozen, **inventory.per_task})
-    new = new | masks_by_name(state.masks.get(state.names[-1], {}))
-    found = task_fingerprints(wholes_in(inventory.owned), state.owners, number, new)
+    weights = wholes_in(inventory.owned)
+    masks = masks_by_name(state.masks.get(state.names[-1], {}), weights)
+    found = task_fingerprints(weights, state.owners, number, {**new, **masks})
     copies = {name: tensor.detach().clone() for name, tensor in own.items()}
     of_private = None
     if root is not None:

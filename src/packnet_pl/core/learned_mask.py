@@ -6,7 +6,7 @@ Growing for Unforgetting Continual Learning", NeurIPS 2019 (beside weights of th
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.optim import Adam, Optimizer
 from packnet_pl.core.finite import is_finite
 from packnet_pl.core.gradients import dense
 from packnet_pl.core.ownership import visible
+from packnet_pl.core.shards import is_shard, localized, own_part, processes_of, with_shards
 
 __all__ = ["LearnedMask", "MaskScores", "mask_of"]
 
@@ -74,7 +75,8 @@ class MaskScores:
     """The scores of earlier tasks' weights, and their optimizer.
 
     Args:
-        values: Name of each weight of which earlier tasks own something -> scores (float32, its shape).
+        values: Name of each weight of which earlier tasks own something -> scores (float32, its shape), sharded if it
+            is.
 
     Attributes:
         values: As given; changed in place.
@@ -106,18 +108,16 @@ class MaskScores:
             self._optimizer_state = None
 
     def unused(self, owners: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
-        """Returns name -> entries (bool) that are not used; only weights of which there are some.
+        """Returns name -> entries (bool) that are not used, maybe none; of sharded weights, this process's rows.
 
         Args:
             owners: Name -> owner map (uint8) beside the weight.
             number: The open task's, 2 to 255.
         """
-        found = {}
-        for name, score in self.values.items():
-            entries = (score.to(owners[name].device) < 0) & self._owned_earlier(name, owners[name], number)
-            if entries.any():
-                found[name] = entries
-        return found
+        return {
+            name: (own_part(score).to(owners[name].device) < 0) & self._owned_earlier(name, owners[name], number)
+            for name, score in self.values.items()
+        }
 
     def schedule_(self, factor: float) -> None:
         """Sets the rate to ``factor`` times what it begins with, if it is to follow a schedule."""
@@ -130,7 +130,7 @@ class MaskScores:
         """Takes the gradients of the scores from those of the weights, before these are masked.
 
         Args:
-            weights: Name -> weight, with its true values.
+            weights: Name -> weight, whole or sharded, with its true values.
             owners: As for :meth:`unused`.
             number: As for :meth:`unused`.
         """
@@ -141,22 +141,28 @@ class MaskScores:
                 score.grad = None
                 continue
             earlier = self._owned_earlier(name, owners[name], number)
-            score.grad = dense(grad).float().mul(weight.detach()).mul_(earlier)
+            own = dense(own_part(grad)).float().mul(own_part(weight).detach()).mul_(earlier)
+            score.grad = with_shards(own, score)
         self._are_due = True
 
     def step_(self) -> None:
-        """Steps the optimizer, if there are new gradients and they are finite: those that overflowed teach nothing."""
+        """Steps the optimizer, if there are new gradients and they are finite: those that overflowed teach nothing.
+
+        Of sharded weights, every process must call it alike.
+        """
         if not self._are_due or self._optimizer is None:
             return
         self._are_due = False
-        if all(is_finite(score.grad) for score in self.values.values() if score.grad is not None):
+        finite = all(is_finite(own_part(score.grad)) for score in self.values.values() if score.grad is not None)
+        processes = processes_of(self.values.values())
+        if not (processes.any(not finite) if processes is not None else not finite):
             self._optimizer.step()
 
     @torch.no_grad()
     def load_values_(self, values: Mapping[str, Tensor]) -> None:
         """Sets the scores, in place."""
         for name, value in values.items():
-            self.values[name].copy_(value)
+            own_part(self.values[name]).copy_(own_part(value))
 
     def dump(self) -> dict[str, Any]:
         """Returns scores and optimizer state: tensors and primitives."""
@@ -164,12 +170,12 @@ class MaskScores:
         return {"scores": {name: score.detach() for name, score in self.values.items()}, "optimizer": optimizer}
 
     @classmethod
-    def parse(cls, dumped: Any, owners: Mapping[str, Tensor]) -> "MaskScores":
+    def parse(cls, dumped: Any, weights: Mapping[str, Tensor]) -> "MaskScores":
         """Returns what :meth:`dump` returned.
 
         Args:
             dumped: The dict.
-            owners: Name -> owner map, of the shape of the weight.
+            weights: Name -> weight, whole or sharded; so may be what was dumped.
 
         Raises:
             ValueError: If it does not belong to these weights.
@@ -178,11 +184,11 @@ class MaskScores:
         if not isinstance(scores, Mapping) or set(dumped) != {"scores", "optimizer"}:
             raise ValueError("PackNet state: its mask is learned, and it has no scores and optimizer")
         for name, score in scores.items():
-            shape = owners[name].shape if name in owners else None
+            shape = weights[name].shape if name in weights else None
             if not isinstance(score, Tensor) or score.dtype != torch.float32 or score.shape != shape:
                 raise ValueError(f"PackNet state: the mask scores of {name} are not one float32 per weight")
-        found = cls(scores)
-        found._optimizer_state = dumped["optimizer"]
+        found = cls({name: _sharded_as(score, weights[name]) for name, score in scores.items()})
+        found._optimizer_state = _optimizer_in_shards(dumped["optimizer"], [weights[name] for name in scores])
         return found
 
     @torch.inference_mode(False)
@@ -192,3 +198,25 @@ class MaskScores:
         if known is None or known[0] is not owner:
             known = self._earlier[name] = owner, visible(owner, number - 1)
         return known[1]
+
+
+def _sharded_as(tensor: Tensor, weight: Tensor) -> Tensor:
+    return with_shards(localized(tensor, weight), weight)
+
+
+def _optimizer_in_shards(state: Any, weights: Sequence[Tensor]) -> Any:
+    """Returns an optimizer's state in which all that has a weight's shape is sharded as that is.
+
+    Args:
+        state: As ``state_dict()`` returned it; None without.
+        weights: In the order of the optimizer's parameters.
+    """
+    if not any(map(is_shard, weights)) or state is None:
+        return state
+
+    def changed(value: Any, weight: Tensor) -> Any:
+        return _sharded_as(value, weight) if getattr(value, "shape", None) == weight.shape else value
+
+    moments = state["state"].items()
+    found = {number: {key: changed(of, weights[number]) for key, of in own.items()} for number, own in moments}
+    return {**state, "state": found}

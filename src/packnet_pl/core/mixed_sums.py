@@ -19,7 +19,7 @@ from torch import Tensor
 
 from packnet_pl.core.bits import as_integers, parts
 from packnet_pl.core.loops import are_many, compiled, each
-from packnet_pl.core.shards import first_index, is_shard, own_part, processes_of
+from packnet_pl.core.shards import Processes, Stretch, first_index, is_shard, own_part, processes_of
 
 __all__ = ["sums", "sums_by_owner"]
 
@@ -53,17 +53,20 @@ class _Piece(NamedTuple):
     owner: Tensor | None
 
 
-def sums(tensors: Mapping[_Key, Tensor]) -> dict[_Key, int]:
+def sums(tensors: Mapping[_Key, Tensor | Stretch]) -> dict[_Key, int]:
     """Returns the sum, in [0, 2^64), over all entries of each tensor.
 
     Args:
-        tensors: Of any type and device; of a sparse one, its indices and values count. Of a sharded one, all processes
-            get the sum over the whole, and must call it alike.
+        tensors: Of any type and device; of a sparse one, its indices and values count. Of a sharded one, or
+            a stretch, all processes get the sum over the whole, and must call it alike.
     """
     pieces: list[_Piece] = []
     for row, tensor in enumerate(tensors.values()):
-        start = first_index(tensor)
-        for part in map(as_integers, parts(own_part(tensor))):
+        if isinstance(tensor, Stretch):
+            start, own = tensor.start, tensor.part
+        else:
+            start, own = first_index(tensor), own_part(tensor)
+        for part in map(as_integers, parts(own)):
             pieces.append(_Piece(row, start, part, None))
             start += part.numel()
     large = {piece.row for piece in pieces if are_many([piece.bits])}
@@ -87,10 +90,12 @@ def sums_by_owner(weights: Mapping[_Key, Tensor], owners: Mapping[_Key, Tensor])
     return dict(zip(weights, found.tolist(), strict=True))
 
 
-def _of_all_processes(table: NDArray[np.uint64], tensors: Iterable[Tensor]) -> NDArray[np.uint64]:
+def _of_all_processes(table: NDArray[np.uint64], tensors: Iterable[Tensor | Stretch]) -> NDArray[np.uint64]:
     """Returns the table in which the rows of sharded tensors are the sums over all processes."""
     held = list(tensors)
-    processes, rows = processes_of(held), [row for row, tensor in enumerate(held) if is_shard(tensor)]
+    rows = [row for row, tensor in enumerate(held) if isinstance(tensor, Stretch) or is_shard(tensor)]
+    processes: Processes | None = next((part.processes for part in held if isinstance(part, Stretch)), None)
+    processes = processes or processes_of(tensor for tensor in held if not isinstance(tensor, Stretch))
     if processes is not None:
         table[rows] = processes.sum(torch.from_numpy(table[rows].view(np.int64))).numpy().view(np.uint64)
     return table

@@ -18,7 +18,9 @@ from packnet_pl.core.ownership import visible
 from packnet_pl.core.packed_bits import pack_mask
 from packnet_pl.core.pruning import PruneRule
 from packnet_pl.core.releases import choose_releases
-from packnet_pl.core.slots import Slot, tensors_in
+from packnet_pl.core.sharded_masks import names_with_entries
+from packnet_pl.core.shards import processes_of
+from packnet_pl.core.slots import Slot, tensors_in, wholes_in
 from packnet_pl.core.state import State
 
 __all__ = ["OpenMask"]
@@ -40,17 +42,17 @@ class OpenMask:
     _masked: MaskedWeights = field(default_factory=MaskedWeights, init=False, repr=False)
 
     @classmethod
-    def parse(cls, dumped: Mapping[str, Any], owners: Mapping[str, Tensor]) -> "OpenMask":
+    def parse(cls, dumped: Mapping[str, Any], weights: Mapping[str, Tensor]) -> "OpenMask":
         """Returns what is learned in a dumped state.
 
         Args:
             dumped: The state, with what :meth:`dump` returned.
-            owners: Name -> owner map, of the shape of the weight.
+            weights: Name -> weight that is divided among tasks, whole or sharded.
 
         Raises:
             ValueError: If it does not belong to these weights.
         """
-        return cls(MaskScores.parse(dumped["learning"], owners) if "learning" in dumped else None)
+        return cls(MaskScores.parse(dumped["learning"], weights) if "learning" in dumped else None)
 
     @property
     def values(self) -> dict[str, Tensor]:
@@ -85,14 +87,13 @@ class OpenMask:
             raise ValueError(
                 f"cannot learn the mask of {state.open_task!r}: the network has grown, and masks fit one width only"
             )
+        weights = wholes_in(slots)
         if self.scores is None:
-            masked = {
-                name: slot.now
-                for name, slot in slots.items()
-                if not divides_by_length(slot) and bool(visible(state.owners[name], number - 1).any())
-            }
-            self.scores = MaskScores.new(masked, rule.init)
-        self.scores.learn_by(rule, {name: slot.now for name, slot in slots.items()})
+            whole = [name for name, slot in slots.items() if divides_by_length(slot)]
+            earlier = {name: visible(state.owners[name], number - 1) for name in slots if name not in whole}
+            names = names_with_entries(earlier, processes_of(weights.values()))
+            self.scores = MaskScores.new({name: weights[name] for name in names}, rule.init)
+        self.scores.learn_by(rule, weights)
 
     def is_needed(self, state: State) -> bool:
         """Returns whether the open task of ``state`` does not compute with all weights that are there."""
@@ -115,12 +116,23 @@ class OpenMask:
             self.is_shown = False
 
     def unused(self, state: State) -> dict[str, Tensor]:
-        """Returns name -> entries (bool) of earlier tasks that the open task of ``state`` does not use now."""
+        """Returns name -> entries (bool) of earlier tasks that the open task of ``state`` does not use now.
+
+        Of sharded weights, this process's rows, and only those of which it has some.
+        """
         if state.open_task is None:
             return {}
         if self.scores is None:
             return state.unused(state.open_task)
-        return self.scores.unused(state.owners, len(state.names))
+        found = self.scores.unused(state.owners, len(state.names))
+        return {name: found[name] for name in names_with_entries(found, None)}
+
+    def unused_in_all(self, state: State) -> dict[str, Tensor]:
+        """Returns :meth:`unused` with the same names in all processes, which must call it alike."""
+        if self.scores is None:
+            return self.unused(state)
+        found = self.scores.unused(state.owners, len(state.names))
+        return {name: found[name] for name in names_with_entries(found, processes_of(self.values.values()))}
 
     def hidden(self, state: State, slots: Mapping[str, Slot]) -> dict[str, Tensor]:
         """Returns name -> entries (bool) that the open task of ``state`` does not compute with now.
@@ -143,7 +155,7 @@ class OpenMask:
         """Returns the state in which what was learned so far is the open task's mask for good."""
         if self.scores is None:
             return state
-        return state.choose({name: pack_mask(entries) for name, entries in self.unused(state).items()})
+        return state.choose({name: pack_mask(entries) for name, entries in self.unused_in_all(state).items()})
 
     def dump(self) -> dict[str, Any]:
         """Returns what a dumped state has beside the rest while a mask is learned."""

@@ -27,10 +27,10 @@ from packnet_pl.core.releases import releases_of
 from packnet_pl.core.rows import trained_rows
 from packnet_pl.core.scores import GradientScore
 from packnet_pl.core.sharded_checks import refuse_sharded
-from packnet_pl.core.shards import reshard_
+from packnet_pl.core.shards import reshard_, with_shards
 from packnet_pl.core.shared_module import SharedModule
 from packnet_pl.core.silent_channels import warn_of_silent_channels
-from packnet_pl.core.slots import tensors_in, wholes_in
+from packnet_pl.core.slots import wholes_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_dump import dump
 from packnet_pl.core.state_format import read_state
@@ -189,7 +189,6 @@ class PackNet:  # noqa: PLR0904
         """
         self._shared.open_number("learn_mask")
         self.state.check_unpruned("learn the mask of", ", and it is fixed")
-        refuse_sharded("a learned mask", self.inventory().processes)
         self.mask.learn(rule or LearnedMask(), self.inventory().owned, self.state)
 
     @property
@@ -199,7 +198,7 @@ class PackNet:  # noqa: PLR0904
 
     @property
     def mask_scores(self) -> dict[str, Tensor]:
-        """Parameter name -> scores of its weights (not copied), while the open task learns its mask; else empty."""
+        """Parameter name -> scores of its weights, not copied, while the open task learns its mask; else empty."""
         return self.mask.values
 
     def learn_pruning(self, ratio: float, *, rule: PruneRule | None = None) -> None:
@@ -214,16 +213,19 @@ class PackNet:  # noqa: PLR0904
         """
         self._shared.open_number("learn_pruning")
         self.state.check_unpruned("learn the pruning of")
-        refuse_sharded("learned pruning", self.inventory().processes)
         self.mask.pruning = check_ratio(ratio), rule_of(rule, None, None)
 
     @property
     def unused(self) -> dict[str, dict[str, Tensor]]:
-        """Task with a learned mask -> parameter name -> which weights (bool) of earlier tasks it does not use."""
-        self.inventory()
+        """Task with a learned mask -> parameter name -> which weights (bool) of earlier tasks it does not use.
+
+        Sharded as the parameter is: every process must ask for it alike then.
+        """
+        weights = wholes_in(self.inventory().owned)
         found = {task: self.state.unused(task) for task in self.state.masks}
-        now = self.mask.unused(self.state)
-        return {**found, **({self.state.names[-1]: now} if now else {})}
+        now = self.mask.unused_in_all(self.state)
+        found |= {self.state.names[-1]: now} if now else {}
+        return {task: {n: with_shards(part, weights[n]) for n, part in mask.items()} for task, mask in found.items()}
 
     @contextmanager
     def masked(self) -> Iterator[None]:
@@ -239,8 +241,11 @@ class PackNet:  # noqa: PLR0904
             yield
             return
         self._shared.refuse_inside("masked")
-        with self.mask.shown(self.inventory().owned, self.state):
-            yield
+        try:
+            with self.mask.shown(self.inventory().owned, self.state):
+                yield
+        finally:
+            reshard_(self.module)  # what was gathered for a forward pass is what was shown
 
     def resume_task(self, root: nn.Module | None = None) -> None:
         """Resumes the open task after weights were loaded or converted: all is frozen at its present values.
@@ -280,7 +285,7 @@ class PackNet:  # noqa: PLR0904
         """
         number, freezer, frozen = self._shared.open_number("mask_gradients_"), self.freezer, self._shared.frozen
         if self.mask.scores is not None:
-            self.mask.scores.take_gradients(tensors_in(frozen.owned), self.state.owners, number)
+            self.mask.scores.take_gradients(wholes_in(frozen.owned), self.state.owners, number)
         if freezer.is_sharded:
             reshard_(self.module)
         freezer.mask_gradients_()

@@ -16,9 +16,8 @@ def check_sharded(state: State, processes: Processes | None) -> None:
     Raises:
         ValueError: If it cannot.
     """
-    used = [*(["a learned mask"] if state.masks else []), *(["a network that has grown"] if state.shapes else [])]
-    if used:
-        refuse_sharded(used[0], processes)
+    if state.shapes:
+        refuse_sharded("a network that has grown", processes)
 
 
 def refuse_sharded(what: str, processes: Processes | None) -> None:

@@ -19,6 +19,8 @@ from packnet_pl.core.slots import wholes_in
 __all__ = ["load_sharded_state", "sharded_state_dict"]
 
 _PLAIN = "plain"
+_MOMENTS, _NUMBER = ("learning", "optimizer", "state"), 3
+"""Below which path a state has what a mask's optimizer knows of its parameters; where in a path their number is."""
 _Path = tuple[str, ...]
 
 
@@ -75,18 +77,22 @@ def load_sharded_state(packnet: PackNet, path: str | PathLike[str], key: str = "
     read = json.loads(plain.numpy().tobytes())
     of_tasks = wholes_in(packnet.inventory().of_tasks)
     tensors = {}
-    for place in map(tuple, read["tensors"]):
+    places: list[_Path] = [tuple(place) for place in read["tensors"]]
+    scored = [place[-1] for place in places if place[:2] == ("learning", "scores")]
+    for place in places:
         found = stored["/".join(place)]
-        tensors[place] = _room_for(found.size, found.properties.dtype, of_tasks.get(place[-1]))
+        name = scored[int(place[_NUMBER])] if place[: len(_MOMENTS)] == _MOMENTS else place[-1]
+        tensors[place] = _room_for(found.size, found.properties.dtype, of_tasks.get(name))
     load({key: {"/".join(place): tensor for place, tensor in tensors.items()}}, storage_reader=reader)
     for place, tensor in tensors.items():
         _put(read["state"], place, tensor)
+    _number_moments_(read["state"])
     packnet.load_state_dict(read["state"])
 
 
 def _room_for(size: torch.Size, dtype: torch.dtype, like: Tensor | None) -> Tensor:
-    """Returns an empty tensor, with the rows of ``like``."""
-    if like is None:
+    """Returns an empty tensor, with the rows of ``like`` if it has as many; bits are of no rows."""
+    if like is None or size[:1] != like.shape[:1] or (len(size) == 1 < like.dim() and dtype == torch.uint8):
         return torch.empty(size, dtype=dtype)
     part = own_part(like)
     return with_shards(torch.empty(part.shape[:1] + size[1:], dtype=dtype, device=part.device), like)
@@ -95,9 +101,9 @@ def _room_for(size: torch.Size, dtype: torch.dtype, like: Tensor | None) -> Tens
 def _tensors(state: Mapping[str, Any], above: _Path = ()) -> Iterator[tuple[_Path, Tensor]]:
     for name, value in state.items():
         if isinstance(value, Tensor):
-            yield (*above, name), value
+            yield (*above, str(name)), value
         elif isinstance(value, Mapping):
-            yield from _tensors(value, (*above, name))
+            yield from _tensors(value, (*above, str(name)))
 
 
 def _without_tensors(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,3 +116,10 @@ def _put(state: dict[str, Any], place: _Path, tensor: Tensor) -> None:
     for key in above:
         state = state[key]
     state[name] = tensor
+
+
+def _number_moments_(state: dict[str, Any]) -> None:
+    """Names parameters in the optimizer of a mask by numbers again, which JSON has made strings."""
+    optimizer = state.get("learning", {}).get("optimizer")
+    if optimizer:
+        optimizer["state"] = {int(number): moments for number, moments in optimizer["state"].items()}

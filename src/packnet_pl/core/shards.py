@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Processes",
+    "Stretch",
     "first_index",
     "is_shard",
     "localized",
     "own_part",
+    "part_sizes",
     "processes_of",
     "reshard_",
     "whole_of",
@@ -91,6 +93,26 @@ class Processes:
         return bool(self.sum(torch.tensor(int(is_true))))
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Entries of a 1-D tensor that follow each other; other processes have the others.
+
+    Attributes:
+        start: Index of the first in the whole.
+        part: These entries.
+        processes: That have all of them together.
+    """
+
+    start: int
+    part: Tensor
+    processes: Processes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the entries."""
+        return self.part.dtype
+
+
 def is_shard(tensor: object) -> bool:
     """Returns whether processes have parts of ``tensor``: it is a ``DTensor``."""
     loaded = sys.modules.get("torch.distributed.tensor")  # nobody has one without it
@@ -139,10 +161,21 @@ def processes_of(tensors: Iterable[Tensor]) -> Processes | None:
 
 
 def own_rows(rows: int, processes: Processes) -> slice:
-    """Returns which of the ``rows`` of a tensor this process has: as ``torch.chunk`` divides them."""
-    step = -(-rows // processes.size)
-    first = min(processes.rank * step, rows)
+    """Returns which of the ``rows`` of a tensor this process has."""
+    return _rows_of(processes.rank, rows, processes.size)
+
+
+def _rows_of(rank: int, rows: int, size: int) -> slice:
+    """Returns which rows one of ``size`` processes has: as ``torch.chunk`` divides them."""
+    step = -(-rows // size)
+    first = min(rank * step, rows)
     return slice(first, min(first + step, rows))
+
+
+def part_sizes(tensor: Tensor, processes: Processes) -> list[int]:
+    """Returns how many entries of ``tensor``, which has rows, each of the ``processes`` has."""
+    of_each = (_rows_of(rank, tensor.shape[0], processes.size) for rank in range(processes.size))
+    return [(rows.stop - rows.start) * math.prod(tensor.shape[1:]) for rows in of_each]
 
 
 def first_index(tensor: Tensor) -> int:

@@ -161,7 +161,7 @@ class SharedModule:
         inventory = self.inventory_of(self.module, recorded, owners or {})
         state = parse(dumped, self.state, inventory)
         check_sharded(state, inventory.processes)
-        mask = OpenMask.parse(dumped, state.owners)
+        mask = OpenMask.parse(dumped, wholes_in(inventory.owned))
         if "prunable" not in dumped:
             warn_of_later(inventory, self.inventory(), state.prunable, self.state.prunable)
         self.frozen.end()

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from packnet_pl.core.content_hash import content_hash, hash_of_owned, is_hash
 from packnet_pl.core.fingerprints import fingerprints, owned_fingerprints, type_of
-from packnet_pl.core.shards import Processes, processes_of, with_shards
+from packnet_pl.core.sharded_masks import packed_stretches
+from packnet_pl.core.shards import Processes, Stretch, processes_of, with_shards
 from packnet_pl.core.slots import find_module, memory_of, plain_name, slots_of
 from packnet_pl.core.state import State
 
@@ -78,7 +79,7 @@ def check_shared(
         for task, marks in state.fingerprints.items()
     }
     whole = {
-        task: {**fixed, **_in_shards(copies, own or {}), **masks_by_name(state.masks.get(task, {}))}
+        task: {**fixed, **_in_shards(copies, own or {}), **masks_by_name(state.masks.get(task, {}), owned)}
         for task, copies in state.copies.items()
     }
     found = _fingerprints_now(state, expected, owned, whole)
@@ -101,16 +102,23 @@ def _in_shards(copies: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[
     return {name: with_shards(copy, own.get(name, copy)) for name, copy in copies.items()}
 
 
-def masks_by_name(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a task's mask by the names that its fingerprints have."""
-    return {f"mask/{name}": packed for name, packed in mask.items()}
+def masks_by_name(mask: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor | Stretch]:
+    """Returns a task's mask by the names that its fingerprints have.
+
+    Args:
+        mask: Name -> what the task does not use of a weight, packed.
+        weights: Name -> weight, whole or sharded: every process must call this alike then.
+    """
+    processes = processes_of(weights[name] for name in mask)
+    found = mask if processes is None else packed_stretches(mask, weights, processes)
+    return {f"mask/{name}": packed for name, packed in found.items()}
 
 
 def _fingerprints_now(
     state: State,
     expected: Mapping[str, Mapping[str, str]],
     owned: Mapping[str, Tensor],
-    whole: Mapping[str, Mapping[str, Tensor]],
+    whole: Mapping[str, Mapping[str, Tensor | Stretch]],
 ) -> dict[str, dict[str, str]]:
     """Returns task -> tensor name -> fingerprint, of the kind that is expected, as far as there is that tensor.
 
@@ -135,8 +143,8 @@ def _fingerprints_now(
         for name in (name for name, mark in expected[task].items() if is_hash(mark)):
             if name in owned:
                 found[task][name] = hash_of_owned(owned[name].detach(), state.owners[name], number)
-            elif name in whole[task]:
-                found[task][name] = content_hash(whole[task][name])
+            elif isinstance(tensor := whole[task].get(name), Tensor):
+                found[task][name] = content_hash(tensor)
     return found
 
 

@@ -13,7 +13,7 @@ from packnet_pl.core.bits import identity
 from packnet_pl.core.fingerprints import owned_fingerprints
 from packnet_pl.core.finite import is_finite
 from packnet_pl.core.ownership import count_owners
-from packnet_pl.core.packed_bits import unpack_mask
+from packnet_pl.core.packed_bits import pack_mask, unpack_mask
 from packnet_pl.core.shards import is_shard, whole_of
 from packnet_pl.core.slots import plain_name
 from packnet_pl.distributed import rank_and_world_size, wait_for_all
@@ -206,7 +206,8 @@ def _pack_masks(
     tensors: dict[str, Tensor],
 ) -> None:
     """Adds what tasks do not use of one weight tensor: how many weights, and which."""
-    packed = [masks.get(task["name"], {}).get(name) for task in header["tasks"]]
+    found = [masks.get(task["name"], {}).get(name) for task in header["tasks"]]
+    packed = [pack_mask(whole_of(mask)) if mask is not None and is_shard(mask) else mask for mask in found]
     unused = [0 if mask is None else int(unpack_mask(mask, owner.shape).sum()) for mask in packed]
     header["weights"][name]["unused"] = unused
     for index, (mask, count) in enumerate(zip(packed, unused, strict=True)):

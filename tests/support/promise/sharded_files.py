@@ -35,7 +35,12 @@ def to_the_end(run, optimizer):
     run.prune(0.5)
     run.step("b", optimizer)
     run.finish("b")
-    return {**whole(run.net.state_dict()), **{f"owners.{k}": v for k, v in whole(run.packnet.owners).items()}}
+    unused = {f"unused.{task}.{k}": v for task, mask in run.packnet.unused.items() for k, v in whole(mask).items()}
+    return {
+        **whole(run.net.state_dict()),
+        **{f"owners.{k}": v for k, v in whole(run.packnet.owners).items()},
+        **unused,
+    }
 
 
 def resumed(make_run, name):
@@ -89,7 +94,7 @@ def packed(run, name):
         name: Of the file.
     """
     model = Model(run)
-    run.begin = lambda task: run.packnet.begin_task(task, private=[f"heads.{task}"])
+    run.private = lambda task: [f"heads.{task}"]
     notes = run.all_tasks()
     infos = {task: TaskInfo(3) for task in TASKS}
     path = Path(f"{name}.safetensors")

@@ -141,8 +141,6 @@ def refused():
         "scores of whole weights": raised(
             ValueError, "whole weight", lambda: packnet.prune(0.5, rule=PruneRule(score=lambda w: w.abs()))
         ),
-        "masks": raised(ValueError, "a learned mask", packnet.learn_mask),
-        "learned pruning": raised(ValueError, "learned pruning", lambda: packnet.learn_pruning(0.5)),
         "weight norm": raised(ValueError, "divides it by its length", begin(fully_shard(parametrized, mesh=mesh))),
         "columns": raised(ValueError, "only rows", begin(columns)),
         "a layer that is not sharded": raised(ValueError, "each process has the whole", begin(partly)),
