@@ -28,7 +28,7 @@ def check_same_on_all_ranks(trainer: pl.Trainer, packnet: PackNet) -> None:
         _check_same(trainer, digest(packnet.state))
         return
     _check_same(trainer, digest(packnet.state, _names))  # else they would not count the same tensors below
-    _check_same(trainer, digest(in_shards(packnet.state, wholes_in(inventory.owned)), fingerprints))
+    _check_same(trainer, digest(in_shards(packnet.state, wholes_in(inventory.of_tasks)), fingerprints))
 
 
 def _names(tensors: Mapping[tuple[str, ...], Tensor]) -> dict[tuple[str, ...], str]:
