@@ -34,6 +34,11 @@ MORE = {
     "activation checkpointing": "activation_checkpointing",
     "norms and biases of each task's own, resumed": "own_values_resumed",
     "learned masks, resumed": "masks_resumed",
+    "activation checkpointing in bfloat16, learned masks": "masks_computed_again",
+    "gradients added up before they are reduced": "accumulated",
+    "gradients added up before they are reduced, in bfloat16, learned masks": "accumulated_masks",
+    "kept gathered after forward passes (reshard_after_forward=False), learned masks": "kept_gathered",
+    "CPUOffloadPolicy, without a GPU, learned masks": "cpu_offload",
 }
 NOTICED = {
     "a weight of one process, changed from outside": "changed_from_outside",

@@ -142,7 +142,9 @@ class MaskScores:
                 continue
             earlier = self._owned_earlier(name, owners[name], number)
             own = dense(own_part(grad)).float().mul(own_part(weight).detach()).mul_(earlier)
-            score.grad = with_shards(own, score)
+            if score.grad is None:
+                score.grad = torch.empty_like(score)
+            own_part(score.grad).copy_(own)
         self._are_due = True
 
     def step_(self) -> None:

@@ -189,7 +189,12 @@ def first_index(tensor: Tensor) -> int:
 
 def whole_of(tensor: Tensor) -> Tensor:
     """Returns the whole of a sharded tensor, gathered: every process must call it alike; a plain one as it is."""
-    return tensor.full_tensor() if is_shard(tensor) else tensor  # type: ignore[attr-defined]
+    if not is_shard(tensor):
+        return tensor
+    held: Any = tensor
+    # Where parts are kept in the CPU's memory, processes still talk by their GPUs.
+    whole: Tensor = held.to(held.device_mesh.device_type).full_tensor()
+    return whole
 
 
 def with_shards(part: Tensor, like: Tensor) -> Tensor:

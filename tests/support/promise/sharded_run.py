@@ -126,11 +126,13 @@ class Run:
         net.load_state_dict(whole(self.net.state_dict()))
         return PackNet.from_state(net, gathered(self.packnet.state_dict()))
 
+    def loss_backward(self, task, x):
+        with self.packnet.masked():
+            (self.net(x).float() - TARGETS[task] * x[:, :2]).square().mean().backward()
+
     def step(self, task, optimizer):
         x = images()[dist.get_rank() :: dist.get_world_size()]
-        with self.packnet.masked():
-            loss = (self.net(x).float() - TARGETS[task] * x[:, :2]).square().mean()
-            loss.backward()
+        self.loss_backward(task, x)
         if self.rule.gradient_score is not None:
             self.packnet.accumulate_(self.rule.gradient_score)
         self.packnet.mask_gradients_()

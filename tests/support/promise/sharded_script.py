@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing, nn, optim
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from packnet_pl import PackNet, PruneRule
 from packnet_pl.core import taylor
-from tests.support.promise import sharded_files, sharded_large, sharded_options
+from tests.support.promise import sharded_files, sharded_large, sharded_options, sharded_settings
 from tests.support.promise.sharded_run import ResNet, Run, Transformer, images, raised, same, sharded, whole
 
 
@@ -42,14 +42,6 @@ def pruned_globally():
 
 def pruned_by_gradients():
     return Run(rule=PruneRule(score=taylor)).all_tasks()
-
-
-def mixed_precision():
-    return Run(mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)).all_tasks()
-
-
-def activation_checkpointing():
-    return Run(partial(Transformer, checkpoints=True)).all_tasks()
 
 
 def hybrid():
@@ -184,6 +176,9 @@ def gathered_between():
     return {**run.notes, "gathered each time": all(gathered)}
 
 
+ROWS = {**vars(sharded_options), **vars(sharded_large), **vars(sharded_settings), **globals()}
+
+
 def worker(rank, folder, size, rows):
     os.chdir(folder)
     torch.set_num_threads(1)
@@ -191,7 +186,7 @@ def worker(rank, folder, size, rows):
     dist.init_process_group("gloo", init_method=f"file://{folder}/together", rank=rank, world_size=size)
     for row in rows:
         try:
-            left = {"notes": {**vars(sharded_options), **vars(sharded_large), **globals()}[row](), "error": ""}
+            left = {"notes": ROWS[row](), "error": ""}
         except Exception:
             left = {"notes": {}, "error": traceback.format_exc()}
         torch.save(left, f"{row}.{rank}.pt")
