@@ -27,7 +27,8 @@ class StrategyHooks:
     Args:
         trainer: Of the fit.
         before_optimizers: Called when the network has its last form.
-        before_loading: Called with the folder or file of a checkpoint, and what is beside the tensors in it.
+        before_loading: Called with the folder or file of a checkpoint, and what is beside the tensors in it; what it
+            returns is called when weights and optimizers are loaded.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class StrategyHooks:
         trainer: pl.Trainer,
         *,
         before_optimizers: Callable[[], None] | None = None,
-        before_loading: Callable[[Path, Mapping[str, Any]], None] | None = None,
+        before_loading: Callable[[Path, Mapping[str, Any]], Callable[[], None] | None] | None = None,
     ) -> None:
         self._strategy: Any = trainer.strategy
         self._before: dict[str, Any] = {}
@@ -53,13 +54,16 @@ class StrategyHooks:
                 setattr(self._strategy, name, before)
         self._before = {}
 
-    def _wrap(self, name: str, before: Callable[..., None]) -> None:
+    def _wrap(self, name: str, before: Callable[..., Callable[[], None] | None]) -> None:
         self._before[name] = vars(self._strategy).get(name)
         wrapped = getattr(self._strategy, name)
 
         def called(*args: Any, **kwargs: Any) -> Any:
-            before(*args, *kwargs.values())
-            return wrapped(*args, **kwargs)
+            after = before(*args, *kwargs.values())
+            result = wrapped(*args, **kwargs)
+            if after is not None:
+                after()
+            return result
 
         setattr(self._strategy, name, called)
 

@@ -1,5 +1,7 @@
 """The promise checker: whatever trains later, a finished task is, bit for bit, what it was.
 
+Where each process has rows of the tensors, each looks at its own.
+
 ``check_promise`` takes a LightningModule through several tasks and compares, after each one, every earlier task with
 what was taken from the live network before its ``finish_task``: not with a second call of the code that is tested.
 :class:`Promise` does the same step by step, for tests in which more happens between the tasks.
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from packnet_pl import PackNet, PackNetCallback, fit_task
+from packnet_pl.core.shards import localized, own_part
 
 TASKS = ("a", "b", "c")
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -57,7 +60,7 @@ class PrunedStayZero(pl.Callback):
     pruned: dict[str, Tensor] = field(default_factory=dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.pruned = {name: owner.cpu() == 0 for name, owner in pl_module.packnet.owners.items()}
+        self.pruned = {name: owner.cpu() == 0 for name, owner in owners_of(pl_module.packnet).items()}
         assert any(mask.any() for mask in self.pruned.values()), "nothing was pruned: the check would be empty"
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -125,9 +128,9 @@ class Promise:
             **fit,
         )
         assert all(watch.batches for watch in watches), "no batch was watched: the check would be empty"
-        number, owners = packnet.tasks.index(task) + 1, packnet.owners
+        number, owners = packnet.tasks.index(task) + 1, owners_of(packnet)
         moved = any(
-            (bits(weight) != before[name])[owners[name].cpu() == number].any()
+            (bits(weight) != localized(before[name], weight))[owners[name].cpu() == number].any()
             for name, weight in owned_weights(packnet).items()
         )
         assert moved, f"task {task!r} learned nothing under {self.setting}: the check would be empty"
@@ -207,13 +210,18 @@ def check_promise(
 
 def bits(tensor: Tensor) -> Tensor:
     """A copy of the memory of a tensor as integers: tells -0.0 from 0.0, and NaN equals itself."""
-    tensor = tensor.detach().cpu().contiguous()
+    tensor = own_part(tensor).detach().cpu().contiguous()
     return tensor.view(INTEGERS[tensor.element_size()]).clone()
 
 
 def owned_weights(packnet: PackNet) -> dict[str, Tensor]:
+    names = packnet.owners  # first: what was gathered for a forward pass is freed
     parameters = {plain(name): parameter for name, parameter in packnet.module.named_parameters(remove_duplicate=False)}
-    return {name: parameters[name] for name in packnet.owners}
+    return {name: parameters[name] for name in names}
+
+
+def owners_of(packnet: PackNet) -> dict[str, Tensor]:
+    return {name: own_part(owner) for name, owner in packnet.owners.items()}
 
 
 def plain(name: str) -> str:
@@ -225,10 +233,11 @@ def used_by(packnet: PackNet, number: int) -> dict[str, Tensor]:
 
     That is without what a learned mask leaves out.
     """
-    owners, unused = packnet.owners, packnet.unused.get(packnet.state.names[number - 1], {})
+    owners, unused = owners_of(packnet), packnet.unused.get(packnet.state.names[number - 1], {})
     found = {}
     for full_name, tensor in packnet.module.state_dict().items():
         name = plain(full_name)
+        tensor = own_part(tensor)
         # As wide as the tensor is: a task that was finished before the module grew is shown narrower.
         owner = owners[name][tuple(map(slice, tensor.shape))] if name in owners else None
         mine = (owner > 0) & (owner <= number) if owner is not None else None
