@@ -145,26 +145,29 @@ class BestEpoch:
             self._load(module, now, scores)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the score and the weights, without sharded ones, and those of a mask that is being learned."""
+        """Returns the score and the weights, and those of a mask that is being learned; without what is sharded."""
+        if self._is_sharded:
+            return {"score": self.score, "weights": {}}
         scores = {"mask_scores": self._scores} if self._scores else {}
-        return {"score": self.score, "weights": {} if self._is_sharded else self._weights, **scores}
+        return {"score": self.score, "weights": self._weights, **scores}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned."""
-        self.score, self._scores = state["score"], state.get("mask_scores", {})
-        self._weights = state["weights"] or self._weights
+        self.score = state["score"]
+        if state["weights"]:
+            self._weights, self._scores = state["weights"], state.get("mask_scores", {})
 
     def save_shards(self, checkpoint: dict[str, Any]) -> None:
-        """Adds sharded weights to those of the module in ``checkpoint``: each process writes its rows."""
+        """Adds what is sharded to the weights of the module in ``checkpoint``: each process writes its rows."""
         if self._is_sharded:
-            checkpoint["state_dict"][_KEY] = self._weights
+            checkpoint["state_dict"][_KEY] = {"weights": self._weights, "mask_scores": self._scores}
 
     def load_shards(self, path: str | PathLike[str], module: pl.LightningModule) -> None:
         """Loads what :meth:`save_shards` added, if it did; every process must call it alike.
 
         Args:
             path: The folder of the checkpoint.
-            module: Sharded, as many parameters as there were.
+            module: Sharded; its PackNet has been loaded.
         """
         from torch.distributed.checkpoint.filesystem import FileSystemReader
         from torch.distributed.checkpoint.state_dict_loader import load
@@ -173,7 +176,8 @@ class BestEpoch:
         if any(name.startswith(f"{key}.") for name in reader.read_metadata().state_dict_metadata):
             reshard_(module)
             self._weights = {name: _copied(value) for name, value in module.state_dict().items()}
-            load({key: self._weights}, storage_reader=reader)
+            self._scores = _mask_scores(module)
+            load({key: {"weights": self._weights, "mask_scores": self._scores}}, storage_reader=reader)
 
     @property
     def _is_sharded(self) -> bool:

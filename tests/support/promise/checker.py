@@ -242,7 +242,7 @@ def used_by(packnet: PackNet, number: int) -> dict[str, Tensor]:
         owner = owners[name][tuple(map(slice, tensor.shape))] if name in owners else None
         mine = (owner > 0) & (owner <= number) if owner is not None else None
         if mine is not None and name in unused:
-            mine &= ~unused[name]
+            mine &= ~own_part(unused[name])
         found[name] = bits(tensor if mine is None else tensor[mine])
     return found
 

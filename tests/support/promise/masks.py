@@ -9,8 +9,12 @@ MASK = LearnedMask(lr=0.6)
 
 def masked_subject(module, **settings):
     """A UserModule that is asked, while a task is open, for what that task computes with its mask."""
-    used = subject_of(module, images(), **settings)
-    plain, packnet = used.ask, module.packnet
+    return asked_with_mask(subject_of(module, images(), **settings))
+
+
+def asked_with_mask(used):
+    """Asks, while a task is open, for what that task computes with its mask."""
+    plain, packnet = used.ask, used.module.packnet
 
     def ask(task):
         if packnet.open_task != task:

@@ -17,16 +17,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.strategies import ModelParallelStrategy
-from torch import nn, optim
+from torch import nn
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl import PackNet, PackNetCallback, PruneRule, TaskClassifier, load_packed, save_packed
 from packnet_pl.core import load_sharded_state, taylor
 from packnet_pl.core.shards import own_part
-from packnet_pl.models import TaskInfo
 from packnet_pl.training import DenseTeacher, Distillation, RecalibrateNorms, Recipe, ShardedStrategy, shard_
 from tests.support.promise.checker import Promise, Subject, bits, check_promise
+from tests.support.promise.masks import MASK, asked_with_mask
 from tests.support.promise.own_modules import MOMENTUM, quiet
 from tests.support.promise.sharded_run import ResNet, Transformer, gathered, raised, same, whole
 from tests.support.promise.user_modules import ADAMW, UserModule, subject_of, vectors
@@ -88,6 +88,18 @@ def compare_with_one_process(packnet, make):
     packnet.prune = both
 
 
+def validated(used):
+    """Validates with the images that are trained with."""
+    train = used.data
+
+    def data(task):
+        images = train(task).dataset
+        return pl.LightningDataModule.from_datasets(images, images, batch_size=8)
+
+    used.data = data
+    return used
+
+
 def promised(used, setting, trainer=fsdp, **settings):
     check_promise(used, f"ModelParallelStrategy, {setting}", trainer=trainer, **settings)
     return {}
@@ -124,8 +136,27 @@ def per_task():
     return promised(used, "norms and biases per task")
 
 
+def learned_masks():
+    """The best epoch has the scores of its masks, too."""
+    used = asked_with_mask(validated(subject(kind=Scored)))
+    promised(used, "learned masks", partial(fsdp, max_epochs=2), mask=MASK, select="best")
+    return {"tasks have masks": used.module.packnet.state.masks.keys() == {"b", "c"}}
+
+
+def learned_pruning():
+    rule = PruneRule(schedule="learned", scope="global")
+    return promised(subject(), "schedule='learned'", partial(fsdp, max_epochs=2), rule=rule)
+
+
 def sharded_strategy():
-    return promised(subject(), "ShardedStrategy", partial(fsdp, strategy=ShardedStrategy()))
+    return promised(subject(), "ShardedStrategy", lambda *own: fsdp(*own, strategy=ShardedStrategy()))
+
+
+class Scored(Divided):
+    def validation_step(self, batch, batch_idx):
+        *inputs, labels = batch
+        accuracy = (self(*inputs).argmax(1) == labels).float().mean()
+        self.log("val_accuracy", accuracy, batch_size=len(labels), sync_dist=True)
 
 
 class ScoresByRank(Divided):
@@ -137,9 +168,7 @@ class ScoresByRank(Divided):
 
 def best_epoch():
     """Rows of one epoch in all processes: the one that process 0 chooses."""
-    used = subject(kind=ScoresByRank)
-    train = used.data
-    used.data = lambda task: pl.LightningDataModule.from_datasets(train(task).dataset, train(task).dataset, batch_size=8)
+    used = validated(subject(kind=ScoresByRank))
     return promised(used, "select='best'", partial(fsdp, max_epochs=3), select="best")
 
 
@@ -207,8 +236,6 @@ def task_classifier():
     trainer.save_checkpoint(path)
     again = classifier(seed=9)
     notes = {"tested alike": fsdp().test(again, used.data("c"), ckpt_path=path, verbose=False) == tested}
-    predicted = fsdp().predict(module, DataLoader(TensorDataset(images), batch_size=4)) if False else None
-    assert predicted is None
     notes["tasks are loaded"] = again.packnet.tasks == again.tasks == ["a", "b", "c"]
     notes["logits are what they were"] = all(
         torch.equal(logits[task], again(images, task=task)) and torch.equal(logits[task], module(images, task=task))
@@ -273,7 +300,8 @@ def on_other_processes():
 def beside_ddp():
     """The same data and seeds under DDP: it adds the same gradients up in another way, so bits may differ."""
     found = {}
-    for name, trainer, kind in (("ddp", partial(quiet, devices=2, strategy="ddp"), UserModule), ("fsdp", fsdp, Divided)):
+    ddp = partial(quiet, devices=int(PROCESSES), strategy="ddp")
+    for name, trainer, kind in (("ddp", ddp, UserModule), ("fsdp", fsdp, Divided)):
         torch.manual_seed(0)
         used = subject_of(kind(Transformer(), 2, optimizer=ADAMW), vectors(32), n=48)
         trainer(_train("a"), max_epochs=2).fit(used.module, used.data("a"))
@@ -282,37 +310,39 @@ def beside_ddp():
     return {f"weights differ by {far:.1e} at most": far < 1e-5}
 
 
-class Keeps(Divided):
-    """Gives its heads to nobody."""
+class KeepsHeads(Divided):
+    """Divides the shared part only."""
 
     def configure_model(self):
         shard_(self.backbone, self.device_mesh["data_parallel"])
 
 
+class KeepsAll(UserModule):
+    """Divides nothing."""
+
+    def configure_model(self):
+        pass
+
+
 def refused():
-    """What cannot be divided, or copies the network, is refused by all, before anything is changed."""
+    """What is not divided, or copies the network, is refused by all, before anything is changed."""
+    used, distilling = subject(), classifier()
+    recipe = Recipe(ADAMW)
+    distilling.recipes = {"train": recipe, "retrain": Recipe(ADAMW, distillation=Distillation(0.5))}
+    distilling.add_task("a", num_classes=3)
+    teacher = DenseTeacher(lambda module: module.backbone)
 
-    def fit(module, *callbacks, **settings):
-        callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, private="heads.a", **settings)
-        return lambda: fsdp(callback, *callbacks).fit(module, used.data("a"))
+    def is_refused(message, module, *callbacks, private="heads.a"):
+        callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, private=private)
+        return raised(ValueError, message, lambda: fsdp(callback, *callbacks).fit(module, used.data("a")))
 
-    used = subject()
-    kept, whole_module = (kind(Transformer(), 2) for kind in (Keeps, UserModule))
-    whole_module.configure_model = lambda: None
-    type(whole_module).configure_model = lambda _: None
-    averaging, teacher = WeightAveraging(), DenseTeacher(lambda module: module.backbone)
-    classifier_ = classifier()
-    classifier_.recipes = {"train": Recipe(ADAMW), "retrain": Recipe(ADAMW, distillation=Distillation(0.5))}
-    classifier_.add_task("a", num_classes=3)
-    distilling = lambda: fsdp(PackNetCallback(task="a", phase="train", prune_ratio=0.5)).fit(classifier_, used.data("a"))  # noqa: E731
     notes = {
-        "averages": raised(ValueError, "copies the network", fit(used.module, averaging)),
-        "a teacher": raised(ValueError, "copies the network", fit(used.module, teacher)),
-        "distillation": raised(ValueError, "copies the network", distilling),
-        "norms computed anew": raised(ValueError, "copies the network", fit(used.module, RecalibrateNorms())),
-        "a head that is whole": raised(ValueError, "heads.a.weight and 5 more would be trained by each", fit(kept)),
-        "learned masks": raised(ValueError, "a learned mask", fit(used.module, mask="learned")),
-        "nothing is divided": raised(ValueError, "would be trained by each", fit(whole_module)),
+        "averages": is_refused("copies the network", used.module, WeightAveraging()),
+        "a teacher": is_refused("copies the network", used.module, teacher),
+        "distillation": is_refused("copies the network", distilling, private=None),
+        "norms computed anew": is_refused("copies the network", used.module, RecalibrateNorms()),
+        "heads that are whole": is_refused("heads.a.weight and 5 more would be", KeepsHeads(Transformer(), 2)),
+        "nothing is divided": is_refused("would be trained by each process", KeepsAll(Transformer(), 2)),
     }
     packnet = used.module.packnet
     return {**notes, "nothing is open": packnet.open_task is None and not packnet.tasks}
@@ -323,10 +353,7 @@ def other_tasks():
     used = subject()
     Promise(used, "ModelParallelStrategy").fit("a", trainer=fsdp)
     if RANK == 1:
-        state = used.module.packnet.state
-        used.module.packnet._shared.state = type(state)(
-            **{**vars(state), "fingerprints": {"a": {**state.fingerprints["a"], "out.weight": "float32:0000000000000000"}}}
-        )
+        used.module.packnet = PackNet(used.module.backbone)
     used.select("b")
     noticed = raised(ValueError, "do not agree", lambda: fsdp(_train("b")).fit(used.module, used.data("b")))
     return {"noticed everywhere": noticed}
