@@ -12,7 +12,7 @@ from tests.support import ROOT
 
 LABEL = "ModelParallelStrategy"
 TWO = {
-    "TaskClassifier, a transformer of which no layer divides evenly, AdamW; saved, loaded and packed": "task_classifier",
+    "TaskClassifier, a transformer of which no layer divides evenly; saved, loaded, packed": "task_classifier",
     "a residual network with batch-norm, SGD with momentum": "resnet",
     "resumed from a checkpoint in the middle of a task": "resumed",
 }
@@ -27,7 +27,7 @@ MORE = {
     "select='best' with a metric that differs between the processes": "best_epoch",
     "layers made in configure_model on the meta device": "made_later",
     "the package's ShardedStrategy": "sharded_strategy",
-    "bits of DDP": "beside_ddp",
+    "weights as DDP trains them": "beside_ddp",
 }
 NOTICED = {"a process that knows other tasks": "other_tasks"}
 REFUSED = {"what copies the network, and what is not divided": "refused"}
@@ -39,16 +39,9 @@ THREE = {
 
 
 def run(folder, processes, rows, **environment):
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.promise.sharded_lightning_script",
-        str(folder),
-        str(processes),
-        *rows,
-    ]
+    script = "tests.support.promise.sharded_lightning_script"
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", script, str(folder), str(processes), *rows],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
