@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from packnet_pl.text import brief, check_text, named
 
-__all__ = ["METADATA", "Stored", "parse_json", "read_table"]
+__all__ = ["METADATA", "TYPES", "Stored", "parse_json", "read_table"]
 
 METADATA = "packnet_pl"
 """The one entry of the metadata: the header."""
@@ -21,7 +21,7 @@ _MOST_TENSORS = 1 << 16
 _MOST_DIMENSIONS = 8
 _LONGEST_NAME = 1024
 
-_TYPES = {
+TYPES = {
     "F64": ("float64", 8),
     "F32": ("float32", 4),
     "F16": ("float16", 2),
@@ -138,11 +138,11 @@ def _entry(name: str, entry: Any, data: int) -> Stored:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"what its table says of {named(name)} is not dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _TYPES:
-        raise ValueError(f"{named(name)} is of the type {brief(dtype)}; allowed are {', '.join(_TYPES)}")
+    if not isinstance(dtype, str) or dtype not in TYPES:
+        raise ValueError(f"{named(name)} is of the type {brief(dtype)}; allowed are {', '.join(TYPES)}")
     if not _are_sizes(shape) or len(shape) > _MOST_DIMENSIONS:
         raise ValueError(f"{named(name)} has the shape {brief(shape)}")
-    kind, width = _TYPES[dtype]
+    kind, width = TYPES[dtype]
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * width:
         raise ValueError(f"{named(name)}, {dtype} {brief(shape)}, does not fit into the bytes {brief(offsets)}")
     if (data + offsets[0]) % width:

@@ -1,6 +1,7 @@
 """Reads and writes header and tensors of a packed file: each byte is read once, and is the tensor's memory."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -8,16 +9,17 @@ from io import BytesIO
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from packnet_pl.container.expected_tensors import CHECKSUM, check_stored
 from packnet_pl.container.header import FORMAT, GROWN, WITHOUT_MASKS, check_header, parse_header
 from packnet_pl.container.packed_file import PackedFile, digest, open_packed, reading
-from packnet_pl.container.table import METADATA, Stored, read_table
+from packnet_pl.container.table import Stored, read_table
+from packnet_pl.container.table_writing import begin_of_file
 from packnet_pl.core.content_hash import content_hash
 from packnet_pl.core.finite import is_finite
 from packnet_pl.files import replacing
+from packnet_pl.packed.tensor_bytes import bytes_of, tensor_of
 from packnet_pl.text import as_line, named
 
 __all__ = ["Packed", "below", "read_packed", "write_packed"]
@@ -65,7 +67,7 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
     Args:
         path: Where to.
         header: Without ``format`` and ``checksums``.
-        tensors: On the CPU, contiguous, none sharing memory.
+        tensors: On the CPU, contiguous; asked for one after another, and once more to be written.
 
     Returns:
         What was written.
@@ -73,7 +75,10 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
     Raises:
         ValueError: If it is not what :func:`packnet_pl.container.open_packed` takes.
     """
-    checksums = {name: content_hash(tensors[name]) for name in sorted(tensors)}
+    checksums, kinds = dict[str, str](), dict[str, tuple[str, tuple[int, ...]]]()
+    for name in sorted(tensors):
+        tensor = tensors[name]  # it may be read from a disk
+        checksums[name], kinds[name] = content_hash(tensor), _kind(tensor)
     has_masks = any("unused" in layer for layer in header["weights"].values())
     version = FORMAT if has_masks else WITHOUT_MASKS
     version = GROWN if "shapes" in (header["packnet"] or {}) else version
@@ -83,18 +88,24 @@ def write_packed(path: str | os.PathLike[str], header: Mapping[str, Any], tensor
         parsed = parse_header(text)
         check_header(parsed)
         _check_finite(parsed, tensors)
-        # One entry of metadata: of several, safetensors writes now one first and now another.
-        content = save({**tensors, CHECKSUM: checksum}, metadata={METADATA: text})
+        kinds[CHECKSUM] = _kind(checksum)
+        begin, order = begin_of_file(kinds, text)
+        size = len(begin) + sum(math.prod(shape) * getattr(torch, kind).itemsize for kind, shape in kinds.values())
         # What would not be read again is not written.
-        _, stored = read_table(BytesIO(content), len(content))
+        _, stored = read_table(BytesIO(begin), size)
         stored.pop(CHECKSUM)
-        check_stored(parsed, stored, len(content))
+        check_stored(parsed, stored, size)
     except ValueError as error:
         raise ValueError(f"cannot save {path}: {as_line(error)}") from error
-    with replacing(path) as temporary:
-        # Bytes, written by Python: a full disk is an OSError then, as everywhere else.
-        temporary.write_bytes(content)
-    return PackedFile(str(path), parsed, stored, len(content))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(begin)
+        for name in order:
+            file.write(bytes_of(checksum if name == CHECKSUM else tensors[name]))
+    return PackedFile(str(path), parsed, stored, size)
+
+
+def _kind(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
 
 
 def _check_finite(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -118,5 +129,4 @@ def below(prefix: str, tensors: Mapping[str, Of]) -> dict[str, Of]:
 
 def _tensor(content: bytearray, of: Stored) -> Tensor:
     """Returns ``content`` as the tensor that the table says it is, sharing memory."""
-    flat = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
-    return flat.view(getattr(torch, of.dtype)).reshape(of.shape)
+    return tensor_of(content, getattr(torch, of.dtype), of.shape)

@@ -1,7 +1,7 @@
 """Writes a network with its tasks to a packed file."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -21,6 +21,7 @@ from packnet_pl.models import TaskInfo
 from packnet_pl.packed.feature_statistics import FeatureStatistics
 from packnet_pl.packed.packable import check_packable
 from packnet_pl.packed.parts import Packable, networks_of, parts_of, private_as_heads
+from packnet_pl.packed.spool import Spool
 from packnet_pl.packed.tensors import write_packed
 from packnet_pl.packed.weights import code_mask, pack_weights
 
@@ -58,7 +59,8 @@ def save_packed(  # noqa: PLR0913 - public, by keyword
     """Writes the network with all its tasks to one file, which is replaced as a whole.
 
     Free weights are not written: they are zero in the network that is read back. A sharded network is gathered layer
-    by layer, and every process must call it alike: the first one writes, and the others read what it wrote.
+    by layer, and every process must call it alike: the first one writes, and the others read what it wrote. What is
+    packed waits in an unnamed file beside ``path``, which needs room for both.
 
     Args:
         model: Has ``backbone``, ``heads`` and ``packnet``, as a TaskClassifier does. Where tasks share nothing, it is
@@ -92,7 +94,9 @@ def save_packed(  # noqa: PLR0913 - public, by keyword
         raise ValueError(f"dtype is {dtype!r}; allowed are None and {list(get_args(Precision))}")
     parts = parts_of(model, path, heads, infos)
     check_packable(parts, path, dtype)
-    tensors: dict[str, Tensor] = {}
+    is_sharded = parts.packnet is not None and parts.packnet.inventory().processes is not None
+    keeps = not is_sharded or rank_and_world_size()[0] == 0
+    tensors: MutableMapping[str, Tensor] = Spool(path) if is_sharded and keeps else {}
     header: dict[str, Any] = {
         "backbone": getattr(parts.backbone, "builder", None),
         "tasks": [
@@ -113,15 +117,13 @@ def save_packed(  # noqa: PLR0913 - public, by keyword
         owners = state.pop("owners")
         masks = state.pop("masks", {})
         for number, copies in enumerate(state.pop("copies").values()):
-            tensors |= {f"copies/{number}/{name}": _plain(value) for name, value in copies.items()}
+            tensors.update({f"copies/{number}/{name}": _plain(value) for name, value in copies.items()})
         header["packnet"] = state if parts is model else {**state, **private_as_heads(parts.heads, state)}
     networks = networks_of(parts)
-    is_sharded = parts.packnet is not None and parts.packnet.inventory().processes is not None
-    keeps = not is_sharded or rank_and_world_size()[0] == 0
     for name, tensor in _distinct(parts.backbone, owners, header["aliases"]):
         if networks:
             own = enumerate(networks.values())
-            tensors |= {f"copies/{number}/{name}": _plain(network[name]) for number, network in own}
+            tensors.update({f"copies/{number}/{name}": _plain(network[name]) for number, network in own})
         elif name in owners:
             owner = _contiguous(owners[name])
             _pack_layer(name, _contiguous(tensor), owner, dtype, header, tensors)
@@ -132,8 +134,8 @@ def save_packed(  # noqa: PLR0913 - public, by keyword
         if not keeps:
             tensors.clear()
     for number, task in enumerate(parts.heads.infos):
-        tensors |= {f"heads/{number}/{name}": _plain(v) for name, v in parts.heads[task].state_dict().items()}
-    tensors |= _statistics(statistics or {}, list(parts.heads.infos), path)
+        tensors.update({f"heads/{number}/{name}": _plain(v) for name, v in parts.heads[task].state_dict().items()})
+    tensors.update(_statistics(statistics or {}, list(parts.heads.infos), path))
     return _written_by_first(path, header, tensors) if is_sharded else write_packed(path, header, tensors)
 
 
@@ -181,7 +183,7 @@ def _pack_layer(
     owner: Tensor,
     dtype: Precision | None,
     header: dict[str, Any],
-    tensors: dict[str, Tensor],
+    tensors: MutableMapping[str, Tensor],
 ) -> None:
     """Adds one weight tensor to header and tensors: the values that are owned, and the coded owners."""
     counts = count_owners(owner, len(header["tasks"]))
@@ -203,7 +205,7 @@ def _pack_masks(
     owner: Tensor,
     masks: Mapping[str, Mapping[str, Tensor]],
     header: dict[str, Any],
-    tensors: dict[str, Tensor],
+    tensors: MutableMapping[str, Tensor],
 ) -> None:
     """Adds what tasks do not use of one weight tensor: how many weights, and which."""
     found = [masks.get(task["name"], {}).get(name) for task in header["tasks"]]
