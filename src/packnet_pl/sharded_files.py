@@ -13,7 +13,7 @@ from typing import Any
 __all__ = [
     "SHARDS",
     "check_shards",
-    "copy_checkpoint",
+    "copy_shards",
     "describe_shards",
     "move_checkpoint",
     "new_shards",
@@ -95,7 +95,7 @@ def move_checkpoint(source: Path, target: Path) -> Path:
     return target
 
 
-def copy_checkpoint(source: Path, target: Path, checkpoint: Mapping[str, Any]) -> None:
+def copy_shards(source: Path, target: Path, checkpoint: Mapping[str, Any]) -> None:
     """Copies the folder of a checkpoint, if it has one, for a copy of its file that comes next.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from packnet_pl.data import TaskData
-from packnet_pl.training import TaskDataModule
+from packnet_pl.training import ShardedStrategy, TaskDataModule
 
 KEY = (0, "a", "train")
 
@@ -25,11 +25,12 @@ def module(train=20, batch_size=4, key=KEY, trainer=None, **kwargs):
     return found
 
 
-def process(rank=0, world_size=1, epoch=0):
+def process(rank=0, world_size=1, epoch=0, strategy=None):
     """What the datamodule asks of a Trainer."""
     progress = SimpleNamespace(current=SimpleNamespace(processed=epoch))
+    fit_loop = SimpleNamespace(epoch_progress=progress)
     return SimpleNamespace(
-        global_rank=rank, world_size=world_size, fit_loop=SimpleNamespace(epoch_progress=progress), current_epoch=99
+        global_rank=rank, world_size=world_size, fit_loop=fit_loop, current_epoch=99, strategy=strategy
     )
 
 
@@ -178,6 +179,19 @@ def test_processes_share_the_batches_of_one_process_without_duplicates(split, wo
 def test_a_trainer_of_several_processes_gets_this_processs_share(loader):
     shares = [flat(getattr(module(batch_size=2, trainer=process(rank, 2)), loader)()) for rank in range(2)]
     assert sorted(chain.from_iterable(shares)) == flat(getattr(module(), loader)())
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_under_a_sharded_strategy_each_process_has_as_many_batches_and_each_image_counts_once(world_size):
+    trainers = [process(rank, world_size, strategy=ShardedStrategy()) for rank in range(world_size)]
+    shares = [list(module(batch_size=2, trainer=trainer).val_dataloader()) for trainer in trainers]
+    assert len({len(share) for share in shares}) == 1
+    counted = [image.item() for share in shares for images, labels in share for image in images[: len(labels)]]
+    assert sorted(counted) == list(range(100, 110))
+    # Who has none left computes with an image that has no label.
+    filling = [images for share in shares for images, labels in share if not len(labels)]
+    assert len(filling) == -5 % world_size
+    assert all(len(images) == 1 for images in filling)
 
 
 def test_with_fewer_batches_than_processes_all_see_all():

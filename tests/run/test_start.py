@@ -23,7 +23,8 @@ NAMES = ["a", "b", "c"]
 
 def plan(folder, names=NAMES, packs=True):
     tasks = [SimpleNamespace(name=name) for name in names]
-    return SimpleNamespace(folder=folder, packs=packs, tasks=tasks, stages=[Stage((task,)) for task in tasks])
+    stages = [Stage((task,)) for task in tasks]
+    return SimpleNamespace(folder=folder, packs=packs, tasks=tasks, stages=stages, is_sharded=False)
 
 
 @pytest.fixture(scope="module")

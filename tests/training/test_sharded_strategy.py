@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl.checkpoint_reading import read_checkpoint
-from packnet_pl.sharded_files import copy_checkpoint, move_checkpoint
+from packnet_pl.sharded_files import copy_shards, move_checkpoint
 from packnet_pl.training import AtomicCheckpointIO, ShardedStrategy
 from packnet_pl.training.sharded_strategy import checkpoint_folder
 
@@ -135,7 +135,7 @@ def test_a_checkpoint_that_is_renamed_or_copied_takes_its_folder_along(tmp_path,
     path, moved, copied = (tmp_path / f"{name}.ckpt" for name in ("last", "replaced", "copied"))
     trainers[0].save_checkpoint(path)
     move_checkpoint(path, moved)
-    copy_checkpoint(moved, copied, read_checkpoint(moved))
+    copy_shards(moved, copied, read_checkpoint(moved))
     shutil.copyfile(moved, copied)
     trainers[1].save_checkpoint(path)
     assert [len(list(tmp_path.glob(f"{name}-*.shards"))) for name in ("last", "replaced", "copied")] == [1, 1, 1]

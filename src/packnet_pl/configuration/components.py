@@ -21,6 +21,7 @@ from packnet_pl.configuration.image_check import check_images, configured_shape
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.configuration.optimizer_check import check_optimizer
 from packnet_pl.configuration.resume_rules import packed_source
+from packnet_pl.configuration.sharded_check import check_sharded_run
 from packnet_pl.configuration.task_settings import TaskSettings
 from packnet_pl.container import narrow_shapes
 from packnet_pl.core import LearnedMask, PruneRule
@@ -30,6 +31,7 @@ from packnet_pl.models import head_values
 from packnet_pl.packed import Packed, build_packed_backbone, packed_keeping, read_packed
 from packnet_pl.ranks import this_process
 from packnet_pl.run.process_environment import environment_of
+from packnet_pl.run.strategies import with_strategy
 from packnet_pl.run.task_record import parse_history
 from packnet_pl.text import as_line
 from packnet_pl.training import MultiHeadClassifier
@@ -80,6 +82,7 @@ def build_parts(config: DictConfig, tasks: tuple[TaskSettings, ...], folder: Pat
     _check_batches(config, trainer)
     packed = _packed(folder, config) if config.packed or config.resume else None
     model = _build_model(config, packed)
+    check_sharded_run(config, trainer, model, packed)
     check_optimizer(config, model.backbone, trainer)
     check_callbacks(config, trainer.strategy.root_device.type)
     if packed is not None:
@@ -156,7 +159,7 @@ def _trainer(config: DictConfig) -> pl.Trainer:
     environment = environment_of(rank)
     try:
         trainer = pl.Trainer(
-            **trainer_settings(config),
+            **with_strategy(trainer_settings(config)),
             plugins=[environment],
             logger=False,
             enable_checkpointing=False,

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from packnet_pl.configuration.packed_source import packed_header
 from packnet_pl.configuration.task_settings import AUTO, prune_ratios
 from packnet_pl.errors import UsageError
+from packnet_pl.sharded_files import move_checkpoint
 
 __all__ = [
     "begun_tasks",
@@ -197,7 +198,7 @@ def set_aside(folder: Path, tasks: list[str], phases: tuple[str, ...]) -> list[P
         (folder / "tasks" / task / "ratio_trials.json").unlink(missing_ok=True)
     for path in (folder / "tasks" / task / phase / "last.ckpt" for task in tasks for phase in phases):
         if path.exists():
-            moved.append(path.replace(path.with_name("replaced.ckpt")))
+            moved.append(move_checkpoint(path, path.with_name("replaced.ckpt")))
     return moved
 
 

@@ -28,10 +28,15 @@ __all__ = [
     "part_sizes",
     "processes_of",
     "reshard_",
+    "rows_of",
     "whole_of",
     "why_not_rows",
     "with_shards",
 ]
+
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Bytes of an entry -> integers of that size."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,26 @@ def whole_of(tensor: Tensor) -> Tensor:
     # Where parts are kept in the CPU's memory, processes still talk by their GPUs.
     whole: Tensor = held.to(held.device_mesh.device_type).full_tensor()
     return whole
+
+
+def rows_of(tensor: Tensor, first: int, count: int) -> Tensor:
+    """Returns some rows of a tensor as a plain one; if it is sharded, every process must call it alike.
+
+    Args:
+        tensor: Whole or sharded, of 64 bits an entry or fewer.
+        first: Index of the first of them.
+        count: How many.
+    """
+    processes = processes_of([tensor])
+    if processes is None:
+        return tensor[first : first + count]
+    part, own = own_part(tensor).detach(), own_rows(tensor.shape[0], processes)
+    found = torch.zeros(count, *tensor.shape[1:], dtype=part.dtype, device=part.device)
+    begin, end = max(first, own.start), min(first + count, own.stop)
+    if begin < end:
+        found[begin - first : end - first] = part[begin - own.start : end - own.start]
+    bits = found.view(_INTEGERS[found.element_size()])  # all others have zeros
+    return processes.sum(bits.to(torch.int64)).to(bits.dtype).view(part.dtype)
 
 
 def with_shards(part: Tensor, like: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Chooses a few filters of a network to look at, and reads what their weights are, and whose."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
 from packnet_pl.core.packnet import PackNet
+from packnet_pl.core.shards import rows_of, with_shards
 from packnet_pl.filter_history import FilterSnapshot, Moment, WatchedFilter
 
 __all__ = ["choose_filters", "take_snapshot"]
@@ -29,17 +31,19 @@ def choose_filters(packnet: PackNet) -> list[WatchedFilter]:
     Args:
         packnet: Of the network.
     """
-    weights = {name: slot.now for name, slot in packnet.inventory().owned.items()}
+    weights = {name: slot.whole for name, slot in packnet.inventory().owned.items()}
     kernels = {name: tuple(weight.shape) for name, weight in weights.items() if _has_kernels(weight)}
     if kernels:
         return _once(_kernel(name, kernels[name], part) for name in _spread(kernels) for part in range(_PER_LAYER))
-    matrices = {name: _matrix(weight).shape for name, weight in weights.items() if weight.dim() >= 2 and weight.numel()}
+    matrices = {name: _matrix_shape(weight) for name, weight in weights.items() if weight.dim() >= 2 and weight.numel()}
     return _once(_block(name, matrices[name], part) for name in _spread(matrices) for part in range(_PER_LAYER))
 
 
 @torch.no_grad()
 def take_snapshot(packnet: PackNet, filters: Sequence[WatchedFilter], task: str, moment: Moment) -> FilterSnapshot:
     """Returns the weights and owners of ``filters`` as they are now.
+
+    Of a sharded network, every process must call it alike.
 
     Args:
         packnet: Of the network, while a task is open or between tasks.
@@ -52,9 +56,10 @@ def take_snapshot(packnet: PackNet, filters: Sequence[WatchedFilter], task: str,
     """
     owned = packnet.inventory().owned
     state = packnet.state
-    weights = {watched.layer: owned[watched.layer].now for watched in filters if watched.layer in owned}
+    weights = {watched.layer: owned[watched.layer].whole for watched in filters if watched.layer in owned}
+    owner_maps = {name: with_shards(state.owners[name], weight) for name, weight in weights.items()}
     values = [_grid(watched, weights) for watched in filters]
-    owners = [_grid(watched, state.owners) for watched in filters]
+    owners = [_grid(watched, owner_maps) for watched in filters]
     return FilterSnapshot(
         task=task,
         moment=moment,
@@ -71,11 +76,12 @@ def _grid(watched: WatchedFilter, tensors: Mapping[str, Tensor]) -> Tensor:
     if _has_kernels(tensor):
         fits = len(watched.index) == tensor.dim() - 2 and watched.size == tuple(tensor.shape[-2:])
         if fits and all(0 <= at < size for at, size in zip(watched.index, tensor.shape, strict=False)):
-            return tensor[watched.index].detach().cpu()
+            first, *others = watched.index
+            return rows_of(tensor, first, 1)[(0, *others)].detach().cpu()
     elif tensor.dim() >= 2 and len(watched.index) == 2:
-        matrix, (row, column) = _matrix(tensor), watched.index
-        if row >= 0 and column >= 0 and row + rows <= matrix.shape[0] and column + columns <= matrix.shape[1]:
-            return matrix[row : row + rows, column : column + columns].detach().cpu()
+        shape, (row, column) = _matrix_shape(tensor), watched.index
+        if row >= 0 and column >= 0 and row + rows <= shape[0] and column + columns <= shape[1]:
+            return rows_of(tensor, row, rows).flatten(1)[:, column : column + columns].detach().cpu()
     raise ValueError(f"{watched} is not in that weight, whose shape is {tuple(tensor.shape)}")
 
 
@@ -83,8 +89,8 @@ def _has_kernels(weight: Tensor) -> bool:
     return weight.dim() >= 4 and all(side in _KERNEL_SIDES for side in weight.shape[-2:]) and weight.numel() > 0
 
 
-def _matrix(weight: Tensor) -> Tensor:
-    return weight.flatten(1)
+def _matrix_shape(weight: Tensor) -> tuple[int, int]:
+    return weight.shape[0], prod(weight.shape[1:])
 
 
 def _spread(names: Mapping[str, object]) -> list[str]:

@@ -20,12 +20,14 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.configuration.instantiate import build_target
 from packnet_pl.core import PruneRule
 from packnet_pl.data.inventory import Inventory
 from packnet_pl.files import replacing
 from packnet_pl.run import RunPlan, StopRequest
 from packnet_pl.run_directory import checkpoint_path, metrics_path, packed_path
+from packnet_pl.sharded_files import copy_shards
 
 __all__ = ["SharedTraining", "digest", "with_shared_training"]
 
@@ -143,7 +145,7 @@ class SharedTraining:
         lock.close()
         if self._metrics_path.exists():
             _copy(self._metrics_path, metrics)
-        _copy(self._path, checkpoint)
+        _copy_checkpoint(self._path, checkpoint)
         _log.info("the first task was trained by another job; this one goes on from there")
 
     def publish(self, checkpoint: Path, metrics: Path) -> None:
@@ -151,10 +153,15 @@ class SharedTraining:
         if not self._path.exists():
             if metrics.exists():
                 _copy(metrics, self._metrics_path)
-            _copy(checkpoint, self._path)
+            _copy_checkpoint(checkpoint, self._path)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _copy_checkpoint(source: Path, target: Path) -> None:
+    copy_shards(source, target, read_checkpoint(source))
+    _copy(source, target)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -41,6 +41,8 @@ def write_outcome(
 ) -> None:
     """Writes all artifacts; each file is replaced as a whole, and ``results.json`` comes last.
 
+    Processes that have a part of the network each gather it together; the main one writes.
+
     Args:
         plan: Of the run.
         model: With the finished tasks.
@@ -54,6 +56,8 @@ def write_outcome(
     history = [record.dump() for record in records]
     path = packed_path(plan.folder)
     packed = save_packed(model, path, figures=figures, history=history, recipe=plan.recipe, statistics=statistics)
+    if not is_main():
+        return
     if model.packnet is not None:
         layers = shares_of(packed.counts, packed.tasks)
         draw = partial(draw_ownership, layers, total_of(layers, packed.tasks))

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from packnet_pl.confusion import Confusion
 from packnet_pl.core.bits import same_bits
 from packnet_pl.results import TaskResult
@@ -13,6 +11,8 @@ from packnet_pl.run.metrics import Scores, measure_together
 from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.predictions import Predictions, confusion_of
 from packnet_pl.run.probe import load_probe
+from packnet_pl.run.probe_logits import probe_logits
+from packnet_pl.run.sharded import place_
 from packnet_pl.run.task_record import TaskRecord
 from packnet_pl.run_directory import probe_path
 from packnet_pl.training import MultiHeadClassifier
@@ -55,7 +55,7 @@ def evaluate(
     scores: dict[str, Scores] = {}
     val_now: dict[str, float | None] = {}
     confusions: dict[str, Confusion] = {}
-    model.to(plan.device)
+    place_(model, plan.device)
     for task in tasks:
         if task.data is None:
             scores[task.name], val_now[task.name] = before[-1].scores[task.name], before[-1].val_now.get(task.name)
@@ -69,7 +69,7 @@ def evaluate(
         if is_main():
             names = model.heads.infos[task.name].class_names or task.data.class_names
             confusions[task.name] = confusion_of(predictions, task.data, names, tasks[-1].name)
-    model.cpu()
+    place_(model, "cpu")
     data = dict(before[-1].data) if before else {}
     data |= {task.name: dict(task.data.inventory.splits) for task in tasks if task.data is not None}
     together = [TaskRecord(result, {}, [], {}) for result in results[:-1]]
@@ -77,10 +77,13 @@ def evaluate(
 
 
 def _is_unchanged(plan: RunPlan, task: TaskPlan, model: MultiHeadClassifier) -> bool | None:
-    """Returns whether the logits of the task's probe are those of before it was finished; None without a probe."""
+    """Returns whether the logits of the task's probe are those of before it was finished.
+
+    None without a probe, and where the network is sharded, in other processes than the first.
+    """
     probe = probe_path(plan.folder, task.name)
     if not probe.exists():
         return None
     images, then = load_probe(probe)
-    with model.predicting(task.name) as predict, torch.no_grad():
-        return same_bits(predict(images), then)
+    logits = probe_logits(model, task.name, images)
+    return None if logits is None else same_bits(logits, then)

@@ -15,6 +15,7 @@ from packnet_pl.models import TaskInfo, as_input
 from packnet_pl.packed import FeatureStatistics, fit_statistics
 from packnet_pl.packed.task_choice import renormalised
 from packnet_pl.run.plan import RunPlan, TaskPlan
+from packnet_pl.run.sharded import place_
 from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["fitted_statistics"]
@@ -29,7 +30,8 @@ def fitted_statistics(
     """Returns task -> statistics of the features that the first task's network has for its training images.
 
     Only images of the task itself are looked at, none of its test split: its validation images give the scale. The
-    first task's features never change, so statistics of several tasks can be compared.
+    first task's features never change, so statistics of several tasks can be compared. If the network is sharded, all
+    processes have to call it, and each looks at all images.
 
     Args:
         plan: Of the run; it may want none.
@@ -41,11 +43,11 @@ def fitted_statistics(
     """
     if plan.which_task == "entropy":
         return {}
-    model.to(plan.device)
+    place_(model, plan.device)
     try:
         return {task.name: _fitted(plan, task.name, task.data, model) for task in tasks if task.data is not None}
     finally:
-        model.cpu()
+        place_(model, "cpu")
 
 
 def _fitted(plan: RunPlan, task: str, data: TaskData, model: MultiHeadClassifier) -> FeatureStatistics:

@@ -7,6 +7,7 @@ from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.plan import Stage
 from packnet_pl.run.validation_record import ValidationRecord
 from packnet_pl.training import MultiHeadClassifier
+from packnet_pl.training.sharding import is_sharded
 
 __all__ = ["LogPruning"]
 
@@ -35,8 +36,12 @@ class LogPruning(Checkpoint):
         assert isinstance(pl_module, MultiHeadClassifier)
         packnet = pl_module.packnet
         ratio = self._stage.last.prune_ratio
-        if not self._loggers.are_open or packnet is None or packnet.phase != "retrain" or ratio is None:
+        if packnet is None or packnet.phase != "retrain" or ratio is None:
+            return
+        if not self._loggers.are_open and not is_sharded(pl_module):
             return
         total, task = packnet.summary().total, self._stage.last.name
         owned, free = total.fraction(task), total.free_fraction
-        self._loggers.pruned(self._stage, ratio=ratio, owned=owned, free=free, val_accuracy=self._record.values[task])
+        if self._loggers.are_open:  # others had to count
+            values = self._record.values[task]
+            self._loggers.pruned(self._stage, ratio=ratio, owned=owned, free=free, val_accuracy=values)

@@ -63,6 +63,8 @@ def measure(
     among_five = 0
     for number, (batch, labels) in enumerate(loader):
         logits = predict(batch.to(device)).cpu()
+        if not len(labels):
+            continue  # computed for the other processes
         predicted = logits.argmax(dim=1)
         if predictions is not None:
             predictions.add(loader.batch_sampler[number], labels, predicted)  # type: ignore[attr-defined]
@@ -84,7 +86,7 @@ def measure_together(
     """Returns the scores of a classifier on a split whose batches are divided among all processes.
 
     They are those of one process, exactly: the batches are the same, and whole numbers are added. All processes have to
-    call it.
+    call it, and call ``predict`` equally often.
 
     Args:
         predict: As for :func:`measure`.
@@ -94,7 +96,8 @@ def measure_together(
         device: Where ``predict`` computes.
         predictions: Of the size of the split, without any: gets all predicted classes, in each process.
     """
-    mine = measure(predict, datamodule.batches(split, *rank_and_world_size()), num_classes, device, predictions)
+    batches = datamodule.batches(split, *rank_and_world_size(), filled=True)
+    mine = measure(predict, batches, num_classes, device, predictions)
     if predictions is not None:
         predictions.gather()
     counts = sum_(torch.tensor([*mine.right, *mine.images, mine.among_five or 0])).tolist()

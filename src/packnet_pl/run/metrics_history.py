@@ -14,6 +14,7 @@ from packnet_pl.distributed import is_distributed, rank_and_world_size
 from packnet_pl.run.artifacts import is_main
 from packnet_pl.run.fit_logger import FitLogger
 from packnet_pl.run.metrics_file import MetricsFile
+from packnet_pl.training.strategy_hooks import loads_late
 
 __all__ = ["MetricsHistory"]
 
@@ -39,7 +40,7 @@ class MetricsHistory(pl.Callback):
                 self._file = logger._experiment = MetricsFile(logger.log_dir)
         self._others = [logger for logger in loggers if isinstance(logger, FitLogger)]
         self._found: dict[str, Any] | None = None
-        self._step = 0
+        self._step, self._is_continued = 0, False
         self._sums: dict[str, list[dict[str, Tensor]]] = {}
 
     def on_save_checkpoint(
@@ -66,7 +67,12 @@ class MetricsHistory(pl.Callback):
         self._found, self._step = checkpoint.get(_KEY), checkpoint["global_step"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sets the row at which the loggers continue."""
+        """Sets the row at which the loggers continue, unless a checkpoint may still be loaded that says it."""
+        if not loads_late(trainer):
+            self._continue(trainer)
+
+    def _continue(self, trainer: pl.Trainer) -> None:
+        self._is_continued = True
         rows: int | None = self._found["rows"] if self._found else None
         if self._file is not None and rows is not None:
             self._file.keep_first(rows)
@@ -82,6 +88,8 @@ class MetricsHistory(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restores the sums of the module's metrics."""
+        if not self._is_continued:
+            self._continue(trainer)
         rank, world_size = rank_and_world_size()
         # With fewer processes than there were, one goes on for several.
         for part in (self._found["sums"] if self._found else [])[rank::world_size]:
@@ -91,6 +99,11 @@ class MetricsHistory(pl.Callback):
                 if isinstance(metric, Metric) and name in part["metrics"]:
                     _add_to(metric, part["metrics"][name])
         self._found = None
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sets the row where there was nothing to train."""
+        if not self._is_continued:
+            self._continue(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

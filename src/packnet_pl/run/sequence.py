@@ -16,6 +16,7 @@ from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.plan import RunPlan, TaskPlan
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.resume_point import Start, find_start
+from packnet_pl.run.sharded import takes_part
 from packnet_pl.run.signals import StopRequest
 from packnet_pl.run.stage_fit import fit_stage
 from packnet_pl.run.task_record import TaskRecord, read_task_records, write_task_record
@@ -53,7 +54,7 @@ def run_sequence(plan: RunPlan, model: MultiHeadClassifier, console: Console, st
         _log.info("%s goes on from %s", names[start.finished], start.resume[1])
     with RunLoggers(plan) as loggers:
         loggers.replay(records, start.resume[0] if start.resume else None)
-        if model.tasks and is_main():
+        if model.tasks and is_main():  # not sharded yet
             _record_data(plan, plan.tasks[: start.finished])
             # A killed run may have left it one task behind.
             write_outcome(plan, model, records, loggers.files, start.statistics)
@@ -84,14 +85,16 @@ def _fit_all(
             was_resumed, finished, resume = resume is not None, finished + len(results), None
             found = evaluate(plan, plan.tasks[:finished], model, results, records)
             records += found.records
-            if is_main():
+            if takes_part(model):
                 statistics |= fitted_statistics(plan, stage.tasks, model)
+            if is_main():
                 loggers.finished(records)
                 # Before the records: what is finished is not tested again when a killed run resumes.
                 for task, confusion in found.confusions.items():
                     write_confusion(confusion_path(plan.folder, task), confusion)
                 for record in found.records:
                     write_task_record(plan.folder, record)
+            if takes_part(model):
                 write_outcome(plan, model, records, loggers.files, statistics)
             progress.end(results, resumed=was_resumed)
             wait_for_all()

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import DeviceStatsMonitor, LearningRateMonitor
 from pytorch_lightning.loggers import Logger
@@ -25,9 +24,11 @@ from packnet_pl.run.loggers import RunLoggers
 from packnet_pl.run.metrics_history import MetricsHistory
 from packnet_pl.run.plan import RunPlan, Stage, TaskPlan
 from packnet_pl.run.probe import probe_images, save_probe
+from packnet_pl.run.probe_logits import probe_logits
 from packnet_pl.run.progress import RunProgress
 from packnet_pl.run.ratio_search import search_ratio
 from packnet_pl.run.signals import StopRequest
+from packnet_pl.run.strategies import with_strategy
 from packnet_pl.run.validation_record import ValidationRecord
 from packnet_pl.run_directory import checkpoint_path, filters_path, probe_path
 from packnet_pl.training import AtomicCheckpointIO, FilterSnapshots, MultiHeadClassifier, Reseed, TaskObserver
@@ -189,7 +190,7 @@ def _trainer(
 ) -> pl.Trainer:
     steps = epoch_steps(len(stage.data.train), plan.batch_size, plan.accumulate).steps  # type: ignore[arg-type]
     return pl.Trainer(
-        **plan.trainer,
+        **with_strategy(plan.trainer),
         max_epochs=stage.last.epochs[phase],
         accumulate_grad_batches=plan.accumulate,
         callbacks=[*callbacks, MetricsHistory(loggers)],
@@ -207,9 +208,8 @@ def _save_probe(plan: RunPlan, task: TaskPlan, model: MultiHeadClassifier) -> No
     assert task.data is not None
     images = probe_images(task.data.test)
     # The task is not finished yet, so the live network computes, and no subnetwork has a part in it.
-    with model.predicting(task.name) as predict, torch.no_grad():
-        logits = predict(images)
-    if is_main():
+    logits = probe_logits(model, task.name, images)
+    if logits is not None and is_main():
         save_probe(probe_path(plan.folder, task.name), images, logits)
 
 

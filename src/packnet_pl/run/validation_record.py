@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from packnet_pl.choices import Phase
 from packnet_pl.filter_history import Moment
 from packnet_pl.run.metrics import measure_together
+from packnet_pl.run.sharded import place_
 from packnet_pl.training import MultiHeadClassifier, PackNetCallback, RecalibrateNorms, TaskDataModule, TaskObserver
 from packnet_pl.training.weight_averaging import averaging_callbacks
 
@@ -96,9 +97,10 @@ class _Recorder(Checkpoint, TaskObserver):
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         changes = averaging_callbacks(callbacks) or any(isinstance(c, RecalibrateNorms) for c in callbacks)
         if moment != "pruned" and trainer.max_epochs and changes:
-            pl_module.to(trainer.strategy.root_device)
+            assert isinstance(pl_module, MultiHeadClassifier)
+            place_(pl_module, trainer.strategy.root_device)
             self._measure(moment, pl_module)
-            pl_module.cpu()
+            place_(pl_module, "cpu")
 
     def _measure(self, moment: str, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultiHeadClassifier)

@@ -122,6 +122,9 @@ class ClassificationSteps(pl.LightningModule):
         self, batch: tuple[Tensor, Tensor], split: str, accuracy: MulticlassAccuracy, top5: MulticlassAccuracy
     ) -> None:
         images, labels = batch
+        if not len(labels):
+            self(images)  # for the other processes of a sharded network
+            return
         loss, logits = self.loss_and_logits(images, labels)
         accuracy(logits, labels)
         self._log(f"{split}_loss", loss)

@@ -1,15 +1,18 @@
 """Serves one task's splits to a Trainer, in an order that depends only on (seed, task, phase, epoch)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch.utils.data import DataLoader, Sampler
 
 from packnet_pl.data.augmentation import SeededItems
 from packnet_pl.data.class_balance import class_labels, class_weights
 from packnet_pl.data.task_data import ImageDataset, TaskData, draws_random_numbers, unaugmented
+from packnet_pl.data.unlabelled import UNLABELLED, Unlabelled, collate_unlabelled
+from packnet_pl.training.families import of_both
 from packnet_pl.training.seeded_sampler import ItemKeySampler, SeededSampler
 
 __all__ = ["TaskDataModule", "epochs_done"]
@@ -120,20 +123,34 @@ class TaskDataModule(pl.LightningDataModule):
         """Returns this process's batches of the test split, in order, like those of validation."""
         return self._batches_for_trainer("test")
 
-    def batches(self, split: Literal["val", "test"], rank: int = 0, world_size: int = 1) -> DataLoader[Any]:
+    def batches(
+        self, split: Literal["val", "test"], rank: int = 0, world_size: int = 1, *, filled: bool = False
+    ) -> DataLoader[Any]:
         """Returns every ``world_size``-th batch of a split that is read in order, from batch ``rank`` on.
 
         All processes together have the batches that one process would have: logits may depend, in their last bits, on
         what else is in the batch.
+
+        Args:
+            split: Which one.
+            rank: This process, in [0, ``world_size``).
+            world_size: Number of processes.
+            filled: Whether each process gets equally many, as the forward passes of a sharded network need: where
+                others have one more, a batch of an image without a label.
         """
         found, size = (self.data.val if split == "val" else self.data.test), self._batch_size
         starts = range(rank * size, _size(found), world_size * size)
-        return self._loader(found, batches=[list(range(start, min(start + size, _size(found)))) for start in starts])
+        batches = [list(range(start, min(start + size, _size(found)))) for start in starts]
+        most = len(range(0, _size(found), world_size * size))
+        if filled and len(batches) < most:
+            return self._loader(Unlabelled(found), batches=[*batches, [UNLABELLED]], collate=collate_unlabelled)
+        return self._loader(found, batches=batches)
 
     def _batches_for_trainer(self, split: Literal["val", "test"]) -> DataLoader[Any]:
         rank, world_size = self._rank_and_world_size()
         fewest = len(self.batches(split, world_size - 1, world_size))
-        return self.batches(split, rank, world_size) if fewest else self.batches(split)
+        filled = self.trainer is not None and isinstance(self.trainer.strategy, of_both(ModelParallelStrategy))
+        return self.batches(split, rank, world_size, filled=filled) if fewest else self.batches(split)
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -146,6 +163,7 @@ class TaskDataModule(pl.LightningDataModule):
         sampler: Sampler[Any] | None = None,
         batches: Sequence[list[int]] | None = None,
         drop_last: bool = False,
+        collate: Callable[[list[Any]], Any] | None = None,
     ) -> DataLoader[Any]:
         return DataLoader(
             split,
@@ -154,6 +172,7 @@ class TaskDataModule(pl.LightningDataModule):
             batch_sampler=batches,
             num_workers=self._num_workers,
             drop_last=drop_last,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Without one of its own it draws from torch's generator whenever it is iterated.
             generator=torch.Generator(),

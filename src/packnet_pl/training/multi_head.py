@@ -283,8 +283,13 @@ class MultiHeadClassifier(ClassificationSteps):
 
     def _shard(self) -> None:
         assert self.device_mesh is not None
+        packnet, known = self.packnet, None
+        if packnet is not None and packnet.state.names and not is_sharded(self.backbone):
+            known = packnet.state_dict()  # of whole weights, as after a packed file was loaded
         for part in [self.backbone, *self.heads.children()]:
             shard_(part, self.device_mesh["data_parallel"])
+        if packnet is not None and known is not None:
+            packnet.load_state_dict(known)
 
     def _take_backbone(self, builder: Mapping[str, Any]) -> None:
         """Builds the backbone that a checkpoint names, whose weights are about to be loaded: it has grown since."""

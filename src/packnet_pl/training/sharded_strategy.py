@@ -40,9 +40,12 @@ class ShardedStrategy(ModelParallelStrategy):
     images that it saw, and a checkpoint has room for one. And nothing is divided otherwise than by rows.
     """
 
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1)
+
     def setup_environment(self) -> None:
         """Connects the processes; all of them divide the rows."""
-        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
     def on_validation_start(self) -> None:
