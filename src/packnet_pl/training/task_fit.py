@@ -205,6 +205,9 @@ class TaskFit:
     def interrupt_(self) -> None:
         """Restores all that is frozen after an exception, which may have come in the middle of an optimizer's step."""
         self.masked_pass.end_()
+        reshard_(self._module)
+        if self._processes is not None and not all(map(is_shard, self._packnet.module.parameters())):
+            return  # it stays gathered in the middle of a pass, in which no optimizer moves anything
         if self._packnet.open_task is not None:
             self.restore_()
             self._outside.restore_()

@@ -76,9 +76,9 @@ def compare_with_one_process(packnet, make):
     prune = packnet.prune
 
     def both(ratio, *, agree=None, **settings):
+        state, weights = gathered(packnet.state_dict()), whole(packnet.module.state_dict())
         net = make()
-        state = gathered(packnet.state_dict())
-        net.load_state_dict(whole(packnet.module.state_dict()))
+        net.load_state_dict(weights, assign=True)
         alone = PackNet.from_state(net, state)
         alone.prune(ratio, **settings)
         prune(ratio, agree=agree, **settings)
