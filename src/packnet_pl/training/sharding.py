@@ -10,8 +10,9 @@ from packnet_pl.core.shards import is_shard
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import FSDPModule
 
-__all__ = ["is_sharded", "shard_", "units_of"]
+__all__ = ["divided_parts", "is_sharded", "shard_", "units_of"]
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
@@ -47,6 +48,15 @@ def units_of(module: nn.Module) -> list[nn.Module]:
     times = Counter(id(parameter) for _, parameter in module.named_parameters(remove_duplicate=False))
     found = dict.fromkeys(_elements(module, inside=isinstance(module, _CONTAINERS)))
     return [unit for unit in found if unit is not module and _has_all(unit, times)]
+
+
+def divided_parts(module: nn.Module) -> list["FSDPModule"]:
+    """Returns the modules in ``module`` that ``fully_shard`` was given."""
+    if not is_sharded(module):
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]
 
 
 def is_sharded(module: nn.Module) -> bool:

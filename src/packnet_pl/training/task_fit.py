@@ -24,6 +24,7 @@ from packnet_pl.training.private_modules import private_freezer, private_statist
 from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.rank_checks import check_same_on_all_ranks, failing_on_all_ranks
 from packnet_pl.training.score_sums import ScoreSums
+from packnet_pl.training.sharding import divided_parts
 from packnet_pl.training.task_phase import TaskPhase
 from packnet_pl.training.untrained import Untrained
 from packnet_pl.training.weight_averaging import (
@@ -60,6 +61,8 @@ class TaskFit:
         check_same_on_all_ranks(trainer, packnet)
         self._trainer, self._module, self._packnet = trainer, module, packnet
         self._processes = packnet.inventory().processes
+        shared = set(packnet.module.modules())  # its own business
+        self._divided_outside = [part for part in divided_parts(module) if part not in shared]
         self._before: BeforeFit | None = BeforeFit(module, packnet)
         with failing_on_all_ranks(trainer):
             task_phase.open_(module)
@@ -92,8 +95,8 @@ class TaskFit:
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores all that is frozen; ``of`` as for :meth:`PackNet.restore_`."""
-        if self._processes is not None:
-            reshard_(self._module)
+        for part in self._divided_outside:
+            part.reshard()
         self._packnet.restore_(of)
         self._private.restore_(of)
 
