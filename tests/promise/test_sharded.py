@@ -39,6 +39,7 @@ MORE = {
     "gradients added up before they are reduced, in bfloat16, learned masks": "accumulated_masks",
     "kept gathered after forward passes (reshard_after_forward=False), learned masks": "kept_gathered",
     "CPUOffloadPolicy, without a GPU, learned masks": "cpu_offload",
+    "tensor parallelism, ColwiseParallel with gathered outputs": "columnwise",
 }
 NOTICED = {
     "a weight of one process, changed from outside": "changed_from_outside",
@@ -60,6 +61,10 @@ THREE = {
     ),
     "learned masks, packed": "masks",
     "learned masks, resumed from a checkpoint that two processes wrote": "masks_on_other_processes",
+}
+FOUR = {
+    "two groups, each with the whole network": "hybrid",
+    "two groups, each with the whole network, learned masks": "hybrid_masks",
 }
 
 
@@ -97,6 +102,11 @@ def three(tmp_path_factory):
     saved = tmp_path_factory.mktemp("saved")
     run(saved, 2, ["resumed", "own_values_resumed", "masks_resumed"])
     return run(tmp_path_factory.mktemp("three"), 3, THREE.values(), SAVED_BY=str(saved))
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("four"), 4, FOUR.values())
 
 
 def check(row, left_by):
@@ -149,6 +159,7 @@ def test_three_processes(row, three):
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
-@pytest.mark.promise("Strategies", label=f"four processes (gloo), {LABEL}: two groups, each with the whole network")
-def test_two_groups_of_two(tmp_path):
-    check("hybrid", run(tmp_path, 4, ["hybrid"]))
+@pytest.mark.promise("Strategies", label=f"four processes (gloo), {LABEL}")
+@pytest.mark.parametrize("row", FOUR)
+def test_two_groups_of_two(row, four):
+    check(FOUR[row], four)

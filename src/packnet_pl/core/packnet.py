@@ -27,7 +27,7 @@ from packnet_pl.core.releases import releases_of
 from packnet_pl.core.rows import trained_rows
 from packnet_pl.core.scores import GradientScore
 from packnet_pl.core.sharded_checks import refuse_sharded
-from packnet_pl.core.shards import reshard_, with_shards
+from packnet_pl.core.shards import align_gradients_, reshard_, with_shards
 from packnet_pl.core.shared_module import SharedModule
 from packnet_pl.core.silent_channels import warn_of_silent_channels
 from packnet_pl.core.slots import wholes_in
@@ -274,6 +274,7 @@ class PackNet:  # noqa: PLR0904
         if self.phase == "retrain" and self.state.accumulators is None:
             return  # the task was pruned for good
         _ = self.freezer  # finds the weights, where a state was loaded
+        self._take_rows_()
         before = self.state.accumulators or Accumulators(score.name)
         self._shared.state = self.state.accumulate(before.after_step(score, self._shared.frozen.owned, of))
 
@@ -284,13 +285,18 @@ class PackNet:  # noqa: PLR0904
             RuntimeError: If no task is open, or inside :meth:`subnetwork`.
         """
         number, freezer, frozen = self._shared.open_number("mask_gradients_"), self.freezer, self._shared.frozen
+        self._take_rows_()
         if self.mask.scores is not None:
             self.mask.scores.take_gradients(wholes_in(frozen.owned), self.state.owners, number)
-        if freezer.is_sharded:
-            reshard_(self.module)
         freezer.mask_gradients_()
         if frozen.tables and self.phase == "train":
             self._shared.state = self.state.train_rows(trained_rows(frozen.tables))
+
+    def _take_rows_(self) -> None:
+        """Gives this process its rows again of what forward passes gathered, and of gradients."""
+        if self._shared.frozen.is_sharded:
+            reshard_(self.module)
+            align_gradients_(wholes_in(self._shared.frozen.owned).values())
 
     def restore_(self, of: Iterable[Tensor] | None = None) -> None:
         """Restores, bit for bit, all that the open task may not change. Call it right after ``optimizer.step()``.

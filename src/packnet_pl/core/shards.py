@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Processes",
     "Stretch",
+    "align_gradients_",
     "first_index",
     "is_shard",
     "localized",
@@ -253,6 +254,18 @@ def localized(tensor: Tensor, like: Tensor) -> Tensor:
     if processes is None or tensor.shape[:1] != like.shape[:1]:
         return tensor
     return tensor[own_rows(len(tensor), processes)].clone()
+
+
+def align_gradients_(tensors: Iterable[Tensor]) -> None:
+    """Divides gradients among processes as their tensors are; tensor parallelism may leave one whole, or to be summed.
+
+    Args:
+        tensors: Whole or sharded; every process must call it alike.
+    """
+    for tensor in tensors:
+        held: Any = tensor
+        if is_shard(held) and is_shard(held.grad) and held.grad.placements != held.placements:
+            held.grad = held.grad.redistribute(placements=held.placements)
 
 
 def reshard_(module: nn.Module) -> None:

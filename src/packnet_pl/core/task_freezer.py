@@ -20,6 +20,7 @@ from packnet_pl.core.hiding import EVERY_TASK, hide_
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.module_modes import EvalMode, is_norm, is_observer, layers_with_statistics
 from packnet_pl.core.rows import tables_in
+from packnet_pl.core.shards import is_shard
 from packnet_pl.core.slots import Slot, tensors_in
 from packnet_pl.core.state import State
 from packnet_pl.core.written_buffers import BufferWarnings
@@ -37,6 +38,7 @@ class TaskFreezer:
         freezer: Of what is frozen now; None if that is nothing, or a state was loaded for which nobody asked yet.
         owned: Name -> slot of each weight that is divided among tasks, when the open one was frozen last.
         tables: Those of them whose rows are looked up one by one.
+        is_sharded: Whether processes have parts of them.
     """
 
     def __init__(self, find: Callable[[], Inventory]) -> None:
@@ -44,6 +46,7 @@ class TaskFreezer:
         self.freezer: Freezer | None = None
         self.owned: Mapping[str, Slot] = {}
         self.tables: Mapping[str, Slot] = {}
+        self.is_sharded = False
         self._eval_mode = EvalMode()
         self._warnings = BufferWarnings()
 
@@ -71,6 +74,7 @@ class TaskFreezer:
         )
         self.freeze_statistics(module, state)
         self.owned, self.tables = owned, tables_in(owned)
+        self.is_sharded = any(is_shard(slot.held) for slot in owned.values())
 
     def freeze_statistics(self, module: nn.Module, state: State) -> None:
         """Keeps layers in eval mode, while a later task is open, whose forward pass would move frozen statistics."""

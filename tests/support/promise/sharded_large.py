@@ -1,5 +1,6 @@
 """Rows of ``sharded_script`` as large networks have them: compiled loops at work, steps that prove what they moved."""
 
+from contextlib import ExitStack
 from functools import partial
 from unittest import mock
 
@@ -8,6 +9,7 @@ from torch import optim
 from torch.distributed.tensor.debug import CommDebugMode
 
 from packnet_pl.core import freezing, loops
+from tests.support.promise.sharded_options import OWN, Masks
 from tests.support.promise.sharded_run import Run
 
 __all__ = ["gathers_nothing", "large", "unmoved"]
@@ -61,7 +63,7 @@ def unmoved():
 
 def gathers_nothing():
     """Whatever is asked of PackNet, nothing but counts is sent."""
-    run = Run()
+    run = Masks(of_packnet=OWN)
     sent = CommDebugMode()
 
     def told(action):
@@ -72,13 +74,16 @@ def gathers_nothing():
         return found
 
     for task in ("a", "b"):
-        told(partial(run.packnet.begin_task, task))
+        told(partial(run.begin, task))
         run.train(task)
+        with ExitStack() as shown:
+            told(partial(shown.enter_context, run.packnet.masked()))
         told(partial(run.packnet.prune, 0.5))
         told(run.packnet.finish_task)
         told(run.packnet.verify)
         told(run.packnet.state_dict)
         told(run.packnet.summary)
+        told(lambda: run.packnet.unused)
         with run.packnet.subnetwork(task):
             pass
     return {name: holds for name, holds in run.notes.items() if not holds} or {"nothing is gathered": True}

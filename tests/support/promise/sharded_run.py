@@ -111,11 +111,18 @@ class Run:
     def __init__(self, make=Transformer, make_optimizer=None, rule=None, of_packnet=None, **settings):
         torch.manual_seed(0)
         self.make, self.rule = make, rule or PruneRule()
-        self.net = sharded(make(), **settings)
+        self.net = self.divide(make(), **settings)
         self.of_packnet = of_packnet or {}
         self.packnet = PackNet(self.net, **self.of_packnet)
         self.make_optimizer = make_optimizer or partial(optim.AdamW, lr=0.03, weight_decay=0.1)
         self.private, self.answers, self.notes = lambda _: (), {}, {}
+
+    def divide(self, net, **settings):
+        return sharded(net, **settings)
+
+    def mine(self):
+        """The images of this process."""
+        return images()[dist.get_rank() :: dist.get_world_size()]
 
     def check(self, what, holds):
         self.notes[what] = self.notes.get(what, True) and bool(holds)
@@ -131,7 +138,7 @@ class Run:
             (self.net(x).float() - TARGETS[task] * x[:, :2]).square().mean().backward()
 
     def step(self, task, optimizer):
-        x = images()[dist.get_rank() :: dist.get_world_size()]
+        x = self.mine()
         self.loss_backward(task, x)
         if self.rule.gradient_score is not None:
             self.packnet.accumulate_(self.rule.gradient_score)
@@ -149,7 +156,7 @@ class Run:
     def ask(self, task):
         self.net.eval()
         with torch.no_grad(), self.packnet.subnetwork(task):
-            return self.net(images()[dist.get_rank() :: dist.get_world_size()])
+            return self.net(self.mine())
 
     def prune(self, ratio):
         alone = self.alone()

@@ -17,6 +17,7 @@ from torch import multiprocessing, nn, optim
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import RowwiseParallel, parallelize_module
 
 from packnet_pl import PackNet, PruneRule
 from packnet_pl.core import taylor
@@ -48,6 +49,11 @@ def hybrid():
     """Two groups of two, each with the whole network."""
     mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("replicate", "shard"))
     return Run(mesh=mesh).all_tasks()
+
+
+def hybrid_masks():
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("replicate", "shard"))
+    return sharded_options.Masks(mesh=mesh).all_tasks()
 
 
 def resumed():
@@ -124,6 +130,7 @@ def refused():
 
     parametrized = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
     columns = fully_shard(nn.Linear(4, 4), mesh=mesh, shard_placement_fn=lambda p: _columns(p))
+    rowwise = parallelize_module(nn.Sequential(nn.Linear(4, 4)), mesh, {"0": RowwiseParallel()})
     partly = nn.Sequential(nn.Linear(4, 4), fully_shard(nn.Linear(4, 4), mesh=mesh))
     inner = nn.Linear(4, 4)
     outer = fully_shard(nn.Sequential(inner), mesh=mesh)
@@ -135,6 +142,7 @@ def refused():
         ),
         "weight norm": raised(ValueError, "divides it by its length", begin(fully_shard(parametrized, mesh=mesh))),
         "columns": raised(ValueError, "only rows", begin(columns)),
+        "tensor parallelism by columns": raised(ValueError, "only rows", begin(rowwise)),
         "a layer that is not sharded": raised(ValueError, "each process has the whole", begin(partly)),
         "a gathered layer": raised(ValueError, "call reshard()", begin(inner)),
         "nothing changed": same(owners, whole(packnet.owners)),

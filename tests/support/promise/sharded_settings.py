@@ -3,10 +3,15 @@
 from functools import partial
 
 import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
+from torch.distributed.tensor import Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from tests.support.promise.sharded_options import Masks
-from tests.support.promise.sharded_run import Run, Transformer
+from tests.support.promise.sharded_run import Run, Transformer, images
 
 HALF = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 
@@ -52,3 +57,27 @@ def kept_gathered():
 
 def cpu_offload():
     return Masks(offload_policy=CPUOffloadPolicy(pin_memory=False)).all_tasks()
+
+
+class Columnwise(Run):
+    """Tensor parallelism in which each process computes some outputs of each layer, for all images."""
+
+    def divide(self, net):
+        plan = dict.fromkeys(("0", "2", "4"), ColwiseParallel(output_layouts=Replicate()))
+        return parallelize_module(net, init_device_mesh("cpu", (dist.get_world_size(),)), plan)
+
+    def mine(self):
+        return images()
+
+    def loss_backward(self, task, x):
+        super().loss_backward(task, x)
+        weight = self.net[0].weight
+        weight.grad = weight.grad.redistribute(placements=[Replicate()])  # as torch leaves some
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(32, 7), nn.LayerNorm(7), nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 2))
+
+
+def columnwise():
+    return Columnwise(mlp).all_tasks()
