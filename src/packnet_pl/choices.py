@@ -17,6 +17,7 @@ __all__ = [
     "SCHEDULES",
     "SCOPES",
     "SCORES",
+    "SHARDED",
     "WHICH_TASKS",
     "Balance",
     "Granularity",
@@ -56,6 +57,9 @@ Balance = Literal["none", "weights", "sampler"]
 """How classes with few images come to count as much as others: weights in the loss, or as many images of each."""
 HeadStart = Literal["new", "pretrained"]
 """What a head begins as: random, or the classifier that the backbone's pretrained weights came with."""
+
+SHARDED: Final = "fsdp"
+"""Name, in configurations, of the strategy that shards a network; all others are Lightning's."""
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)

@@ -15,6 +15,7 @@ __all__ = [
     "check_shards",
     "copy_shards",
     "describe_shards",
+    "has_shards",
     "move_checkpoint",
     "new_shards",
     "remove_other_shards",
@@ -67,6 +68,11 @@ def check_shards(path: Path, checkpoint: Mapping[str, Any]) -> None:
         if found != size:
             has = "is not there" if found is None else f"has {found:,} bytes"
             raise ValueError(f"{path} is damaged: {file} {has}, and was written with {size:,}")
+
+
+def has_shards(path: Path) -> bool:
+    """Returns whether a checkpoint has a folder; without reading its file."""
+    return bool(_folders(path))
 
 
 def remove_other_shards(path: Path, used: Path | None) -> None:

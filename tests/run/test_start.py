@@ -24,7 +24,7 @@ NAMES = ["a", "b", "c"]
 def plan(folder, names=NAMES, packs=True):
     tasks = [SimpleNamespace(name=name) for name in names]
     stages = [Stage((task,)) for task in tasks]
-    return SimpleNamespace(folder=folder, packs=packs, tasks=tasks, stages=stages, is_sharded=False)
+    return SimpleNamespace(folder=folder, packs=packs, tasks=tasks, stages=stages)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from packnet_pl.choices import PHASES, SHARDED
 from packnet_pl.configuration.packed_source import packed_header
 from packnet_pl.configuration.task_settings import AUTO, prune_ratios
 from packnet_pl.errors import UsageError
-from packnet_pl.sharded_files import move_checkpoint
+from packnet_pl.sharded_files import has_shards, move_checkpoint
 
 __all__ = [
     "begun_tasks",
@@ -20,6 +21,7 @@ __all__ = [
     "open_tasks",
     "packed_source",
     "refuse_mixing",
+    "refuse_other_strategy",
     "set_aside",
     "with_packed_tasks",
 ]
@@ -180,6 +182,26 @@ def refuse_mixing(saved: Mapping[str, Any], now: Mapping[str, Any], begun: list[
             "rest; leave it as it was, or start a new run in another hydra.run.dir"
         )
     return tuple(sorted(anew))
+
+
+def refuse_other_strategy(folder: Path, tasks: Sequence[str], strategy: str) -> None:
+    """Refuses to go on with a task of a sharded network where it is not to be sharded, or the other way round.
+
+    Args:
+        folder: The run directory.
+        tasks: That are begun and not finished.
+        strategy: Of the Trainer, as a configuration names it.
+
+    Raises:
+        UsageError: If there is a checkpoint that is so.
+    """
+    for path in (folder / "tasks" / task / phase / "last.ckpt" for task in tasks for phase in PHASES):
+        if path.exists() and has_shards(path) != (strategy == SHARDED):
+            was, now = ("fsdp", "another") if has_shards(path) else ("another", "fsdp")
+            raise UsageError(
+                f"{path} was written with {was} as trainer.strategy and would be read with {now}, which cannot take "
+                "its optimizer: go on as it was begun, on any number of devices, or remove it to begin its phase anew"
+            )
 
 
 def set_aside(folder: Path, tasks: list[str], phases: tuple[str, ...]) -> list[Path]:

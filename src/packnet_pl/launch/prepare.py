@@ -11,7 +11,13 @@ from omegaconf import OmegaConf
 
 from packnet_pl.configuration.overrides import check_unicode
 from packnet_pl.configuration.packed_source import packed_header, report_recipe
-from packnet_pl.configuration.resume_rules import begun_tasks, open_tasks, refuse_mixing, set_aside
+from packnet_pl.configuration.resume_rules import (
+    begun_tasks,
+    open_tasks,
+    refuse_mixing,
+    refuse_other_strategy,
+    set_aside,
+)
 from packnet_pl.configuration.run_config import RunConfig
 from packnet_pl.errors import UsageError
 from packnet_pl.ranks import rank_of
@@ -103,7 +109,10 @@ def phases_to_repeat(run: RunConfig, saved: SavedRun | None) -> tuple[list[str],
     now: Any = OmegaConf.to_container(run.config)
     together = saved.config["method"].get("together", False)
     begun = begun_tasks(run.folder, saved.config["sequence"]["order"], together=together)
-    return open_tasks(now, begun), refuse_mixing(saved.config, now, begun)
+    tasks, repeated = open_tasks(now, begun), refuse_mixing(saved.config, now, begun)
+    if "train" not in repeated:  # else the task begins anew
+        refuse_other_strategy(run.folder, tasks, run.config.trainer.strategy)
+    return tasks, repeated
 
 
 def _report_recipe(run: RunConfig) -> None:

@@ -15,7 +15,6 @@ from packnet_pl.data import TaskData, join_tasks
 from packnet_pl.models import HeadStart
 from packnet_pl.ratio_choice import RatioSearch
 from packnet_pl.run.growth import Growth
-from packnet_pl.run.strategies import SHARDED
 from packnet_pl.training import FitMethod, Recipe, TaskDataModule
 
 __all__ = ["LoggerPlan", "RunPlan", "Stage", "TaskPlan"]
@@ -144,11 +143,6 @@ class RunPlan:
     make_callbacks: Callable[[Phase], list[pl.Callback]] = lambda phase: []
     which_task: WhichTask = "entropy"
     environment: ClusterEnvironment | None = None
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether each process is to have a part of the network."""
-        return bool(self.trainer.get("strategy") == SHARDED)
 
     @property
     def stages(self) -> list[Stage]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.choices import Phase
-from packnet_pl.errors import UsageError
 from packnet_pl.files import replacing
 from packnet_pl.packed import (
     FeatureStatistics,
@@ -23,7 +22,7 @@ from packnet_pl.packed import (
 from packnet_pl.run.plan import RunPlan
 from packnet_pl.run.task_record import parse_history, write_task_record
 from packnet_pl.run_directory import checkpoint_path, packed_path
-from packnet_pl.sharded_files import SHARDS, check_shards
+from packnet_pl.sharded_files import check_shards
 from packnet_pl.training import MultiHeadClassifier
 
 __all__ = ["Start", "adopt_packed", "find_start"]
@@ -55,10 +54,6 @@ def find_start(plan: RunPlan, model: MultiHeadClassifier) -> Start:
     Args:
         plan: Of the run.
         model: Without tasks.
-
-    Raises:
-        UsageError: If the newest checkpoint is of a sharded network and the run's is not to be sharded, or the other
-            way round.
     """
     names = [task.name for task in plan.tasks]
     finished, statistics = _finished(plan.folder, names, model)
@@ -66,7 +61,7 @@ def find_start(plan: RunPlan, model: MultiHeadClassifier) -> Start:
     for stage, end in reversed(list(zip(plan.stages, ends, strict=True))):
         for phase in reversed(_PHASES):
             path = checkpoint_path(plan.folder, stage.last.name, phase)
-            if end > finished and path.exists() and _is_good(plan, path, names[:end], phase if plan.packs else None):
+            if end > finished and path.exists() and _is_good(path, names[:end], phase if plan.packs else None):
                 return Start(end - len(stage.tasks), (phase, path), statistics)
     return Start(finished, statistics=statistics)
 
@@ -112,7 +107,7 @@ def _finished(
     return len(packed.tasks), statistics
 
 
-def _is_good(plan: RunPlan, path: Path, names: Sequence[str], phase: Phase | None) -> bool:
+def _is_good(path: Path, names: Sequence[str], phase: Phase | None) -> bool:
     try:
         checkpoint = read_checkpoint(path)
         found = list(checkpoint["tasks"])
@@ -125,10 +120,4 @@ def _is_good(plan: RunPlan, path: Path, names: Sequence[str], phase: Phase | Non
     if found != list(names) or open_phase != phase:
         _log.warning("%s is of the tasks %s in phase %s; it is passed over", path, found, open_phase)
         return False
-    if (SHARDS in checkpoint) != plan.is_sharded:
-        was, now = ("trainer=fsdp", "another") if SHARDS in checkpoint else ("another", "trainer=fsdp")
-        raise UsageError(
-            f"{path} was written with {was} and would be read with {now}, which cannot take its optimizer: go on with "
-            "the trainer that it was begun with, on any number of devices, or remove it, and its phase begins anew"
-        )
     return True

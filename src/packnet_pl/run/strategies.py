@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from packnet_pl.choices import SHARDED
 from packnet_pl.training import ShardedStrategy
 
-__all__ = ["SHARDED", "with_strategy"]
-
-SHARDED = "fsdp"
-"""Name of the strategy that shards a network; all other names are Lightning's."""
+__all__ = ["with_strategy"]
 
 
 def with_strategy(settings: Mapping[str, Any]) -> dict[str, Any]:
