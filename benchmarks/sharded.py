@@ -1,7 +1,7 @@
 """What PackNet costs in a network that fully_shard divides among processes (gloo): python benchmarks/sharded.py WHAT.
 
     steps     the share of a training step that is spent in mask_gradients_ and restore_
-    calls     begin_task, prune, finish_task, verify and the others, in passes over what a process has
+    calls     begin_task, prune, finish_task, verify and the others, for each weight that a process has
     memory    the most memory that a process needs, through the life of a task
 
 Each figure is the median over rounds; --quick tries all of it on tiny networks. Networks are trained on noise.
@@ -49,7 +49,7 @@ def _steps(sizes: list[int], rounds: int, quick: bool) -> None:
 def _calls(sizes: list[int], rounds: int, quick: bool) -> None:
     for size in sizes:
         found = [in_group(size, measure_calls, quick)[0] for _ in range(rounds)]
-        title = f"passes over the weights that one of {size} processes has, and over all of them in one process"
+        title = f"ns for each weight that one of {size} processes has, and that a single one has"
         _show(title, ("sharded", "by the clock", "whole", "by the clock"), _medians(found))
 
 

@@ -1,4 +1,4 @@
-"""What the calls of a task's life take, in passes over the weights: sharded, and whole in one process beside it."""
+"""What the calls of a task's life take for each weight: sharded, and whole in one process beside it."""
 
 import tempfile
 import time
@@ -33,10 +33,10 @@ class Packing(nn.Module):
 
 
 def measure_calls(mesh: DeviceMesh, quick: bool) -> dict[str, list[float]]:
-    """Returns "CALL, TASK" -> passes by the thread's time and by the clock, sharded and whole; of the second life.
+    """Returns "CALL, TASK" -> ns by the thread's time and by the clock, sharded and whole; of the second life.
 
-    In the first life loops are compiled. A pass is ``abs().clone()`` of the weights that a process has; of the whole,
-    of all weights. All processes do the whole, too, each for itself.
+    For each weight that a process has. In the first life loops are compiled. All processes do the whole, too, each for
+    itself. The first row is ``abs().clone()`` of all weights.
     """
     width, depth = (64, 2) if quick else (512, 6)
     found: dict[str, list[float]] = {}
@@ -54,13 +54,13 @@ def _life(model: Packing, is_sharded: bool) -> dict[str, tuple[float, float]]:
         for p in model.backbone.parameters()
         if p.dim() > 1
     ]
+    count = sum(weight.numel() for weight in weights)
     for task in TASKS:
-        a_pass = min(_timed(lambda: abs_pass(weights)) for _ in range(3))
 
-        def of(name: str, call: Callable[[], object], a_pass: tuple[float, float] = a_pass, task: str = task) -> None:
+        def of(name: str, call: Callable[[], object], task: str = task) -> None:
             dist.barrier()
             thread, clock = _timed(call)
-            found[f"{name}, {task}"] = (thread / a_pass[0], clock / a_pass[1])
+            found[f"{name}, {task}"] = (1e9 * thread / count, 1e9 * clock / count)
 
         def begin(task: str = task) -> None:
             packnet.begin_task(task, private=[f"heads.{task}"])
@@ -69,6 +69,7 @@ def _life(model: Packing, is_sharded: bool) -> dict[str, tuple[float, float]]:
             with packnet.subnetwork(task):
                 pass
 
+        of("abs().clone()", lambda: abs_pass(weights))
         of("begin_task", begin)
         of("prune", lambda: packnet.prune(0.75))
         of("finish_task", packnet.finish_task)
