@@ -25,24 +25,31 @@ def main() -> None:
     parser.add_argument("what", choices=["steps", "calls", "memory"])
     parser.add_argument("--processes", type=int, nargs="+", help="how many, one table after another; 2 (memory: 1 2 4)")
     parser.add_argument("--rounds", type=int, default=3, help="of which each figure is the median")
+    parser.add_argument("--network", choices=BATCH, help="steps: of this one alone")
+    parser.add_argument("--batch", type=int, help="steps: for each process")
     parser.add_argument("--quick", action="store_true", help="tiny networks")
     given = parser.parse_args()
     sizes = given.processes or ([1, 2, 4] if given.what == "memory" else [2])
-    of_each = {"steps": _steps, "calls": _calls, "memory": _memory}[given.what]
-    of_each(sizes, 1 if given.quick else given.rounds, given.quick)
+    rounds = 1 if given.quick else given.rounds
+    if given.what == "steps":
+        archs = [given.network] if given.network else ["tiny"] if given.quick else ["transformer", "resnet18"]
+        _steps(sizes, rounds, 1 if given.quick else 6, {arch: given.batch or BATCH[arch] for arch in archs})
+    else:
+        {"calls": _calls, "memory": _memory}[given.what](sizes, rounds, given.quick)
 
 
-def _steps(sizes: list[int], rounds: int, quick: bool) -> None:
+def _steps(sizes: list[int], rounds: int, steps: int, batches: dict[str, int]) -> None:
     cases = [
         (arch, optimizer, own)
-        for arch in (["tiny"] if quick else ["transformer", "resnet18"])
+        for arch in batches
         for optimizer, own in (("momentum", True), ("momentum", False), ("adamw", True))
     ]
     for size in sizes:
         for arch, optimizer, own in cases:
-            found = [in_group(size, measure_steps, arch, optimizer, 1 if quick else 6, own)[0] for _ in range(rounds)]
+            case = (arch, optimizer, steps, own, batches[arch])
+            found = [in_group(size, measure_steps, *case)[0] for _ in range(rounds)]
             kept = "an optimizer for each phase" if own else "one for both phases"
-            title = f"{arch}, batch {BATCH[arch]} for each of {size} processes, {optimizer}, {kept}: % of a step"
+            title = f"{arch}, batch {batches[arch]} for each of {size} processes, {optimizer}, {kept}: % of a step"
             _show(title, OF_STEP, _medians(found, scale=100))
 
 

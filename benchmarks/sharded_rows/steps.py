@@ -20,7 +20,9 @@ TASKS = ("first", "second", "third")
 OF_STEP = ("sharded", "sharded by the clock", "whole")
 
 
-def measure_steps(mesh: DeviceMesh, arch: str, optimizer: str, steps: int, own: bool) -> dict[str, list[float]]:
+def measure_steps(
+    mesh: DeviceMesh, arch: str, optimizer: str, steps: int, own: bool, size: int
+) -> dict[str, list[float]]:
     """Returns "TASK, PHASE" -> :data:`OF_STEP`: shares of a step in our calls, medians of ``steps`` steps.
 
     Seconds are those that the process's own thread computes, which leaves out what others send for it; by the clock
@@ -32,10 +34,11 @@ def measure_steps(mesh: DeviceMesh, arch: str, optimizer: str, steps: int, own: 
         optimizer: A key of ``OPTIMIZERS``.
         steps: To measure, after two.
         own: Whether retraining has an optimizer of its own, as Lightning's fits have, or goes on with that of before.
+        size: Of the batch of each process.
     """
     networks = {"sharded": shard_(build_shared(arch), mesh), "whole": build_shared(arch)}
     packnets = {kind: PackNet(network) for kind, network in networks.items()}
-    batch, found = batch_for(arch, BATCH[arch]), dict[str, list[float]]()
+    batch, found = batch_for(arch, size), dict[str, list[float]]()
     for task in TASKS:
         optimizers: dict[str, Optimizer] = {}
         for phase in ("train", "retrain"):
