@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,12 +14,14 @@ from packnet_pl.choices import KEEPINGS, PHASES, PRUNABLES, Prunable, check_choi
 from packnet_pl.core.accumulators import Accumulators
 from packnet_pl.core.inventory import Inventory
 from packnet_pl.core.packed_bits import packed_size
+from packnet_pl.core.sharded_reading import IN_LIGHTNING, read_sharded_state
 from packnet_pl.core.slots import Slot, tensors_in, wholes_in
 from packnet_pl.core.state import State
 from packnet_pl.core.state_dump import FORMAT, dump
 from packnet_pl.core.state_shapes import check_owners_within, check_shapes, parse_shapes
 from packnet_pl.core.state_shards import of_rows
 from packnet_pl.counting import counted
+from packnet_pl.sharded_files import shards_named
 
 __all__ = ["parse", "read_state", "recorded_prunable"]
 
@@ -31,18 +34,23 @@ _SOMETIMES = {"trained_rows", "accumulators", "shapes", "masks", "learning"}
 
 
 def read_state(path: str | PathLike[str]) -> Mapping[str, Any]:
-    """Returns the dumped state that a Lightning checkpoint holds.
+    """Returns the dumped state that a Lightning checkpoint holds; of a sharded network, whole.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the checkpoint is damaged, or holds no PackNet state or more than plain data.
     """
+    if Path(path).is_dir():
+        return read_sharded_state(path, IN_LIGHTNING)
     checkpoint = read_checkpoint(path)
     if "packnet" not in checkpoint:
         raise ValueError(f"{path} holds no PackNet state; it was not written by a fit with PackNetCallback")
     state = checkpoint["packnet"]
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} holds a PackNet state that is a {type(state).__name__}: it is damaged")
+    folder = shards_named(Path(path), checkpoint)
+    if folder is not None:
+        return read_sharded_state(folder, IN_LIGHTNING)
     return state
 
 

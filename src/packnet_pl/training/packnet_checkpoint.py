@@ -11,14 +11,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 from packnet_pl.checkpoint_reading import unreadable
 from packnet_pl.core import load_sharded_state, sharded_state_dict
 from packnet_pl.core.conversion import take_types_
+from packnet_pl.core.sharded_reading import IN_LIGHTNING
 from packnet_pl.training.families import is_of_lightning
 from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.sharded_strategy import checkpoint_folder
+from packnet_pl.training.whole_checkpoint import as_one_file
 
 __all__ = ["PackNetMixin", "load_packnet", "load_packnet_from", "write_packnet"]
-
-_KEY = "packnet"
-"""Of the state among the tensors of a sharded module."""
 
 
 def write_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -35,7 +34,7 @@ def write_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> Non
         if packnet.inventory().processes is None:
             checkpoint["packnet"] = packnet.state_dict(module)
         else:
-            checkpoint["state_dict"][_KEY] = sharded_state_dict(packnet, module)
+            checkpoint["state_dict"]["packnet"] = sharded_state_dict(packnet, module)
             known = {"tasks": packnet.tasks, "open_task": packnet.open_task, "phase": packnet.phase}
             checkpoint["packnet"] = {"sharded": True, **known}
     if not isinstance(module, PackNetMixin):
@@ -70,7 +69,7 @@ def load_packnet_from(path: str | Path | None, module: pl.LightningModule, check
     if "packnet" not in checkpoint:
         raise ValueError("the checkpoint holds no PackNet state: it was not written by a fit with PackNetCallback")
     if checkpoint["packnet"].get("sharded"):
-        load_sharded_state(packnet_of(module), checkpoint_folder(str(path)), f"state_dict.{_KEY}")
+        load_sharded_state(packnet_of(module), checkpoint_folder(str(path)), IN_LIGHTNING)
     else:
         take_types_(module, checkpoint.get("state_dict", {}))
         packnet_of(module).load_state_dict(checkpoint["packnet"])
@@ -113,9 +112,12 @@ class PackNetMixin:
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Loads the module as Lightning does, and tells plain data from the rest in its errors.
 
+        A checkpoint of a sharded network is read whole, into the memory of this process.
+
         Raises:
             ValueError: If the file holds what is not plain data, as some hyperparameters; it says how to allow them.
         """  # noqa: DOC501
+        checkpoint_path = as_one_file(checkpoint_path)
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)  # type: ignore[misc]
         except UnpicklingError as error:

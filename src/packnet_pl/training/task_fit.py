@@ -61,8 +61,8 @@ class TaskFit:
         check_same_on_all_ranks(trainer, packnet)
         self._trainer, self._module, self._packnet = trainer, module, packnet
         self._processes = packnet.inventory().processes
-        shared = set(packnet.module.modules())  # its own business
-        self._divided_outside = [part for part in divided_parts(module) if part not in shared]
+        shared = {id(part) for part in packnet.module.modules()}  # its own business
+        self._divided_outside = [part for part in divided_parts(module) if id(part) not in shared]
         self._before: BeforeFit | None = BeforeFit(module, packnet)
         with failing_on_all_ranks(trainer):
             task_phase.open_(module)

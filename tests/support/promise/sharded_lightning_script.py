@@ -242,6 +242,10 @@ def task_classifier():
         for task in logits
     )
     again.packnet.verify(again)
+    alone = TaskClassifier.load_from_checkpoint(path, backbone=Images())
+    alone.packnet.verify(alone)
+    notes["one process loads it"] = same(alone.state_dict(), whole(module.state_dict()))
+    notes["with its tasks"] = same(alone.packnet.owners, whole(module.packnet.owners))
     save_packed(module, Path(FOLDER, "packed.safetensors"))
     read = load_packed(Path(FOLDER, "packed.safetensors"), backbone=Images())
     notes["packed"] = all(torch.allclose(read(images, task=task), logits[task], atol=1e-5) for task in logits)
