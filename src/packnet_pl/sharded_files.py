@@ -49,11 +49,6 @@ def shards_named(path: Path, checkpoint: Mapping[str, Any]) -> Path | None:
     return _folder(path, found["number"]) if isinstance(found, Mapping) else None
 
 
-def has_shards(path: Path) -> bool:
-    """Returns whether there is a folder that the file ``path`` may name."""
-    return bool(_folders(path))
-
-
 def check_shards(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """Checks that all files of the folder that a checkpoint names are there, and as long as they were written.
 
