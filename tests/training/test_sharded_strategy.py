@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 from packnet_pl.checkpoint_reading import read_checkpoint
-from packnet_pl.sharded_files import copy_shards, move_checkpoint
+from packnet_pl.core.plain_shards import load_shards_
+from packnet_pl.sharded_files import copy_shards, describe_shards, move_checkpoint
 from packnet_pl.training import AtomicCheckpointIO, ShardedStrategy
 from packnet_pl.training.sharded_strategy import checkpoint_folder
 
@@ -148,4 +151,29 @@ def test_a_trainer_without_shards_refuses_it_in_one_line(tmp_path, trainers):
     trainers[0].save_checkpoint(path)
     with pytest.raises(ValueError, match="was written by processes that each had a part of the network") as caught:
         AtomicCheckpointIO().load_checkpoint(path, weights_only=True)
+    assert "\n" not in str(caught.value)
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ("code of a file was run",)
+
+
+def test_no_code_of_an_index_is_run(tmp_path, trainers, capsys):
+    path = tmp_path / "last.ckpt"
+    trainers[0].save_checkpoint(path)
+    folder = checkpoint_folder(path)
+    (folder / ".metadata").write_bytes(pickle.dumps(Runs()))
+    torch.save({**read_checkpoint(path), "shards": describe_shards(folder)}, path)
+    with pytest.raises(ValueError, match="no index of a checkpoint: it names builtins") as caught:
+        fit(2, path)
+    assert "code of a file was run" not in capsys.readouterr().out
+    assert "\n" not in str(caught.value)
+
+
+def test_no_code_of_a_value_is_run(tmp_path, trainers, capsys):
+    dcp.save({"value": Runs()}, checkpoint_id=tmp_path)
+    with pytest.raises(ValueError, match="value holds more than plain values") as caught:
+        load_shards_({"value": None}, tmp_path)
+    assert "code of a file was run" not in capsys.readouterr().out
     assert "\n" not in str(caught.value)

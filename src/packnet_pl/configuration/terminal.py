@@ -13,6 +13,7 @@ _KNOWN_WARNINGS = (
     "LeafSpec",
     "your dataloader is not resumable",  # ours is: a task's datamodule saves its position
     "srun. command is available",
+    "returned a view tensor",  # nobody writes into the features of a sharded backbone
 )
 
 

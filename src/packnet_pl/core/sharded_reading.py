@@ -1,20 +1,16 @@
 """Reads the state of a sharded network from a checkpoint of ``torch.distributed.checkpoint``."""
 
 import json
-import warnings
 from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from packnet_pl.core.shards import own_part, with_shards
 
-if TYPE_CHECKING:
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-
-__all__ = ["IN_LIGHTNING", "PLAIN", "read_sharded_state", "read_tensors_"]
+__all__ = ["IN_LIGHTNING", "PLAIN", "read_sharded_state"]
 
 PLAIN = "plain"
 """Key of what is no tensor, as JSON."""
@@ -41,11 +37,11 @@ def read_sharded_state(
     Raises:
         ValueError: If there is no such state in it.
     """
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-    reader = FileSystemReader(path)
-    known = reader.read_metadata().state_dict_metadata
+    from packnet_pl.core.plain_shards import load_shards_, read_index
+
+    known = read_index(path).state_dict_metadata
     stored = {
         name.removeprefix(f"{key}."): found
         for name, found in known.items()
@@ -55,7 +51,7 @@ def read_sharded_state(
         raise ValueError(f"{path} holds no PackNet state under {key!r}; it holds {sorted(known)[:5]}")
     plain = torch.empty(stored[PLAIN].size, dtype=torch.uint8)
     alone = of_tasks is None
-    read_tensors_({key: {PLAIN: plain}}, reader, alone=alone)
+    load_shards_({key: {PLAIN: plain}}, path, alone=alone)
     read = json.loads(plain.numpy().tobytes())
     tensors = {}
     places: list[_Path] = [tuple(place) for place in read["tensors"]]
@@ -64,27 +60,12 @@ def read_sharded_state(
         found = stored["/".join(place)]
         name = scored[int(place[_NUMBER])] if place[: len(_MOMENTS)] == _MOMENTS else place[-1]
         tensors[place] = _room_for(found.size, found.properties.dtype, (of_tasks or {}).get(name))
-    read_tensors_({key: {"/".join(place): tensor for place, tensor in tensors.items()}}, reader, alone=alone)
+    load_shards_({key: {"/".join(place): tensor for place, tensor in tensors.items()}}, path, alone=alone)
     for place, tensor in tensors.items():
         _put(read["state"], place, tensor)
     _number_moments_(read["state"])
     state: dict[str, Any] = read["state"]
     return state
-
-
-def read_tensors_(into: dict[str, Any], reader: "FileSystemReader", *, alone: bool) -> None:
-    """Reads tensors of a checkpoint into those that are there.
-
-    Args:
-        into: Key -> tensors by name.
-        reader: Of the checkpoint.
-        alone: Whether this process reads for itself; else all must call it alike.
-    """
-    from torch.distributed.checkpoint.state_dict_loader import load
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as it was asked for
-        load(into, storage_reader=reader, no_dist=alone)
 
 
 def _room_for(size: torch.Size, dtype: torch.dtype, like: Tensor | None) -> Tensor:

@@ -45,8 +45,8 @@ def sharded_state_dict(packnet: PackNet, root: nn.Module | None = None) -> dict[
 def load_sharded_state(packnet: PackNet, path: str | PathLike[str], key: str = "packnet") -> None:
     """Loads what :func:`sharded_state_dict` returned, into a network on as many processes as there are now.
 
-    The weights are the module's own business: load them with ``torch.distributed.checkpoint``, before or after. Its
-    checkpoints are unpickled by torch: read none that you did not write.
+    The weights are the module's own business: load them with ``torch.distributed.checkpoint``, before or after. It
+    unpickles what it finds; here nothing but plain data is read.
 
     Args:
         packnet: Of the same network, sharded or not. Every process must call it alike.

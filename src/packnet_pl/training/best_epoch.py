@@ -169,15 +169,14 @@ class BestEpoch:
             path: The folder of the checkpoint.
             module: Sharded; its PackNet has been loaded.
         """
-        from torch.distributed.checkpoint.filesystem import FileSystemReader
-        from torch.distributed.checkpoint.state_dict_loader import load
+        from packnet_pl.core.plain_shards import load_shards_, read_index
 
-        reader, key = FileSystemReader(path), f"state_dict.{_KEY}"
-        if any(name.startswith(f"{key}.") for name in reader.read_metadata().state_dict_metadata):
+        key = f"state_dict.{_KEY}"
+        if any(name.startswith(f"{key}.") for name in read_index(path).state_dict_metadata):
             reshard_(module)
             self._weights = {name: _copied(value) for name, value in module.state_dict().items()}
             self._scores = _mask_scores(module)
-            load({key: {"weights": self._weights, "mask_scores": self._scores}}, storage_reader=reader)
+            load_shards_({key: {"weights": self._weights, "mask_scores": self._scores}}, path)
 
     @property
     def _is_sharded(self) -> bool:

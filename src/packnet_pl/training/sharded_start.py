@@ -6,9 +6,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from packnet_pl.core.gradients import RequiresGrad
+from packnet_pl.core.plain_shards import read_index
 from packnet_pl.training.packnet_checkpoint import load_packnet_from
 from packnet_pl.training.strategy_hooks import StrategyHooks
 from packnet_pl.training.task_phase import TaskPhase
@@ -54,7 +54,7 @@ def _without_state(path: Path, module: nn.Module) -> list[nn.Parameter]:
     Such is the head of a later task, which has had no gradient. torch refuses to load without their states, as long as
     they require a gradient.
     """
-    keys = (name.split(".state.", 1) for name in FileSystemReader(path).read_metadata().state_dict_metadata)
+    keys = (name.split(".state.", 1) for name in read_index(path).state_dict_metadata)
     known = {key[1].rpartition(".")[0] for key in keys if len(key) == 2 and key[0].startswith("optimizer_")}
     return [p for name, p in module.named_parameters() if p.requires_grad and name not in known]
 

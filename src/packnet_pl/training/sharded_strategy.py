@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.strategies import ModelParallelStrategy
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from packnet_pl.checkpoint_reading import read_checkpoint
+from packnet_pl.core.plain_shards import first_error, load_shards_
 from packnet_pl.core.shards import is_shard
 from packnet_pl.distributed import broadcast_
 from packnet_pl.sharded_files import (
@@ -79,7 +84,7 @@ class ShardedStrategy(ModelParallelStrategy):
         writer = FileSystemWriter(folder)
         writer.fs = _Files()
         try:
-            with _errors_of_files():
+            with first_error():
                 save(divided, storage_writer=writer)
             if self.global_rank == 0:
                 whole = AtomicCheckpointIO()
@@ -90,13 +95,27 @@ class ShardedStrategy(ModelParallelStrategy):
                 remove_other_shards(path, _named(path))  # the earlier one, or what there is of this one
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Loads weights and optimizers from a checkpoint of such a strategy, or of another, and returns the rest.
+        """Loads weights and optimizers from a checkpoint, and returns the rest; shards are read as plain data.
 
         Raises:
-            ValueError: If it is damaged.
+            ValueError: If it is damaged, or shards hold what is not plain data.
         """
-        with _errors_of_files():
-            return super().load_checkpoint(checkpoint_folder(checkpoint_path), weights_only)
+        folder, model = checkpoint_folder(self.broadcast(checkpoint_path)), self.model
+        assert model is not None
+        assert self.lightning_module is not None
+        with first_error():
+            if not folder.is_dir():
+                return super().load_checkpoint(folder, weights_only)
+            weights = {"state_dict": get_model_state_dict(model)}
+            load_shards_(weights, folder)
+            model.load_state_dict(weights["state_dict"], strict=self.lightning_module.strict_loading)
+            for number, optimizer in enumerate(self.optimizers):
+                name = f"optimizer_{number}"
+                state = {name: get_optimizer_state_dict(model, optimizer)}
+                load_shards_(state, folder)
+                set_optimizer_state_dict(model, optimizer, optim_state_dict=state[name])
+        rest: dict[str, Any] = read_checkpoint(folder / REST)
+        return rest
 
     def _agree_on_buffers(self) -> None:
         assert self.model is not None
@@ -126,18 +145,6 @@ def _named(path: Path) -> Path | None:
         return shards_named(path, read_checkpoint(path)) if path.is_file() else None
     except ValueError:
         return None  # a damaged one, which is about to be replaced
-
-
-@contextmanager
-def _errors_of_files() -> Iterator[None]:
-    """Raises the first error of any process in all of them, where torch has one error of many lines around all."""
-    try:
-        yield
-    except CheckpointException as error:
-        rank, (found, _) = next(iter(sorted(error.failures.items())))
-        if isinstance(found, OSError) or not isinstance(found, Exception):  # Ctrl-C is among them
-            raise found from error
-        raise ValueError(f"the checkpoint cannot be read or written (process {rank}): {found}") from error
 
 
 class _Files(FileSystem):

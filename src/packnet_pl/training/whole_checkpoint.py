@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from packnet_pl.checkpoint_reading import read_checkpoint
-from packnet_pl.core.sharded_reading import IN_LIGHTNING, read_sharded_state, read_tensors_
+from packnet_pl.core.plain_shards import load_shards_, read_index
+from packnet_pl.core.sharded_reading import IN_LIGHTNING, read_sharded_state
 from packnet_pl.sharded_files import has_shards
 from packnet_pl.training.sharded_strategy import REST, checkpoint_folder
 
@@ -49,13 +49,12 @@ def as_one_file(path: Any) -> Any:
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    reader = FileSystemReader(folder)
     weights = {
         name: torch.empty(found.size, dtype=found.properties.dtype)
-        for name, found in reader.read_metadata().state_dict_metadata.items()
+        for name, found in read_index(folder).state_dict_metadata.items()
         if isinstance(found, TensorStorageMetadata)
         and name.startswith(_WEIGHTS)
         and not name.startswith((f"{IN_LIGHTNING}.", f"{IN_LIGHTNING}_best."))
     }
-    read_tensors_(weights, reader, alone=True)
+    load_shards_(weights, folder, alone=True)
     return {name.removeprefix(_WEIGHTS): tensor for name, tensor in weights.items()}
