@@ -54,8 +54,9 @@ def test_a_run_leaves_what_others_leave(tmp_path, reference):
             assert sorted(folder.iterdir()) == sorted([folder / "last.ckpt", checkpoint_folder(folder / "last.ckpt")])
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    "rank", [pytest.param(0, marks=pytest.mark.soak), pytest.param(1, marks=pytest.mark.exhaustive)]
+)
 def test_one_process_is_killed_and_the_run_ends_with_the_same_bits(tmp_path, reference, rank):
     folder = tmp_path / "run"
     family = Family("packnet-train", *WORDS, "hydra.run.dir=run", cwd=tmp_path)
@@ -69,7 +70,7 @@ def test_one_process_is_killed_and_the_run_ends_with_the_same_bits(tmp_path, ref
     warm.assert_same(folder, warm.outcome(reference))
 
 
-@pytest.mark.exhaustive
+@pytest.mark.soak
 def test_all_processes_are_killed_wherever_they_are(tmp_path, reference):
     folder, rng = tmp_path / "run", random.Random(3)
     events = ["tasks/digits/train/last.ckpt", "tasks/digits/finished.json", "tasks/greek/retrain/last.ckpt"]
@@ -171,7 +172,7 @@ def test_a_full_disk_is_said_in_one_line_and_damages_nothing(tmp_path):
     warm.assert_same(folder, warm.outcome(tmp_path / "whole"))
 
 
-@pytest.mark.exhaustive
+@pytest.mark.soak
 def test_torchrun_makes_the_same_run(tmp_path, reference):
     torchrun = ["torchrun", "--standalone", "--nproc-per-node", "2", SCRIPTS / "packnet-train"]
     family = Family(*torchrun, *WORDS, "hydra.run.dir=run", cwd=tmp_path)
