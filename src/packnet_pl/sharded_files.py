@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = [
     "SHARDS",
+    "check_has_all",
     "check_shards",
     "copy_shards",
     "describe_shards",
@@ -73,6 +74,23 @@ def check_shards(path: Path, checkpoint: Mapping[str, Any]) -> None:
 def has_shards(path: Path) -> bool:
     """Returns whether a checkpoint has a folder; without reading its file."""
     return bool(_folders(path))
+
+
+def check_has_all(path: Path | str | None, checkpoint: Mapping[str, Any]) -> None:
+    """Checks that the file of a checkpoint holds the weights, as whoever reads it alone needs.
+
+    Args:
+        path: Of the file, for the message.
+        checkpoint: What it holds.
+
+    Raises:
+        ValueError: If they are in a folder beside it.
+    """
+    if SHARDS in checkpoint:
+        raise ValueError(
+            f"{path} was written by processes that each had a part of the network: go on with "
+            "strategy=ShardedStrategy() (trainer=fsdp), on any number of devices"
+        )
 
 
 def remove_other_shards(path: Path, used: Path | None) -> None:

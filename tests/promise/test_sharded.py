@@ -43,11 +43,13 @@ MORE = {
 }
 NOTICED = {
     "a weight of one process, changed from outside": "changed_from_outside",
+    "a running statistic of one process, changed from outside": "buffer_changed",
     "a task's own value in one process, changed from outside": "own_value_changed",
 }
 REFUSED = {
     "what needs a whole weight": "refused",
     "a weight of one process that is NaN": "diverged",
+    "a score of one process that is infinite": "score_overflows",
     "one more task, with no weight free": "no_room",
 }
 THREE = {

@@ -11,10 +11,12 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
+from packnet_pl import PackNet, PackNetCallback, PackNetMixin
 from packnet_pl.checkpoint_reading import read_checkpoint
 from packnet_pl.core.plain_shards import load_shards_
 from packnet_pl.sharded_files import copy_shards, describe_shards, move_checkpoint
@@ -176,4 +178,38 @@ def test_no_code_of_a_value_is_run(tmp_path, trainers, capsys):
     with pytest.raises(ValueError, match="value holds more than plain values") as caught:
         load_shards_({"value": None}, tmp_path)
     assert "code of a file was run" not in capsys.readouterr().out
+    assert "\n" not in str(caught.value)
+
+
+class Packed(PackNetMixin, Module):
+    def __init__(self):
+        super().__init__()
+        self.packnet = PackNet(self.net)
+
+
+class Whole(Packed):
+    def configure_model(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make", "strategy"),
+    [(Whole, "auto"), (Packed, ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1))],
+    ids=["one process", "Lightning's strategy"],
+)
+def test_a_strategy_that_does_not_know_the_folder_refuses_it_in_one_line(tmp_path, make, strategy):
+    def trainer(strategy):
+        callback = PackNetCallback(task="a", phase="train")
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        return pl.Trainer(accelerator="cpu", devices=1, strategy=strategy, max_steps=1, callbacks=[callback], **quiet)
+
+    def start(strategy, make, path=None):
+        used = trainer(strategy)
+        used.fit(make(), DataLoader(TensorDataset(torch.ones(4, 4)), batch_size=4), ckpt_path=path, weights_only=True)
+        return used
+
+    path = tmp_path / "last.ckpt"
+    start(ShardedStrategy(), Packed).save_checkpoint(path)
+    with pytest.raises(ValueError, match="was written by processes that each had a part of the network") as caught:
+        start(strategy, make, path)
     assert "\n" not in str(caught.value)

@@ -76,6 +76,10 @@ def choose_releases(
     of_filter = "norm" if rule.gradient_score is None else rule.gradient_score.of_filter
     many = are_many(weights.values())
     score_of = _scores(rule, weights, accumulators)
+    if processes is not None and rule.gradient_score is not None:
+        # Or one process alone would refuse, and the others wait for it.
+        sums = {f"the prune score of {name}": score_of(name)(weight) for name, weight in weights.items()}
+        check_all_finite(sums, processes)
 
     def units(name: str) -> Units:
         rows = (trained_rows or {}).get(name)

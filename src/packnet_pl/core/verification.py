@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from packnet_pl.core.content_hash import content_hash, hash_of_owned, is_hash
 from packnet_pl.core.fingerprints import fingerprints, owned_fingerprints, type_of
 from packnet_pl.core.sharded_masks import packed_stretches
-from packnet_pl.core.shards import Processes, Stretch, processes_of, with_shards
+from packnet_pl.core.shards import Processes, Stretch, is_shard, processes_of, with_shards
 from packnet_pl.core.slots import find_module, memory_of, plain_name, slots_of
 from packnet_pl.core.state import State
 
@@ -73,7 +73,8 @@ def check_shared(
         RuntimeError: Otherwise; it names the task and the parameter.
     """
     verified = verified or VerifiedCopies()
-    known = _known(state, verified, processes_of(owned.values()))
+    processes = processes_of(owned.values())
+    known = _known(state, verified, processes)
     expected = {
         task: {name: mark for name, mark in marks.items() if task not in known or name not in state.copies[task]}
         for task, marks in state.fingerprints.items()
@@ -83,6 +84,8 @@ def check_shared(
         for task, copies in state.copies.items()
     }
     found = _fingerprints_now(state, expected, owned, whole)
+    if processes is not None and any(not is_shard(tensor) for of_task in whole.values() for tensor in of_task.values()):
+        found = {task: _as_in_all(expected[task], found[task], processes) for task in state.tasks}
     for task in state.tasks:
         _compare(task, expected[task], found[task], _buffers(fixed))
         if task not in known:
@@ -163,7 +166,10 @@ def check_private(state: State, root: nn.Module) -> None:
         if tensors:  # a module built for other tasks only need not have this one's head
             known = {name: tensor for name, tensor in tensors.items() if name in expected}
             hashed = {name: content_hash(tensor) for name, tensor in known.items() if is_hash(expected[name])}
-            _compare(task, expected, fingerprints(known) | hashed, _buffers(tensors))
+            found, processes = fingerprints(known) | hashed, processes_of(tensors.values())
+            if processes is not None and _buffers(tensors):
+                found = _as_in_all(expected, found, processes)
+            _compare(task, expected, found, _buffers(tensors))
 
 
 def private_fingerprints(root: nn.Module, names: Iterable[str], *, skip: Iterable[Tensor]) -> dict[str, str]:
@@ -189,6 +195,17 @@ def private_tensors(root: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         slots = slots_of(module)
         found |= {plain_name(f"{name}.{key}"): slot.whole for key, slot in slots if slot.is_saved}
     return found
+
+
+def _as_in_all(expected: Mapping[str, str], found: Mapping[str, str], processes: Processes) -> dict[str, str]:
+    """Returns fingerprints of which none is as expected, unless it is so in all processes: each has its own buffers."""
+    wrong = torch.tensor([int(found.get(name) != before) for name, before in expected.items()], dtype=torch.int64)
+    changed = {
+        name: f"{type_of(before)}:another in another process"
+        for (name, before), count in zip(expected.items(), processes.sum(wrong).tolist(), strict=True)
+        if count and found.get(name) == before
+    }
+    return {**found, **changed}
 
 
 def _buffers(tensors: Mapping[str, Tensor]) -> set[str]:

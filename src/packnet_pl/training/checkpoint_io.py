@@ -9,7 +9,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from packnet_pl.checkpoint_reading import unreadable
 from packnet_pl.files import replacing
-from packnet_pl.sharded_files import SHARDS
+from packnet_pl.sharded_files import check_has_all
 from packnet_pl.training.families import base_of_both
 
 __all__ = ["AtomicCheckpointIO"]
@@ -47,9 +47,5 @@ class AtomicCheckpointIO(_CheckpointIO):
             checkpoint = super().load_checkpoint(path, map_location, weights_only)
         except pickle.UnpicklingError as error:
             raise unreadable(path, error) from error
-        if SHARDS in checkpoint:
-            raise ValueError(
-                f"{path} was written by processes that each had a part of the network: go on with "
-                "strategy=ShardedStrategy() (trainer=fsdp), on any number of devices"
-            )
+        check_has_all(path, checkpoint)
         return checkpoint

@@ -12,6 +12,7 @@ from packnet_pl.checkpoint_reading import unreadable
 from packnet_pl.core import load_sharded_state, sharded_state_dict
 from packnet_pl.core.conversion import take_types_
 from packnet_pl.core.sharded_reading import IN_LIGHTNING
+from packnet_pl.sharded_files import check_has_all
 from packnet_pl.training.families import is_of_lightning
 from packnet_pl.training.protocols import packnet_of
 from packnet_pl.training.sharded_strategy import checkpoint_folder
@@ -50,9 +51,12 @@ def load_packnet(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None
     """Loads the state of a module's PackNet, before or after Lightning loads the weights.
 
     Raises:
-        ValueError: If the checkpoint has none or that of another network, or the module has no PackNet.
+        ValueError: If the checkpoint has none or that of another network, its weights are in a folder that Lightning
+            does not read, or the module has no PackNet.
     """
-    load_packnet_from(getattr(module._trainer, "ckpt_path", None), module, checkpoint)
+    path = getattr(module._trainer, "ckpt_path", None)
+    check_has_all(path, checkpoint)
+    load_packnet_from(path, module, checkpoint)
 
 
 def load_packnet_from(path: str | Path | None, module: pl.LightningModule, checkpoint: Mapping[str, Any]) -> None:

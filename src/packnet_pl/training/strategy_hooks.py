@@ -11,7 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from packnet_pl.checkpoint_reading import read_checkpoint
-from packnet_pl.training.sharded_strategy import REST, checkpoint_folder
+from packnet_pl.sharded_files import check_has_all
+from packnet_pl.training.sharded_strategy import REST, ShardedStrategy, checkpoint_folder
 
 __all__ = ["StrategyHooks", "loads_late"]
 
@@ -43,7 +44,7 @@ class StrategyHooks:
         if before_optimizers is not None:
             self._wrap("setup_optimizers", lambda *_: before_optimizers())
         if before_loading is not None:
-            self._wrap("load_checkpoint", lambda path, *_: before_loading(*_read(self._strategy.broadcast(path))))
+            self._wrap("load_checkpoint", lambda path, *_: before_loading(*self._read(path)))
 
     def remove(self) -> None:
         """Removes the hooks from the strategy."""
@@ -53,6 +54,13 @@ class StrategyHooks:
             else:
                 setattr(self._strategy, name, before)
         self._before = {}
+
+    def _read(self, path: Any) -> tuple[Path, Mapping[str, Any]]:
+        given = Path(self._strategy.broadcast(path))
+        found = checkpoint_folder(given)
+        if found != given and not isinstance(self._strategy, ShardedStrategy):
+            check_has_all(given, read_checkpoint(given))
+        return found, read_checkpoint(found / REST if found.is_dir() else found)
 
     def _wrap(self, name: str, before: Callable[..., Callable[[], None] | None]) -> None:
         self._before[name] = vars(self._strategy).get(name)
@@ -66,8 +74,3 @@ class StrategyHooks:
             return result
 
         setattr(self._strategy, name, called)
-
-
-def _read(path: Any) -> tuple[Path, Mapping[str, Any]]:
-    found = checkpoint_folder(path)
-    return found, read_checkpoint(found / REST if found.is_dir() else found)

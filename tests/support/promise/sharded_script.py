@@ -96,6 +96,29 @@ def changed_from_outside():
     return {**run.notes, "noticed everywhere": noticed}
 
 
+def buffer_changed():
+    """In the last process only, which has statistics of its own; all of them say so."""
+    run = Run(ResNet)
+    run.begin("a")
+    run.train("a")
+    run.finish("a")
+    if dist.get_rank() == dist.get_world_size() - 1:
+        run.net.blocks[0].norm.running_mean.add_(1)
+    noticed = raised(RuntimeError, "blocks.0.norm.running_mean is not what it was", run.packnet.verify)
+    return {**run.notes, "noticed everywhere": noticed}
+
+
+def score_overflows():
+    """Of weights of one process, and all refuse."""
+    run = Run(rule=PruneRule(score=taylor))
+    run.begin("a")
+    run.train("a")
+    if dist.get_rank() == 0:
+        run.packnet.state.accumulators.sums["embed.weight"][0, 0] = torch.inf
+    refused = raised(ValueError, "score of embed.weight holds", lambda: run.packnet.prune(0.5, rule=run.rule))
+    return {"pruning": refused}
+
+
 def diverged():
     """One process has a NaN, and all refuse."""
     run = Run()
