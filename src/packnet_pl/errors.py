@@ -91,7 +91,7 @@ def one_line(error: BaseException) -> str:
         text = text.strip().splitlines()[-1].partition(": ")[2]
     parts = [" ".join(text.split())]
     cause = error.__cause__
-    if _is_of_hydra(error) and cause is not None:
+    if cause is not None and (_is_of_hydra(error) or _is_of_disk(cause)):
         parts += [reason for reason in [" ".join(str(cause).split())] if reason not in parts[0]]
     return shown(": ".join(parts))
 
@@ -104,6 +104,10 @@ def _missing_choice(text: str, path: str, options: Sequence[str]) -> str:
     where = text.partition(": ")[0]
     where = "" if where == "In 'train'" or not where.startswith("In ") else f"{where}: "
     return f"{where}there is no {group}={name}; {listed}"
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _DISK
 
 
 def _is_lost_peer(error: Exception) -> bool:
@@ -119,6 +123,8 @@ def is_mendable(error: Exception) -> bool:
         return True  # asked first: Hydra's error of a missing choice is an OSError too
     if isinstance(error, OSError):
         return error.errno in _DISK | _NO_FOLDER
+    if error.__cause__ is not None and _is_of_disk(error.__cause__):
+        return True  # what cannot go on without the file says so, such as the setup of logging
     # Named, not imported: reporting a misspelt option must not load torch.
     return any(kind.__name__ in _MENDABLE for kind in type(error).__mro__)
 

@@ -12,6 +12,11 @@ from packnet_pl.run.task_record import DamagedRunError
 LOST = "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:24731"
 
 
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -23,6 +28,11 @@ LOST = "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed b
             "packnet-train: [Errno 20] Not a directory: 'a/b'\n",
         ),
         (FileExistsError(errno.EEXIST, "File exists", "a"), 2, "packnet-train: [Errno 17] File exists: 'a'\n"),
+        (
+            caused(ValueError("Unable to configure handler 'file'"), OSError(errno.ENOSPC, "No space left", "run.log")),
+            2,
+            "packnet-train: Unable to configure handler 'file': [Errno 28] No space left: 'run.log'\n",
+        ),
         (RuntimeError(LOST), 1, "packnet-train: another process of this run has ended\n"),
     ],
 )

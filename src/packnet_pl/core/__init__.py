@@ -17,7 +17,7 @@ In the order of the paper's section 3:
   ``fingerprints``, ``verification``: that it is the same bits. ``growing``, ``widening``: a wider module in its place.
 - ``shards``: tensors of which each process has rows; ``sharded_selection``, ``sharded_releases``: what is released
   then, ``sharded_masks``: what is not used, ``state_shards``, ``sharded_state``, ``sharded_reading``: its checkpoints,
-  ``sharded_checks``: what is refused. ``units``: what is ranked.
+  ``plain_shards``: that they are data, ``sharded_checks``: what is refused. ``units``: what is ranked.
 - ``state``: what is known beside the weights, and each step of a task's life. ``state_dump``, ``state_format``: the
   same as plain data, written and parsed. ``shared_module``: state and module, kept in step. ``packnet``: the steps
   themselves.
