@@ -27,7 +27,7 @@ from packnet_pl.models import (
 from packnet_pl.training.classification_steps import ClassificationSteps
 from packnet_pl.training.families import warn_if_both
 from packnet_pl.training.recipe import Recipe
-from packnet_pl.training.sharding import is_sharded, shard_
+from packnet_pl.training.sharding import is_sharded, shard_with_owners_
 from packnet_pl.training.strategy_hooks import StrategyHooks, loads_late
 from packnet_pl.training.teacher import DenseTeacher
 
@@ -283,13 +283,7 @@ class MultiHeadClassifier(ClassificationSteps):
 
     def _shard(self) -> None:
         assert self.device_mesh is not None
-        packnet, known = self.packnet, None
-        if packnet is not None and packnet.state.names and not is_sharded(self.backbone):
-            known = packnet.state_dict()  # of whole weights, as after a packed file was loaded
-        for part in [self.backbone, *self.heads.children()]:
-            shard_(part, self.device_mesh["data_parallel"])
-        if packnet is not None and known is not None:
-            packnet.load_state_dict(known)
+        shard_with_owners_(self.packnet, [self.backbone, *self.heads.children()], self.device_mesh["data_parallel"])
 
     def _take_backbone(self, builder: Mapping[str, Any]) -> None:
         """Builds the backbone that a checkpoint names, whose weights are about to be loaded: it has grown since."""

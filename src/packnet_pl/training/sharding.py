@@ -1,18 +1,19 @@
 """Divides a network among processes with ``fully_shard``: its blocks one by one, and then what is left of it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from packnet_pl.core import PackNet
 from packnet_pl.core.shards import is_shard
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import FSDPModule
 
-__all__ = ["divided_parts", "is_sharded", "shard_", "units_of"]
+__all__ = ["divided_parts", "is_sharded", "shard_", "shard_with_owners_", "units_of"]
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
@@ -36,6 +37,23 @@ def shard_(module: nn.Module, mesh: "DeviceMesh") -> None:
     for part in [*units_of(module), module]:
         if not isinstance(part, FSDPModule) and any(not is_shard(parameter) for parameter in part.parameters()):
             fully_shard(part, mesh=mesh)
+
+
+def shard_with_owners_(packnet: PackNet | None, parts: Iterable[nn.Module], mesh: "DeviceMesh") -> None:
+    """Divides the parts of a network, and what is known of its weights, which may be whole still.
+
+    Args:
+        packnet: Of one of the parts, such as after a packed file was loaded; None if no task owns weights.
+        parts: As :func:`shard_` takes them.
+        mesh: Likewise.
+    """
+    known = None
+    if packnet is not None and packnet.state.names and not is_sharded(packnet.module):
+        known = packnet.state_dict()
+    for part in parts:
+        shard_(part, mesh)
+    if packnet is not None and known is not None:
+        packnet.load_state_dict(known)
 
 
 def units_of(module: nn.Module) -> list[nn.Module]:
