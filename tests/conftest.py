@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -34,6 +35,30 @@ hypothesis.settings.load_profile("tests")
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@contextlib.contextmanager
+def _without_processes_after():
+    """Ends what Lightning sets up for several processes: it would stay for tests that follow, and their commands."""
+    before = dict(os.environ)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_processes_after_a_file():
+    with _without_processes_after():
+        yield
+
+
+@pytest.fixture
+def without_processes_after():
+    with _without_processes_after():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import sys
 import pytest
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import nn
 
@@ -118,19 +117,8 @@ def test_one_process():
     check_promise(subject(OwnModule()), "one process", trainer=trainer(strategy="auto", devices=1))
 
 
-@pytest.fixture
-def _process_group_ends():
-    """What Lightning sets up for DDP would otherwise stay for the tests that follow."""
-    before = dict(os.environ)
-    yield
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    os.environ.clear()
-    os.environ.update(before)
-
-
 @pytest.mark.promise("Strategies", label="strategy='ddp' with one device, heads of all tasks from the start")
-@pytest.mark.usefixtures("_process_group_ends")
+@pytest.mark.usefixtures("without_processes_after")
 def test_ddp_with_one_device():
     check_promise(subject(OwnModule()), "ddp, one device", trainer=trainer(strategy="ddp", devices=1))
 

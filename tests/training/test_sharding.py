@@ -1,6 +1,5 @@
 """What is given to ``fully_shard``, and fits under a sharded strategy: in one process, which has all rows."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -27,16 +26,6 @@ def mesh(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/together", rank=0, world_size=1)
     yield init_device_mesh("cpu", (1,))
     dist.destroy_process_group()
-
-
-@pytest.fixture
-def _process_group_ends():
-    before = dict(os.environ)
-    yield
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 class Block(nn.Module):
@@ -188,7 +177,7 @@ def train(module, **settings):
     return trainer, lambda **fit: trainer.fit(module, loader(), **fit)
 
 
-@pytest.mark.usefixtures("_process_group_ends")
+@pytest.mark.usefixtures("without_processes_after")
 def test_a_fit_leaves_no_trace():
     module = Divided()
     trainer, fit = train(module)
@@ -198,7 +187,7 @@ def test_a_fit_leaves_no_trace():
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
-@pytest.mark.usefixtures("_process_group_ends")
+@pytest.mark.usefixtures("without_processes_after")
 def test_an_exception_in_the_middle_of_a_pass_is_the_one_that_is_raised():
     module = Divided()
     module.raises = True
@@ -209,7 +198,7 @@ def test_an_exception_in_the_middle_of_a_pass_is_the_one_that_is_raised():
     assert not vars(trainer.strategy).keys() & {"setup_optimizers", "load_checkpoint"}
 
 
-@pytest.mark.usefixtures("_process_group_ends")
+@pytest.mark.usefixtures("without_processes_after")
 def test_a_checkpoint_of_one_process_is_refused_in_the_middle_of_a_fit(tmp_path):
     callback = PackNetCallback(task="a", phase="train", prune_ratio=0.5, private="heads.a")
     alone = quiet(callback)
