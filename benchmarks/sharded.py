@@ -1,5 +1,6 @@
 """What PackNet costs in a network that fully_shard divides among processes (gloo): python benchmarks/sharded.py WHAT.
 
+    fits      a step of a Lightning fit with PackNetCallback over one without it
     steps     the share of a training step that is spent in mask_gradients_ and restore_
     calls     begin_task, prune, finish_task, verify and the others, for each weight that a process has
     memory    the most memory that a process needs, through the life of a task
@@ -8,12 +9,14 @@ Each figure is the median over rounds; --quick tries all of it on tiny networks.
 """
 
 import argparse
+from itertools import product
 from statistics import median
 
 from rich.console import Console
 from rich.table import Table
 
 from sharded_rows.calls import measure_calls
+from sharded_rows.fit import OF_FIT, measure_fit
 from sharded_rows.group import in_group
 from sharded_rows.memory import measure_memory
 from sharded_rows.steps import BATCH, OF_STEP, measure_steps
@@ -22,18 +25,21 @@ from sharded_rows.steps import BATCH, OF_STEP, measure_steps
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("what", choices=["steps", "calls", "memory"])
+    parser.add_argument("what", choices=["fits", "steps", "calls", "memory"])
     parser.add_argument("--processes", type=int, nargs="+", help="how many, one table after another; 2 (memory: 1 2 4)")
     parser.add_argument("--rounds", type=int, default=3, help="of which each figure is the median")
-    parser.add_argument("--network", choices=BATCH, help="steps: of this one alone")
-    parser.add_argument("--batch", type=int, help="steps: for each process")
+    parser.add_argument("--network", choices=BATCH, help="fits, steps: of this one alone")
+    parser.add_argument("--batch", type=int, help="fits, steps: for each process")
     parser.add_argument("--quick", action="store_true", help="tiny networks")
     given = parser.parse_args()
     sizes = given.processes or ([1, 2, 4] if given.what == "memory" else [2])
     rounds = 1 if given.quick else given.rounds
+    archs = [given.network] if given.network else ["tiny"] if given.quick else ["transformer", "resnet18"]
+    batches = {arch: given.batch or BATCH[arch] for arch in archs}
     if given.what == "steps":
-        archs = [given.network] if given.network else ["tiny"] if given.quick else ["transformer", "resnet18"]
-        _steps(sizes, rounds, 1 if given.quick else 6, {arch: given.batch or BATCH[arch] for arch in archs})
+        _steps(sizes, rounds, 1 if given.quick else 6, batches)
+    elif given.what == "fits":
+        _fits(sizes, rounds, 1 if given.quick else 12, batches)
     else:
         {"calls": _calls, "memory": _memory}[given.what](sizes, rounds, given.quick)
 
@@ -51,6 +57,13 @@ def _steps(sizes: list[int], rounds: int, steps: int, batches: dict[str, int]) -
             kept = "an optimizer for each phase" if own else "one for both phases"
             title = f"{arch}, batch {batches[arch]} for each of {size} processes, {optimizer}, {kept}: % of a step"
             _show(title, OF_STEP, _medians(found, scale=100))
+
+
+def _fits(sizes: list[int], rounds: int, steps: int, batches: dict[str, int]) -> None:
+    for size, (arch, batch), optimizer in product(sizes, batches.items(), ("momentum", "adamw")):
+        found = [in_group(size, measure_fit, arch, optimizer, steps, batch)[0] for _ in range(rounds)]
+        title = f"{arch}, batch {batch} for each of {size} processes, {optimizer}: step with PackNetCallback / without"
+        _show(title, OF_FIT, _medians(found))
 
 
 def _calls(sizes: list[int], rounds: int, quick: bool) -> None:
