@@ -39,7 +39,8 @@ def plain(size=12):
 def trainer(epoch=0, rank=0, world_size=1):
     """What the datamodule asks of a Trainer."""
     progress = SimpleNamespace(current=SimpleNamespace(processed=epoch))
-    return SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=SimpleNamespace(epoch_progress=progress))
+    loop = SimpleNamespace(epoch_progress=progress)
+    return SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=loop, strategy=None)
 
 
 def task(train):

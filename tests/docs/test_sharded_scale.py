@@ -41,7 +41,8 @@ def network(depth=2):
 def held_bytes():
     gc.collect()
     tensors = [item for item in gc.get_objects() if type(item) in {torch.Tensor, nn.Parameter}]
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor.layout == torch.strided]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 class Alone(Processes):

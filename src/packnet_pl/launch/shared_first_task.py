@@ -27,7 +27,7 @@ from packnet_pl.data.inventory import Inventory
 from packnet_pl.files import replacing
 from packnet_pl.run import RunPlan, StopRequest
 from packnet_pl.run_directory import checkpoint_path, metrics_path, packed_path
-from packnet_pl.sharded_files import copy_shards
+from packnet_pl.sharded_files import copy_shards, has_shards
 
 __all__ = ["SharedTraining", "digest", "with_shared_training"]
 
@@ -160,7 +160,8 @@ class SharedTraining:
 
 
 def _copy_checkpoint(source: Path, target: Path) -> None:
-    copy_shards(source, target, read_checkpoint(source))
+    if has_shards(source):
+        copy_shards(source, target, read_checkpoint(source))
     _copy(source, target)
 
 
