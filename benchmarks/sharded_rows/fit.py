@@ -38,7 +38,7 @@ class _Module(pl.LightningModule):
         assert self.device_mesh is not None
         shard_(self.shared, self.device_mesh["data_parallel"])
 
-    def training_step(self, batch: tuple[Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return self.shared(batch[0]).square().mean()  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> Optimizer:
@@ -59,7 +59,8 @@ def measure_fit(mesh: DeviceMesh, arch: str, optimizer: str, steps: int, size: i
     os.environ.update(LOCAL_RANK=str(mesh.get_rank()), NODE_RANK="0")  # as Lightning's launcher leaves it
     modules = {packs: _Module(build_shared(arch), optimizer, packs) for packs in (True, False)}
     phases: list[tuple[str, Phase]] = [(task, phase) for task in ("first", "second") for phase in ("train", "retrain")]
-    loader, found = repeated((batch_for(arch, size),), steps + 6), dict[str, list[float]]()
+    given = batch_for(arch, size)
+    loader, found = repeated((given, given), steps + 6), dict[str, list[float]]()
     for task, phase in phases:
         taken = {}
         for packs, module in modules.items():
