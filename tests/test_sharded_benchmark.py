@@ -9,7 +9,7 @@ from tests.support import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.exhaustive
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("what", "row"),
     [
