@@ -175,6 +175,7 @@ def test_a_signal_in_the_middle_of_a_print_that_nobody_reads_ends_the_process_al
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert os.read(process.stdout.fileno(), 1)  # it has begun
         while select.select([process.stdout], [], [], 1)[0]:
             assert os.read(process.stdout.fileno(), 4096)  # until the pipe is full, and a print waits
         process.terminate()
