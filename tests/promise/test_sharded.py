@@ -1,14 +1,10 @@
 """Nothing is forgotten in a network whose rows ``fully_shard`` has divided among processes, in a loop of one's own."""
 
-import os
-import signal
-import subprocess
-import sys
+from functools import partial
 
 import pytest
-import torch
 
-from tests.support import ROOT
+from tests.support.promise.processes import check_row, run_rows
 
 LABEL = "fully_shard, a loop of one's own"
 TWO = {
@@ -70,23 +66,7 @@ FOUR = {
 }
 
 
-def run(folder, processes, rows, **environment):
-    command = [sys.executable, "-m", "tests.support.promise.sharded_script", str(folder), str(processes), *rows]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=240)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-    return folder, processes, output
+run = partial(run_rows, "sharded_script")
 
 
 @pytest.fixture(scope="module")
@@ -111,36 +91,25 @@ def four(tmp_path_factory):
     return run(tmp_path_factory.mktemp("four"), 4, FOUR.values())
 
 
-def check(row, left_by):
-    folder, processes, output = left_by
-    for rank in range(processes):
-        path = folder / f"{row}.{rank}.pt"
-        assert path.is_file(), f"process {rank} did not come to the end of {row!r}:\n{output[-3000:]}"
-        left = torch.load(path, weights_only=True)
-        assert not left["error"], f"process {rank}: {left['error']}"
-        assert left["notes"], row
-        assert all(left["notes"].values()), f"process {rank}: {left['notes']}"
-
-
 @pytest.mark.slow
 @pytest.mark.promise("Strategies", label=f"two processes (gloo), {LABEL}")
 @pytest.mark.parametrize("row", TWO)
 def test_two_processes(row, two):
-    check(TWO[row], two)
+    check_row(TWO[row], two)
 
 
 @pytest.mark.slow
 @pytest.mark.promise("Strategies", status="noticed", label=f"two processes (gloo), {LABEL}")
 @pytest.mark.parametrize("row", NOTICED)
 def test_noticed_by_both_processes(row, two):
-    check(NOTICED[row], two)
+    check_row(NOTICED[row], two)
 
 
 @pytest.mark.slow
 @pytest.mark.promise("Strategies", status="refused", label=f"two processes (gloo), {LABEL}")
 @pytest.mark.parametrize("row", REFUSED)
 def test_refused_by_both_processes(row, two):
-    check(REFUSED[row], two)
+    check_row(REFUSED[row], two)
 
 
 @pytest.mark.slow
@@ -148,7 +117,7 @@ def test_refused_by_both_processes(row, two):
 @pytest.mark.promise("Strategies", label=f"two processes (gloo), {LABEL}")
 @pytest.mark.parametrize("row", MORE)
 def test_two_processes_in_other_ways(row, two_more):
-    check(MORE[row], two_more)
+    check_row(MORE[row], two_more)
 
 
 @pytest.mark.slow
@@ -156,7 +125,7 @@ def test_two_processes_in_other_ways(row, two_more):
 @pytest.mark.promise("Strategies", label=f"three processes (gloo), {LABEL}")
 @pytest.mark.parametrize("row", THREE)
 def test_three_processes(row, three):
-    check(THREE[row], three)
+    check_row(THREE[row], three)
 
 
 @pytest.mark.slow
@@ -164,4 +133,4 @@ def test_three_processes(row, three):
 @pytest.mark.promise("Strategies", label=f"four processes (gloo), {LABEL}")
 @pytest.mark.parametrize("row", FOUR)
 def test_two_groups_of_two(row, four):
-    check(FOUR[row], four)
+    check_row(FOUR[row], four)

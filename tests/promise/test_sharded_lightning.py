@@ -1,14 +1,10 @@
 """Nothing is forgotten under Lightning's ModelParallelStrategy, in which each process has rows of all parameters."""
 
-import os
-import signal
-import subprocess
-import sys
+from functools import partial
 
 import pytest
-import torch
 
-from tests.support import ROOT
+from tests.support.promise.processes import check_row, run_rows
 
 LABEL = "ModelParallelStrategy"
 TWO = {
@@ -38,23 +34,8 @@ THREE = {
 }
 
 
-def run(folder, processes, rows, **environment):
-    script = "tests.support.promise.sharded_lightning_script"
-    process = subprocess.Popen(
-        [sys.executable, "-m", script, str(folder), str(processes), *rows],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=240)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-    return folder, processes, output
+check = partial(check_row, notes=False)
+run = partial(run_rows, "sharded_lightning_script")
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +51,6 @@ def two_more(tmp_path_factory):
 @pytest.fixture(scope="module")
 def three(two, tmp_path_factory):
     return run(tmp_path_factory.mktemp("three"), 3, THREE.values(), SAVED_BY=str(two[0]))
-
-
-def check(row, left_by):
-    folder, processes, output = left_by
-    for rank in range(processes):
-        path = folder / f"{row}.{rank}.pt"
-        assert path.is_file(), f"process {rank} did not come to the end of {row!r}:\n{output[-3000:]}"
-        left = torch.load(path, weights_only=True)
-        assert not left["error"], f"process {rank}: {left['error']}"
-        assert all(left["notes"].values()), f"process {rank}: {left['notes']}"
 
 
 @pytest.mark.slow

@@ -1,10 +1,5 @@
 """Nothing is forgotten with several processes, which agree to the bit; strategies that cannot keep that are refused."""
 
-import os
-import signal
-import subprocess
-import sys
-
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,9 +7,9 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import nn
 
 from packnet_pl import PackNetCallback
-from tests.support import ROOT
 from tests.support.promise.checker import bits, check_promise
 from tests.support.promise.own_modules import OwnModule, quiet, subject, trainer
+from tests.support.promise.processes import left_in, run_script
 from tests.support.promise.user_modules import UserModule, images, subject_of
 
 pytestmark = pytest.mark.promise("Strategies")
@@ -44,39 +39,16 @@ REFUSED = {
 ON_GPUS = ["heads_of_all_tasks", "per_task", "best_epoch", "task_classifier", "sync_batchnorm", "mixed_16"]
 
 
-def run(folder, device, rows, *, limit):
-    """Runs rows in two processes; after ``limit`` seconds they are ended."""
-    command = [sys.executable, "-m", "tests.support.promise.ddp_script", str(folder), device, *rows]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-    return output
-
-
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
-    output = run(folder, "cpu", [*TWO_PROCESSES.values(), *REFUSED.values()], limit=240)
+    output = run_script("ddp_script", folder, "cpu", *TWO_PROCESSES.values(), *REFUSED.values())
     return folder, output
 
 
 def found(folder, row, output):
     """What both ranks left, if they agree on all of it."""
-    ranks = []
-    for rank in (0, 1):
-        path = folder / f"{row}.{rank}.pt"
-        assert path.is_file(), f"rank {rank} did not come to the end of {row!r}:\n{output[-3000:]}"
-        ranks.append(torch.load(path, weights_only=True))
+    ranks = [left_in(folder, row, rank, output) for rank in (0, 1)]
     for rank, left in enumerate(ranks):
         assert not left["error"], f"rank {rank}: {left['error']}"
         assert all(left["notes"].values()), f"rank {rank}: {left['notes']}"
@@ -163,7 +135,7 @@ def test_one_gpu():
 @pytest.mark.promise("Strategies", label="DDP with two GPUs (nccl), also SyncBatchNorm and 16-mixed")
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus(tmp_path):
-    output = run(tmp_path, "gpu", ON_GPUS, limit=400)
+    output = run_script("ddp_script", tmp_path, "gpu", *ON_GPUS, limit=400)
     for row in ON_GPUS:
         left, right = found(tmp_path, row, output)
         assert left["tasks"] == ["a", "b", "c"]
