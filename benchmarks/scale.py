@@ -10,6 +10,7 @@ images per second are published measurements of others.
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def _images() -> str:
         for task in TASKS
     ]
     rows.append(["all", "", "", f"{trained():,}", ""])
-    return _table(["task", "train images", "epochs", "images trained", "ratio"], rows)
+    return as_table(["task", "train images", "epochs", "images trained", "ratio"], rows)
 
 
 def _hours() -> str:
@@ -100,7 +101,7 @@ def _hours() -> str:
             training, asking = trained() / speeds[name] / 3600, asked() / (FORWARD * speeds[name]) / 3600
             rows.append([name, machine, f"{speeds[name]:,.0f}", f"{training:.1f}", f"{asking:.2f}"])
             rows[-1].append(f"{training + asking:.1f}")
-    return _table(["network", "machine", "images/s", "hours training", "hours asking", "hours"], rows)
+    return as_table(["network", "machine", "images/s", "hours training", "hours asking", "hours"], rows)
 
 
 def _owners(networks: dict[str, torch.nn.Module]) -> str:
@@ -111,7 +112,7 @@ def _owners(networks: dict[str, torch.nn.Module]) -> str:
         total = sum(layers)
         owned = ", ".join(f"{100 * share / total:.2f} %" for share, _ in shares)
         rows.append([name, f"{total:,}", owned, f"{_entropy([share for share, _ in shares], total):.2f}"])
-    return _table(["network", "prunable weights", "owned by each task", "bits per weight"], rows)
+    return as_table(["network", "prunable weights", "owned by each task", "bits per weight"], rows)
 
 
 def _memory(networks: dict[str, torch.nn.Module]) -> str:
@@ -124,7 +125,7 @@ def _memory(networks: dict[str, torch.nn.Module]) -> str:
         image = _kept_for_backward(network) / MEBI
         in_all = (state + 32 * image) / 1024
         rows.append([name, f"{parameters:,}", f"{state:,.0f}", f"{image:,.0f}", f"{in_all:.1f}"])
-    return _table(["network", "parameters", "MiB of state", "MiB per image", "GiB with 32 images"], rows)
+    return as_table(["network", "parameters", "MiB of state", "MiB per image", "GiB with 32 images"], rows)
 
 
 def _storage(networks: dict[str, torch.nn.Module]) -> str:
@@ -140,7 +141,7 @@ def _storage(networks: dict[str, torch.nn.Module]) -> str:
         separate = 4 * (len(TASKS) * parameters + heads)
         checkpoints = fits * parameters * (4 + 4 + 1)
         rows.append([name, *(f"{size / 1e6:,.0f}" for size in (packed, separate, checkpoints))])
-    return _table(["network", "MB packed", "MB as five networks", "MB of checkpoints"], rows)
+    return as_table(["network", "MB packed", "MB as five networks", "MB of checkpoints"], rows)
 
 
 def _entropy(shares: list[int], total: int) -> float:
@@ -164,7 +165,8 @@ def _kept_for_backward(network: torch.nn.Module, size: int = 224) -> int:
     return kept[1] - kept[0]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def as_table(head: list[str], rows: list[list[str]]) -> str:
+    """Returns a Markdown table, its first column to the left, the others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -181,9 +183,14 @@ def written(text: str, found: dict[str, str]) -> str:
     return text
 
 
-def main() -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def print_or_write(tables: Callable[[], dict[str, str]], description: str) -> None:
+    """Runs a command line that prints tables, or with --write puts them into docs/scale.md.
+
+    Args:
+        tables: Returns them by the name of their place.
+        description: Of the program.
+    """
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="put the tables into docs/scale.md")
     if parser.parse_args().write:
         DOCUMENT.write_text(written(DOCUMENT.read_text(encoding="utf-8"), tables()), encoding="utf-8")
@@ -192,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_or_write(tables, str(__doc__))

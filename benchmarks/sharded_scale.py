@@ -7,9 +7,7 @@ Nothing is trained. Parameters are counted on the networks, made on the meta dev
 held against real tensors by tests/docs/test_sharded_scale.py.
 """
 
-import argparse
 import math
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ from torch import nn
 
 from packnet_pl.capacity import forecast
 from packnet_pl.core import is_weight
-from scale import DOCUMENT, written
+from scale import as_table, print_or_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,26 +197,11 @@ def tables() -> dict[str, str]:
         ["all weights, for comparison", *(f"{4 * sizes.parameters / 1e6:,.0f}" for sizes in found.values())]
     )
     return {
-        "sharded-memory": _table(head, rows),
-        "sharded-packed": _table(packed_head, packed),
-        "sharded-counts": _table(["MB added up over all processes", *found], sent_rows),
+        "sharded-memory": as_table(head, rows),
+        "sharded-packed": as_table(packed_head, packed),
+        "sharded-counts": as_table(["MB added up over all processes", *found], sent_rows),
     }
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def main() -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/scale.md")
-    if parser.parse_args().write:
-        DOCUMENT.write_text(written(DOCUMENT.read_text(encoding="utf-8"), tables()), encoding="utf-8")
-    else:
-        sys.stdout.write("\n\n".join(f"{name}\n{table}" for name, table in tables().items()) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print_or_write(tables, str(__doc__))
